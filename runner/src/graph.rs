@@ -1,0 +1,169 @@
+//! The stage graph and the messages made from it: the one vocabulary that planner, scheduler, coordinator and
+//! worker share. Plain data, serializable, no Polars and no IO; what only Polars understands travels as bytes.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A stage's place in `StageGraph::stages`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StageId(pub u32);
+
+/// One stage on one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskId {
+    pub stage: StageId,
+    pub task: u32,
+}
+
+/// The plan of a query, cut at its exchanges. Stages stand in dependency order: inputs come before their readers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct StageGraph {
+    pub stages: Vec<Stage>,
+    /// The stages whose outputs, read in this order, are the result (several after a union).
+    pub roots: Vec<StageId>,
+    /// Why nodes run on one worker, in plan order: (node, reason).
+    pub single_worker: Vec<SingleWorker>,
+    /// Warnings for the user (version differences, ignored options).
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SingleWorker {
+    pub stage: StageId,
+    pub node: String,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stage {
+    pub id: StageId,
+    /// What it does, for people: "scan lineitem, filter, partial group by".
+    pub label: String,
+    /// The optimized IR of this stage as Polars' own serde writes it (msgpack). Its leaves are placeholders,
+    /// filled per task by `LeafInput`s in the order of `leaves`.
+    pub fragment: Bytes,
+    /// The fragment for people: one line a node.
+    pub explain: Vec<String>,
+    pub leaves: Vec<Leaf>,
+    pub output: Exchange,
+}
+
+/// Where a placeholder of a fragment gets its data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Leaf {
+    /// Base data (files, row groups, frames), cut at planning time: one entry a task, opaque to all but `exec`.
+    Source { what: String, per_task: Vec<Bytes> },
+    /// The outputs of earlier stages, read in this order.
+    Exchange { stages: Vec<StageId>, read: Read },
+}
+
+/// Which part of an exchange a task reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Read {
+    /// Task t reads partition t (or the run of partitions merged into task t) of every producing task.
+    Partition,
+    /// Every task reads everything (broadcast, gather).
+    All,
+    /// Task t reads all that the t-th producing task wrote (producers counted through `stages` in order).
+    Forward,
+}
+
+/// How a stage's output is laid out for its readers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Exchange {
+    /// Rows with equal keys meet in one of `partitions`. The keys are the named columns of the output.
+    Hash { keys: Vec<String>, partitions: u32 },
+    /// Each task writes sorted chunks by the named key column; its readers get key ranges, cut when all sizes are known.
+    Range { key: String, partitions: u32 },
+    /// One partition a task, for `Read::All` or `Read::Forward`.
+    Whole,
+    /// Rows of the query's result: like `Whole`, kept until the client has read them.
+    Result,
+    /// Staged files of the query's sink (index into the job's sinks), committed by the coordinator.
+    Sink { sink: u32 },
+}
+
+impl Exchange {
+    pub fn partitions(&self) -> u32 {
+        match self {
+            Exchange::Hash { partitions, .. } | Exchange::Range { partitions, .. } => *partitions,
+            Exchange::Whole | Exchange::Result | Exchange::Sink { .. } => 1,
+        }
+    }
+}
+
+/// One task as a worker gets it. The fragment is sent once a stage and worker, and named by the stage after that.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TaskSpec {
+    pub id: TaskId,
+    pub attempt: u32,
+    pub leaves: Vec<LeafInput>,
+    pub output: Exchange,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum LeafInput {
+    Source(Bytes),
+    /// Read in this order; `range` keeps only rows whose key lies in [from, to).
+    Pieces { pieces: Vec<Piece>, range: Option<KeyRange> },
+}
+
+/// Bounds over a row-encoded (memcomparable) binary key column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRange {
+    pub key: String,
+    pub from: Option<Bytes>,
+    pub to: Option<Bytes>,
+}
+
+/// One readable part of a task's output: an IPC file, alone or inside a larger one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Piece {
+    pub at: Location,
+    pub offset: u64,
+    pub len: u64,
+    pub rows: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Location {
+    /// Small outputs travel with the messages: no file, and nothing to lose with a worker.
+    Inline(Bytes),
+    /// A file in a worker's scratch. `path` for readers that see the same file system, `url` for the others.
+    Worker { worker: String, path: String, url: String },
+    /// A file in the query's scratch prefix of an object store (or a shared file system).
+    Store { uri: String },
+}
+
+/// What a finished task tells.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TaskOutput {
+    /// By partition of the exchange; for `Range` by sorted chunk.
+    pub pieces: Vec<PieceOut>,
+    pub rows: u64,
+    pub bytes: u64,
+    /// Rows and bytes read from sources and exchanges.
+    pub rows_in: u64,
+    pub bytes_in: u64,
+    /// Files staged for the sink, opaque to all but `sink`.
+    pub staged: Vec<Bytes>,
+    pub metrics: TaskMetrics,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PieceOut {
+    pub partition: u32,
+    pub piece: Piece,
+    /// First and last key of a `Range` chunk.
+    pub bounds: Option<(Bytes, Bytes)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskMetrics {
+    pub decode_us: u64,
+    pub run_us: u64,
+    pub write_us: u64,
+    pub peak_memory_bytes: u64,
+    /// Polars' own node metrics: (node, rows out, active microseconds).
+    pub nodes: Vec<(String, u64, u64)>,
+}

@@ -1,0 +1,7 @@
+//! Floe's engine: plan -> stages -> tasks -> shuffle -> sink.
+//!
+//! Pure layers (`graph`, `planner`, `scheduler`) know nothing of clocks, files or sockets; the shells
+//! (`coordinator`, `worker`) carry out what they decide.
+
+pub mod error;
+pub mod graph;
