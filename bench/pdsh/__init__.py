@@ -66,7 +66,7 @@ def spec(
         "compute": compute,
     }
     if 'params.get("scale_factor"' in script(number):
-        body["params"] = {"scale_factor": str(scale_factor)}
+        body["params"] = {"scale_factor": scale_factor}
     execution = dict(execution or {})
     if mode is not None:
         execution["mode"] = mode
