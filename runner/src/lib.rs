@@ -5,4 +5,7 @@
 
 pub mod error;
 pub mod graph;
+pub mod plan;
 pub mod shuffle;
+pub mod exec;
+pub mod planner;

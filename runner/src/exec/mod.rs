@@ -4,6 +4,7 @@
 mod frames;
 mod leaves;
 mod partition;
+mod shuffled;
 mod write;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::graph::{Location, Piece, TaskId, TaskOutput, TaskSpec};
 use crate::planner::{Fragment, decode};
 
 pub use frames::{frame_from_ipc, frame_to_ipc};
+pub use shuffled::Shuffled;
 
 /// Where outputs are written and inputs are read: the shuffle, seen from a task.
 pub trait Store: Send + Sync {

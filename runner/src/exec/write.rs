@@ -110,7 +110,15 @@ fn write_parts(parts: Vec<Part>, task: &TaskSpec, ctx: &Context, out: &mut TaskO
     out.bytes = writer.position();
     let at = writer.finish()?;
     for piece in &mut written {
-        piece.piece.at = at.clone();
+        // Inline bytes travel with the messages: each piece takes its own only.
+        match &at {
+            Location::Inline(all) => {
+                let from = piece.piece.offset as usize;
+                piece.piece.at = Location::Inline(all.slice(from..from + piece.piece.len as usize));
+                piece.piece.offset = 0;
+            },
+            other => piece.piece.at = other.clone(),
+        }
     }
     out.pieces = written;
     Ok(())

@@ -2,7 +2,8 @@
 //! their meaning because exchanges keep the relative order of rows.
 
 use polars_core::frame::UniqueKeepStrategy;
-use polars_plan::plans::{DistinctOptionsIR, IR};
+use polars_plan::plans::IR;
+use polars_plan::prelude::DistinctOptionsIR;
 use polars_utils::arena::Node;
 
 use super::context::Cx;

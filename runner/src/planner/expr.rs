@@ -3,7 +3,7 @@
 use polars_core::prelude::*;
 use polars_plan::dsl::WindowMapping;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{AExpr, AExprBuilder, is_elementwise_rec, is_row_separable_rec, is_scalar_ae};
+use polars_plan::plans::{AExpr, AExprBuilder, ArenaExprIter, is_elementwise_rec, is_row_separable_rec, is_scalar_ae};
 use polars_utils::arena::{Arena, Node};
 
 /// Each output row depends on its own input row only.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use polars_core::prelude::*;
 use polars_plan::dsl::GroupbyOptions;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{AExprBuilder, IR, ProjectionOptions};
+use polars_plan::plans::{AExprBuilder, ArenaExprIter, IR};
+use polars_plan::prelude::ProjectionOptions;
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 

@@ -64,7 +64,7 @@ impl Cx<'_> {
             return self.alone(node, "not a frame");
         };
         let df = match &output_schema {
-            Some(out) => Arc::new(df.project_names(out)),
+            Some(out) => Arc::new(df.select(out.iter_names_cloned()).map_err(crate::plan::polars_error)?),
             None => df,
         };
         let rows = df.height();
@@ -161,7 +161,7 @@ fn file_runs(files: usize, tasks: usize) -> Vec<SourceUnit> {
 }
 
 /// Consecutive row groups of about `target` compressed bytes; a task has several whole files or a part of one.
-fn row_group_runs(metadata: &[polars_parquet::read::FileMetadataRef], target: usize) -> Vec<SourceUnit> {
+fn row_group_runs(metadata: &[polars_io::parquet::metadata::FileMetadataRef], target: usize) -> Vec<SourceUnit> {
     let mut units: Vec<SourceUnit> = Vec::new();
     let mut rows_before = 0u64;
     let mut open: Option<(usize, usize)> = None; // bytes so far of the last unit of whole files, its files

@@ -1,7 +1,6 @@
 //! `over`: rows with equal partition keys in one place, each window in a column of its own, then the expression over
 //! those columns row by row. Several windows with different keys take several exchanges.
 
-use polars_core::prelude::*;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{AExpr, AExprBuilder, IR};
 use polars_utils::arena::Node;
