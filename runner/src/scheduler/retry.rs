@@ -107,7 +107,6 @@ impl Step<'_> {
         self.state.counters.failed_attempts += 1;
         let mut budget = self.state.budget;
         let Some(task) = self.state.task_mut(id) else { return };
-        let mut pause = None;
         let too_many;
         match &fault {
             Fault::Failed { error, alone } => match error.category {
@@ -118,7 +117,7 @@ impl Step<'_> {
                     budget.io += 1;
                     task.avoid = Some(worker);
                     too_many = task.faults.io >= limits.io_per_task || budget.io > limits.io_per_query;
-                    pause = Some(backoff(&limits, id, task.faults.io));
+                    task.not_before = self.now.saturating_add(backoff(&limits, id, task.faults.io));
                 }
                 // Cancelled by nobody here: its worker is going away. A user's cancellation is an event of its own.
                 Category::LostWorker | Category::Cancelled => {
@@ -173,11 +172,8 @@ impl Step<'_> {
             return self.finish(Outcome::Failed(error));
         }
         self.state.counters.retries += 1;
-        match pause {
-            Some(pause) => {
-                let until = self.now.saturating_add(pause);
-                self.set_backoff(id, until);
-            }
+        match self.state.task(id).map(|task| task.not_before).filter(|until| *until > self.now) {
+            Some(until) => self.set_backoff(id, until),
             None => self.set_pending(id),
         }
     }

@@ -88,6 +88,8 @@ pub(super) struct Task {
     /// It has used up its retries: the attempts that run are the last.
     pub exhausted: Option<QueryError>,
     pub alone: bool,
+    /// The end of the pause after its last IO failure.
+    pub not_before: Millis,
     /// Where it failed last: better elsewhere, if there is an elsewhere.
     pub avoid: Option<usize>,
     /// The worker that holds most of its input.
@@ -181,6 +183,7 @@ impl Task {
             lost_with: Vec::new(),
             exhausted: None,
             alone: false,
+            not_before: 0,
             avoid: None,
             home: None,
             counted: false,

@@ -2,6 +2,8 @@
 //!
 //! Mutations that were tried by hand; each was caught:
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
+
 mod simulation;
 mod watch;
 mod world;
