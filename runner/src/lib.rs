@@ -4,8 +4,9 @@
 //! (`coordinator`, `worker`) carry out what they decide.
 
 pub mod error;
+pub mod exec;
 pub mod graph;
 pub mod plan;
-pub mod shuffle;
-pub mod exec;
 pub mod planner;
+pub mod scheduler;
+pub mod shuffle;

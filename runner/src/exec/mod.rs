@@ -19,7 +19,7 @@ use polars_plan::plans::IRPlan;
 
 use crate::error::{Category, QueryError, Result};
 use crate::graph::{Location, Piece, TaskId, TaskOutput, TaskSpec};
-use crate::planner::{Fragment, decode};
+use crate::planner::Fragment;
 
 pub use frames::{frame_from_ipc, frame_to_ipc};
 pub use shuffled::Shuffled;
@@ -73,7 +73,7 @@ pub struct Progress {
 /// Blocking: one task from its inputs to its written output.
 pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput> {
     let begun = Instant::now();
-    let fragment: Fragment = decode(fragment)?;
+    let fragment = Fragment::unpack(fragment)?;
     let mut out = TaskOutput::default();
     let mut plan = fragment.plan;
     if fragment.placeholders {

@@ -58,7 +58,7 @@ pub fn decode_at(bytes: &[u8], storage: &StorageOptions, base: Option<&Path>) ->
     })?;
     let plan = on_big_stack(|| {
         contain_panics("decoding the plan", || {
-            DslPlan::deserialize_versioned(rewritten.as_slice()).map_err(|e| refuse::undecodable(client, &e.to_string()))
+            floe_codec::decode_dsl(rewritten.as_slice()).map_err(|e| refuse::undecodable(client, &e.to_string()))
         })
     })?;
     Ok(Loaded { plan, warnings })

@@ -16,7 +16,7 @@ use polars_utils::arena::{Arena, Node};
 use polars_utils::pl_str::PlSmallStr;
 use polars_utils::unique_id::UniqueId;
 
-use super::fragment::{Fragment, Tag, encode};
+use super::fragment::{Fragment, Tag};
 use super::rel::{Branch, Order, Rel, Width};
 use super::{Options, expr};
 use crate::error::{QueryError, Result};
@@ -190,7 +190,7 @@ impl<'a> Cx<'a> {
         let roots = prune(&[branch.root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
         let plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
         let explain = plan.describe().lines().map(str::to_owned).collect();
-        let fragment = encode(&Fragment { plan, placeholders: true, tag })?;
+        let fragment = Fragment { plan, placeholders: true, tag }.pack()?;
         let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
         self.note_single(&nodes, id);
         self.graph.stages.push(Stage { id, label, fragment, explain, leaves, output });
@@ -363,7 +363,7 @@ impl<'a> Cx<'a> {
         let roots = prune(&[root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
         let plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
         let explain = plan.describe().lines().map(str::to_owned).collect();
-        let fragment = encode(&Fragment { plan, placeholders: false, tag: None })?;
+        let fragment = Fragment { plan, placeholders: false, tag: None }.pack()?;
         self.graph.single_worker.push(SingleWorker { stage: id, node: "the whole plan".into(), reason: reason.into() });
         let label = "the whole plan".to_string();
         self.graph.stages.push(Stage { id, label, fragment, explain, leaves: Vec::new(), output });

@@ -6,13 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{QueryError, Result};
 
-#[derive(Serialize, Deserialize)]
 pub struct Fragment {
     pub plan: IRPlan,
     /// Leaves of the plan (depth first, left to right) are placeholders; false: the plan holds its data.
     pub placeholders: bool,
     /// Rows get a number that tells their place in the whole relation before they are exchanged.
     pub tag: Option<Tag>,
+}
+
+/// `Fragment` as it travels; the plan is bytes of its own, read by the one crate that knows how.
+#[derive(Serialize, Deserialize)]
+struct Packed {
+    plan: Bytes,
+    placeholders: bool,
+    tag: Option<Tag>,
+}
+
+impl Fragment {
+    pub fn pack(&self) -> Result<Bytes> {
+        let plan = floe_codec::encode_ir(&self.plan)
+            .map_err(|e| QueryError::internal(format!("a plan fragment could not be written: {e}")))?;
+        encode(&Packed { plan: Bytes::from(plan), placeholders: self.placeholders, tag: self.tag.clone() })
+    }
+
+    pub fn unpack(bytes: &[u8]) -> Result<Self> {
+        let Packed { plan, placeholders, tag } = decode(bytes)?;
+        let plan = floe_codec::decode_ir(&plan)
+            .map_err(|e| QueryError::internal(format!("a plan fragment could not be read: {e}")))?;
+        Ok(Fragment { plan, placeholders, tag })
+    }
 }
 
 /// A u64 column: branch of the union, task and row number in one.
