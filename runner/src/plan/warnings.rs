@@ -105,7 +105,7 @@ impl Finder<'_> {
                 let keys = |side| condition.and_then(|c| c.get(side)).and_then(Node::as_seq).unwrap_or_default();
                 for (left, right) in keys("left_on").iter().zip(keys("right_on")) {
                     let (left, right) = (self.types_of(left), self.types_of(right));
-                    let integer = |t: &&str| t.starts_with("Int") || t.starts_with("UInt");
+                    let integer = |t: &str| t.starts_with("Int") || t.starts_with("UInt");
                     let mixed = left.iter().any(|l| integer(l) && right.iter().any(|r| integer(r) && l != r));
                     if mixed {
                         self.found.insert(JOIN_KEYS);
