@@ -220,6 +220,10 @@ impl Step<'_> {
         for task in 0..self.state.stages[at].tasks.len() {
             self.set_pending(task_id(at, task));
         }
+        // An input was lost while it was being resolved: perhaps none of its tasks reads that one.
+        if self.state.stages[at].inputs.iter().any(|input| !self.is_there(*input)) {
+            self.revive();
+        }
         self.release_inputs(at);
     }
 
