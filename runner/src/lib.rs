@@ -6,3 +6,5 @@
 pub mod error;
 pub mod graph;
 pub mod shuffle;
+pub mod sink;
+pub mod storage;

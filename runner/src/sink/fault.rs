@@ -36,7 +36,7 @@ mod armed {
             Some(left) => {
                 LEFT.set(Some(left - 1));
                 Ok(())
-            },
+            }
         }
     }
 }

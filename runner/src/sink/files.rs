@@ -83,9 +83,8 @@ fn is_data(name: &str) -> bool {
     let Some((directories, file)) = name.rsplit_once('/').or(Some(("", name))) else { return false };
     let hive = directories.split('/').all(|part| part.is_empty() || part.contains('='));
     let stem = [".gz", ".zst", ".zstd"].iter().find_map(|suffix| file.strip_suffix(suffix)).unwrap_or(file);
-    let known = stem
-        .rsplit_once('.')
-        .is_some_and(|(_, extension)| DATA.contains(&extension.to_ascii_lowercase().as_str()));
+    let known =
+        stem.rsplit_once('.').is_some_and(|(_, extension)| DATA.contains(&extension.to_ascii_lowercase().as_str()));
     hive && (known || MARKERS.iter().any(|marker| file.starts_with(marker)))
 }
 

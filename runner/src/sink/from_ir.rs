@@ -39,9 +39,9 @@ fn file(options: &FileSinkOptions, storage: &dyn Fn(&str) -> Options, query: &st
     };
     let arguments = &options.unified_sink_args;
     let location = Location::parse(path.as_str())?;
-    let (root, name) = location.split().ok_or_else(|| {
-        QueryError::user("BadSink", format!("{}: is no file that can be written", location.uri()))
-    })?;
+    let (root, name) = location
+        .split()
+        .ok_or_else(|| QueryError::user("BadSink", format!("{}: is no file that can be written", location.uri())))?;
     if let Location::Local(parent) = &root
         && !arguments.mkdir
         && !parent.is_dir()
@@ -50,10 +50,7 @@ fn file(options: &FileSinkOptions, storage: &dyn Fn(&str) -> Options, query: &st
         let error = std::io::Error::from_raw_os_error(libc::ENOENT);
         return Err(QueryError::user("FileNotFoundError", format!("{error}: {}", path.as_str())));
     }
-    Ok(Plan {
-        file: Some(name),
-        ..base(root, options.file_format.clone(), arguments, path.as_str(), storage, query)?
-    })
+    Ok(Plan { file: Some(name), ..base(root, options.file_format.clone(), arguments, path.as_str(), storage, query)? })
 }
 
 fn partitioned(
@@ -76,7 +73,7 @@ fn partitioned(
                 Ok(Key { name: name.to_string(), expression: encode_expression(&expression)? })
             });
             (keys.collect::<Result<Vec<_>>>()?, *include_keys)
-        },
+        }
     };
     let uri = options.base_path.as_str();
     let root = Location::parse(uri)?;

@@ -170,7 +170,7 @@ fn format(spec: &SinkSpec, kind: Format) -> Result<FileWriteFormat> {
                 "NotSupported",
                 format!("sink.format {} is not supported yet: use parquet, csv, ipc or ndjson", kind.as_str()),
             ));
-        },
+        }
     })
 }
 
@@ -180,7 +180,10 @@ fn parquet_compression(spec: &SinkSpec) -> Result<ParquetCompression> {
         None => ParquetCompression::default(),
         Some(SinkCompression::Zstd) => ParquetCompression::Zstd(zstd(spec)?),
         Some(SinkCompression::Gzip) => ParquetCompression::Gzip(
-            level.map(|level| GzipLevel::try_new(u8::try_from(level).unwrap_or(u8::MAX))).transpose().map_err(bad_level)?,
+            level
+                .map(|level| GzipLevel::try_new(u8::try_from(level).unwrap_or(u8::MAX)))
+                .transpose()
+                .map_err(bad_level)?,
         ),
         Some(SinkCompression::Brotli) => ParquetCompression::Brotli(
             level
@@ -202,16 +205,16 @@ fn external_compression(spec: &SinkSpec, kind: Format) -> Result<ExternalCompres
         None if spec.is_single_file() && spec.uri.ends_with(".gz") => ExternalCompression::Gzip { level },
         None if spec.is_single_file() && (spec.uri.ends_with(".zst") || spec.uri.ends_with(".zstd")) => {
             ExternalCompression::Zstd { level }
-        },
+        }
         None | Some(SinkCompression::None) => ExternalCompression::Uncompressed,
         Some(SinkCompression::Gzip) if level.is_none_or(|level| level <= 9) => ExternalCompression::Gzip { level },
         Some(SinkCompression::Gzip) => {
             return Err(QueryError::user("BadSpec", "sink.compressionLevel: gzip has levels 0 to 9"));
-        },
+        }
         Some(SinkCompression::Zstd) => {
             zstd(spec)?;
             ExternalCompression::Zstd { level }
-        },
+        }
         Some(other) => return Err(no_compression(kind, other, "none, gzip or zstd")),
     })
 }
@@ -230,8 +233,11 @@ fn no_level(spec: &SinkSpec) -> QueryError {
 }
 
 fn no_compression(kind: Format, compression: SinkCompression, possible: &str) -> QueryError {
-    let message =
-        format!("sink.compression {} is not possible with format {}: use {possible}", compression.as_str(), kind.as_str());
+    let message = format!(
+        "sink.compression {} is not possible with format {}: use {possible}",
+        compression.as_str(),
+        kind.as_str()
+    );
     QueryError::user("BadSpec", message)
 }
 

@@ -42,7 +42,7 @@ pub(super) fn lock(staging: &Path) -> Result<bool> {
         Ok(()) => {
             locks.insert(staging.to_owned(), file);
             Ok(true)
-        },
+        }
         Err(std::fs::TryLockError::WouldBlock) => Ok(false),
         // A file system without locks: its users must not run two queries on one target at once.
         Err(std::fs::TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(true),
@@ -60,7 +60,7 @@ pub(super) fn is_dead(staging: &Path) -> bool {
         Err(_) => {
             let age = staging.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
             age.is_some_and(|age| age > Duration::from_secs(600))
-        },
+        }
     }
 }
 

@@ -65,11 +65,11 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     match &plan.file {
         Some(file) if root.join(file).is_dir() => {
             return Err(QueryError::user("IsADirectoryError", format!("{}: is a directory", plan.uri())));
-        },
+        }
         None if root.exists() && !root.is_dir() => {
             return Err(QueryError::user("NotADirectoryError", format!("{}: is no directory", plan.uri())));
-        },
-        _ => {},
+        }
+        _ => {}
     }
     // What a dead query left must be undone before the target is looked at.
     let bases = bases(plan, &root)?;
@@ -248,7 +248,7 @@ pub(super) fn commit(plan: &Plan, chosen: &Chosen) -> Result<()> {
             fault::step()?;
             write_manifest(staging, &manifest)?;
             manifest
-        },
+        }
     };
     carry_out(root, staging, &manifest)?;
     fault::step()?;
@@ -301,12 +301,8 @@ fn rename_one(plan: &Plan, root: &Path, staging: &Path, manifest: &Manifest, new
 fn carry_out(root: &Path, staging: &Path, manifest: &Manifest) -> Result<()> {
     let aside = staging.join(OLD);
     at(&aside, fs::create_dir_all(&aside))?;
-    let in_place: HashSet<&str> = manifest
-        .new
-        .iter()
-        .filter(|new| !staging.join(&new.staged).exists())
-        .map(|new| new.name.as_str())
-        .collect();
+    let in_place: HashSet<&str> =
+        manifest.new.iter().filter(|new| !staging.join(&new.staged).exists()).map(|new| new.name.as_str()).collect();
     for (index, name) in manifest.old.iter().enumerate() {
         let (from, to) = (root.join(name), aside.join(index.to_string()));
         if !to.exists() && from.exists() && !in_place.contains(name.as_str()) {

@@ -190,7 +190,7 @@ pub fn begin(plan: &mut Plan) -> Result<()> {
 pub fn commit(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Summary> {
     let chosen = staged::choose(plan, staged)?;
     match plan.root {
-        _ if plan.is_device() => {},
+        _ if plan.is_device() => {}
         Location::Local(_) => local::commit(plan, &chosen)?,
         _ => object::commit(plan, &chosen)?,
     }

@@ -42,13 +42,9 @@ impl Plan {
             return file.clone();
         }
         match self.names {
-            Names::Floe => format!(
-                "{}{:02}-{:05}-{n:03}.{}",
-                self.own_prefix(),
-                task.stage.0,
-                task.task,
-                self.extension
-            ),
+            Names::Floe => {
+                format!("{}{:02}-{:05}-{n:03}.{}", self.own_prefix(), task.stage.0, task.task, self.extension)
+            }
             Names::Polars => format!("{n:08x}.{}", self.extension),
         }
     }

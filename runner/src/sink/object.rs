@@ -138,7 +138,7 @@ impl<'a> Target<'a> {
                 // Files without the query's name in theirs may have replaced others, which cannot be brought back.
                 self.carry_out(&manifest)?;
                 self.remove_old(&manifest)?;
-            },
+            }
             Some(manifest) => {
                 for new in &manifest.new {
                     if let At::Upload { id, .. } = &new.at {
@@ -146,8 +146,8 @@ impl<'a> Target<'a> {
                     }
                     self.store.delete(&self.key(&new.name))?;
                 }
-            },
-            None => {},
+            }
+            None => {}
         }
         // Some may list but not see uploads; then a lifecycle rule of the bucket has to do it.
         if let Err(error) = self.abort_uploads(query, others) {
@@ -178,7 +178,7 @@ impl<'a> Target<'a> {
                 } else {
                     Err(QueryError::io(format!("{}: an upload is gone", self.plan.root.join(&file.name).uri())))
                 }
-            },
+            }
             At::Local { .. } | At::Written => Err(QueryError::internal("a staged file that is not in the store")),
         }
     }
@@ -283,11 +283,12 @@ pub(super) fn commit(plan: &Plan, chosen: &Chosen) -> Result<()> {
                     return finish(&target, &hidden, chosen);
                 }
             }
-            let manifest = Manifest { done: false, own_names, new: chosen.files.clone(), old: old.into_iter().collect() };
+            let manifest =
+                Manifest { done: false, own_names, new: chosen.files.clone(), old: old.into_iter().collect() };
             fault::step()?;
             target.write_manifest(&manifest)?;
             manifest
-        },
+        }
     };
     if !manifest.done {
         target.carry_out(&manifest)?;

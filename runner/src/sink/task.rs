@@ -92,8 +92,9 @@ impl TaskSink {
                 .keys
                 .iter()
                 .map(|key| {
-                    to_expr_ir(decode_expression(&key.expression)?, &mut context)
-                        .map_err(|error| QueryError::user("ComputeError", format!("partition key of the sink: {error}")))
+                    to_expr_ir(decode_expression(&key.expression)?, &mut context).map_err(|error| {
+                        QueryError::user("ComputeError", format!("partition key of the sink: {error}"))
+                    })
                 })
                 .collect::<Result<_>>()?;
             PartitionStrategyIR::Keyed { keys, include_keys: plan.include_keys, keys_pre_grouped: false }

@@ -80,8 +80,8 @@ impl Stage {
                     _ => path_error(staging, &error),
                 })?;
                 directory = Some(name);
-            },
-            _ => {},
+            }
+            _ => {}
         }
         Ok(Stage {
             plan: plan.clone(),
@@ -139,7 +139,7 @@ impl Stage {
             (Some(directory), Some(staging)) => {
                 let below = format!("{directory}/{}", self.next.fetch_add(1, Ordering::Relaxed));
                 (staging.join(&below), At::Local { path: below })
-            },
+            }
             _ => (root.join(&name), At::Written),
         };
         let file = std::fs::File::options()
@@ -224,7 +224,7 @@ impl ObjectWriter {
                 lock(&self.stage.uploads).push((self.path.clone(), id.clone()));
                 let (sender, receiver) = mpsc::channel();
                 self.upload.insert(Upload { id, parts: Vec::new(), in_flight: 0, sender, receiver })
-            },
+            }
         };
         while upload.in_flight >= PARTS_IN_FLIGHT {
             upload.receive()?;

@@ -15,7 +15,7 @@ pub fn object_error(uri: &str, error: &object_store::Error) -> QueryError {
         E::InvalidPath { source } => QueryError::user("BadUri", format!("{uri}: {source}")),
         E::UnknownConfigurationKey { key, .. } => {
             QueryError::user("BadStorage", format!("{uri}: unknown storage option '{key}'"))
-        },
+        }
         // The client's text can name the address of a server, never a key.
         other => QueryError::io(format!("{uri}: {}", chain(other))),
     }
@@ -28,7 +28,7 @@ pub fn path_error(path: &Path, error: &io::Error) -> QueryError {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => denied(&shown.to_string(), error),
         io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
             QueryError::user("OSError", format!("{shown}: {error}"))
-        },
+        }
         _ => QueryError::io(format!("{shown}: {error}")),
     }
 }

@@ -59,7 +59,7 @@ fn push(path: &Path, entries: &mut Vec<Entry>) -> Result<()> {
                 modified_ms: super::store::unix_ms(modified),
             });
             Ok(())
-        },
+        }
         // Gone since it was listed, or a link to nothing.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(path_error(path, &error)),

@@ -34,7 +34,7 @@ impl Location {
                     return Err(QueryError::user("BadUri", format!("{uri}: write file:///absolute/path")));
                 }
                 Self::local(path)
-            },
+            }
             "http" | "https" => Ok(Location::Http(uri.to_owned())),
             s if OBJECT_SCHEMES.contains(&s) => {
                 let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -42,7 +42,7 @@ impl Location {
                     return Err(QueryError::user("BadUri", format!("{uri}: names no bucket")));
                 }
                 Ok(Location::Object { root: format!("{s}://{bucket}"), path: path.trim_matches('/').to_owned() })
-            },
+            }
             _ => Err(QueryError::user(
                 "BadUri",
                 format!(
@@ -68,9 +68,7 @@ impl Location {
         match self {
             Location::Local(path) if relative.is_empty() => Location::Local(path.clone()),
             Location::Local(path) => Location::Local(path.join(relative)),
-            Location::Object { root, path } => {
-                Location::Object { root: root.clone(), path: join_keys(path, relative) }
-            },
+            Location::Object { root, path } => Location::Object { root: root.clone(), path: join_keys(path, relative) },
             Location::Http(url) => Location::Http(format!("{}/{relative}", url.trim_end_matches('/'))),
         }
     }
@@ -81,12 +79,12 @@ impl Location {
             Location::Local(path) => {
                 let name = path.file_name()?.to_str()?.to_owned();
                 Some((Location::Local(path.parent()?.to_owned()), name))
-            },
+            }
             Location::Object { path, .. } if path.is_empty() => None,
             Location::Object { root, path } => {
                 let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
                 Some((Location::Object { root: root.clone(), path: parent.to_owned() }, name.to_owned()))
-            },
+            }
             Location::Http(_) => None,
         }
     }

@@ -35,7 +35,7 @@ pub fn read(uri: &str, options: &Options) -> Result<Bytes> {
         Location::Object { root, path } => {
             let store = Store::open(&root, options)?;
             store.read(&path)
-        },
+        }
         Location::Http(url) => store::read_http(&url),
     }
 }
@@ -64,13 +64,11 @@ pub fn list(uri: &str, options: &Options) -> Result<Vec<Entry>> {
 /// Whether there is a file or a directory (with an object store: a file or something under the prefix).
 pub fn exists(uri: &str, options: &Options) -> Result<bool> {
     match Location::parse(uri)? {
-        Location::Local(path) => {
-            path.try_exists().map_err(|error| path_error(&path, &error))
-        },
+        Location::Local(path) => path.try_exists().map_err(|error| path_error(&path, &error)),
         Location::Object { root, path } => {
             let store = Store::open(&root, options)?;
             Ok(store.head(&path)?.is_some() || !store.list(&path)?.is_empty())
-        },
+        }
         Location::Http(url) => store::read_http(&url).map(|_| true),
     }
 }
@@ -89,7 +87,7 @@ pub fn delete_prefix(uri: &str, options: &Options) -> Result<usize> {
                 store.delete(&entry.path)?;
             }
             Ok(entries.len())
-        },
+        }
         Location::Http(url) => Err(read_only(&url)),
     }
 }

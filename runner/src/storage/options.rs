@@ -71,7 +71,7 @@ impl Options {
             Some(CloudConfig::Aws(pairs)) => pairs.iter().map(|(key, value)| (key.as_ref(), value.as_str())).collect(),
             Some(CloudConfig::Azure(pairs)) => {
                 pairs.iter().map(|(key, value)| (key.as_ref(), value.as_str())).collect()
-            },
+            }
             Some(CloudConfig::Gcp(pairs)) => pairs.iter().map(|(key, value)| (key.as_ref(), value.as_str())).collect(),
             Some(CloudConfig::Http { headers }) => headers.iter().cloned().collect(),
             Some(CloudConfig::Ext { options }) => options.iter().cloned().collect(),

@@ -230,18 +230,14 @@ fn build(root: &str, options: &Options) -> Result<Store> {
     };
     let client = client_options(options);
     let scheme = root.split("://").next().unwrap_or_default();
-    type Clients = (
-        Arc<dyn ObjectStore>,
-        Arc<dyn MultipartStore>,
-        Arc<dyn PaginatedListStore>,
-        Option<(Arc<AmazonS3>, String)>,
-    );
+    type Clients =
+        (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>, Arc<dyn PaginatedListStore>, Option<(Arc<AmazonS3>, String)>);
     let (objects, multipart, pages, s3): Clients = match scheme {
         "s3" | "s3a" => {
             let (store, region) = build_s3(root, options, client, retry).map_err(failed)?;
             let store = Arc::new(store);
             (store.clone(), store.clone(), store.clone(), Some((store, region)))
-        },
+        }
         "gs" | "gcs" => {
             let url = root.replacen("gcs://", "gs://", 1);
             let builder =
@@ -249,13 +245,14 @@ fn build(root: &str, options: &Options) -> Result<Store> {
             let builder = known::<GoogleConfigKey>(options).into_iter().fold(builder, |b, (k, v)| b.with_config(k, v));
             let store = Arc::new(builder.build().map_err(failed)?);
             (store.clone(), store.clone(), store, None)
-        },
+        }
         _ => {
-            let builder = MicrosoftAzureBuilder::from_env().with_client_options(client).with_url(root).with_retry(retry);
+            let builder =
+                MicrosoftAzureBuilder::from_env().with_client_options(client).with_url(root).with_retry(retry);
             let builder = known::<AzureConfigKey>(options).into_iter().fold(builder, |b, (k, v)| b.with_config(k, v));
             let store = Arc::new(builder.build().map_err(failed)?);
             (store.clone(), store.clone(), store, None)
-        },
+        }
     };
     Ok(Store { root: root.to_owned(), objects, multipart, pages, s3 })
 }
@@ -278,7 +275,7 @@ fn build_s3(
     let keys_missing = missing(&builder, AmazonS3ConfigKey::AccessKeyId);
     if missing(&builder, AmazonS3ConfigKey::Region) || (keys_missing && !anonymous) {
         let profile = super::aws_profile::read();
-        let mut take = |builder: AmazonS3Builder, key: AmazonS3ConfigKey, name: &str| match profile.get(name) {
+        let take = |builder: AmazonS3Builder, key: AmazonS3ConfigKey, name: &str| match profile.get(name) {
             Some(value) => builder.with_config(key, value),
             None => builder,
         };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use object_store::{
-    ClientOptions, ObjectStore,
+    ClientOptions,
     aws::{AmazonS3, AwsAuthorizer},
     client::{HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector},
     path::Path,
@@ -129,7 +129,7 @@ fn unescape(text: &str) -> String {
                     None => n.parse().ok(),
                 });
                 code.and_then(char::from_u32)
-            },
+            }
         };
         match character {
             Some(character) => out.push(character),
