@@ -28,6 +28,7 @@
 //! them).
 
 mod attempts;
+mod build;
 mod decide;
 mod lineage;
 mod place;
