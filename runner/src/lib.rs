@@ -5,4 +5,7 @@
 
 pub mod error;
 pub mod graph;
+pub mod scheduler;
 pub mod shuffle;
+pub mod sink;
+pub mod storage;
