@@ -24,16 +24,10 @@ import yaml
 
 from bench import pdsh
 from bench.report import machine
+from bench.server import size_of
 from tests import support
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-
-
-def size_of(quantity: str) -> int:
-    for suffix, factor in {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9}.items():
-        if quantity.endswith(suffix):
-            return int(float(quantity.removesuffix(suffix)) * factor)
-    return int(quantity)
 
 
 class Limits:
