@@ -54,6 +54,8 @@ pub(super) struct Stage {
     pub target: bool,
     /// A target, or one is made from it. Others never run.
     pub useful: bool,
+    /// Its tasks may write something else when they run again.
+    pub unstable: bool,
     pub cut: Cut,
     pub tasks: Vec<Task>,
     /// Tasks that are wanted and not done.
