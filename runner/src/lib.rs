@@ -10,3 +10,5 @@ pub mod plan;
 pub mod planner;
 pub mod scheduler;
 pub mod shuffle;
+pub mod sink;
+pub mod storage;
