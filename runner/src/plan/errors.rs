@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn classes_are_those_of_python() {
         let io = |kind: ErrorKind| PolarsError::from(io::Error::new(kind, "text"));
-        let wrapped = io::Error::other(PolarsError::NoData("empty CSV".into()));
-        let nested = PolarsError::IO { error: std::sync::Arc::new(io::Error::other(wrapped)), msg: None };
+        let wrapped = io::Error::other(PolarsError::NoData("empty CSV".into()).context("reading".into()));
+        let nested = PolarsError::IO { error: std::sync::Arc::new(wrapped), msg: None };
         let cases = [
             (PolarsError::ColumnNotFound("x".into()), "ColumnNotFoundError", "x", Category::User),
             (PolarsError::SchemaMismatch("x".into()), "SchemaError", "x", Category::User),

@@ -85,4 +85,6 @@ pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
 }
 
 #[cfg(test)]
+mod load_tests;
+#[cfg(test)]
 mod tests;

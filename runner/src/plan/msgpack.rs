@@ -370,7 +370,8 @@ mod tests {
         assert_eq!(parse(&[0xdf, 0xff, 0xff, 0xff, 0xff, 0xc0]).unwrap_err(), Error::Truncated(0));
         assert_eq!(parse(&[0xc6, 0xff, 0xff, 0xff, 0xff, 0xc0]).unwrap_err(), Error::Truncated(0));
         assert_eq!(parse(&[0x92, 0x01]).unwrap_err(), Error::Truncated(0));
-        assert_eq!(parse(&[0x81, 0xa1]).unwrap_err(), Error::Truncated(1));
+        assert_eq!(parse(&[0x81, 0xa1]).unwrap_err(), Error::Truncated(0));
+        assert_eq!(parse(&[0x81, 0xa1, 0x61]).unwrap_err(), Error::Truncated(3));
     }
 
     #[test]

@@ -50,7 +50,7 @@ const MIXED_INTEGERS: &str =
     "UInt64 combined with a signed integer is Int128 there, and Float64 here (exact up to 2^53); cast one side";
 const STRUCT_FLOAT: &str = "arithmetic of a struct with a float makes its fields floats there, and keeps their dtypes here";
 const ZFILL: &str = "str.zfill counts characters there, and bytes here (text outside ASCII gets fewer zeros)";
-const JOIN_KEYS: &str = "the dtype of a joined key whose sides are integers of different sizes";
+const JOIN_KEYS: &str = "the dtype of a joined key that is UInt64 on one side and signed on the other";
 const NO_COLUMNS: &str = "a literal column on a frame with no columns has the frame's height there, and one row here";
 
 impl Finder<'_> {
@@ -105,8 +105,9 @@ impl Finder<'_> {
                 let keys = |side| condition.and_then(|c| c.get(side)).and_then(Node::as_seq).unwrap_or_default();
                 for (left, right) in keys("left_on").iter().zip(keys("right_on")) {
                     let (left, right) = (self.types_of(left), self.types_of(right));
-                    let integer = |t: &&str| t.starts_with("Int") || t.starts_with("UInt");
-                    let mixed = left.iter().any(|l| integer(l) && right.iter().any(|r| integer(r) && l != r));
+                    let signed = |t: &[String]| t.iter().any(|t| SIGNED.contains(&t.as_str()));
+                    let unsigned = |t: &[String]| t.iter().any(|t| t == "UInt64");
+                    let mixed = (unsigned(&left) && signed(&right)) || (signed(&left) && unsigned(&right));
                     if mixed {
                         self.found.insert(JOIN_KEYS);
                     }
