@@ -6,4 +6,7 @@
 pub mod error;
 pub mod graph;
 pub mod plan;
+pub mod scheduler;
 pub mod shuffle;
+pub mod sink;
+pub mod storage;

@@ -23,7 +23,7 @@ pub fn polars_error(error: PolarsError) -> QueryError {
                 return QueryError::new(Category::OutOfMemory, "ComputeError", msg.to_string());
             }
             ("ComputeError", msg)
-        },
+        }
         E::Duplicate(msg) => ("DuplicateError", msg),
         E::InvalidOperation(msg) => ("InvalidOperationError", msg),
         E::NoData(msg) => ("NoDataError", msg),
@@ -46,7 +46,7 @@ pub fn polars_error(error: PolarsError) -> QueryError {
             }
             let message = msg.map_or_else(|| error.to_string(), |msg| msg.to_string());
             return io_error(error.kind(), message);
-        },
+        }
         E::Context { .. } | E::ExprContext { .. } => return polars_error(error.context_trace()),
         // Features that other crates of the build may switch on add variants.
         #[allow(unreachable_patterns)]

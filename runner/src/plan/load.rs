@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use floe_api::job::Job;
 use floe_api::DslSource;
+use floe_api::job::Job;
 use floe_api::plan::PlanKind;
 
 use super::errors::io_error;
@@ -31,7 +31,8 @@ impl LoadEnv {
 
 pub fn load(job: &Job, env: &LoadEnv) -> Result<Loaded> {
     let storage = StorageOptions::of_job(job);
-    let base = std::path::absolute(&env.base).map_err(|e| io_error(e.kind(), format!("{}: {e}", env.base.display())))?;
+    let base =
+        std::path::absolute(&env.base).map_err(|e| io_error(e.kind(), format!("{}: {e}", env.base.display())))?;
     match job.spec.plan.kind() {
         Some(PlanKind::Dsl(source)) => decode_at(&dsl_bytes(source, job, &base)?, &storage, Some(&base)),
         Some(PlanKind::Python(source)) => script::run(source, job, &storage, &base, &env.python),
@@ -61,7 +62,9 @@ fn dsl_bytes(source: &DslSource, job: &Job, base: &Path) -> Result<Vec<u8>> {
     let (field, reference) = match (&source.config_map_key_ref, &source.secret_key_ref) {
         (Some(reference), _) => ("configMapKeyRef", reference),
         (None, Some(reference)) => ("secretKeyRef", reference),
-        (None, None) => return Err(QueryError::user("BadSpec", "spec.plan.dsl names no bytes: give inline, uri or path")),
+        (None, None) => {
+            return Err(QueryError::user("BadSpec", "spec.plan.dsl names no bytes: give inline, uri or path"));
+        }
     };
     Err(QueryError::user(
         "BadSpec",
@@ -77,9 +80,10 @@ fn read_uri(uri: &str, storage: Option<&str>, job: &Job, base: &Path) -> Result<
         None => read_file(&base.join(uri), uri),
         Some(("file", path)) => read_file(Path::new(path), uri),
         Some(_) => {
-            let _options = job.storage_options(uri, storage);
-            Err(QueryError::internal("reading plans from stores is not wired up yet"))
-        },
+            let options = job.storage_options(uri, storage);
+            let options = options.iter().map(|(key, value)| (key.as_str(), value.reveal())).collect();
+            crate::storage::read(uri, &options).map(Vec::from)
+        }
     }
 }
 

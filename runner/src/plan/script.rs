@@ -29,10 +29,14 @@ const PASSED_ON: [&str; 6] = ["PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH",
 
 pub fn run(source: &PythonSource, job: &Job, storage: &StorageOptions, base: &Path, python: &Path) -> Result<Loaded> {
     let memory_bytes = source.memory.bytes().ok_or_else(|| {
-        QueryError::user("BadSpec", format!("spec.plan.python.memory is no amount of memory: {}", source.memory.as_str()))
+        QueryError::user(
+            "BadSpec",
+            format!("spec.plan.python.memory is no amount of memory: {}", source.memory.as_str()),
+        )
     })?;
     let dir = tempfile::Builder::new().prefix("floe-script-").tempdir().map_err(|e| cannot("make a directory", &e))?;
-    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).map_err(|e| cannot("write to it", &e));
+    let write =
+        |name: &str, text: &str| std::fs::write(dir.path().join(name), text).map_err(|e| cannot("write to it", &e));
     write("script_host.py", HOST)?;
     write("script.py", &source.script)?;
     write("request.json", &request(job, storage, base, memory_bytes).to_string())?;
@@ -60,7 +64,7 @@ pub fn run(source: &PythonSource, job: &Job, storage: &StorageOptions, base: &Pa
         Ok(plan) if status.success() => {
             let version = std::fs::read_to_string(dir.path().join("version")).unwrap_or_default();
             decode_at(&plan, storage, Some(base)).map_err(|e| of_version(e, &version, python))
-        },
+        }
         _ => Err(failure(dir.path(), status, memory_bytes, &output)),
     }
 }
@@ -121,7 +125,8 @@ fn drain(child: &mut Child) -> thread::JoinHandle<String> {
         child.stderr.take().map(|p| Box::new(p) as Box<dyn Read + Send>),
     ];
     thread::spawn(move || {
-        let readers: Vec<_> = pipes.into_iter().flatten().map(|pipe| thread::spawn(move || read_end_of(pipe))).collect();
+        let readers: Vec<_> =
+            pipes.into_iter().flatten().map(|pipe| thread::spawn(move || read_end_of(pipe))).collect();
         let parts: Vec<String> = readers.into_iter().filter_map(|reader| reader.join().ok()).collect();
         parts.iter().map(|part| part.trim_end()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
     })
@@ -194,7 +199,10 @@ fn failure(dir: &Path, status: ExitStatus, memory_bytes: u64, output: &str) -> Q
             "MemoryError" => QueryError::user("ScriptMemory", format!("{} (spec.plan.python.memory)", error.message)),
             "ScriptEnvironment" => QueryError::user(
                 error.class,
-                format!("{}; {ACCEPTED}: pip install 'polars>=1.43.2,<2.2', or name another Python by FLOE_PYTHON", error.message),
+                format!(
+                    "{}; {ACCEPTED}: pip install 'polars>=1.43.2,<2.2', or name another Python by FLOE_PYTHON",
+                    error.message
+                ),
             ),
             _ => QueryError::user(error.class, error.message),
         };

@@ -33,8 +33,12 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for StorageOptions {
 impl StorageOptions {
     pub fn of_job(job: &Job) -> Self {
         let of_provider = |(provider, uri): (Provider, &str)| (provider, job.storage_options(uri, None));
-        let providers =
-            [(Provider::S3, "s3://b/k"), (Provider::Gcs, "gs://b/k"), (Provider::Azure, "az://b/k"), (Provider::Http, "https://h/k")];
+        let providers = [
+            (Provider::S3, "s3://b/k"),
+            (Provider::Gcs, "gs://b/k"),
+            (Provider::Azure, "az://b/k"),
+            (Provider::Http, "https://h/k"),
+        ];
         let tables = job.spec.tables.values().filter_map(|table| {
             let options = job.storage_options(&table.uri, Some(table.storage.as_deref()?));
             let pattern = table.uri.find(['*', '?', '[']).unwrap_or(table.uri.len());
@@ -66,7 +70,8 @@ impl StorageOptions {
         }
         // HuggingFace takes one option and fails on every other.
         let hf = scheme == Some(CloudScheme::Hf);
-        let options = options.iter().filter(|(key, _)| !hf || *key == "token").map(|(key, value)| (key, value.reveal()));
+        let options =
+            options.iter().filter(|(key, _)| !hf || *key == "token").map(|(key, value)| (key, value.reveal()));
         CloudOptions::from_untyped_config(scheme, options).map(Some).map_err(polars_error)
     }
 
@@ -89,7 +94,8 @@ mod tests {
 
     #[test]
     fn options_go_to_the_store_they_fit_and_are_never_printed() {
-        let storage: StorageOptions = [("aws_access_key_id", "KEY"), ("aws_secret_access_key", "SECRET")].into_iter().collect();
+        let storage: StorageOptions =
+            [("aws_access_key_id", "KEY"), ("aws_secret_access_key", "SECRET")].into_iter().collect();
         assert!(!format!("{storage:?}").contains("SECRET"));
         let s3 = storage.cloud_options("s3://bucket/x").unwrap().unwrap();
         assert!(String::from_utf8_lossy(&s3).contains("SECRET"));
@@ -102,7 +108,10 @@ mod tests {
 
     #[test]
     fn a_table_in_a_storage_of_its_own_is_read_with_that_one() {
-        let mut spec = DistributedQuerySpec { storage: Some(StorageSpec { region: Some("home".into()), ..Default::default() }), ..Default::default() };
+        let mut spec = DistributedQuerySpec {
+            storage: Some(StorageSpec { region: Some("home".into()), ..Default::default() }),
+            ..Default::default()
+        };
         spec.storages.insert("lake".into(), StorageSpec { region: Some("far".into()), ..Default::default() });
         let uri = "s3://lake/t/*.parquet".to_owned();
         spec.tables.insert("t".into(), TableSpec { uri, storage: Some("lake".into()), ..Default::default() });

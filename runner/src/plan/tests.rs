@@ -58,8 +58,10 @@ fn plans_of_every_version_give_the_rows_of_their_wheel() {
             match outcome {
                 Err(error) => failures.push(format!("{version} {name}: {} {error}", error.class)),
                 Ok(got) => {
-                    failures.extend(difference(&got, &expected("expected", &name)).map(|d| format!("{version} {name}: {d}")));
-                },
+                    failures.extend(
+                        difference(&got, &expected("expected", &name)).map(|d| format!("{version} {name}: {d}")),
+                    );
+                }
             }
         }
     }
@@ -68,7 +70,8 @@ fn plans_of_every_version_give_the_rows_of_their_wheel() {
 
 #[test]
 fn plans_that_read_stores_or_write_decode() {
-    let storage: StorageOptions = [("aws_access_key_id", "QUERY-KEY"), ("aws_secret_access_key", "QUERY-SECRET")].into_iter().collect();
+    let storage: StorageOptions =
+        [("aws_access_key_id", "QUERY-KEY"), ("aws_secret_access_key", "QUERY-SECRET")].into_iter().collect();
     let mut failures = vec![];
     for version in VERSIONS {
         for name in names(version).iter().filter(|name| name.starts_with("scan-") || name.starts_with("sink-")) {
@@ -82,7 +85,7 @@ fn plans_that_read_stores_or_write_decode() {
                     if name == "sink-parquet" && !text.contains("/base/out/x.parquet") {
                         failures.push(format!("{version} {name}: not relative to the base directory: {text}"));
                     }
-                },
+                }
             }
         }
     }
@@ -92,8 +95,14 @@ fn plans_that_read_stores_or_write_decode() {
 #[test]
 fn python_and_sql_are_refused_by_name() {
     let table = [
-        ("python-map-elements", "a function over the values of column \"id\" (map_elements, map_batches); write it with"),
-        ("python-map-batches", "a function over the values of column \"id\" (map_elements, map_batches); write it with"),
+        (
+            "python-map-elements",
+            "a function over the values of column \"id\" (map_elements, map_batches); write it with",
+        ),
+        (
+            "python-map-batches",
+            "a function over the values of column \"id\" (map_elements, map_batches); write it with",
+        ),
         ("python-agg", "a function over the values of column \"id\""),
         ("python-frame", "a function over whole frames (LazyFrame.map_batches); write it with LazyFrame methods"),
         ("python-map-groups", "a function applied to whole groups (map_groups)"),
@@ -158,7 +167,11 @@ fn damaged_plans_are_errors() {
 fn changes_between_versions_are_warned_of() {
     for version in ["1.43.2", "1.44.2"] {
         for name in names(version).iter().filter(|name| name.starts_with("warn-")) {
-            assert_eq!(decode(&fixture(version, name), &StorageOptions::default()).unwrap().warnings, [""; 0], "{name}");
+            assert_eq!(
+                decode(&fixture(version, name), &StorageOptions::default()).unwrap().warnings,
+                [""; 0],
+                "{name}"
+            );
         }
     }
     let table = [
@@ -209,7 +222,7 @@ fn a_corpus_of_plans_decodes() {
             Err(error) => {
                 let slot = refused.entry(error.class.clone()).or_default();
                 *slot = (slot.0 + 1, format!("{} {}", path.display(), error.message.replace('\n', " | ")));
-            },
+            }
         }
     }
     println!("{read} read in {:?}; {refused:#?}; {warned:#?}", begin.elapsed());
