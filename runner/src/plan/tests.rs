@@ -172,9 +172,8 @@ fn skipped_fields(bytes: &[u8]) -> Result<std::collections::BTreeSet<String>> {
     let (client, document) = versions::split(bytes)?;
     on_big_stack(|| {
         let (rewritten, _) = adapt(client, document, &StorageOptions::default(), None)?;
-        let plan = DslPlan::deserialize_versioned(rewritten.as_slice()).map_err(polars_error)?;
-        let mut again = vec![];
-        plan.serialize_versioned(&mut again, Default::default()).map_err(polars_error)?;
+        let plan = floe_codec::decode_dsl(&rewritten).map_err(polars_error)?;
+        let again = floe_codec::encode_dsl(&plan).map_err(polars_error)?;
         let (mut before, mut after) = (Default::default(), Default::default());
         collect(&msgpack::parse(versions::split(&rewritten)?.1).unwrap(), "", &mut before);
         collect(&msgpack::parse(versions::split(&again)?.1).unwrap(), "", &mut after);
