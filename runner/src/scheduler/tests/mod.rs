@@ -11,8 +11,7 @@
 //! results of attempts that do not run, or run elsewhere, taken; losers left running; rows of a re-run counted twice;
 //! second attempts on the same worker, in any number, too early, or beside nothing; silent attempts kept; reports that
 //! lose the replacement or an inline output; attempts left running at the end; a result that lacks a root; a second
-//! resolution taken; work after the end; a failure hidden behind second attempts; outputs of two runs of an unstable
-//! task mixed. What is only better or worse (locality, spread, skew, where to retry, what is kept) is in `rules` and
+//! resolution taken; work after the end; outputs of two runs of an unstable task mixed. What is only better or worse (locality, spread, skew, where to retry, what is kept) is in `rules` and
 //! `retries`.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
