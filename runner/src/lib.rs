@@ -5,4 +5,5 @@
 
 pub mod error;
 pub mod graph;
+pub mod scheduler;
 pub mod shuffle;
