@@ -16,6 +16,7 @@ use crate::proto::{self, Attempt, to_worker};
 use crate::scheduler::{self, Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
 use crate::telemetry;
 
+use super::events::WorkerState;
 use super::inputs::Resolved;
 use super::registry::{Registry, Signal};
 
@@ -35,6 +36,7 @@ pub struct Run<'a> {
     pub cancel: CancellationToken,
     /// Called after every change, at most every so often.
     pub observe: &'a (dyn Fn(&Snapshot, &Clock) + Send + Sync),
+    pub on_worker: &'a (dyn Fn(&str, WorkerState) + Send + Sync),
 }
 
 /// When stages began and ended.
@@ -73,6 +75,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// What the query staged is committed (or there was nothing to).
+    pub fn succeed(&mut self) {
+        self.abort = false;
+    }
+
     fn send_end(&self) {
         for worker in &self.workers {
             if let Some(link) = self.registry.link(worker) {
@@ -122,7 +129,7 @@ impl<'a> Driver<'a> {
             registry: run.registry.clone(),
             query: run.query.to_string(),
             workers: HashSet::new(),
-            abort: false,
+            abort: true,
         };
         let now = Instant::now();
         Ok(Driver {
@@ -186,9 +193,16 @@ impl<'a> Driver<'a> {
     fn hear(&mut self, signal: Signal, queue: &mut VecDeque<Event>) {
         self.changed = true;
         let event = match signal {
-            Signal::WorkerUp { worker, slots } => Event::WorkerUp { worker, slots },
-            Signal::WorkerDraining { worker } => Event::WorkerDraining { worker },
+            Signal::WorkerUp { worker, slots } => {
+                (self.run.on_worker)(&worker, WorkerState::Up);
+                Event::WorkerUp { worker, slots }
+            }
+            Signal::WorkerDraining { worker } => {
+                (self.run.on_worker)(&worker, WorkerState::Draining);
+                Event::WorkerDraining { worker }
+            }
             Signal::WorkerLost { worker, out_of_memory } => {
+                (self.run.on_worker)(&worker, WorkerState::Lost);
                 self.hold.workers.remove(&worker);
                 self.fragments.retain(|(holder, _)| *holder != worker);
                 let gone: Vec<_> = self.out.iter().filter(|(_, at)| **at == worker).map(|(id, _)| *id).collect();
@@ -365,7 +379,6 @@ impl<'a> Driver<'a> {
             Outcome::Cancelled => QueryError::new(Category::Cancelled, "Cancelled", "the query was cancelled"),
         };
         // Tasks that still write would leave staged files behind: they are waited for, but not for long.
-        self.hold.abort = true;
         self.hold.send_end();
         let mut left = std::mem::take(&mut self.hold.workers);
         let _ = tokio::time::timeout(STOP_WITHIN, async {
