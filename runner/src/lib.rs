@@ -7,3 +7,5 @@ pub mod error;
 pub mod graph;
 pub mod scheduler;
 pub mod shuffle;
+pub mod sink;
+pub mod storage;
