@@ -34,8 +34,8 @@ pub const EXIT_ORPHANED: u8 = 69;
 /// What tasks of one query share; sent to a worker before its first task.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Settings {
-    pub job: floe_api::job::Job,
     pub sinks: Arc<Vec<sink::Plan>>,
+    pub shuffle: floe_api::execution::ShuffleSpec,
 }
 
 /// Why a worker ends.

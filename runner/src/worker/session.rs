@@ -272,6 +272,10 @@ impl Session {
         self.ending = still;
         let gone_now: Vec<(Arc<Query>, bool)> = gone_now;
         for (query, _) in gone_now {
+            // The coordinator knows all that was staged, and commits or removes it.
+            if let Ok(settings) = query.settings() {
+                settings.sinks.iter().for_each(|plan| sink::forget(&plan.query));
+            }
             self.send(gone(&query.id));
         }
     }
@@ -324,11 +328,7 @@ impl Session {
         for query in self.queries.all().chain(ending) {
             self.slots.cancel_query(&query.id);
             if let Ok(settings) = query.settings() {
-                for plan in settings.sinks.iter() {
-                    if let Err(error) = sink::abort(plan, &query.id) {
-                        tracing::warn!(query = query.id, "cannot remove staged files: {error}");
-                    }
-                }
+                settings.sinks.iter().for_each(|plan| sink::abandon(&plan.query));
             }
         }
     }
