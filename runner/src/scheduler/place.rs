@@ -66,7 +66,7 @@ impl State {
         }
         let median = stage.durations[stage.durations.len() / 2];
         let slow = (median.saturating_mul(self.limits.slow_percent) / 100).max(self.limits.slow_min_ms);
-        Some(attempt.launched.saturating_add(slow).saturating_add(1))
+        Some(attempt.launched.saturating_add(slow).saturating_add(1).max(task.not_before))
     }
 }
 
