@@ -1,18 +1,18 @@
-"""Makes the fixture plans of one Polars version: `python make_plans.py <directory>`, in a venv with that version.
+"""Makes the fixture plans of one Polars version into the directory that is its argument.
 
-`tests/plans/regenerate.sh` calls it once for each accepted version. A fixture is `<name>.bin`, the bytes of
+`regenerate.sh` runs it once for each accepted version, with that version's wheel. A fixture is `<name>.bin`, the bytes of
 `LazyFrame.serialize()`. The name's first part says what the engine must do with it:
   ok-…      decode, optimize, and give the rows of `expected/<name>.ipc` (written here by the first version)
   scan-…    decode; the sources lie where no test reads them (s3://, gs://, …)
   files-…   decode, and run from this directory: the sources are the small files of `tests/plans/data`
   sink-…    decode; the plan writes
   python-…  refused: Python in the plan
+  warn-…    decode with a warning: 2.x gives `expected/2.x/<name>.ipc`, the engine another result
   sql-…     refused on 2.x, where SQL is a plan node; 1.x turns it into a plan
 """
 
 import datetime as dt
 import decimal
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -22,16 +22,17 @@ import polars as pl
 warnings.simplefilter("ignore")
 out = Path(sys.argv[1])
 out.mkdir(parents=True, exist_ok=True)
-here = Path(__file__).resolve().parent
+here = Path.cwd()
 expected = here / "expected"
 data = here / "data"
-os.chdir(here)
 
 
 def save(name: str, lf: pl.LazyFrame) -> None:
     (out / f"{name}.bin").write_bytes(lf.serialize())
+    if name.startswith("warn-") and pl.__version__ >= "2":
+        (expected / "2.x").mkdir(exist_ok=True)
+        lf.collect().write_ipc(expected / "2.x" / f"{name}.ipc", compression="uncompressed")
     if name.startswith(("ok-", "files-")):
-        # Compat level 0 has no view types, so any Arrow reader can look at the expected rows.
         target = expected / f"{name}.ipc"
         result = lf.collect()
         if target.exists():
@@ -195,3 +196,11 @@ save("python-sink-batches", orders.sink_batches(lambda df: None, lazy=True))
 
 save("sql-context", pl.SQLContext(t=orders).execute("SELECT customer, SUM(price) AS p FROM t GROUP BY customer"))
 save("sql-frame", orders.sql("SELECT id FROM self WHERE id > 2"))
+
+# Plans whose result differs between 1.x and 2.x; the engine warns.
+mixed = pl.LazyFrame({"u": pl.Series([1, 2], dtype=pl.UInt64), "i": [1, -2], "t": ["é", "b"]})
+save("warn-mixed-integers", mixed.select(pl.col("u") + pl.col("i")))
+save("warn-struct-float", mixed.select(pl.struct("i") * 1.5))
+save("warn-zfill", mixed.select(pl.col("t").str.zfill(4)))
+save("warn-join-keys", mixed.select("u").join(mixed.select("i").collect().lazy(), left_on="u", right_on="i", how="full", coalesce=True))
+save("warn-no-columns", pl.LazyFrame().with_columns(pl.lit(1).alias("x")))

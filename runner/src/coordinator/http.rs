@@ -157,7 +157,8 @@ async fn cancel(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>)
 }
 
 async fn plan(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<String> {
-    explained(&query(&weak, &headers, &id)?, Format::Text)
+    let status = query(&weak, &headers, &id)?;
+    explained(&status, Format::Text)
 }
 
 #[derive(Deserialize)]
