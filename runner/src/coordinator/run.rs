@@ -63,7 +63,7 @@ struct Query<'a> {
 impl Query<'_> {
     async fn run(&self) -> Result<Outcome> {
         let mode = self.job.spec.execution.mode;
-        let mut source_bytes = None;
+        let source_bytes;
         let error = match self.prepare(mode).await {
             Ok(prepared) => {
                 source_bytes = prepared.source_bytes;
