@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -52,7 +53,8 @@ pub enum Provider {
     External { workers: usize, threads: usize },
 }
 
-#[derive(Clone, Debug)]
+/// Not printable: it holds the token.
+#[derive(Clone)]
 pub struct Options {
     pub provider: Provider,
     /// What workers and clients of the engine show.
@@ -116,6 +118,7 @@ pub struct Engine {
     control: SocketAddr,
     http: Option<SocketAddr>,
     ended: CancellationToken,
+    was_ready: AtomicBool,
 }
 
 impl Engine {
@@ -179,6 +182,7 @@ impl Engine {
             control,
             http: http.as_ref().map(|(_, address)| *address),
             ended,
+            was_ready: AtomicBool::new(false),
             options,
         });
         if let Some((listener, _)) = http {

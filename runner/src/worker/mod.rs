@@ -36,6 +36,8 @@ pub const EXIT_ORPHANED: u8 = 69;
 pub struct Settings {
     pub sinks: Arc<Vec<sink::Plan>>,
     pub shuffle: floe_api::execution::ShuffleSpec,
+    /// Where outputs go with `place: store`.
+    pub remote: Option<Arc<shuffle::Remote>>,
 }
 
 /// Why a worker ends.

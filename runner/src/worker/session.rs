@@ -147,13 +147,13 @@ impl Session {
                         beat = Instant::now();
                         self.send(from_worker::Message::Heartbeat(self.heartbeat()));
                     }
-                    if let Some(end) = self.review() {
-                        return Ok(end);
-                    }
                 },
                 _ = terminate.recv() => self.leave("told to terminate"),
                 _ = interrupt.recv() => self.leave("interrupted"),
                 _ = hangup.recv() => return Ok(End::Orphaned),
+            }
+            if let Some(end) = self.review() {
+                return Ok(end);
             }
         }
     }
@@ -329,6 +329,9 @@ impl Session {
             self.slots.cancel_query(&query.id);
             if let Ok(settings) = query.settings() {
                 settings.sinks.iter().for_each(|plan| sink::abandon(&plan.query));
+                if let Some(remote) = &settings.remote {
+                    remote.remove_all();
+                }
             }
         }
     }
