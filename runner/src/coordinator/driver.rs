@@ -340,9 +340,9 @@ impl<'a> Driver<'a> {
                 fragment: stage.fragment.clone(),
             }));
         }
-        let span = self.spans.entry(id.stage).or_insert_with(|| {
-            tracing::info_span!("stage", query = self.run.query, stage = id.stage.0, label = %stage.label)
-        });
+        let span = self.spans.entry(id.stage).or_insert_with(
+            || tracing::info_span!("stage", query = self.run.query, stage = id.stage.0, label = %stage.label),
+        );
         let spec = TaskSpec { id, attempt, leaves, output: stage.output.clone() };
         let task = proto::Task {
             attempt: Some(Attempt::new(self.run.query, id, attempt)),

@@ -173,7 +173,7 @@ impl Engine {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let statuses = Arc::new(Statuses { keep_results: options.http.is_some(), ..Statuses::default() });
+        let statuses = Arc::new(Statuses::new(options.http.is_some()));
         let engine = Arc::new(Engine {
             registry,
             statuses,
@@ -192,12 +192,7 @@ impl Engine {
     }
 
     /// Runs one job to its end. Progress goes to `events`, if anybody listens there.
-    pub async fn run(
-        &self,
-        job: Job,
-        events: broadcast::Sender<Event>,
-        cancel: CancellationToken,
-    ) -> Result<Outcome> {
+    pub async fn run(&self, job: Job, events: broadcast::Sender<Event>, cancel: CancellationToken) -> Result<Outcome> {
         let status = self.statuses.start(&job, events, cancel)?;
         run::run(self, job, &status).await
     }

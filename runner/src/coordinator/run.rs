@@ -84,11 +84,9 @@ impl Query<'_> {
         };
         let doubtful = match error.category {
             Category::User | Category::Internal => true,
-            Category::Io
-            | Category::LostWorker
-            | Category::OutOfMemory
-            | Category::Deadline
-            | Category::Cancelled => false,
+            Category::Io | Category::LostWorker | Category::OutOfMemory | Category::Deadline | Category::Cancelled => {
+                false
+            }
         };
         if !doubtful || mode == Mode::SingleNode || source_bytes.is_none_or(|bytes| bytes > CONFIRM_BYTES) {
             return Err(error);
@@ -103,11 +101,14 @@ impl Query<'_> {
     async fn prepare(&self, mode: Mode) -> Result<Prepared> {
         let context = self.engine.context();
         let job = self.job.clone();
-        let prepared = self.blocking(move || prepare(&job, &context, mode, true), |prepared| {
-            if let Ok(prepared) = prepared {
-                abort(&prepared.sinks);
-            }
-        });
+        let prepared = self.blocking(
+            move || prepare(&job, &context, mode, true),
+            |prepared| {
+                if let Ok(prepared) = prepared {
+                    abort(&prepared.sinks);
+                }
+            },
+        );
         let deadline = self.deadline.map(tokio::time::Instant::from_std);
         tokio::select! {
             prepared = prepared => prepared?,

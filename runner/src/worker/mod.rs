@@ -85,11 +85,8 @@ pub fn run(args: Args, token: String) -> ExitCode {
     let id = args.id.clone().unwrap_or_else(|| format!("w{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
     let scratch = Scratch::new(&args, &id);
     std::panic::set_hook(Box::new(|info| tracing::debug!("{info}")));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("floe-io")
-        .enable_all()
-        .build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("floe-io").enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
