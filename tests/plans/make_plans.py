@@ -12,6 +12,8 @@
 """
 
 import datetime as dt
+import importlib.util
+import shutil
 import decimal
 import sys
 import warnings
@@ -119,6 +121,8 @@ save("ok-cast-selector", orders.cast({pl.Int64: pl.Int32, "day": pl.Datetime("us
 save("ok-match-schema", numbers.match_to_schema({"x": pl.Int64, "lo": pl.Int64, "hi": pl.Int64, "g": pl.String}))
 save("ok-strings", orders.select(pl.col("customer").str.to_uppercase().str.replace("A", "z", literal=True), pl.col("day").dt.strftime("%Y-%m"), pl.col("customer").str.contains("a|b").alias("m")))
 save("ok-lists", numbers.select(pl.concat_list("x", "lo").list.eval(pl.element() * 2).list.sum().alias("s"), pl.concat_list("x", "hi").list.contains(3).alias("c")))
+if hasattr(pl.col("x").arr, "dot"):
+    save("ok-arr-dot", numbers.select(pl.concat_arr("x", "lo").arr.dot(pl.concat_arr("hi", "x"))))
 save("ok-literals", numbers.select(pl.lit(pl.Series("s", [1, 2, 3, 4])), pl.lit(b"\x01\x0b\x07\x80\x05.").alias("b"), pl.lit(dt.datetime(2020, 1, 1)).alias("d"), pl.lit(decimal.Decimal("1.5")).alias("dec"), pl.lit(2**40).alias("big")))
 shared = orders.group_by("customer").agg(pl.col("price").sum())
 save("ok-shared", orders.join(shared, on="customer", how="left").join(shared.rename({"price": "again"}), on="customer", how="left").sort("id"))
@@ -181,6 +185,14 @@ save("python-pipe", orders.pipe_with_schema(lambda lf, schema: lf))
 save("python-fold", orders.select(pl.fold(0, lambda a, b: a + b, ["id", "price"])))
 save("python-reduce", orders.select(pl.reduce(lambda a, b: a + b, ["id", "price"])))
 save("python-name-map", orders.select(pl.col("id").name.map(lambda name: name + "x")))
+
+
+if importlib.util.find_spec("deltalake"):
+    pl.DataFrame({"a": [1]}).write_delta("delta-table", mode="overwrite")
+    save("python-delta", pl.scan_delta("delta-table"))
+    shutil.rmtree("delta-table")
+if hasattr(pl.Expr, "pipe_with_dtype"):
+    save("python-pipe-dtype", orders.select(pl.col("id").pipe_with_dtype(lambda e, dtype: e)))
 
 
 def source(with_columns, predicate, n_rows, batch_size):

@@ -8,7 +8,7 @@ rm -rf fixtures expected data
 for version in 1.43.2 1.44.2 2.0.0 2.1.0; do
     test -x "$venvs/$version/bin/python" || {
         python3 -m venv "$venvs/$version"
-        "$venvs/$version/bin/pip" install -q "polars==$version" cloudpickle
+        "$venvs/$version/bin/pip" install -q "polars==$version" cloudpickle deltalake
     }
     # Compiled under a bare name, so that pickled functions do not carry the path of this checkout.
     "$venvs/$version/bin/python" -c 'exec(compile(open("make_plans.py").read(), "make_plans.py", "exec"))' "fixtures/$version"

@@ -177,6 +177,10 @@ impl<'a> Node<'a> {
         Node::Owned(out)
     }
 
+    pub fn map<const N: usize>(entries: [(&str, Node<'a>); N]) -> Node<'a> {
+        Node::Map(entries.into_iter().map(|(key, value)| (Node::string(key), value)).collect())
+    }
+
     pub fn nil() -> Node<'static> {
         Node::Raw(&[0xc0])
     }

@@ -78,6 +78,9 @@ fn check_variant(name: &str, content: &Node<'_>) -> Result<()> {
         "PipeWithSchema" if content.get("callback").is_some() => {
             python("a function over the plan and its schema (pipe_with_schema)", "call it with LazyFrame.pipe")
         }
+        "PipeWithDtype" => {
+            python("a function over the dtype of an expression (pipe_with_dtype)", "write the expression for its dtype")
+        }
         "FoldHorizontal" | "ReduceHorizontal" | "CumFoldHorizontal" | "CumReduceHorizontal"
             if content.get("callback").is_some() =>
         {

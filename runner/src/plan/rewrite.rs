@@ -37,6 +37,7 @@ pub fn rewrite(node: &mut Node<'_>, ctx: &mut Context<'_>) -> Result<()> {
                 match name.as_str() {
                     Some("Join") => join(content, ctx)?,
                     Some("Scan") => scan(content, ctx)?,
+                    Some("Function") => array_dot(content),
                     Some("File") => sink(content, "target", ctx)?,
                     Some("Partitioned") => sink(content, "base_path", ctx)?,
                     _ => {}
@@ -88,6 +89,19 @@ fn join(join: &mut Node<'_>, ctx: &Context<'_>) -> Result<()> {
     join.set("right_on", right);
     join.set("predicates", predicates);
     Ok(())
+}
+
+/// 1.44 has `arr.dot`, which is the sum of the product, nulls and dtypes included.
+fn array_dot(function: &mut Node<'_>) {
+    let is_dot = |f: &Node<'_>| f.get("ArrayExpr").and_then(Node::as_str) == Some("Dot");
+    if !function.get("function").is_some_and(is_dot) {
+        return;
+    }
+    let Some(Node::Seq(input)) = function.get_mut("input") else { return };
+    let Ok([left, right]) = <[Node<'_>; 2]>::try_from(std::mem::take(input)) else { return };
+    let product = Node::map([("left", left), ("op", Node::string("Multiply")), ("right", right)]);
+    *input = vec![Node::map([("BinaryExpr", product)])];
+    function.set("function", Node::map([("ArrayExpr", Node::string("Sum"))]));
 }
 
 fn scan(scan: &mut Node<'_>, ctx: &mut Context<'_>) -> Result<()> {
