@@ -1,0 +1,84 @@
+# The vocabulary of the project. `make help` lists it.
+#
+# Everything is built with one profile, --release, and always for the whole workspace: any other choice of profile,
+# packages or features compiles Polars again (about half an hour on two cores).
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+FLOE_CACHE ?= $(HOME)/.cache/floe
+CARGO_TARGET_DIR ?= $(FLOE_CACHE)/target
+export FLOE_CACHE CARGO_TARGET_DIR
+BIN := $(CARGO_TARGET_DIR)/release
+export PATH := $(BIN):$(PATH)
+CARGO_FLAGS := --release --workspace --locked
+PYTHON := $(FLOE_CACHE)/venv/bin/python
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## check the tools, make the Python environment of the tests
+	@tests/setup >/dev/null
+
+.PHONY: build
+build: ## compile floe and floe-runner (half an hour the first time, because of Polars)
+	@tests/setup --check
+	@cargo build $(CARGO_FLAGS) --bins
+	@echo "build: $(BIN)/floe and $(BIN)/floe-runner"
+
+.PHONY: test
+test: ## all tests; makes what they need, fails if any fails
+	@tests/run
+
+.PHONY: unit
+unit: ## only the Rust tests that need no server, no data and no processes
+	@cargo test $(CARGO_FLAGS) --lib --bins
+
+.PHONY: demo
+demo: build ## a distributed query over sample data on this machine
+	@tests/demo
+
+.PHONY: verify
+verify: build setup ## many random plans, distributed against single-node (N=3000 SEED=...)
+	@floe-runner verify --random $(or $(N),3000) $(if $(SEED),--seed $(SEED))
+
+.PHONY: data
+data: ## PDS-H tables as Parquet (SF=1)
+	@tests/data $(or $(SF),1)
+
+.PHONY: pdsh-check
+pdsh-check: setup ## the 22 PDS-H scripts against DuckDB running the SQL (SF=1)
+	@data="$$(tests/data $(or $(SF),1))"; \
+	PYTHONPATH=. $(PYTHON) -m bench.pdsh.check --data "$$data" --scale-factor $(or $(SF),1)
+
+.PHONY: bench
+bench: build setup ## Floe beside single-process Polars, 22 queries (SF=1 REPEATS=3 ARGS=...)
+	@data="$$(tests/data $(or $(SF),1))"; \
+	PYTHONPATH=. $(PYTHON) -m bench.run --data "$$data" --scale-factor $(or $(SF),1) --repeats $(or $(REPEATS),3) $(ARGS)
+
+.PHONY: bench-overhead
+bench-overhead: build setup ## what three stages on tiny data cost over Polars alone
+	@PYTHONPATH=. $(PYTHON) -m bench.overhead $(ARGS)
+
+.PHONY: bench-memory
+bench-memory: build setup ## SF10 q9, q18 and q21 with 1 GiB a worker
+	@data="$$(tests/data 10)"; PYTHONPATH=. $(PYTHON) -m bench.memory --data "$$data" --scale-factor 10 $(ARGS)
+
+.PHONY: fmt
+fmt: ## format the code
+	@cargo fmt --all
+
+.PHONY: lint
+lint: ## formatting, clippy, licences (clippy checks Polars once: half an hour the first time)
+	@cargo fmt --all -- --check
+	@cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+	 else echo "lint: cargo-deny is not installed, licences are not checked (cargo install cargo-deny --locked)"; fi
+
+.PHONY: clean
+clean: ## remove what tests and demos left here (not the compiled code: cargo clean does)
+	@rm -rf out .floe

@@ -1,0 +1,222 @@
+//! What a query runs on: workers, their size, and everything about their pods.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvFromSource, EnvVar, LocalObjectReference, PodTemplateSpec, Toleration, TopologySpreadConstraint,
+};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{NameRef, Quantity, quantity, schema};
+
+/// Workers when neither `workers` nor `maxWorkers` says how many.
+pub const DEFAULT_WORKERS: u32 = 2;
+
+/// What the query runs on.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.workers) || (!has(self.minWorkers) && !has(self.maxWorkers))").message("write either compute.workers or compute.minWorkers and compute.maxWorkers"),
+    validation = Rule::new("!has(self.minWorkers) || has(self.maxWorkers)").message("compute.minWorkers needs compute.maxWorkers beside it"),
+    validation = Rule::new("!has(self.minWorkers) || !has(self.maxWorkers) || self.minWorkers <= self.maxWorkers").message("compute.minWorkers must not be above compute.maxWorkers"),
+    validation = Rule::new("quantity(string(self.cpus)).isGreaterThan(quantity('0'))").message("compute.cpus must be above 0, such as 1 or 500m"),
+    validation = Rule::new("quantity(string(self.memory)).compareTo(quantity('64Mi')) >= 0").message("compute.memory must be at least 64Mi, such as 2Gi"),
+)]
+pub struct ComputeSpec {
+    /// Workers, fixed. Left out together with `maxWorkers`, two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub workers: Option<u32>,
+    /// Start as soon as this many workers are ready. Left out, all of `maxWorkers` are waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub min_workers: Option<u32>,
+    /// The most workers the query gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_workers: Option<u32>,
+    /// CPUs of each worker: a whole number or thousandths (`500m`).
+    #[serde(default = "one_cpu")]
+    #[schemars(schema_with = "quantity::schema")]
+    pub cpus: Quantity,
+    /// Memory of each worker. Shuffles stay in it while they fit; the engine spills to `scratch` before it runs out.
+    #[serde(default = "two_gi")]
+    #[schemars(schema_with = "quantity::schema")]
+    pub memory: Quantity,
+    /// Space for shuffles and spilling, one per worker.
+    #[serde(default)]
+    pub scratch: ScratchSpec,
+    /// Size of the coordinator, which plans, schedules and commits.
+    #[serde(default)]
+    pub coordinator: CoordinatorSpec,
+    /// Image of coordinator and workers. Left out, the one that the operator was installed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: Option<String>,
+    /// When nodes pull the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// Secrets with credentials of the image's registry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// A pod template that is merged over Floe's own for coordinator and workers; the main container is named `floe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::any_object")]
+    pub pod_template: Option<serde_json::Value>,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that the pods tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub tolerations: Vec<Toleration>,
+    /// Where the pods may or should run, as in a pod's `spec.affinity`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::any_object")]
+    pub affinity: Option<Affinity>,
+    /// How the pods are spread, as in a pod's `spec.topologySpreadConstraints`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::any_object_list")]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// Service account of the pods, for workload identity of a cloud. Its token is not mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+    /// Environment variables of coordinator and workers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub env: Vec<EnvVar>,
+    /// ConfigMaps and Secrets whose keys become environment variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub env_from: Vec<EnvFromSource>,
+    /// Priority class of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+    /// Labels put on the pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations put on the pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub annotations: BTreeMap<String, String>,
+    /// A warm context of the namespace whose workers the query borrows, instead of pods of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_ref: Option<NameRef>,
+}
+
+impl Default for ComputeSpec {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            min_workers: None,
+            max_workers: None,
+            cpus: one_cpu(),
+            memory: two_gi(),
+            scratch: ScratchSpec::default(),
+            coordinator: CoordinatorSpec::default(),
+            image: None,
+            image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
+            pod_template: None,
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            affinity: None,
+            topology_spread_constraints: Vec::new(),
+            service_account_name: None,
+            env: Vec::new(),
+            env_from: Vec::new(),
+            priority_class_name: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            context_ref: None,
+        }
+    }
+}
+
+impl ComputeSpec {
+    /// The workers that the query is planned for.
+    pub fn worker_count(&self) -> u32 {
+        self.workers.or(self.max_workers).unwrap_or(DEFAULT_WORKERS)
+    }
+
+    /// The workers that must be ready before it starts.
+    pub fn workers_to_start(&self) -> u32 {
+        self.workers.or(self.min_workers).or(self.max_workers).unwrap_or(DEFAULT_WORKERS)
+    }
+
+    /// The template as pods are made of it, or what is wrong with it.
+    pub fn typed_pod_template(&self) -> Result<Option<PodTemplateSpec>, serde_json::Error> {
+        self.pod_template.clone().map(serde_json::from_value).transpose()
+    }
+}
+
+fn one_cpu() -> Quantity {
+    Quantity::new("1")
+}
+
+fn two_gi() -> Quantity {
+    Quantity::new("2Gi")
+}
+
+/// When nodes pull the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ImagePullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+/// Space for shuffles and spilling.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.storageClassName) || (has(self.medium) && self.medium == 'claim')").message("scratch.storageClassName goes with scratch.medium: claim only"))]
+#[x_kube(validation = Rule::new("!has(self.medium) || self.medium != 'claim' || has(self.size)").message("scratch.medium: claim needs scratch.size, such as 50Gi"))]
+pub struct ScratchSpec {
+    /// `emptyDir`: the node's disk. `memory`: a memory-backed emptyDir, counted as the pod's memory. `claim`: an
+    /// ephemeral volume claim.
+    #[serde(default)]
+    pub medium: ScratchMedium,
+    /// Its size; shuffles and spilling stay below it. Left out, an emptyDir has no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "quantity::schema")]
+    pub size: Option<Quantity>,
+    /// Storage class of the claim. Left out, the cluster's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+}
+
+/// What scratch space is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ScratchMedium {
+    #[default]
+    EmptyDir,
+    Memory,
+    Claim,
+}
+
+/// Size of the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CoordinatorSpec {
+    /// CPUs of the coordinator.
+    #[schemars(schema_with = "quantity::schema")]
+    pub cpus: Quantity,
+    /// Memory of the coordinator. A plan that carries large frames needs a few times their size.
+    #[schemars(schema_with = "quantity::schema")]
+    pub memory: Quantity,
+}
+
+impl Default for CoordinatorSpec {
+    fn default() -> Self {
+        Self { cpus: Quantity::new("500m"), memory: Quantity::new("1Gi") }
+    }
+}

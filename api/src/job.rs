@@ -1,0 +1,133 @@
+//! The job: what a coordinator gets, as a file that only it can read. It carries the spec with every reference
+//! resolved; the query's token does not travel in it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DistributedQuerySpec, Secret};
+
+/// Options of a storage, secrets included, under the names of Polars' `storage_options`.
+pub type StorageOptions = BTreeMap<String, Secret>;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// Unique among all queries: the object's UID on a cluster.
+    pub id: String,
+    /// The query's name, for people.
+    pub name: String,
+    /// Which try at the whole query this is, from 1.
+    #[serde(default)]
+    pub attempt: u32,
+    pub spec: DistributedQuerySpec,
+    /// W3C trace context of whoever asked for the query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// What `secretRef`s resolved to, by the name of the storage; the default storage has the empty name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, StorageOptions>,
+}
+
+impl Job {
+    pub fn new(id: impl Into<String>, name: impl Into<String>, spec: DistributedQuerySpec) -> Self {
+        Self { id: id.into(), name: name.into(), attempt: 1, spec, traceparent: None, secrets: BTreeMap::new() }
+    }
+
+    /// Everything that reaches `uri` by the storage `name` (the default one without a name): options of the spec, over
+    /// them what the secret holds, and endpoint and region under the names that the URI's provider uses. Empty for
+    /// local paths.
+    pub fn storage_options(&self, uri: &str, name: Option<&str>) -> StorageOptions {
+        let provider = Provider::of(uri);
+        let mut options = StorageOptions::new();
+        if provider == Provider::Local {
+            return options;
+        }
+        if let Some(storage) = self.spec.storage_named(name) {
+            if let (Some(endpoint), Some(key)) = (&storage.endpoint, provider.endpoint_key()) {
+                options.insert(key.into(), endpoint.as_str().into());
+                if endpoint.starts_with("http://") && provider == Provider::S3 {
+                    options.insert("aws_allow_http".into(), "true".into());
+                }
+            }
+            if let (Some(region), Provider::S3) = (&storage.region, provider) {
+                options.insert("aws_region".into(), region.as_str().into());
+            }
+            options.extend(storage.options.clone());
+        }
+        if let Some(secrets) = self.secrets.get(name.unwrap_or("")) {
+            options.extend(secrets.clone());
+        }
+        options
+    }
+}
+
+/// Who keeps what a URI names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    Local,
+    S3,
+    Gcs,
+    Azure,
+    Http,
+}
+
+impl Provider {
+    pub fn of(uri: &str) -> Provider {
+        match uri.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
+            Some("s3" | "s3a") => Provider::S3,
+            Some("gs" | "gcs") => Provider::Gcs,
+            Some("az" | "azure" | "adl" | "abfs" | "abfss") => Provider::Azure,
+            Some("http" | "https" | "hf") => Provider::Http,
+            _ => Provider::Local,
+        }
+    }
+
+    fn endpoint_key(self) -> Option<&'static str> {
+        match self {
+            Provider::S3 => Some("aws_endpoint_url"),
+            Provider::Gcs => Some("google_base_url"),
+            Provider::Azure => Some("azure_storage_endpoint"),
+            Provider::Local | Provider::Http => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StorageSpec;
+
+    #[test]
+    fn options_of_a_uri_come_from_its_storage_and_secrets_win() {
+        let mut spec = DistributedQuerySpec {
+            storage: Some(StorageSpec {
+                endpoint: Some("http://minio:9000".into()),
+                region: Some("eu-1".into()),
+                ..StorageSpec::default()
+            }),
+            ..DistributedQuerySpec::default()
+        };
+        let mut lake = StorageSpec::default();
+        lake.options.insert("aws_access_key_id".into(), "spec".into());
+        spec.storages.insert("lake".into(), lake);
+        let mut job = Job::new("id", "q", spec);
+        job.secrets.insert("lake".into(), [("aws_access_key_id".into(), "secret".into())].into());
+
+        let default = job.storage_options("s3://b/x", None);
+        assert_eq!(default["aws_endpoint_url"].reveal(), "http://minio:9000");
+        assert_eq!(default["aws_allow_http"].reveal(), "true");
+        assert_eq!(default["aws_region"].reveal(), "eu-1");
+        assert_eq!(job.storage_options("s3://b/x", Some("lake"))["aws_access_key_id"].reveal(), "secret");
+        assert!(job.storage_options("data/x.parquet", None).is_empty());
+        assert!(!format!("{job:?}").contains("secret\""));
+    }
+
+    #[test]
+    fn a_job_survives_its_file() {
+        let mut job = Job::new("id", "q", DistributedQuerySpec::default());
+        job.secrets.insert(String::new(), [("k".into(), "v".into())].into());
+        let text = serde_json::to_string(&job).unwrap();
+        assert_eq!(serde_json::from_str::<Job>(&text).unwrap(), job);
+    }
+}

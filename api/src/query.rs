@@ -1,0 +1,137 @@
+//! `DistributedQuery`, the one object a user writes: a plan, where its data is, what to run it on, where it lands.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{ComputeSpec, DistributedQueryStatus, ExecutionSpec, PlanSource, SinkSpec, StorageSpec, TableSpec, schema};
+
+/// One Polars query over many pods: the plan, the tables it reads, what it runs on, and where the result goes.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "floe.dev",
+    version = "v1alpha1",
+    kind = "DistributedQuery",
+    plural = "distributedqueries",
+    singular = "distributedquery",
+    shortname = "dq",
+    category = "all",
+    namespaced,
+    status = "DistributedQueryStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "One Polars query run over many pods: a plan, the tables it reads, the pods it runs on, and where its result goes.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the query is: Pending, Starting, Planning, Running, Committing, Succeeded, Failed, Cancelled or Suspended"),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress", description = "Share of the tasks that are done"),
+    printcolumn(name = "Workers", type_ = "string", json_path = ".status.workers.summary", description = "Workers ready / wanted"),
+    printcolumn(name = "Stages", type_ = "string", json_path = ".status.stagesSummary", description = "Stages done / planned"),
+    printcolumn(name = "Rows", type_ = "integer", json_path = ".status.rows", description = "Rows of the result"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since the query was created"),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration", priority = 1, description = "Time from start to finish"),
+    printcolumn(name = "Shuffled", type_ = "integer", json_path = ".status.bytesShuffled", priority = 1, description = "Bytes that went from worker to worker"),
+    printcolumn(name = "Attempt", type_ = "integer", json_path = ".status.attempt", priority = 1, description = "Which try at the whole query this is"),
+    printcolumn(name = "Result", type_ = "string", json_path = ".status.resultUri", priority = 1, description = "Where the result is"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1, description = "Why the query is in this phase"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startedAt) || (self.spec.plan == oldSelf.spec.plan && has(self.spec.tables) == has(oldSelf.spec.tables) && (!has(self.spec.tables) || self.spec.tables == oldSelf.spec.tables) && has(self.spec.params) == has(oldSelf.spec.params) && has(self.spec.sink) == has(oldSelf.spec.sink) && (!has(self.spec.sink) || self.spec.sink == oldSelf.spec.sink))").message("plan, tables, params and sink cannot change once the query has started: delete it and create a new one"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.plan.dsl) || !has(self.tables) || self.tables.size() == 0").message("a dsl plan names its own sources: leave tables out, or give plan.python or plan.sql"),
+    validation = Rule::new("!(has(self.suspend) && self.suspend && has(self.cancel) && self.cancel)").message("suspend and cancel exclude each other: set one of them to false"),
+)]
+pub struct DistributedQuerySpec {
+    /// What to run: exactly one of `dsl`, `sql` and `python`.
+    pub plan: PlanSource,
+    /// Values for the plan by name: `params` in a Python script, `$name` in SQL. Any JSON value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::any_map")]
+    pub params: BTreeMap<String, serde_json::Value>,
+    /// The tables that a Python script (`scan("name")`) or SQL reads, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 1000))]
+    pub tables: BTreeMap<String, TableSpec>,
+    /// Endpoint, options and credentials for every URI that names no other storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+    /// Further storages by name, for queries over several clouds or accounts: a table, plan, sink or shuffle picks
+    /// one by its `storage` field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 100))]
+    pub storages: BTreeMap<String, StorageSpec>,
+    /// What the query runs on: how many workers, how large, and everything about their pods.
+    #[serde(default)]
+    pub compute: ComputeSpec,
+    /// How the plan is cut into stages and moved through them.
+    #[serde(default)]
+    pub execution: ExecutionSpec,
+    /// Where the result goes. Without it the result stays with the query until its TTL and is read by the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<SinkSpec>,
+    /// Hold the query: no pods while true. Set on a running query, its pods go and it starts again on resume.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Stop the query for good. Its pods and all unfinished output go; the phase becomes Cancelled.
+    #[serde(default)]
+    pub cancel: bool,
+    /// Fail the query when it has not finished this many seconds after it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub active_deadline_seconds: Option<u32>,
+    /// Fail the query when its coordinator and workers are not ready after this many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub starting_deadline_seconds: Option<u32>,
+    /// How often the whole query may start again after failures of the infrastructure (a lost coordinator, an evicted
+    /// pod). A fault of the query itself is never tried again.
+    #[serde(default = "default_backoff_limit")]
+    #[schemars(range(max = 100))]
+    pub backoff_limit: u32,
+    /// Delete the query this long after it finished, by outcome. Left out, it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds_after_finished: Option<TtlSpec>,
+    /// Keep the pods of a failed query this many seconds for a look at their logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_failed_pods_seconds: Option<u32>,
+    /// Which of several waiting queries gets workers first: higher goes first. Only contexts use it; pods of a query's
+    /// own follow `compute.priorityClassName`.
+    #[serde(default)]
+    pub priority: i32,
+    /// Labels of the query as its lineage, metrics and traces name it (team, pipeline, run).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub labels: BTreeMap<String, String>,
+    /// Another controller that decides when the query starts, such as `kueue.x-k8s.io/multikueue`; Floe's operator
+    /// then leaves the query alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("managedBy cannot change: delete the query and create a new one"))]
+    pub managed_by: Option<String>,
+}
+
+fn default_backoff_limit() -> u32 {
+    2
+}
+
+/// How long a finished query stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TtlSpec {
+    /// Seconds that a succeeded query stays. Left out, it stays until it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded: Option<u32>,
+    /// Seconds that a failed or cancelled query stays. Left out, it stays until it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<u32>,
+}
+
+impl DistributedQuerySpec {
+    /// The storage a URI uses: the named one, or the default one. `None` when that is not described.
+    pub fn storage_named(&self, name: Option<&str>) -> Option<&StorageSpec> {
+        match name {
+            Some(name) => self.storages.get(name),
+            None => self.storage.as_ref(),
+        }
+    }
+}

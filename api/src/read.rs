@@ -1,0 +1,394 @@
+//! From YAML to a query, with every fault told by the field it is in. The shape is checked against the CRD's own
+//! schema, so that what `floe run` takes is what the API server takes; then `validate` checks the sense.
+
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value};
+
+use crate::validate::{self, FieldError};
+use crate::{DistributedQuery, Quantity, quantity, schema, suggest};
+
+const API_VERSION: &str = "floe.dev/v1alpha1";
+const KIND: &str = "DistributedQuery";
+/// What the API server takes as one object, roughly; larger ones could never be applied.
+const MAX_BYTES: usize = 3 << 20;
+
+/// Reads one query from YAML (or JSON), checked and complete with defaults.
+pub fn from_yaml(text: &str) -> Result<DistributedQuery, Vec<FieldError>> {
+    if text.len() > MAX_BYTES {
+        let message = format!(
+            "the file has {} bytes, more than the {MAX_BYTES} that an object may have: put a large plan in a file of its own and name it in spec.plan.dsl.uri",
+            text.len()
+        );
+        return Err(vec![FieldError::new("", message)]);
+    }
+    let mut documents = Vec::new();
+    for document in serde_yaml_ng::Deserializer::from_str(text) {
+        // YAML's own value first: it refuses a key that is given twice, which JSON's takes silently.
+        let value = <serde_yaml_ng::Value as serde::Deserialize>::deserialize(document)
+            .map_err(|e| vec![FieldError::new("", format!("not valid YAML: {e}"))])?;
+        if !value.is_null() {
+            documents.push(value);
+        }
+    }
+    match <[_; 1]>::try_from(documents) {
+        Ok([document]) => from_value(to_json(document, "")?),
+        Err(documents) if documents.is_empty() => {
+            Err(vec![FieldError::new("", format!("the file is empty: write a {KIND} with apiVersion: {API_VERSION}"))])
+        }
+        Err(documents) => {
+            let message = format!("the file holds {} documents: write one {KIND} a file", documents.len());
+            Err(vec![FieldError::new("", message)])
+        }
+    }
+}
+
+/// Reads one query from a JSON value, checked and complete with defaults.
+pub fn from_value(mut value: Value) -> Result<DistributedQuery, Vec<FieldError>> {
+    drop_nulls(&mut value);
+    let mut errors = Vec::new();
+    check_envelope(&value, &mut errors);
+    if errors.is_empty() {
+        check(object_schema(), &value, "", &mut errors);
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let query: DistributedQuery =
+        serde_json::from_value(value).map_err(|e| vec![FieldError::new("", format!("not a {KIND}: {e}"))])?;
+    let mut errors = validate::validate_name(query.metadata.name.as_deref());
+    errors.extend(validate::validate(&query.spec));
+    if errors.is_empty() { Ok(query) } else { Err(errors) }
+}
+
+fn object_schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(schema::object_schema)
+}
+
+/// YAML has what JSON has not: keys that are no text, and tags.
+fn to_json(value: serde_yaml_ng::Value, path: &str) -> Result<Value, Vec<FieldError>> {
+    use serde_yaml_ng::Value as Yaml;
+    let fault = |message: String| Err(vec![FieldError::new(path, message)]);
+    Ok(match value {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(b) => b.into(),
+        Yaml::Number(n) => match (n.as_u64(), n.as_i64(), n.as_f64()) {
+            (Some(n), _, _) => n.into(),
+            (_, Some(n), _) => n.into(),
+            (_, _, Some(n)) if n.is_finite() => n.into(),
+            _ => return fault(format!("{n} is not a number that JSON can hold")),
+        },
+        Yaml::String(s) => s.into(),
+        Yaml::Sequence(items) => {
+            let items = items.into_iter().enumerate();
+            Value::Array(items.map(|(i, item)| to_json(item, &format!("{path}[{i}]"))).collect::<Result<_, _>>()?)
+        }
+        Yaml::Mapping(map) => {
+            let mut object = Map::new();
+            for (key, value) in map {
+                let key = match key {
+                    Yaml::String(s) => s,
+                    Yaml::Bool(_) | Yaml::Number(_) | Yaml::Null => {
+                        let text = serde_yaml_ng::to_string(&key).unwrap_or_default();
+                        let text = text.trim();
+                        return fault(format!("the key {text} must be text: write \"{text}\" in quotes"));
+                    }
+                    _ => return fault("a key must be text".into()),
+                };
+                let value = to_json(value, &join(path, &key))?;
+                object.insert(key, value);
+            }
+            Value::Object(object)
+        }
+        Yaml::Tagged(tagged) => return fault(format!("the tag {} has no meaning here: leave it out", tagged.tag)),
+    })
+}
+
+/// A null is a field left out, as the API server has it. Inside params and options it is a value.
+fn drop_nulls(value: &mut Value) {
+    let Value::Object(map) = value else { return };
+    map.retain(|_, v| !v.is_null());
+    for (key, v) in map.iter_mut() {
+        if key == "params" || key == "options" || key == "podTemplate" {
+            continue;
+        }
+        drop_nulls(v);
+    }
+}
+
+fn check_envelope(value: &Value, errors: &mut Vec<FieldError>) {
+    let Value::Object(map) = value else {
+        errors.push(FieldError::new(
+            "",
+            format!("must be a {KIND} with apiVersion, kind, metadata and spec, is {}", describe(value)),
+        ));
+        return;
+    };
+    match map.get("apiVersion") {
+        Some(Value::String(version)) if version == API_VERSION => {}
+        Some(version) => {
+            errors.push(FieldError::new("apiVersion", format!("must be {API_VERSION}, is {}", describe(version))))
+        }
+        None => errors.push(FieldError::new("apiVersion", format!("is missing: write apiVersion: {API_VERSION}"))),
+    }
+    match map.get("kind") {
+        Some(Value::String(kind)) if kind == KIND => {}
+        Some(kind) => errors.push(FieldError::new("kind", format!("must be {KIND}, is {}", describe(kind)))),
+        None => errors.push(FieldError::new("kind", format!("is missing: write kind: {KIND}"))),
+    }
+    match map.get("metadata") {
+        Some(Value::Object(metadata)) => match metadata.get("name") {
+            Some(Value::String(_)) => {}
+            Some(name) => errors.push(FieldError::new("metadata.name", format!("must be text, is {}", describe(name)))),
+            None if metadata.contains_key("generateName") => {}
+            None => errors.push(FieldError::new("metadata.name", "is missing: write a name for the query".to_owned())),
+        },
+        Some(other) => {
+            errors.push(FieldError::new("metadata", format!("must be an object with a name, is {}", describe(other))))
+        }
+        None => errors.push(FieldError::new("metadata", "is missing: write metadata: {name: my-query}".to_owned())),
+    }
+    if !map.contains_key("spec") {
+        errors.push(FieldError::new("spec", "is missing: write the query's plan under spec.plan".to_owned()));
+    }
+}
+
+/// Holds a value against a structural schema.
+fn check(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let mut fault = |message: String| errors.push(FieldError::new(path, message));
+    if schema.get("x-kubernetes-int-or-string").is_some() {
+        if let Some(message) = quantity_fault(value) {
+            fault(message);
+        }
+        return;
+    }
+    match schema.get("type").and_then(Value::as_str) {
+        Some("object") => match value {
+            Value::Object(map) => check_object(schema, map, path, errors),
+            other => fault(format!("must be an object, is {}", describe(other))),
+        },
+        Some("array") => match value {
+            Value::Array(items) => {
+                if let Some(max) = schema.get("maxItems").and_then(Value::as_u64)
+                    && items.len() as u64 > max
+                {
+                    fault(format!("has {} items, at most {max} are allowed", items.len()));
+                }
+                if let Some(item_schema) = schema.get("items") {
+                    for (i, item) in items.iter().enumerate() {
+                        check(item_schema, item, &format!("{path}[{i}]"), errors);
+                    }
+                }
+            }
+            other => fault(format!(
+                "must be a list, is {}: write [{}]",
+                describe(other),
+                scalar(other).unwrap_or("…".into())
+            )),
+        },
+        Some("string") => match value {
+            Value::String(text) => {
+                if let Some(message) = text_fault(schema, text) {
+                    fault(message);
+                }
+            }
+            Value::Bool(_) | Value::Number(_) => {
+                let text = scalar(value).unwrap_or_default();
+                match choices(schema) {
+                    Some(choices) => fault(format!("must be one of {}, is {text}", list(&choices))),
+                    None => fault(format!("must be text, is {}: write \"{text}\" in quotes", describe(value))),
+                }
+            }
+            other => fault(format!("must be text, is {}", describe(other))),
+        },
+        Some("integer") => match value.as_i64().map(i128::from).or(value.as_u64().map(i128::from)) {
+            Some(number) => {
+                if let Some(message) = range_fault(schema, number) {
+                    fault(message);
+                }
+            }
+            None => fault(format!("must be a whole number, is {}", describe(value))),
+        },
+        Some("number") if !value.is_number() => fault(format!("must be a number, is {}", describe(value))),
+        Some("boolean") if !value.is_boolean() => fault(format!("must be true or false, is {}", describe(value))),
+        _ => {}
+    }
+}
+
+fn check_object(schema: &Value, map: &Map<String, Value>, path: &str, errors: &mut Vec<FieldError>) {
+    if let Some(max) = schema.get("maxProperties").and_then(Value::as_u64)
+        && map.len() as u64 > max
+    {
+        errors.push(FieldError::new(path, format!("has {} entries, at most {max} are allowed", map.len())));
+    }
+    if let Some(values) = schema.get("additionalProperties").filter(|v| v.is_object()) {
+        for (key, value) in map {
+            check(values, value, &join(path, key), errors);
+        }
+        return;
+    }
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+    let keep_unknown = schema.get("x-kubernetes-preserve-unknown-fields").is_some();
+    for (key, value) in map {
+        // The envelope is checked before, and metadata is Kubernetes' own.
+        if path.is_empty() && matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status") {
+            continue;
+        }
+        match properties.get(key) {
+            Some(property) => check(property, value, &join(path, key), errors),
+            None if keep_unknown => {}
+            None => errors.push(unknown_field(path, key, properties)),
+        }
+    }
+    for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        if !map.contains_key(key) {
+            let what = properties.get(key).and_then(|p| p.get("description")).and_then(Value::as_str);
+            let what = what.and_then(|d| d.split(['.', ':']).next()).unwrap_or("it has no default");
+            errors.push(FieldError::new(join(path, key), format!("is missing: {}", lower_first(what))));
+        }
+    }
+}
+
+fn unknown_field(path: &str, key: &str, properties: &Map<String, Value>) -> FieldError {
+    let message = match suggest::nearest(key, properties.keys().map(String::as_str)) {
+        Some(meant) => format!("unknown field, did you mean \"{meant}\"?"),
+        None => match elsewhere(object_schema(), "", key) {
+            Some(place) => format!("unknown field here, did you mean {place}?"),
+            None => {
+                let names: Vec<&str> = properties.keys().map(String::as_str).collect();
+                format!("unknown field, the fields here are {}", list(&names))
+            }
+        },
+    };
+    FieldError::new(join(path, key), message)
+}
+
+/// The path of a field of this name somewhere else in the spec: most misplaced fields are one level off.
+fn elsewhere(schema: &Value, path: &str, key: &str) -> Option<String> {
+    let properties = schema.get("properties")?.as_object()?;
+    if !path.is_empty() && properties.contains_key(key) {
+        return Some(join(path, key));
+    }
+    let below = properties.iter().filter(|(name, _)| path != "" || *name == "spec");
+    below
+        .filter_map(|(name, property)| elsewhere(property, &join(path, name), key))
+        .min_by_key(|p| p.matches('.').count())
+}
+
+fn quantity_fault(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if Quantity::new(text.as_str()).milli().is_some() => None,
+        Value::String(text) => {
+            let meant = text.trim().replace(' ', "");
+            let stem = meant.trim_end_matches(['b', 'B']);
+            let meant = [
+                stem.to_owned(),
+                stem.to_uppercase(),
+                stem.replace("gi", "Gi").replace("mi", "Mi"),
+                stem.to_lowercase(),
+            ]
+            .into_iter()
+            .find(|m| !m.is_empty() && Quantity::new(m.as_str()).milli().is_some());
+            Some(match meant {
+                Some(meant) => format!("\"{text}\" is not a quantity, did you mean {meant}?"),
+                None => format!("\"{text}\" is not a quantity: write {}", quantity::EXAMPLES),
+            })
+        }
+        Value::Number(n) if n.is_u64() => None,
+        Value::Number(n) if n.is_i64() => Some(format!("{n} is negative: write {}", quantity::EXAMPLES)),
+        // The API server takes whole numbers and text here, so a fraction goes in quotes.
+        Value::Number(n) => Some(format!("{n} must be in quotes: write \"{n}\"")),
+        other => Some(format!("must be a quantity such as {}, is {}", quantity::EXAMPLES, describe(other))),
+    }
+}
+
+fn text_fault(schema: &Value, text: &str) -> Option<String> {
+    if let Some(choices) = choices(schema) {
+        if choices.contains(&text) {
+            return None;
+        }
+        return Some(match suggest::nearest(text, choices.iter().copied()) {
+            Some(meant) => format!("\"{text}\" is not known, did you mean {meant}? ({})", list(&choices)),
+            None => format!("must be one of {}, is \"{text}\"", list(&choices)),
+        });
+    }
+    let chars = text.chars().count() as u64;
+    let min = schema.get("minLength").and_then(Value::as_u64).unwrap_or(0);
+    let max = schema.get("maxLength").and_then(Value::as_u64).unwrap_or(u64::MAX);
+    if chars < min {
+        return Some("must not be empty".to_owned());
+    }
+    if chars > max {
+        return Some(format!("has {chars} characters, at most {max} are allowed"));
+    }
+    None
+}
+
+fn range_fault(schema: &Value, number: i128) -> Option<String> {
+    let bound = |key: &str| schema.get(key).and_then(Value::as_f64).map(|f| f as i128);
+    let (type_min, type_max) = match schema.get("format").and_then(Value::as_str) {
+        Some("int32") => (i128::from(i32::MIN), i128::from(i32::MAX)),
+        _ => (i128::from(i64::MIN), i128::from(i64::MAX)),
+    };
+    let min = bound("minimum").unwrap_or(type_min);
+    let max = bound("maximum").unwrap_or(type_max);
+    if number < min {
+        Some(format!("must be at least {min}, is {number}"))
+    } else if number > max {
+        Some(format!("must be at most {max}, is {number}"))
+    } else {
+        None
+    }
+}
+
+fn choices(schema: &Value) -> Option<Vec<&str>> {
+    Some(schema.get("enum")?.as_array()?.iter().filter_map(Value::as_str).collect())
+}
+
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+/// A value in words, short.
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "empty".to_owned(),
+        Value::Bool(b) => format!("{b}"),
+        Value::Number(n) => format!("the number {n}"),
+        Value::String(s) if s.chars().count() > 40 => {
+            format!("the text \"{}…\"", s.chars().take(40).collect::<String>())
+        }
+        Value::String(s) => format!("the text \"{s}\""),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(b) => Some(b.to_string()),
+        Value::Number(n) => Some(n.to_string()),
+        Value::String(s) => Some(s.clone()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        // An acronym stays as it is.
+        Some(first) if !chars.clone().next().is_some_and(char::is_uppercase) => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,90 @@
+//! The CRD, and the few schemas that derive cannot make.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value};
+
+use crate::DistributedQuery;
+
+/// The CustomResourceDefinition of `DistributedQuery` as the API server gets it.
+pub fn crd() -> CustomResourceDefinition {
+    let mut crd = DistributedQuery::crd();
+    for version in &mut crd.spec.versions {
+        let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else { continue };
+        let Ok(mut value) = serde_json::to_value(&*schema) else { continue };
+        tidy(&mut value);
+        if let Ok(tidied) = serde_json::from_value(value) {
+            *schema = tidied;
+        }
+    }
+    crd
+}
+
+/// The schema of the whole object as plain JSON, for checks and documentation.
+pub fn object_schema() -> Value {
+    let crd = crd();
+    let schema = crd.spec.versions.first().and_then(|v| v.schema.as_ref()).and_then(|s| s.open_api_v3_schema.as_ref());
+    serde_json::to_value(schema).unwrap_or_default()
+}
+
+/// Fields left out are absent, never null, so that the API server drops nulls before its rules see them; and integer
+/// formats are those that OpenAPI knows.
+fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            // A property may well be named like a keyword: only schemas have these as scalars.
+            if map.get("nullable").is_some_and(Value::is_boolean) {
+                map.remove("nullable");
+            }
+            let format = match map.get("format").and_then(Value::as_str) {
+                Some("uint32" | "uint16" | "uint8") => Some("int32"),
+                Some("uint64" | "uint") => Some("int64"),
+                _ => None,
+            };
+            if let Some(format) = format {
+                map.insert("format".into(), format.into());
+            }
+            map.values_mut().for_each(tidy);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Names with any JSON value.
+pub fn any_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 1000,
+        "additionalProperties": {"x-kubernetes-preserve-unknown-fields": true},
+    })
+}
+
+/// An object of Kubernetes' own whose fields are checked by the operator rather than listed here.
+pub fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// A list of such objects.
+pub fn any_object_list(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+    })
+}
+
+/// Conditions are a map by type, so that every writer owns its own.
+pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = Vec::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>::json_schema(generator);
+    let extension: Map<String, Value> = Map::from_iter([
+        ("x-kubernetes-list-type".to_owned(), Value::from("map")),
+        ("x-kubernetes-list-map-keys".to_owned(), Value::from(vec!["type"])),
+        ("maxItems".to_owned(), Value::from(32)),
+    ]);
+    schema.ensure_object().extend(extension);
+    schema
+}
+
+use schemars::JsonSchema as _;

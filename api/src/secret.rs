@@ -1,0 +1,81 @@
+//! A string that is never shown. It serializes to its value, because the object and the job must carry it; whoever
+//! writes a spec where people read it goes through `redacted` first.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::DistributedQuerySpec;
+
+/// What stands in place of a secret.
+pub const HIDDEN: &str = "***";
+
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the client that needs it and nobody else.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
+        Self(value)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(value: &str) -> Self {
+        Self(value.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+/// The spec as it may be logged: every storage option's value hidden, its name kept.
+pub fn redacted(spec: &DistributedQuerySpec) -> DistributedQuerySpec {
+    let mut spec = spec.clone();
+    for storage in spec.storage.iter_mut().chain(spec.storages.values_mut()) {
+        for value in storage.options.values_mut() {
+            *value = Secret::from(HIDDEN);
+        }
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StorageSpec;
+
+    #[test]
+    fn a_secret_is_carried_but_never_shown() {
+        let mut spec = DistributedQuerySpec::default();
+        let mut storage = StorageSpec::default();
+        storage.options.insert("aws_secret_access_key".into(), "hunter2".into());
+        spec.storage = Some(storage.clone());
+        spec.storages.insert("lake".into(), storage);
+        assert!(serde_json::to_string(&spec).unwrap().contains("hunter2"));
+        assert!(!format!("{spec:?} {spec:#?} {}", Secret::from("hunter2")).contains("hunter2"));
+        let shown = serde_json::to_string(&redacted(&spec)).unwrap();
+        assert!(!shown.contains("hunter2"));
+        assert!(shown.contains("aws_secret_access_key"));
+    }
+}

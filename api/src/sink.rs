@@ -1,0 +1,197 @@
+//! Where the result goes and in what form.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Format, Quantity, quantity};
+
+/// Where the result goes. Nothing is visible there before the query succeeded, and nothing is left after a failure.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.format) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write sink.format (parquet, csv, ndjson, ipc, delta or iceberg), or a sink.uri that ends in .parquet, .csv, .ndjson or .ipc"),
+    validation = Rule::new("!has(self.partitionBy) || self.partitionBy.size() == 0 || self.uri.endsWith('/') || !self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("sink.partitionBy writes many files: write sink.uri as a directory that ends in /"),
+    validation = Rule::new("!has(self.compressionLevel) || has(self.compression)").message("sink.compressionLevel needs sink.compression beside it"),
+    validation = Rule::new("!has(self.csv) || (has(self.format) ? self.format == 'csv' : self.uri.matches('(?i)[.](csv|tsv)([.](gz|zst|zstd))?$'))").message("sink.csv goes with sink.format: csv only"),
+    validation = Rule::new("!has(self.rowGroupSize) || (has(self.format) ? self.format in ['parquet', 'delta', 'iceberg'] : self.uri.matches('(?i)[.](parquet|pq)$'))").message("sink.rowGroupSize goes with sink.format: parquet, delta or iceberg only"),
+)]
+pub struct SinkSpec {
+    /// A directory (ends in `/`) for many files, or one file: a local path, `s3://`, `gs://`, `az://` or `abfss://`; for
+    /// delta and iceberg the table's root.
+    #[schemars(length(min = 1, max = 4096))]
+    pub uri: String,
+    /// The storage of `uri`, by its name in `spec.storages`. Left out, `spec.storage` is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage: Option<String>,
+    /// The files' format. Left out, it follows from the URI's extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<SinkFormat>,
+    /// When something is there already: `error` fails before any work, `overwrite` replaces it at commit, `append` adds
+    /// files beside it.
+    #[serde(default)]
+    pub mode: SinkMode,
+    /// Compression of the files. Left out, zstd for parquet and none for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<SinkCompression>,
+    /// Level of the compression, in its own scale (zstd 1 to 22, gzip 0 to 9, brotli 0 to 11).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 22))]
+    pub compression_level: Option<i32>,
+    /// Rows per Parquet row group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub row_group_size: Option<u64>,
+    /// Write column statistics (parquet): readers skip what cannot match.
+    #[serde(default = "yes")]
+    pub statistics: bool,
+    /// Columns whose values name directories (`year=2026/`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub partition_by: Vec<String>,
+    /// Write the columns of `partitionBy` into the files too.
+    #[serde(default = "yes")]
+    pub include_keys: bool,
+    /// Begin another file when one has about this many bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "quantity::schema")]
+    pub max_file_size: Option<Quantity>,
+    /// Begin another file after this many rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_file_rows: Option<u64>,
+    /// How csv files are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<CsvSinkSpec>,
+}
+
+impl SinkSpec {
+    /// The format given, or the one that the URI's extension tells. Always known after `validate`.
+    pub fn resolved_format(&self) -> Option<SinkFormat> {
+        self.format.or_else(|| Format::of_uri(&self.uri))
+    }
+
+    /// Whether the URI names one file rather than a directory of files.
+    pub fn is_single_file(&self) -> bool {
+        !self.uri.ends_with('/') && Format::of_uri(&self.uri).is_some()
+    }
+}
+
+/// A sink writes the formats that tables are read in.
+pub type SinkFormat = Format;
+
+fn yes() -> bool {
+    true
+}
+
+/// What to do with what is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkMode {
+    #[default]
+    Error,
+    Overwrite,
+    Append,
+}
+
+/// Compression of a sink's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkCompression {
+    None,
+    Zstd,
+    Lz4,
+    Snappy,
+    Gzip,
+    Brotli,
+}
+
+impl SinkCompression {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SinkCompression::None => "none",
+            SinkCompression::Zstd => "zstd",
+            SinkCompression::Lz4 => "lz4",
+            SinkCompression::Snappy => "snappy",
+            SinkCompression::Gzip => "gzip",
+            SinkCompression::Brotli => "brotli",
+        }
+    }
+}
+
+/// How csv files are written; the names are those of `LazyFrame.sink_csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CsvSinkSpec {
+    /// Write a header line in every file.
+    pub include_header: bool,
+    /// Begin every file with a UTF-8 byte order mark.
+    pub include_bom: bool,
+    /// One character between fields.
+    #[schemars(length(min = 1, max = 1))]
+    pub separator: String,
+    /// What ends a line.
+    #[schemars(length(min = 1, max = 2))]
+    pub line_terminator: String,
+    /// One character around fields that need it.
+    #[schemars(length(min = 1, max = 1))]
+    pub quote_char: String,
+    /// Which fields are quoted.
+    pub quote_style: QuoteStyle,
+    /// What a null is written as.
+    #[schemars(length(max = 64))]
+    pub null_value: String,
+    /// Format of datetimes, in chrono's notation (`%Y-%m-%dT%H:%M:%S`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub datetime_format: Option<String>,
+    /// Format of dates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub date_format: Option<String>,
+    /// Format of times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub time_format: Option<String>,
+    /// Write floats in scientific notation always (true) or never (false). Left out, as it suits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub float_scientific: Option<bool>,
+    /// Digits after the point of a float.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 64))]
+    pub float_precision: Option<u32>,
+    /// Write a comma as the decimal point.
+    pub decimal_comma: bool,
+}
+
+impl Default for CsvSinkSpec {
+    fn default() -> Self {
+        Self {
+            include_header: true,
+            include_bom: false,
+            separator: ",".into(),
+            line_terminator: "\n".into(),
+            quote_char: "\"".into(),
+            quote_style: QuoteStyle::default(),
+            null_value: String::new(),
+            datetime_format: None,
+            date_format: None,
+            time_format: None,
+            float_scientific: None,
+            float_precision: None,
+            decimal_comma: false,
+        }
+    }
+}
+
+/// Which csv fields are quoted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QuoteStyle {
+    #[default]
+    Necessary,
+    Always,
+    NonNumeric,
+    Never,
+}

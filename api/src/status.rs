@@ -1,0 +1,180 @@
+//! What the operator tells about a query. Bounded: at most `MAX_STAGES` stages, so that the object always fits.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Stages listed in a status; what is beyond is only counted.
+pub const MAX_STAGES: usize = 1000;
+
+/// What became of the query so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DistributedQueryStatus {
+    /// Where the query is. Succeeded, Failed and Cancelled are final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// Why it is there, in one word: Unschedulable, ImagePull, OutOfMemory, BadPlan, MissingData, AccessDenied, ….
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same in a sentence, with what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Accepted, CoordinatorReady, WorkersReady, Planned and Succeeded, each with its reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Which try at the whole query this is, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Workers ready and wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<WorkerCounts>,
+    /// The stages of the plan, at most 1000 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub stages: Vec<StageStatus>,
+    /// How many stages the plan has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stages_total: Option<u32>,
+    /// Stages done / planned, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stages_summary: Option<String>,
+    /// Share of the tasks that are done, as text (`45%`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// When the coordinator took the query up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When the query ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// Time from start to finish, as text (`1m12s`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// Rows of the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Bytes written to the sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_written: Option<u64>,
+    /// Bytes that went from worker to worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_shuffled: Option<u64>,
+    /// Where the result is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_uri: Option<String>,
+    /// Nodes of the plan that run on one worker, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub single_worker: Vec<SingleWorkerStatus>,
+    /// What the user should know: differences between Polars versions, ignored options.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub warnings: Vec<String>,
+}
+
+/// Where a query is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    Pending,
+    Starting,
+    Planning,
+    Running,
+    Committing,
+    Succeeded,
+    Failed,
+    Cancelled,
+    Suspended,
+}
+
+impl Phase {
+    /// A terminal phase stays.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Phase::Succeeded | Phase::Failed | Phase::Cancelled => true,
+            Phase::Pending
+            | Phase::Starting
+            | Phase::Planning
+            | Phase::Running
+            | Phase::Committing
+            | Phase::Suspended => false,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Pending => "Pending",
+            Phase::Starting => "Starting",
+            Phase::Planning => "Planning",
+            Phase::Running => "Running",
+            Phase::Committing => "Committing",
+            Phase::Succeeded => "Succeeded",
+            Phase::Failed => "Failed",
+            Phase::Cancelled => "Cancelled",
+            Phase::Suspended => "Suspended",
+        }
+    }
+}
+
+/// Workers of a query.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerCounts {
+    /// Workers that are ready.
+    pub ready: u32,
+    /// Workers that are wanted.
+    pub desired: u32,
+    /// Both as text (`3/4`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+}
+
+/// One stage of the plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StageStatus {
+    /// Its number.
+    pub id: u32,
+    /// What it does: `scan lineitem, filter, partial group by`.
+    pub label: String,
+    /// Where it is.
+    #[serde(default)]
+    pub state: StageState,
+    /// Tasks that are done.
+    pub tasks_done: u32,
+    /// Tasks in all; 0 while that is not known.
+    pub tasks_total: u32,
+    /// Rows that it put out.
+    #[serde(default)]
+    pub rows: u64,
+    /// Bytes that it put out.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// Where a stage is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StageState {
+    #[default]
+    Waiting,
+    Running,
+    Done,
+    Failed,
+}
+
+/// A node that runs on one worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SingleWorkerStatus {
+    /// The stage it is in.
+    pub stage: u32,
+    /// The node.
+    pub node: String,
+    /// Why it cannot be distributed.
+    pub reason: String,
+}

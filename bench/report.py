@@ -1,0 +1,120 @@
+"""Tables and plots of measured ratios: what `bench.run` prints and what bench/results/ holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import platform
+import statistics
+
+
+def machine() -> dict[str, str]:
+    model = "unknown"
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    import os
+
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return {
+        "cpu": model,
+        "cpus": str(os.cpu_count()),
+        "memory": f"{memory:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def best(seconds: list[float]) -> float:
+    return min(seconds)
+
+
+def table(results: dict) -> str:
+    """One line a query: the best time of each engine, and Floe's over each of the others'."""
+    engines, base = results["engines"], results["measured"]
+    others = [name for name in engines if name != base]
+    head = ["query", *engines, *(f"÷ {name}" for name in others), "stages", "shuffled MB", "rows"]
+    rows = [head, ["---:"] * len(head)]
+    for query, entry in results["queries"].items():
+        times = {name: best(entry["seconds"][name]) for name in engines}
+        rows.append(
+            [
+                f"q{query}",
+                *(f"{times[name] * 1000:.0f} ms" for name in engines),
+                *(f"{times[base] / times[name]:.2f}" for name in others),
+                str(entry.get("stages", "")),
+                f"{entry.get('bytes_shuffled', 0) / 1e6:.1f}",
+                str(entry["rows"]),
+            ]
+        )
+    sums = {name: sum(best(entry["seconds"][name]) for entry in results["queries"].values()) for name in engines}
+    rows.append(
+        [
+            "**total**",
+            *(f"{sums[name]:.2f} s" for name in engines),
+            *(f"**{sums[base] / sums[name]:.2f}**" for name in others),
+            "",
+            f"{sum(e.get('bytes_shuffled', 0) for e in results['queries'].values()) / 1e6:.1f}",
+            "",
+        ]
+    )
+    geo = []
+    for name in others:
+        ratios = [best(e["seconds"][base]) / best(e["seconds"][name]) for e in results["queries"].values()]
+        geo.append(f"{math.exp(statistics.fmean(map(math.log, ratios))):.2f}")
+    rows.append(["geometric mean", *([""] * len(engines)), *geo, "", "", ""])
+    width = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(head))]
+    return "\n".join("| " + " | ".join(cell.rjust(width[i]) for i, cell in enumerate(row)) + " |" for row in rows)
+
+
+def plot(results: dict, path: pathlib.Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    engines, base = results["engines"], results["measured"]
+    queries = list(results["queries"])
+    figure, (above, below) = plt.subplots(2, 1, figsize=(11, 6.5), sharex=True, height_ratios=[3, 2])
+    width = 0.8 / len(engines)
+    for place, name in enumerate(engines):
+        at = [i + (place - (len(engines) - 1) / 2) * width for i in range(len(queries))]
+        above.bar(at, [best(results["queries"][q]["seconds"][name]) for q in queries], width, label=name)
+    above.set_ylabel("seconds (best)")
+    above.legend(frameon=False)
+    above.set_title(results["title"], loc="left")
+    for name in engines:
+        if name != base:
+            ratios = [best(e["seconds"][base]) / best(e["seconds"][name]) for e in results["queries"].values()]
+            below.plot(range(len(queries)), ratios, "o-", label=f"{base} ÷ {name}", linewidth=1)
+    below.axhline(1.0, color="black", linewidth=0.8)
+    below.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
+    below.set_ylabel("ratio")
+    below.set_ylim(bottom=0)
+    below.set_xticks(range(len(queries)), [f"q{q}" for q in queries])
+    below.legend(frameon=False)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def save(results: dict, directory: pathlib.Path, name: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+    about = results["machine"]
+    text = [
+        f"# {results['title']}",
+        "",
+        f"{about['cpu']}, {about['cpus']} CPUs, {about['memory']}, {about['system']}; {results['date']}; best of"
+        f" {results['repeats']} runs each, in turn; every result compared with the first engine's.",
+        "",
+        table(results),
+        "",
+        f"![times and ratios]({name}.svg)",
+        "",
+    ]
+    (directory / f"{name}.md").write_text("\n".join(text))
+    plot(results, directory / f"{name}.svg")

@@ -1,0 +1,21 @@
+//! Where the outputs of tasks lie between stages, and how they are read: bytes only, no Polars and no scheduling.
+//!
+//! One data file per task attempt; partitions are byte ranges of it. Small outputs never become a file: they travel
+//! inside messages. Larger ones start in a memory-backed directory and move to disk when its budget is used up. A
+//! file has its final name only once it is complete, so a reader never sees half of one.
+
+mod map;
+mod name;
+mod read;
+mod serve;
+mod store;
+mod writer;
+
+pub use name::{Producer, file_name, producer};
+pub use read::{LOST_OUTPUT, open, open_bytes, take_lost};
+pub use serve::router;
+pub use store::{Store, StoreOptions, Usage};
+pub use writer::Writer;
+
+#[cfg(test)]
+mod tests;

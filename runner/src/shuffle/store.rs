@@ -1,0 +1,226 @@
+//! A worker's scratch: which files it holds for which query, the budgets they count against, and their removal.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{QueryError, Result};
+use crate::graph::{StageId, TaskId};
+
+use super::name::file_name;
+use super::writer::Writer;
+
+/// Ended queries that are remembered, so that a late task leaves no file behind.
+const ENDED_REMEMBERED: usize = 4096;
+
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Directory of this worker alone; its name must be unique among workers that may see the same file system.
+    pub dir: PathBuf,
+    /// A memory-backed directory (of this worker alone too), used first.
+    pub memory_dir: Option<PathBuf>,
+    pub memory_budget_bytes: u64,
+    pub disk_budget_bytes: u64,
+    /// Outputs below this size travel in messages.
+    pub inline_limit_bytes: usize,
+    pub worker: String,
+    /// `http://host:port` under which other workers reach this one's files.
+    pub base_url: String,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            dir: std::env::temp_dir().join("floe"),
+            memory_dir: None,
+            memory_budget_bytes: 0,
+            disk_budget_bytes: u64::MAX,
+            inline_limit_bytes: 32 << 10,
+            worker: "local".into(),
+            base_url: String::new(),
+        }
+    }
+}
+
+/// Bytes held now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub memory_bytes: u64,
+    pub disk_bytes: u64,
+}
+
+#[derive(Debug)]
+pub struct Store {
+    pub(super) options: StoreOptions,
+    pub(super) memory_used: AtomicU64,
+    pub(super) disk_used: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queries: HashMap<String, QueryFiles>,
+    ended: VecDeque<String>,
+}
+
+#[derive(Debug, Default)]
+struct QueryFiles {
+    token: String,
+    files: HashMap<String, Held>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub stage: StageId,
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub in_memory: bool,
+}
+
+impl Store {
+    pub fn new(options: StoreOptions) -> Arc<Store> {
+        Arc::new(Store {
+            options,
+            memory_used: AtomicU64::new(0),
+            disk_used: AtomicU64::new(0),
+            state: Mutex::new(State::default()),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of the maps is one insert or remove: a panic elsewhere leaves them whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the query known; its files are served to those who show the token.
+    pub fn start_query(&self, query: &str, token: &str) {
+        self.state().queries.entry(query.to_string()).or_default().token = token.to_string();
+    }
+
+    /// A writer for the output of one task attempt.
+    pub fn create(self: &Arc<Self>, query: &str, task: TaskId, attempt: u32) -> Result<Writer> {
+        if query.is_empty() || query.contains(['/', '\0']) || query.starts_with('.') {
+            return Err(QueryError::internal(format!("query id {query:?} cannot name a directory")));
+        }
+        let mut state = self.state();
+        if !state.queries.contains_key(query) {
+            if state.ended.iter().any(|ended| ended == query) {
+                return Err(gone(query));
+            }
+            state.queries.insert(query.to_string(), QueryFiles::default());
+        }
+        drop(state);
+        Ok(Writer::new(self.clone(), query.to_string(), task.stage, file_name(task, attempt)))
+    }
+
+    /// Drops the outputs of a stage: no later stage needs them.
+    pub fn release_stage(&self, query: &str, stage: StageId) {
+        let mut released = Vec::new();
+        if let Some(files) = self.state().queries.get_mut(query) {
+            files.files.retain(|_, held| {
+                let keep = held.stage != stage;
+                if !keep {
+                    released.push(held.clone());
+                }
+                keep
+            });
+        }
+        released.iter().for_each(|held| self.remove(held));
+    }
+
+    /// Drops everything of a query; writers of it that are still open remove their files themselves.
+    pub fn end_query(&self, query: &str) {
+        let mut state = self.state();
+        let files = state.queries.remove(query);
+        state.ended.push_back(query.to_string());
+        if state.ended.len() > ENDED_REMEMBERED {
+            state.ended.pop_front();
+        }
+        drop(state);
+        let Some(files) = files else { return };
+        if files.files.is_empty() && self.usage() == Usage::default() {
+            // The usual case of a small query: nothing was ever written, so there is no directory to look for.
+            return;
+        }
+        files.files.values().for_each(|held| self.remove(held));
+        for dir in self.dirs() {
+            // Only when empty: an attempt that has not noticed the end may still hold its file there.
+            let _ = std::fs::remove_dir(dir.join(query));
+        }
+    }
+
+    pub(super) fn has_ended(&self, query: &str) -> bool {
+        !self.state().queries.contains_key(query)
+    }
+
+    /// Removes every file: the worker ends.
+    pub fn clear(&self) {
+        self.state().queries.clear();
+        for dir in self.dirs() {
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
+
+    pub fn usage(&self) -> Usage {
+        Usage {
+            memory_bytes: self.memory_used.load(Ordering::Relaxed),
+            disk_bytes: self.disk_used.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether files of any query are held that others may still want.
+    pub fn holds_files(&self) -> bool {
+        self.state().queries.values().any(|query| !query.files.is_empty())
+    }
+
+    fn dirs(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.options.dir.as_path()).chain(self.options.memory_dir.as_deref())
+    }
+
+    /// The file under a name, for those who know the query's token.
+    pub(super) fn find(&self, query: &str, token: &str, name: &str) -> Find {
+        let state = self.state();
+        let Some(files) = state.queries.get(query) else { return Find::Gone };
+        if files.token.is_empty() || !same(&files.token, token) {
+            return Find::Denied;
+        }
+        match files.files.get(name) {
+            Some(held) => Find::Here(held.clone()),
+            None => Find::Gone,
+        }
+    }
+
+    /// Takes a finished file into the books; refuses when the query ended meanwhile.
+    pub(super) fn keep(&self, query: &str, name: String, held: Held) -> Result<()> {
+        match self.state().queries.get_mut(query) {
+            Some(files) => {
+                files.files.insert(name, held);
+                Ok(())
+            }
+            None => Err(gone(query)),
+        }
+    }
+
+    pub(super) fn remove(&self, held: &Held) {
+        let _ = std::fs::remove_file(&held.path);
+        let used = if held.in_memory { &self.memory_used } else { &self.disk_used };
+        used.fetch_sub(held.bytes, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Find {
+    Here(Held),
+    Denied,
+    Gone,
+}
+
+fn gone(query: &str) -> QueryError {
+    QueryError::new(crate::error::Category::Cancelled, "QueryEnded", format!("query {query} has ended on this worker"))
+}
+
+/// Compares tokens in time that does not depend on where they differ.
+pub(super) fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+}

@@ -1,0 +1,224 @@
+//! Writes one task's output: held in the message while small, then in the memory-backed directory, then on disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::error::{QueryError, Result};
+use crate::graph::{Location, StageId};
+
+use super::store::{Held, Store};
+
+/// Writes are gathered to this size before they reach a file.
+const BUFFER_BYTES: usize = 256 << 10;
+
+pub struct Writer {
+    store: Arc<Store>,
+    query: String,
+    stage: StageId,
+    name: String,
+    /// Bytes not yet in the file; all of them while there is no file.
+    buffer: Vec<u8>,
+    target: Option<Target>,
+    written: u64,
+    finished: bool,
+}
+
+struct Target {
+    file: File,
+    path: PathBuf,
+    in_memory: bool,
+    /// Bytes counted against the budget of its place.
+    reserved: u64,
+}
+
+impl Writer {
+    pub(super) fn new(store: Arc<Store>, query: String, stage: StageId, name: String) -> Writer {
+        Writer { store, query, stage, name, buffer: Vec::new(), target: None, written: 0, finished: false }
+    }
+
+    /// Bytes taken so far: where the next partition starts.
+    pub fn position(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Pads with zeros so that the next byte lies at a multiple of `to` (Arrow wants buffers at 64).
+    pub fn align(&mut self, to: u64) -> io::Result<()> {
+        let over = self.position() % to.max(1);
+        if over != 0 {
+            self.write_all(&vec![0; (to - over) as usize])?;
+        }
+        Ok(())
+    }
+
+    /// Makes the output readable; returns where it lies and its size.
+    pub fn finish(mut self) -> Result<(Location, u64)> {
+        let bytes = self.position();
+        if self.target.is_none() {
+            self.finished = true;
+            return Ok((Location::Inline(Bytes::from(std::mem::take(&mut self.buffer))), bytes));
+        }
+        self.spill().map_err(|error| QueryError::io(format!("cannot write shuffle file: {error}")))?;
+        let Some(target) = self.target.take() else {
+            return Err(QueryError::internal("a shuffle file vanished while it was finished"));
+        };
+        let path = target.path.with_file_name(&self.name);
+        let held = Held { stage: self.stage, path: path.clone(), bytes: target.reserved, in_memory: target.in_memory };
+        if let Err(error) = std::fs::rename(&target.path, &path) {
+            self.target = Some(target);
+            return Err(QueryError::io(format!("cannot finish shuffle file {}: {error}", path.display())));
+        }
+        self.finished = true;
+        if let Err(error) = self.store.keep(&self.query, self.name.clone(), held.clone()) {
+            self.store.remove(&held);
+            if let Some(dir) = path.parent() {
+                let _ = std::fs::remove_dir(dir);
+            }
+            return Err(error);
+        }
+        let url = format!("{}/shuffle/{}/{}", self.store.options.base_url, self.query, self.name);
+        let path = path.to_string_lossy().into_owned();
+        Ok((Location::Worker { worker: self.store.options.worker.clone(), path, url }, bytes))
+    }
+
+    fn limit(&self) -> usize {
+        match self.target {
+            None => self.store.options.inline_limit_bytes,
+            Some(_) => BUFFER_BYTES,
+        }
+    }
+
+    /// Moves the buffer into the file.
+    fn spill(&mut self) -> io::Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let result = self.put(&buffer);
+        self.buffer = buffer;
+        self.buffer.clear();
+        result
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.make_room(bytes.len() as u64)?;
+        let Some(target) = self.target.as_mut() else {
+            return Err(io::Error::other("no shuffle file is open"));
+        };
+        target.file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Sees to it that `more` bytes fit the budget of the place in use, moving to disk when memory is full.
+    fn make_room(&mut self, more: u64) -> io::Result<()> {
+        if self.target.is_none() {
+            let first = match &self.store.options.memory_dir {
+                Some(_) => self.open(true).ok(),
+                None => None,
+            };
+            self.target = Some(match first {
+                Some(target) => target,
+                None => self.open(false)?,
+            });
+        }
+        let store = self.store.clone();
+        let Some(target) = self.target.as_mut() else { return Ok(()) };
+        let (used, budget) = if target.in_memory {
+            (&store.memory_used, store.options.memory_budget_bytes)
+        } else {
+            (&store.disk_used, store.options.disk_budget_bytes)
+        };
+        if used.fetch_add(more, Ordering::Relaxed).saturating_add(more) <= budget {
+            target.reserved += more;
+            return Ok(());
+        }
+        used.fetch_sub(more, Ordering::Relaxed);
+        if !target.in_memory {
+            let message = format!("the shuffle files of this worker would pass its disk budget of {budget} bytes");
+            return Err(io::Error::new(io::ErrorKind::StorageFull, message));
+        }
+        self.move_to_disk()?;
+        self.make_room(more)
+    }
+
+    fn open(&self, in_memory: bool) -> io::Result<Target> {
+        let dir = match (&self.store.options.memory_dir, in_memory) {
+            (Some(dir), true) => dir,
+            _ => &self.store.options.dir,
+        };
+        let dir = dir.join(&self.query);
+        std::fs::create_dir_all(&dir)?;
+        let path = dir.join(format!("{}.part", self.name));
+        // Truncates what a former process of this worker may have left under the name.
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        Ok(Target { file, path, in_memory, reserved: 0 })
+    }
+
+    fn move_to_disk(&mut self) -> io::Result<()> {
+        let Some(mut from) = self.target.take() else { return Ok(()) };
+        let moved = self.open(false).and_then(|mut to| {
+            let used = &self.store.disk_used;
+            used.fetch_add(from.reserved, Ordering::Relaxed);
+            to.reserved = from.reserved;
+            from.file.seek(SeekFrom::Start(0))?;
+            io::copy(&mut Read::take(&from.file, from.reserved), &mut to.file)?;
+            Ok(to)
+        });
+        self.discard(from);
+        self.target = Some(moved?);
+        Ok(())
+    }
+
+    fn discard(&self, target: Target) {
+        let held = Held { stage: self.stage, path: target.path, bytes: target.reserved, in_memory: target.in_memory };
+        self.store.remove(&held);
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + bytes.len() <= self.limit() {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(bytes.len());
+        }
+        self.spill()?;
+        if bytes.len() >= BUFFER_BYTES {
+            self.put(bytes)?;
+        } else {
+            if self.target.is_none() {
+                // An empty buffer was spilled, so there is no file yet, and these bytes need one.
+                self.put(bytes)?;
+            } else {
+                self.buffer.extend_from_slice(bytes);
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    /// Readers see nothing before `finish`, so there is nothing to flush for.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.finished
+            && let Some(target) = self.target.take()
+        {
+            let dir = target.path.parent().map(PathBuf::from);
+            self.discard(target);
+            if let Some(dir) = dir
+                && self.store.has_ended(&self.query)
+            {
+                // Succeeds only for the last file of the query.
+                let _ = std::fs::remove_dir(dir);
+            }
+        }
+    }
+}
