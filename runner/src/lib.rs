@@ -6,3 +6,4 @@
 pub mod error;
 pub mod graph;
 pub mod shuffle;
+pub mod verify;

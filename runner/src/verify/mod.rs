@@ -14,6 +14,7 @@ pub mod promise;
 pub mod report;
 pub mod shrink;
 pub mod side;
+pub mod sinks;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -242,9 +243,11 @@ fn seed_from_clock() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_secs() ^ u64::from(d.subsec_nanos()))
 }
 
-/// Plans that panic are part of the work: their panics become outcomes and are not printed, unless asked for.
+/// Plans that panic are part of the work: their panics become outcomes and are not printed, unless asked for. Polars'
+/// warnings would be printed once for each of thousands of plans.
 fn quiet_panics() {
     if std::env::var_os("FLOE_VERIFY_PANICS").is_none() {
         std::panic::set_hook(Box::new(|_| {}));
     }
+    polars_error::set_warning_function(|_, _| {});
 }

@@ -11,6 +11,7 @@ use polars_core::query_result::QueryResult;
 use polars_plan::dsl::DslPlan;
 use polars_plan::frame::OptFlags;
 
+use super::sinks;
 use crate::error::{Category, QueryError};
 use crate::plan;
 
@@ -51,6 +52,16 @@ pub fn run(plan: DslPlan, with: With, limit: Duration) -> (Outcome, Duration) {
 }
 
 fn contained(plan: DslPlan, with: With) -> Outcome {
+    // A plan that writes files writes them where only this run looks.
+    if let Some(redirected) = sinks::redirect(&plan) {
+        let redirected = redirected?;
+        contained_run(redirected.plan.clone(), with)?;
+        return redirected.read();
+    }
+    contained_run(plan, with)
+}
+
+fn contained_run(plan: DslPlan, with: With) -> Outcome {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| collect(plan, with)));
     match ran {
         Ok(Ok(frames)) => Ok(frames),

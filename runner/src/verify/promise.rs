@@ -6,11 +6,12 @@
 //! promised) is found by running perturbed plans; see `perturb`.
 
 use polars_ops::prelude::MaintainOrderJoin;
-use polars_plan::dsl::DslPlan;
+use polars_plan::dsl::{DslPlan, SinkTypeIR};
 use polars_plan::plans::simplify_ordering::ir_node_key::IRNodeKey;
 use polars_plan::plans::simplify_ordering::simplify_and_fetch_orderings;
 use polars_plan::plans::{AExpr, FunctionIR, IR, IRPlan};
-use polars_plan::prelude::{Arena, ExprIR, Node};
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::prelude::{Arena, Node};
 use polars_utils::pl_str::PlSmallStr;
 
 use super::compare::Order;
@@ -27,6 +28,10 @@ pub fn of_plan(dsl: DslPlan) -> Order {
 /// The order that an optimized plan promises. Takes the plan: Polars' analysis rewrites it.
 pub fn of_ir(mut ir: IRPlan) -> Order {
     ir.ensure_root_node_is_sink();
+    if let IR::Sink { payload: SinkTypeIR::Partitioned(_), .. } = ir.root() {
+        // Rows of a partition may lie in several files.
+        return Order::Any;
+    }
     if let IR::SinkMultiple { .. } = ir.root() {
         // Each sink could promise its own; their frames are compared as multisets unless all keep an order.
         let IR::SinkMultiple { inputs } = ir.root() else { return Order::Any };

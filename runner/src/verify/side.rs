@@ -21,6 +21,10 @@ impl Side for InMemory {
         let (outcome, elapsed) = oracle::run(plan.clone(), With::InMemory, self.limit);
         Ran { outcome, stages: 1, tasks: 1, single_worker: Vec::new(), fell_back: None, elapsed }
     }
+
+    fn is_in_memory_engine(&self) -> bool {
+        true
+    }
 }
 
 /// The bytes of a plan file.

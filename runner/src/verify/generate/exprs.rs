@@ -2,6 +2,7 @@
 //! column (shifts, cumulations, ranks).
 
 use polars::prelude::*;
+use polars_plan::dsl::functions;
 
 use super::frames::STRINGS;
 use super::{Gen, Scope};
@@ -81,10 +82,10 @@ fn several(g: &mut Gen, scope: &Scope) -> Expr {
     let anything: Vec<Expr> =
         (0..1 + g.below(3)).filter_map(|_| g.pick_of(&scope.cols)).map(|(n, _)| col(n)).collect();
     let made = match g.below(7) {
-        0 => sum_horizontal(&picked, true),
-        1 => max_horizontal(&picked),
-        2 => min_horizontal(&picked),
-        3 => mean_horizontal(&picked, g.chance(0.5)),
+        0 => functions::sum_horizontal(&picked, true),
+        1 => functions::max_horizontal(&picked),
+        2 => functions::min_horizontal(&picked),
+        3 => functions::mean_horizontal(&picked, g.chance(0.5)),
         4 => concat_list(&picked),
         5 => Ok(concat_str(anything.iter().map(|e| e.clone().cast(DataType::String)).collect::<Vec<_>>(), "-", g.chance(0.5))),
         _ => Ok(as_struct(anything.iter().enumerate().map(|(i, e)| e.clone().alias(format!("p{i}"))).collect())),
@@ -322,7 +323,7 @@ pub fn columnwise(g: &mut Gen, scope: &Scope) -> Expr {
         2 => n.cum_sum(descending),
         3 => n.cum_max(descending),
         4 => n.cum_count(descending),
-        5 => n.diff(lit(1), NullBehavior::Ignore),
+        5 => n.diff(lit(1), polars_core::series::ops::NullBehavior::Ignore),
         6 => n.rank(RankOptions { method, descending }, None),
         7 => e.reverse(),
         8 => n.rolling_sum(fixed),

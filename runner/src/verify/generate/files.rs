@@ -5,9 +5,12 @@ use std::fs::File;
 use std::path::Path;
 
 use polars::prelude::*;
-use polars_plan::dsl::DslPlan;
+use polars_plan::dsl::{
+    DslPlan, FileSinkOptions, FileWriteFormat, PartitionStrategy, PartitionedSinkOptions, SinkTarget, SinkType,
+    UnifiedSinkArgs,
+};
 
-use super::Gen;
+use super::{Gen, Scope};
 
 /// A frame as the source of a plan.
 pub fn source(g: &mut Gen, frame: DataFrame, dir: &Path) -> PolarsResult<DslPlan> {
@@ -109,12 +112,50 @@ fn ipc(g: &mut Gen, frame: &DataFrame, dir: &Path) -> PolarsResult<DslPlan> {
     Ok(LazyFrame::scan_ipc(reference(&dir.join("*.arrow")), IpcScanOptions::default(), args)?.logical_plan)
 }
 
+/// The plan with a sink of its own on top: one file, or files by the key `k` where there is one.
+pub fn sink(g: &mut Gen, plan: DslPlan, scope: &Scope, dir: &Path) -> DslPlan {
+    let flat = scope.cols.iter().all(|(_, d)| !d.is_nested() && !matches!(d, DataType::Binary));
+    let (extension, file_format) = match g.below(if flat { 4 } else { 2 }) {
+        0 => ("parquet", FileWriteFormat::Parquet(ParquetWriteOptions::default().into())),
+        1 => ("arrow", FileWriteFormat::Ipc(IpcWriterOptions::default())),
+        2 => ("csv", FileWriteFormat::Csv(CsvWriterOptions::default())),
+        _ => ("ndjson", FileWriteFormat::NDJson(NDJsonWriterOptions::default())),
+    };
+    let unified_sink_args = UnifiedSinkArgs { mkdir: true, maintain_order: g.chance(0.8), ..UnifiedSinkArgs::default() };
+    let keyed = scope.dtype("k") == Some(&DataType::Int64) && scope.cols.len() > 1 && g.chance(0.4);
+    let payload = if keyed {
+        SinkType::Partitioned(PartitionedSinkOptions {
+            base_path: reference(&dir.join("out")),
+            file_path_provider: None,
+            partition_strategy: PartitionStrategy::Keyed {
+                keys: vec![col("k")],
+                include_keys: g.chance(0.5),
+                keys_pre_grouped: false,
+            },
+            file_format,
+            unified_sink_args,
+            max_rows_per_file: IdxSize::MAX,
+            approximate_bytes_per_file: u64::MAX,
+        })
+    } else {
+        let target = SinkTarget::Path(reference(&dir.join(format!("out.{extension}"))));
+        SinkType::File(FileSinkOptions { target, file_format, unified_sink_args })
+    };
+    DslPlan::Sink { input: plan.into(), payload }
+}
+
 /// Columns that text files can hold and give back.
-fn texts(frame: &DataFrame) -> PolarsResult<DataFrame> {
+fn texts(frame: &DataFrame, json: bool) -> PolarsResult<DataFrame> {
     let keep: Vec<PlSmallStr> = frame
         .columns()
         .iter()
         .filter(|c| {
+            if json {
+                return matches!(
+                    c.dtype(),
+                    DataType::Int64 | DataType::Float64 | DataType::Boolean | DataType::String
+                );
+            }
             matches!(
                 c.dtype(),
                 DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt32 | DataType::Float64
@@ -128,7 +169,7 @@ fn texts(frame: &DataFrame) -> PolarsResult<DataFrame> {
 
 fn csv(g: &mut Gen, frame: &DataFrame, dir: &Path) -> PolarsResult<DslPlan> {
     let dir = fresh(g, dir)?;
-    let frame = texts(frame)?;
+    let frame = texts(frame, false)?;
     let schema = frame.schema().clone();
     for (i, mut part) in parts(g, &frame).into_iter().enumerate() {
         CsvWriter::new(File::create(dir.join(format!("part-{i}.csv")))?).finish(&mut part)?;
@@ -139,7 +180,7 @@ fn csv(g: &mut Gen, frame: &DataFrame, dir: &Path) -> PolarsResult<DslPlan> {
 
 fn ndjson(g: &mut Gen, frame: &DataFrame, dir: &Path) -> PolarsResult<DslPlan> {
     let dir = fresh(g, dir)?;
-    let frame = texts(frame)?;
+    let frame = texts(frame, true)?;
     let schema = frame.schema().clone();
     for (i, mut part) in parts(g, &frame).into_iter().enumerate() {
         JsonWriter::new(File::create(dir.join(format!("part-{i}.ndjson")))?)

@@ -21,6 +21,12 @@ pub fn plan(g: &mut Gen, dir: &Path) -> PolarsResult<DslPlan> {
             None => {}
         }
     }
+    if g.chance(0.04)
+        && let Some(scope) = Scope::of(&plan)
+        && !scope.cols.is_empty()
+    {
+        return Ok(files::sink(g, plan, &scope, dir));
+    }
     Ok(plan)
 }
 
