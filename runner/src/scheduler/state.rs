@@ -1,0 +1,431 @@
+//! What is known of a query: its stages and tasks, its workers, its budgets. Only data and questions about it; what
+//! happens to it is in `decide`, `lineage`, `place` and `retry`.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::progress::Counters;
+use super::retry::{Faults, Limits};
+use super::{Millis, ResolvedInputs};
+use crate::error::{QueryError, Result};
+use crate::graph::{Exchange, Leaf, Location, StageGraph, StageId, TaskId, TaskOutput};
+
+/// One running query.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub(super) limits: Limits,
+    pub(super) stages: Vec<Stage>,
+    /// Stages whose outputs are the result, in the order of `Outcome::Succeeded`.
+    pub(super) targets: Vec<usize>,
+    pub(super) workers: Vec<Worker>,
+    pub(super) worker_index: HashMap<String, usize>,
+    pub(super) phase: Phase,
+    /// Pending tasks with all inputs there, in launch order; those that must run alone apart.
+    pub(super) ready: BTreeSet<TaskId>,
+    pub(super) ready_alone: BTreeSet<TaskId>,
+    pub(super) sleeping: BTreeSet<(Millis, TaskId)>,
+    pub(super) running: BTreeSet<TaskId>,
+    /// Counts outputs that appeared, to tell reports about an output from those about the one that replaced it.
+    pub(super) epoch: u64,
+    pub(super) budget: Faults,
+    pub(super) no_worker_since: Option<Millis>,
+    pub(super) armed: Option<Millis>,
+    pub(super) now: Millis,
+    pub(super) counters: Counters,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Running,
+    /// A user error is known; tasks before it may still tell of an earlier one.
+    Failing {
+        by: TaskId,
+        error: QueryError,
+        until: Millis,
+    },
+    Over,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub label: String,
+    pub inputs: Vec<usize>,
+    pub readers: Vec<usize>,
+    pub target: bool,
+    /// A target, or one is made from it. Others never run.
+    pub useful: bool,
+    pub cut: Cut,
+    pub tasks: Vec<Task>,
+    /// Tasks that are wanted and not done.
+    pub open: usize,
+    /// Tasks whose output is there.
+    pub available: usize,
+    /// Pending tasks that wait for an input.
+    pub blocked: usize,
+    /// Times of won attempts in ascending order, for the median.
+    pub durations: Vec<Millis>,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// Whether a stage has been cut into tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    Waiting,
+    /// When the outputs up to this epoch were there to look at.
+    Asked(u64),
+    Done(u64),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    /// In ascending order, each once, with the bytes read if they are known.
+    pub inputs: Vec<(TaskId, Option<u64>)>,
+    pub state: TaskState,
+    pub next_attempt: u32,
+    pub faults: Faults,
+    /// Workers it was lost with, for the message.
+    pub lost_with: Vec<usize>,
+    /// It has used up its retries: the attempts that run are the last.
+    pub exhausted: Option<QueryError>,
+    pub alone: bool,
+    /// The end of the pause after its last IO failure.
+    pub not_before: Millis,
+    /// Where it failed last: better elsewhere, if there is an elsewhere.
+    pub avoid: Option<usize>,
+    /// The worker that holds most of its input.
+    pub home: Option<usize>,
+    /// Its rows and bytes are in the stage's sums.
+    pub counted: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum TaskState {
+    /// To be launched; `missing` inputs are not there yet.
+    Pending {
+        missing: usize,
+    },
+    /// To be launched after a pause.
+    Backoff {
+        until: Millis,
+    },
+    /// One attempt, or two where the first is slow.
+    Running(Vec<Attempt>),
+    Done(Done),
+    /// It was done, its output is lost or released, and nobody wants it.
+    Gone,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub number: u32,
+    pub worker: usize,
+    pub launched: Millis,
+    pub started: Option<Millis>,
+    /// The last `Progress`.
+    pub heard: Option<Millis>,
+    pub epoch: u64,
+    pub alone: bool,
+    pub speculative: bool,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Done {
+    pub attempt: u32,
+    pub worker: usize,
+    pub output: TaskOutput,
+    /// Workers it is lost with.
+    pub holders: Vec<usize>,
+    pub epoch: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub name: String,
+    pub slots: u32,
+    pub status: WorkerStatus,
+    pub running: u32,
+    /// What runs there runs alone.
+    pub alone: bool,
+    /// Launches so far: evens out the spread of short tasks.
+    pub launches: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WorkerStatus {
+    Up,
+    Draining,
+    Lost,
+}
+
+impl Worker {
+    pub fn free(&self) -> u32 {
+        match self.status {
+            WorkerStatus::Up if self.alone => 0,
+            WorkerStatus::Up => self.slots.saturating_sub(self.running),
+            WorkerStatus::Draining | WorkerStatus::Lost => 0,
+        }
+    }
+
+    pub fn usable(&self) -> bool {
+        self.status == WorkerStatus::Up && self.slots > 0
+    }
+}
+
+impl Task {
+    pub fn new(inputs: Vec<(TaskId, Option<u64>)>) -> Self {
+        Self {
+            inputs,
+            state: TaskState::Gone,
+            next_attempt: 0,
+            faults: Faults::default(),
+            lost_with: Vec::new(),
+            exhausted: None,
+            alone: false,
+            not_before: 0,
+            avoid: None,
+            home: None,
+            counted: false,
+        }
+    }
+
+    pub fn done(&self) -> Option<&Done> {
+        match &self.state {
+            TaskState::Done(done) => Some(done),
+            TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Running(_) | TaskState::Gone => None,
+        }
+    }
+
+    pub fn attempts(&self) -> &[Attempt] {
+        match &self.state {
+            TaskState::Running(attempts) => attempts,
+            TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Done(_) | TaskState::Gone => &[],
+        }
+    }
+
+    pub fn attempts_mut(&mut self) -> &mut [Attempt] {
+        match &mut self.state {
+            TaskState::Running(attempts) => attempts,
+            TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Done(_) | TaskState::Gone => &mut [],
+        }
+    }
+
+    pub fn reads(&self, task: TaskId) -> bool {
+        self.inputs.binary_search_by_key(&task, |input| input.0).is_ok()
+    }
+}
+
+impl Stage {
+    pub fn resolved(&self) -> bool {
+        match self.cut {
+            Cut::Done(_) => true,
+            Cut::Waiting | Cut::Asked(_) => false,
+        }
+    }
+
+    /// Being resolved, with the outputs up to this epoch.
+    pub fn asked(&self) -> Option<u64> {
+        match self.cut {
+            Cut::Asked(epoch) => Some(epoch),
+            Cut::Waiting | Cut::Done(_) => None,
+        }
+    }
+
+    /// All that is wanted of it is done.
+    pub fn complete(&self) -> bool {
+        self.resolved() && self.open == 0
+    }
+}
+
+impl State {
+    /// Fails if the graph is not in dependency order or names stages that do not exist.
+    pub fn new(graph: &StageGraph, limits: Limits) -> Result<Self> {
+        let count = graph.stages.len();
+        let mut stages = Vec::with_capacity(count);
+        for (at, stage) in graph.stages.iter().enumerate() {
+            if stage.id.0 as usize != at {
+                return Err(QueryError::internal(format!("stage {} stands at place {at} of the graph", stage.id.0)));
+            }
+            let mut inputs = BTreeSet::new();
+            for leaf in &stage.leaves {
+                match leaf {
+                    Leaf::Source { .. } => {}
+                    Leaf::Exchange { stages, .. } => inputs.extend(stages.iter().map(|input| input.0 as usize)),
+                }
+            }
+            if let Some(input) = inputs.last().filter(|input| **input >= at) {
+                return Err(QueryError::internal(format!("stage {at} reads stage {input}, which is not before it")));
+            }
+            stages.push(Stage {
+                label: stage.label.clone(),
+                inputs: inputs.into_iter().collect(),
+                readers: Vec::new(),
+                target: false,
+                useful: false,
+                cut: Cut::Waiting,
+                tasks: Vec::new(),
+                open: 0,
+                available: 0,
+                blocked: 0,
+                durations: Vec::new(),
+                rows: 0,
+                bytes: 0,
+            });
+        }
+
+        let mut targets = Vec::with_capacity(graph.roots.len());
+        for root in &graph.roots {
+            if root.0 as usize >= count {
+                return Err(QueryError::internal(format!("the result is stage {}, which does not exist", root.0)));
+            }
+            targets.push(root.0 as usize);
+        }
+        for (at, stage) in graph.stages.iter().enumerate() {
+            match stage.output {
+                Exchange::Sink { .. } if !targets.contains(&at) => targets.push(at),
+                Exchange::Sink { .. }
+                | Exchange::Hash { .. }
+                | Exchange::Range { .. }
+                | Exchange::Whole
+                | Exchange::Result => {}
+            }
+        }
+        for target in &targets {
+            stages[*target].target = true;
+            stages[*target].useful = true;
+        }
+        for at in (0..count).rev() {
+            if stages[at].useful {
+                for input in stages[at].inputs.clone() {
+                    stages[input].useful = true;
+                    stages[input].readers.push(at);
+                }
+            }
+        }
+
+        Ok(Self {
+            limits,
+            stages,
+            targets,
+            workers: Vec::new(),
+            worker_index: HashMap::new(),
+            phase: Phase::Running,
+            ready: BTreeSet::new(),
+            ready_alone: BTreeSet::new(),
+            sleeping: BTreeSet::new(),
+            running: BTreeSet::new(),
+            epoch: 0,
+            budget: Faults::default(),
+            no_worker_since: None,
+            armed: None,
+            now: 0,
+            counters: Counters::default(),
+        })
+    }
+
+    /// The outputs of a stage by task, if all are there: what the planner looks at to resolve its readers.
+    pub fn outputs(&self, stage: StageId) -> Option<Vec<&TaskOutput>> {
+        let stage = self.stages.get(stage.0 as usize).filter(|stage| stage.resolved())?;
+        stage.tasks.iter().map(|task| task.done().map(|done| &done.output)).collect()
+    }
+
+    /// The output of a task, if it is there: what its readers' pieces point at.
+    pub fn output(&self, task: TaskId) -> Option<&TaskOutput> {
+        self.task(task)?.done().map(|done| &done.output)
+    }
+
+    /// The query has ended; every further event yields nothing.
+    pub fn is_over(&self) -> bool {
+        match self.phase {
+            Phase::Over => true,
+            Phase::Running | Phase::Failing { .. } => false,
+        }
+    }
+
+    pub(super) fn task(&self, id: TaskId) -> Option<&Task> {
+        self.stages.get(id.stage.0 as usize)?.tasks.get(id.task as usize)
+    }
+
+    pub(super) fn task_mut(&mut self, id: TaskId) -> Option<&mut Task> {
+        self.stages.get_mut(id.stage.0 as usize)?.tasks.get_mut(id.task as usize)
+    }
+
+    pub(super) fn stage_of(&mut self, id: TaskId) -> &mut Stage {
+        &mut self.stages[id.stage.0 as usize]
+    }
+
+    pub(super) fn is_available(&self, id: TaskId) -> bool {
+        self.task(id).is_some_and(|task| task.done().is_some())
+    }
+
+    pub(super) fn worker(&mut self, name: &str) -> usize {
+        if let Some(at) = self.worker_index.get(name) {
+            return *at;
+        }
+        let at = self.workers.len();
+        self.worker_index.insert(name.to_owned(), at);
+        self.workers.push(Worker {
+            name: name.to_owned(),
+            slots: 0,
+            // Known by name only: not there until it says so.
+            status: WorkerStatus::Lost,
+            running: 0,
+            alone: false,
+            launches: 0,
+        });
+        at
+    }
+
+    /// The workers whose loss loses this output.
+    pub(super) fn holders(&mut self, output: &TaskOutput) -> Vec<usize> {
+        let mut holders = Vec::new();
+        for piece in &output.pieces {
+            match &piece.piece.at {
+                Location::Inline(_) | Location::Store { .. } => {}
+                Location::Worker { worker, .. } => {
+                    let at = self.worker(worker);
+                    if !holders.contains(&at) {
+                        holders.push(at);
+                    }
+                }
+            }
+        }
+        holders
+    }
+
+    /// The inputs of a task as the planner gave them, checked against the graph.
+    pub(super) fn checked_inputs(&self, stage: usize, given: ResolvedInputs) -> Result<Vec<(TaskId, Option<u64>)>> {
+        let mut inputs = Vec::with_capacity(given.inputs.len());
+        for (at, id) in given.inputs.iter().enumerate() {
+            if !self.stages[stage].inputs.contains(&(id.stage.0 as usize)) || self.task(*id).is_none() {
+                let (from, task) = (id.stage.0, id.task);
+                let message = format!("stage {stage} was resolved to read task {task} of stage {from}, no input of it");
+                return Err(QueryError::internal(message));
+            }
+            inputs.push((*id, given.bytes.get(at).copied()));
+        }
+        inputs.sort_unstable_by_key(|input| input.0);
+        inputs.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            if same {
+                kept.1 = kept.1.zip(next.1).map(|(a, b)| a.saturating_add(b));
+            }
+            same
+        });
+        Ok(inputs)
+    }
+
+    pub(super) fn name(&self, id: TaskId) -> String {
+        let label = self.stages.get(id.stage.0 as usize).map_or("", |stage| stage.label.as_str());
+        match label {
+            "" => format!("task {} of stage {}", id.task, id.stage.0),
+            label => format!("task {} of stage {} ({label})", id.task, id.stage.0),
+        }
+    }
+}
+
+pub(super) fn task_id(stage: usize, task: usize) -> TaskId {
+    // Stage and task counts come from u32 ids.
+    TaskId { stage: StageId(stage as u32), task: task as u32 }
+}
