@@ -60,7 +60,7 @@ fn most_plans_run_and_survive_being_serialized() {
     let (mut ran, mut failed) = (0, Vec::new());
     for index in 0..60 {
         let bytes = plan_bytes(11, index, &dir.path().join(index.to_string())).unwrap();
-        let plan = DslPlan::deserialize_versioned(&bytes[..]).unwrap();
+        let plan = floe_codec::decode_dsl(&bytes).unwrap();
         match oracle::run(plan, With::InMemory, std::time::Duration::from_secs(60)).0 {
             Ok(_) => ran += 1,
             Err(e) => failed.push(e.message),

@@ -15,6 +15,7 @@ pub mod report;
 pub mod shrink;
 pub mod side;
 pub mod sinks;
+pub mod staged;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -74,6 +75,9 @@ pub struct Args {
     /// Compare Polars' streaming engine with its in-memory engine instead: what the oracles disagree on
     #[arg(long)]
     pub oracles: bool,
+    /// Run the stages in this process, without workers: what differs then is the planner's doing
+    #[arg(long)]
+    pub in_process: bool,
     /// Write plans with faults, and a shrunk form of each, to this directory
     #[arg(long)]
     pub shrink: Option<PathBuf>,
@@ -100,8 +104,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let scratch = tempfile::tempdir().context("no directory for generated files")?;
     let limit = Duration::from_secs(args.timeout);
-    let side: Box<dyn Side> =
-        if args.oracles { Box::new(side::InMemory { limit }) } else { side::distributed(args, limit)? };
+    let side: Box<dyn Side> = if args.oracles {
+        Box::new(side::InMemory { limit })
+    } else if args.in_process {
+        Box::new(staged::Staged { options: side::planner_options(args)?, limit })
+    } else {
+        side::distributed(args, limit)?
+    };
     let started = Instant::now();
     let checked = check_all(&items, args, seed, scratch.path(), side.as_ref(), limit);
     let report = Report::new(checked, started.elapsed(), (args.random > 0).then_some(seed));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use polars::prelude::{DataFrame, LazyFrame};
-use polars_plan::dsl::{DslPlan, Expr, PlanSerializationContext};
+use polars_plan::dsl::{DslPlan, Expr};
 
 use super::judge::{self, Class, Side};
 use super::perturb::map_inputs;
@@ -55,9 +55,7 @@ pub fn shrink(plan: &DslPlan, fault: Class, side: &dyn Side, limit: Duration) ->
 
 /// The plan as `LazyFrame.serialize()` writes it.
 pub fn bytes(plan: &DslPlan) -> polars::prelude::PolarsResult<Vec<u8>> {
-    let mut bytes = Vec::new();
-    plan.serialize_versioned(&mut bytes, PlanSerializationContext::default())?;
-    Ok(bytes)
+    floe_codec::encode_dsl(plan)
 }
 
 /// Smaller plans, boldest first.
