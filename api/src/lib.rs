@@ -11,6 +11,7 @@ pub mod plan;
 pub mod quantity;
 pub mod query;
 pub mod read;
+pub mod reference;
 pub mod schema;
 pub mod secret;
 pub mod sink;

@@ -34,6 +34,7 @@ use crate::{ComputeSpec, DistributedQueryStatus, ExecutionSpec, PlanSource, Sink
     printcolumn(name = "Attempt", type_ = "integer", json_path = ".status.attempt", priority = 1, description = "Which try at the whole query this is"),
     printcolumn(name = "Result", type_ = "string", json_path = ".status.resultUri", priority = 1, description = "Where the result is"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1, description = "Why the query is in this phase"),
+    validation = Rule::new("self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name names pods: write at most 50 lower-case letters, digits and -, beginning with a letter"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startedAt) || (self.spec.plan == oldSelf.spec.plan && has(self.spec.tables) == has(oldSelf.spec.tables) && (!has(self.spec.tables) || self.spec.tables == oldSelf.spec.tables) && has(self.spec.params) == has(oldSelf.spec.params) && has(self.spec.sink) == has(oldSelf.spec.sink) && (!has(self.spec.sink) || self.spec.sink == oldSelf.spec.sink))").message("plan, tables, params and sink cannot change once the query has started: delete it and create a new one"),
 )]
 #[serde(rename_all = "camelCase")]

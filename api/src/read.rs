@@ -15,6 +15,11 @@ const MAX_BYTES: usize = 3 << 20;
 
 /// Reads one query from YAML (or JSON), checked and complete with defaults.
 pub fn from_yaml(text: &str) -> Result<DistributedQuery, Vec<FieldError>> {
+    from_value(yaml_value(text)?)
+}
+
+/// One document of YAML as a JSON value, unchecked.
+pub fn yaml_value(text: &str) -> Result<Value, Vec<FieldError>> {
     if text.len() > MAX_BYTES {
         let message = format!(
             "the file has {} bytes, more than the {MAX_BYTES} that an object may have: put a large plan in a file of its own and name it in spec.plan.dsl.uri",
@@ -32,7 +37,7 @@ pub fn from_yaml(text: &str) -> Result<DistributedQuery, Vec<FieldError>> {
         }
     }
     match <[_; 1]>::try_from(documents) {
-        Ok([document]) => from_value(to_json(document, "")?),
+        Ok([document]) => to_json(document, ""),
         Err(documents) if documents.is_empty() => {
             Err(vec![FieldError::new("", format!("the file is empty: write a {KIND} with apiVersion: {API_VERSION}"))])
         }
@@ -140,7 +145,10 @@ fn check_envelope(value: &Value, errors: &mut Vec<FieldError>) {
     match map.get("metadata") {
         Some(Value::Object(metadata)) => match metadata.get("name") {
             Some(Value::String(_)) => {}
-            Some(name) => errors.push(FieldError::new("metadata.name", format!("must be text, is {}", describe(name)))),
+            Some(name) => {
+                let advice = scalar(name).map_or_else(String::new, |text| format!(": write \"{text}\" in quotes"));
+                errors.push(FieldError::new("metadata.name", format!("must be text, is {}{advice}", describe(name))))
+            }
             None if metadata.contains_key("generateName") => {}
             None => errors.push(FieldError::new("metadata.name", "is missing: write a name for the query".to_owned())),
         },
@@ -166,7 +174,7 @@ fn check(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>
     match schema.get("type").and_then(Value::as_str) {
         Some("object") => match value {
             Value::Object(map) => check_object(schema, map, path, errors),
-            other => fault(format!("must be an object, is {}", describe(other))),
+            other => fault(format!("must be {}, is {}", object_form(schema), describe(other))),
         },
         Some("array") => match value {
             Value::Array(items) => {
@@ -208,7 +216,12 @@ fn check(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>
                     fault(message);
                 }
             }
-            None => fault(format!("must be a whole number, is {}", describe(value))),
+            None => match value.as_str().filter(|_| path.ends_with("Seconds")).and_then(seconds) {
+                Some(seconds) => {
+                    fault(format!("must be a whole number of seconds, is {}: write {seconds}", describe(value)))
+                }
+                None => fault(format!("must be a whole number, is {}", describe(value))),
+            },
         },
         Some("number") if !value.is_number() => fault(format!("must be a number, is {}", describe(value))),
         Some("boolean") if !value.is_boolean() => fault(format!("must be true or false, is {}", describe(value))),
@@ -244,7 +257,7 @@ fn check_object(schema: &Value, map: &Map<String, Value>, path: &str, errors: &m
     for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         if !map.contains_key(key) {
             let what = properties.get(key).and_then(|p| p.get("description")).and_then(Value::as_str);
-            let what = what.and_then(|d| d.split(['.', ':']).next()).unwrap_or("it has no default");
+            let what = what.and_then(|d| d.split(". ").next()).unwrap_or("it has no default").trim_end_matches('.');
             errors.push(FieldError::new(join(path, key), format!("is missing: {}", lower_first(what))));
         }
     }
@@ -253,27 +266,61 @@ fn check_object(schema: &Value, map: &Map<String, Value>, path: &str, errors: &m
 fn unknown_field(path: &str, key: &str, properties: &Map<String, Value>) -> FieldError {
     let message = match suggest::nearest(key, properties.keys().map(String::as_str)) {
         Some(meant) => format!("unknown field, did you mean \"{meant}\"?"),
-        None => match elsewhere(object_schema(), "", key) {
-            Some(place) => format!("unknown field here, did you mean {place}?"),
-            None => {
+        None => {
+            let mut places = Vec::new();
+            elsewhere(object_schema(), "", key, &mut places);
+            places.sort_by_key(|place| place.matches('.').count());
+            places.truncate(3);
+            if places.is_empty() {
                 let names: Vec<&str> = properties.keys().map(String::as_str).collect();
                 format!("unknown field, the fields here are {}", list(&names))
+            } else {
+                format!("unknown field here, did you mean {}?", places.join(" or "))
             }
-        },
+        }
     };
     FieldError::new(join(path, key), message)
 }
 
-/// The path of a field of this name somewhere else in the spec: most misplaced fields are one level off.
-fn elsewhere(schema: &Value, path: &str, key: &str) -> Option<String> {
-    let properties = schema.get("properties")?.as_object()?;
+/// The paths of fields of this name elsewhere in the spec: most misplaced fields are one level off.
+fn elsewhere(schema: &Value, path: &str, key: &str, places: &mut Vec<String>) {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     if !path.is_empty() && properties.contains_key(key) {
-        return Some(join(path, key));
+        places.push(join(path, key));
     }
-    let below = properties.iter().filter(|(name, _)| path != "" || *name == "spec");
-    below
-        .filter_map(|(name, property)| elsewhere(property, &join(path, name), key))
-        .min_by_key(|p| p.matches('.').count())
+    for (name, property) in properties.iter().filter(|(name, _)| !path.is_empty() || *name == "spec") {
+        elsewhere(property, &join(path, name), key, places);
+    }
+}
+
+/// What an object looks like, for one who wrote something else.
+fn object_form(schema: &Value) -> String {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+        return "an object such as {name: value}".to_owned();
+    };
+    let required: Vec<&str> =
+        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let names: Vec<&str> = if required.is_empty() { properties.keys().map(String::as_str).collect() } else { required };
+    match names.as_slice() {
+        [] => "an object".to_owned(),
+        [first, second, ..] if names.len() <= 3 => format!("an object such as {{{first}: …, {second}: …}}"),
+        [first, ..] => format!("an object such as {{{first}: …}}"),
+    }
+}
+
+/// `5m` as seconds.
+fn seconds(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim() {
+        "s" | "sec" | "seconds" => 1,
+        "m" | "min" | "minutes" => 60,
+        "h" | "hours" => 3600,
+        "d" | "days" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 fn quantity_fault(value: &Value) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use schemars::{Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
 use crate::DistributedQuery;
@@ -21,6 +21,15 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
+/// The CRD as the YAML kept in crds/.
+pub fn crd_yaml() -> String {
+    // By way of JSON, whose maps are sorted: the file changes only where the types do.
+    let mut value = serde_json::to_value(crd()).unwrap_or_default();
+    whole_numbers(&mut value);
+    let yaml = serde_yaml_ng::to_string(&value).unwrap_or_default();
+    format!("# Generated from api/ by `floe crd`; do not edit.\n{yaml}")
+}
+
 /// The schema of the whole object as plain JSON, for checks and documentation.
 pub fn object_schema() -> Value {
     let crd = crd();
@@ -28,14 +37,17 @@ pub fn object_schema() -> Value {
     serde_json::to_value(schema).unwrap_or_default()
 }
 
-/// Fields left out are absent, never null, so that the API server drops nulls before its rules see them; and integer
-/// formats are those that OpenAPI knows.
+/// Fields left out are absent, never null, so that the API server drops nulls before its rules see them; integer
+/// formats are those that OpenAPI knows; a description is one line a paragraph.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
-            // A property may well be named like a keyword: only schemas have these as scalars.
+            // A property may well be named like a keyword: only schemas have these as scalars and lists.
             if map.get("nullable").is_some_and(Value::is_boolean) {
                 map.remove("nullable");
+            }
+            if let Some(Value::Array(choices)) = map.get_mut("enum") {
+                choices.retain(|choice| !choice.is_null());
             }
             let format = match map.get("format").and_then(Value::as_str) {
                 Some("uint32" | "uint16" | "uint8") => Some("int32"),
@@ -45,10 +57,31 @@ fn tidy(schema: &mut Value) {
             if let Some(format) = format {
                 map.insert("format".into(), format.into());
             }
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                *text = text.split("\n\n").map(|part| part.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+            }
             map.values_mut().for_each(tidy);
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Whole numbers as such: the schema's own type holds every bound as a float.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64()
+                && number.is_f64()
+                && float.fract() == 0.0
+                && float.abs() < 1e15
+            {
+                *value = Value::from(float as i64);
+            }
+        }
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
 
@@ -86,5 +119,3 @@ pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
     schema.ensure_object().extend(extension);
     schema
 }
-
-use schemars::JsonSchema as _;

@@ -420,6 +420,12 @@ impl Faults<'_> {
         if uri != uri.trim() {
             return self.push(path, format!("\"{uri}\" begins or ends with a space: leave it out"));
         }
+        if !reading && uri.contains('*') {
+            self.push(
+                path,
+                format!("\"{uri}\" has a glob, which only reading knows: write a directory that ends in /"),
+            );
+        }
         let Some((scheme, rest)) = uri.split_once("://") else {
             // `s3:/bucket` would otherwise be taken for a local directory named `s3:`.
             if let Some((scheme, rest)) = uri.split_once(":/")
@@ -446,12 +452,6 @@ impl Faults<'_> {
             self.push(
                 path,
                 format!("{scheme}:// can only be read: write a local path, s3://, gs://, az:// or abfss://"),
-            );
-        }
-        if !reading && uri.contains('*') {
-            self.push(
-                path,
-                format!("\"{uri}\" has a glob, which only reading knows: write a directory that ends in /"),
             );
         }
     }

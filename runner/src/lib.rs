@@ -10,4 +10,6 @@ pub mod plan;
 pub mod planner;
 pub mod scheduler;
 pub mod shuffle;
+pub mod sink;
+pub mod storage;
 pub mod verify;

@@ -1,18 +1,20 @@
-"""Makes the fixture plans of one Polars version: `python make_plans.py <directory>`, in a venv with that version.
+"""Makes the fixture plans of one Polars version into the directory that is its argument.
 
-`tests/plans/regenerate.sh` calls it once for each accepted version. A fixture is `<name>.bin`, the bytes of
+`regenerate.sh` runs it once for each accepted version, with that version's wheel. A fixture is `<name>.bin`, the bytes of
 `LazyFrame.serialize()`. The name's first part says what the engine must do with it:
   ok-…      decode, optimize, and give the rows of `expected/<name>.ipc` (written here by the first version)
   scan-…    decode; the sources lie where no test reads them (s3://, gs://, …)
   files-…   decode, and run from this directory: the sources are the small files of `tests/plans/data`
   sink-…    decode; the plan writes
   python-…  refused: Python in the plan
+  warn-…    decode with a warning: 2.x gives `expected/2.x/<name>.ipc`, the engine another result
   sql-…     refused on 2.x, where SQL is a plan node; 1.x turns it into a plan
 """
 
 import datetime as dt
+import importlib.util
+import shutil
 import decimal
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -22,16 +24,17 @@ import polars as pl
 warnings.simplefilter("ignore")
 out = Path(sys.argv[1])
 out.mkdir(parents=True, exist_ok=True)
-here = Path(__file__).resolve().parent
+here = Path.cwd()
 expected = here / "expected"
 data = here / "data"
-os.chdir(here)
 
 
 def save(name: str, lf: pl.LazyFrame) -> None:
     (out / f"{name}.bin").write_bytes(lf.serialize())
+    if name.startswith("warn-") and pl.__version__ >= "2":
+        (expected / "2.x").mkdir(exist_ok=True)
+        lf.collect().write_ipc(expected / "2.x" / f"{name}.ipc", compression="uncompressed")
     if name.startswith(("ok-", "files-")):
-        # Compat level 0 has no view types, so any Arrow reader can look at the expected rows.
         target = expected / f"{name}.ipc"
         result = lf.collect()
         if target.exists():
@@ -118,6 +121,8 @@ save("ok-cast-selector", orders.cast({pl.Int64: pl.Int32, "day": pl.Datetime("us
 save("ok-match-schema", numbers.match_to_schema({"x": pl.Int64, "lo": pl.Int64, "hi": pl.Int64, "g": pl.String}))
 save("ok-strings", orders.select(pl.col("customer").str.to_uppercase().str.replace("A", "z", literal=True), pl.col("day").dt.strftime("%Y-%m"), pl.col("customer").str.contains("a|b").alias("m")))
 save("ok-lists", numbers.select(pl.concat_list("x", "lo").list.eval(pl.element() * 2).list.sum().alias("s"), pl.concat_list("x", "hi").list.contains(3).alias("c")))
+if hasattr(pl.col("x").arr, "dot"):
+    save("ok-arr-dot", numbers.select(pl.concat_arr("x", "lo").arr.dot(pl.concat_arr("hi", "x"))))
 save("ok-literals", numbers.select(pl.lit(pl.Series("s", [1, 2, 3, 4])), pl.lit(b"\x01\x0b\x07\x80\x05.").alias("b"), pl.lit(dt.datetime(2020, 1, 1)).alias("d"), pl.lit(decimal.Decimal("1.5")).alias("dec"), pl.lit(2**40).alias("big")))
 shared = orders.group_by("customer").agg(pl.col("price").sum())
 save("ok-shared", orders.join(shared, on="customer", how="left").join(shared.rename({"price": "again"}), on="customer", how="left").sort("id"))
@@ -182,6 +187,14 @@ save("python-reduce", orders.select(pl.reduce(lambda a, b: a + b, ["id", "price"
 save("python-name-map", orders.select(pl.col("id").name.map(lambda name: name + "x")))
 
 
+if importlib.util.find_spec("deltalake"):
+    pl.DataFrame({"a": [1]}).write_delta("delta-table", mode="overwrite")
+    save("python-delta", pl.scan_delta("delta-table"))
+    shutil.rmtree("delta-table")
+if hasattr(pl.Expr, "pipe_with_dtype"):
+    save("python-pipe-dtype", orders.select(pl.col("id").pipe_with_dtype(lambda e, dtype: e)))
+
+
 def source(with_columns, predicate, n_rows, batch_size):
     yield pl.DataFrame({"a": [1]})
 
@@ -195,3 +208,11 @@ save("python-sink-batches", orders.sink_batches(lambda df: None, lazy=True))
 
 save("sql-context", pl.SQLContext(t=orders).execute("SELECT customer, SUM(price) AS p FROM t GROUP BY customer"))
 save("sql-frame", orders.sql("SELECT id FROM self WHERE id > 2"))
+
+# Plans whose result differs between 1.x and 2.x; the engine warns.
+mixed = pl.LazyFrame({"u": pl.Series([1, 2], dtype=pl.UInt64), "i": [1, -2], "t": ["é", "b"]})
+save("warn-mixed-integers", mixed.select(pl.col("u") + pl.col("i")))
+save("warn-struct-float", mixed.select(pl.struct("i") * 1.5))
+save("warn-zfill", mixed.select(pl.col("t").str.zfill(4)))
+save("warn-join-keys", mixed.select("u").join(mixed.select("i").collect().lazy(), left_on="u", right_on="i", how="full", coalesce=True))
+save("warn-no-columns", pl.LazyFrame().with_columns(pl.lit(1).alias("x")))

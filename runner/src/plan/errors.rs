@@ -23,7 +23,7 @@ pub fn polars_error(error: PolarsError) -> QueryError {
                 return QueryError::new(Category::OutOfMemory, "ComputeError", msg.to_string());
             }
             ("ComputeError", msg)
-        },
+        }
         E::Duplicate(msg) => ("DuplicateError", msg),
         E::InvalidOperation(msg) => ("InvalidOperationError", msg),
         E::NoData(msg) => ("NoDataError", msg),
@@ -46,7 +46,7 @@ pub fn polars_error(error: PolarsError) -> QueryError {
             }
             let message = msg.map_or_else(|| error.to_string(), |msg| msg.to_string());
             return io_error(error.kind(), message);
-        },
+        }
         E::Context { .. } | E::ExprContext { .. } => return polars_error(error.context_trace()),
         // Features that other crates of the build may switch on add variants.
         #[allow(unreachable_patterns)]
@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn classes_are_those_of_python() {
         let io = |kind: ErrorKind| PolarsError::from(io::Error::new(kind, "text"));
-        let wrapped = io::Error::other(PolarsError::NoData("empty CSV".into()));
-        let nested = PolarsError::IO { error: std::sync::Arc::new(io::Error::other(wrapped)), msg: None };
+        let wrapped = io::Error::other(PolarsError::NoData("empty CSV".into()).context("reading".into()));
+        let nested = PolarsError::IO { error: std::sync::Arc::new(wrapped), msg: None };
         let cases = [
             (PolarsError::ColumnNotFound("x".into()), "ColumnNotFoundError", "x", Category::User),
             (PolarsError::SchemaMismatch("x".into()), "SchemaError", "x", Category::User),

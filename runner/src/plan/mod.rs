@@ -14,14 +14,17 @@ use polars_plan::plans::IRPlan;
 use crate::error::Result;
 
 mod errors;
+mod load;
 mod msgpack;
 mod refuse;
 mod rewrite;
+mod script;
 mod storage;
 mod versions;
 mod warnings;
 
 pub use errors::{contain_panics, io_error, on_big_stack, polars_error};
+pub use load::{LoadEnv, load};
 pub use storage::StorageOptions;
 pub use versions::ACCEPTED;
 
@@ -40,28 +43,37 @@ pub fn decode(bytes: &[u8], storage: &StorageOptions) -> Result<Loaded> {
 /// As `decode`, with local relative paths in the plan taken as relative to `base`.
 pub fn decode_at(bytes: &[u8], storage: &StorageOptions, base: Option<&Path>) -> Result<Loaded> {
     let (client, document) = versions::split(bytes)?;
-    let (rewritten, warnings) = on_big_stack(|| {
-        let mut tree = msgpack::parse(document).map_err(|e| refuse::bad_plan(format!("the plan is damaged: {e}")))?;
-        if ["root", "dsl_plans", "dataframes"].iter().any(|key| tree.get(key).is_none()) {
-            return Err(refuse::bad_plan("the plan is damaged: its document has no root, plan nodes and frames"));
-        }
-        refuse::check(&tree)?;
-        let mut ctx = rewrite::Context { client, storage, base, warnings: vec![] };
-        if client >= versions::Client::V2_0 {
-            ctx.warnings = warnings::of_version_2(&tree);
-        }
-        rewrite::rewrite(&mut tree, &mut ctx)?;
-        let mut out = Vec::with_capacity(bytes.len() + 256);
-        versions::engine_header(&mut out);
-        tree.write(&mut out);
-        Ok((out, ctx.warnings))
-    })?;
-    let plan = on_big_stack(|| {
-        contain_panics("decoding the plan", || {
-            floe_codec::decode_dsl(rewritten.as_slice()).map_err(|e| refuse::undecodable(client, &e.to_string()))
-        })
-    })?;
-    Ok(Loaded { plan, warnings })
+    on_big_stack(|| {
+        let (rewritten, warnings) = adapt(client, document, storage, base)?;
+        let plan = contain_panics("decoding the plan", || {
+            floe_codec::decode_dsl(&rewritten)
+                .map_err(|e| refuse::undecodable(client, &e.to_string()))
+        })?;
+        Ok(Loaded { plan, warnings })
+    })
+}
+
+/// The bytes that Polars' own reader takes, and what to warn of.
+fn adapt(
+    client: versions::Client,
+    document: &[u8],
+    storage: &StorageOptions,
+    base: Option<&Path>,
+) -> Result<(Vec<u8>, Vec<String>)> {
+    let mut tree = msgpack::parse(document).map_err(|e| refuse::bad_plan(format!("the plan is damaged: {e}")))?;
+    if ["root", "dsl_plans", "dataframes"].iter().any(|key| tree.get(key).is_none()) {
+        return Err(refuse::bad_plan("the plan is damaged: its document has no root, plan nodes and frames"));
+    }
+    refuse::check(&tree)?;
+    let mut ctx = rewrite::Context { client, storage, base, warnings: vec![] };
+    if client >= versions::Client::V2_0 {
+        ctx.warnings = warnings::of_version_2(&tree);
+    }
+    rewrite::rewrite(&mut tree, &mut ctx)?;
+    let mut out = Vec::with_capacity(versions::HEADER_LEN + document.len() + 256);
+    versions::engine_header(&mut out);
+    tree.write(&mut out);
+    Ok((out, ctx.warnings))
 }
 
 /// Optimizes for the streaming engine. Reads what the optimizer wants to know of the sources: blocking.
@@ -73,5 +85,7 @@ pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
     })
 }
 
+#[cfg(test)]
+mod load_tests;
 #[cfg(test)]
 mod tests;

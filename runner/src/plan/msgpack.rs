@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
                 let end = start.checked_add(len).filter(|end| *end <= self.bytes.len());
                 self.at = end.ok_or(Error::Truncated(start))?;
                 Ok(Node::Raw(&self.bytes[start..self.at]))
-            },
+            }
             Head::Seq(len) => {
                 self.fits(start, len)?;
                 if len > 0 && self.skip_small_ints(len) {
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
                     items.push(self.node(depth + 1)?);
                 }
                 Ok(Node::Seq(items))
-            },
+            }
             Head::Map(len) => {
                 self.fits(start, len.saturating_mul(2))?;
                 let mut entries = Vec::with_capacity(len);
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
                     entries.push((key, self.node(depth + 1)?));
                 }
                 Ok(Node::Map(entries))
-            },
+            }
         }
     }
 
@@ -141,17 +141,17 @@ impl<'a> Reader<'a> {
             0x90..=0x9f => {
                 self.at += 1;
                 Ok(Head::Seq(usize::from(marker & 0x0f)))
-            },
+            }
             0x80..=0x8f => {
                 self.at += 1;
                 Ok(Head::Map(usize::from(marker & 0x0f)))
-            },
+            }
             0xdc | 0xdd | 0xde | 0xdf => {
                 let width = if matches!(marker, 0xdc | 0xde) { 2 } else { 4 };
                 let len = self.length(width)?;
                 self.at += 1 + width;
                 Ok(if matches!(marker, 0xdc | 0xdd) { Head::Seq(len) } else { Head::Map(len) })
-            },
+            }
             0xc1 => Err(Error::Reserved(start)),
         }
     }
@@ -171,10 +171,14 @@ impl<'a> Node<'a> {
             len => {
                 out.push(0xdb);
                 out.extend_from_slice(&(len as u32).to_be_bytes());
-            },
+            }
         }
         out.extend_from_slice(text.as_bytes());
         Node::Owned(out)
+    }
+
+    pub fn map<const N: usize>(entries: [(&str, Node<'a>); N]) -> Node<'a> {
+        Node::Map(entries.into_iter().map(|(key, value)| (Node::string(key), value)).collect())
     }
 
     pub fn nil() -> Node<'static> {
@@ -301,13 +305,13 @@ impl<'a> Node<'a> {
                     key.write(out);
                     value.write(out);
                 }
-            },
+            }
             Node::Seq(items) => {
                 write_length(out, items.len(), 0x90, 0xdc);
                 for item in items {
                     item.write(out);
                 }
-            },
+            }
         }
     }
 }
@@ -370,7 +374,8 @@ mod tests {
         assert_eq!(parse(&[0xdf, 0xff, 0xff, 0xff, 0xff, 0xc0]).unwrap_err(), Error::Truncated(0));
         assert_eq!(parse(&[0xc6, 0xff, 0xff, 0xff, 0xff, 0xc0]).unwrap_err(), Error::Truncated(0));
         assert_eq!(parse(&[0x92, 0x01]).unwrap_err(), Error::Truncated(0));
-        assert_eq!(parse(&[0x81, 0xa1]).unwrap_err(), Error::Truncated(1));
+        assert_eq!(parse(&[0x81, 0xa1]).unwrap_err(), Error::Truncated(0));
+        assert_eq!(parse(&[0x81, 0xa1, 0x61]).unwrap_err(), Error::Truncated(3));
     }
 
     #[test]

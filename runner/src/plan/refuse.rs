@@ -48,18 +48,18 @@ pub fn check(node: &Node<'_>) -> Result<()> {
             for (key, value) in entries {
                 match key.as_str() {
                     // Column names stand as keys here, and a column may be called anything.
-                    Some("fields") if value.as_map().is_some() => {},
+                    Some("fields") if value.as_map().is_some() => {}
                     Some("apply") if !value.is_nil() && node.get("aggs").is_some() => {
                         return Err(python("a function applied to whole groups (map_groups)", EXPRESSIONS));
-                    },
+                    }
                     Some("callback") if value.head_bytes(8).is_some() => {
                         return Err(python("a callback", EXPRESSIONS));
-                    },
+                    }
                     _ => check(value)?,
                 }
             }
             Ok(())
-        },
+        }
         Node::Raw(_) | Node::Owned(_) => Ok(()),
     }
 }
@@ -70,13 +70,16 @@ fn check_variant(name: &str, content: &Node<'_>) -> Result<()> {
             let column = content.get("input").and_then(column_name).map(|c| format!(" of column \"{c}\""));
             let what = format!("a function over the values{} (map_elements, map_batches)", column.unwrap_or_default());
             python(&what, EXPRESSIONS)
-        },
+        }
         "AnonymousAgg" if content.get("function").is_some() => python("an aggregation function", EXPRESSIONS),
         "OpaquePython" => {
             python("a function over whole frames (LazyFrame.map_batches)", "write it with LazyFrame methods")
-        },
+        }
         "PipeWithSchema" if content.get("callback").is_some() => {
             python("a function over the plan and its schema (pipe_with_schema)", "call it with LazyFrame.pipe")
+        }
+        "PipeWithDtype" => {
+            python("a function over the dtype of an expression (pipe_with_dtype)", "write the expression for its dtype")
         },
         "FoldHorizontal" | "ReduceHorizontal" | "CumFoldHorizontal" | "CumReduceHorizontal"
             if content.get("callback").is_some() =>
@@ -85,13 +88,14 @@ fn check_variant(name: &str, content: &Node<'_>) -> Result<()> {
                 "a function that folds columns (fold, reduce)",
                 "use sum_horizontal, max_horizontal and their kin, or write the expression out",
             )
-        },
+        }
         "RenameAlias" if content.get("function").and_then(Node::variant).is_some_and(|(kind, _)| kind == "Map") => {
             python("a function over column names (name.map)", "use name.prefix, name.suffix, name.replace or alias")
-        },
-        "PythonScan" if content.get("options").is_some() => {
-            python("a source in Python (an IO plugin or a PyArrow dataset)", "read the files with scan_parquet and its kin")
-        },
+        }
+        "PythonScan" if content.get("options").is_some() => python(
+            "a source in Python (an IO plugin or a PyArrow dataset)",
+            "read the files with scan_parquet and its kin",
+        ),
         "PythonDataset" => python(
             "a table that is resolved in Python (Iceberg, Delta)",
             "name its files with scan_parquet, or the table in spec.tables of a plan that is a Python script",
@@ -103,10 +107,10 @@ fn check_variant(name: &str, content: &Node<'_>) -> Result<()> {
         ),
         "Sink" if content.get("payload").and_then(Node::variant).is_some_and(|(kind, _)| kind == "Callback") => {
             python("a sink that calls a function (sink_batches)", "write to files, or read the result of the query")
-        },
+        }
         "Partitioned" if provider(content).is_some() => {
             python("a function that names the sink's files (file_path_provider)", "leave the names to the engine")
-        },
+        }
         "SQL" | "Sql" if content.get("query").is_some() => sql(content.get("query").and_then(Node::as_str)),
         _ => return Ok(()),
     };

@@ -37,9 +37,10 @@ pub fn rewrite(node: &mut Node<'_>, ctx: &mut Context<'_>) -> Result<()> {
                 match name.as_str() {
                     Some("Join") => join(content, ctx)?,
                     Some("Scan") => scan(content, ctx)?,
+                    Some("Function") => array_dot(content),
                     Some("File") => sink(content, "target", ctx)?,
                     Some("Partitioned") => sink(content, "base_path", ctx)?,
-                    _ => {},
+                    _ => {}
                 }
             }
             for (key, value) in entries {
@@ -49,7 +50,7 @@ pub fn rewrite(node: &mut Node<'_>, ctx: &mut Context<'_>) -> Result<()> {
                 }
             }
             Ok(())
-        },
+        }
     }
 }
 
@@ -60,7 +61,8 @@ fn join(join: &mut Node<'_>, ctx: &Context<'_>) -> Result<()> {
     }
     let Some(condition) = join.remove("condition") else { return Ok(()) };
     let (mut left, mut right, mut predicates) = (Node::Seq(vec![]), Node::Seq(vec![]), Node::Seq(vec![]));
-    let unknown = || refuse::bad_plan("the plan holds a join whose condition is of a kind that this engine does not know");
+    let unknown =
+        || refuse::bad_plan("the plan holds a join whose condition is of a kind that this engine does not know");
     let Node::Map(mut kinds) = condition else { return Err(unknown()) };
     let Some((kind, mut content)) = kinds.pop() else { return Err(unknown()) };
     match kind.as_str() {
@@ -79,7 +81,7 @@ fn join(join: &mut Node<'_>, ctx: &Context<'_>) -> Result<()> {
             } else if content.get("on").is_none() {
                 return Err(unknown());
             }
-        },
+        }
         Some("NonEqui") => predicates = content.remove("predicates").ok_or_else(unknown)?,
         _ => return Err(unknown()),
     }
@@ -87,6 +89,19 @@ fn join(join: &mut Node<'_>, ctx: &Context<'_>) -> Result<()> {
     join.set("right_on", right);
     join.set("predicates", predicates);
     Ok(())
+}
+
+/// 1.44 has `arr.dot`, which is the sum of the product, nulls and dtypes included.
+fn array_dot(function: &mut Node<'_>) {
+    let is_dot = |f: &Node<'_>| f.get("ArrayExpr").and_then(Node::as_str) == Some("Dot");
+    if !function.get("function").is_some_and(is_dot) {
+        return;
+    }
+    let Some(Node::Seq(input)) = function.get_mut("input") else { return };
+    let Ok([left, right]) = <[Node<'_>; 2]>::try_from(std::mem::take(input)) else { return };
+    let product = Node::map([("left", left), ("op", Node::string("Multiply")), ("right", right)]);
+    *input = vec![Node::map([("BinaryExpr", product)])];
+    function.set("function", Node::map([("ArrayExpr", Node::string("Sum"))]));
 }
 
 fn scan(scan: &mut Node<'_>, ctx: &mut Context<'_>) -> Result<()> {
@@ -208,14 +223,14 @@ fn deletion_files(deletes: &mut Node<'_>) -> Result<()> {
     let Node::Map(kinds) = deletes else { return Ok(()) };
     let [(kind, files)] = kinds.as_mut_slice() else { return Ok(()) };
     match kind.as_str() {
-        Some("Iceberg") => {},
+        Some("Iceberg") => {}
         Some("Delta" | "DeltaDeletionVector") => {
             return Err(QueryError::user(
                 "PythonInPlan",
                 "the plan reads a Delta table with deletion vectors through Python, which this engine does not run; \
                  write the table without deletion vectors, or name its files",
             ));
-        },
+        }
         _ => return Ok(()),
     }
     let Node::Map(files) = files else { return Ok(()) };

@@ -66,7 +66,7 @@ class NoCatalog:
         raise NotImplementedError("catalogs are not built yet: name the table in spec.tables and call scan(name)")
 
 
-def make_scan(pl, tables, storage, base):
+def make_scan(pl, tables, base):
     functions = {
         "parquet": pl.scan_parquet,
         "csv": pl.scan_csv,
@@ -112,8 +112,7 @@ def make_scan(pl, tables, storage, base):
             if isinstance(options.get(key), dict):
                 options[key] = {column: dtype_of(pl, dtype) for column, dtype in options[key].items()}
         if any("://" in f and not f.startswith("file:") for f in flat):
-            own = table.get("storage")
-            options.setdefault("storage_options", (storage if own is None else own) or None)
+            options.setdefault("storage_options", table["storage"] or None)
             options.setdefault("credential_provider", None)
         try:
             return functions[format](flat if len(flat) != 1 else flat[0], **options)
@@ -182,7 +181,7 @@ def main():
     linecache.cache[name] = (len(source), None, lines, name)
     here = os.getcwd()
     base = request["base"]
-    scan = make_scan(pl, request["tables"], request["storage"], base)
+    scan = make_scan(pl, request["tables"], base)
     scope = {
         "__name__": "__main__",
         "__file__": name,

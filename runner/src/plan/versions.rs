@@ -74,7 +74,9 @@ pub fn split(bytes: &[u8]) -> Result<(Client, &[u8])> {
     }
     let hash = match std::str::from_utf8(&version[4..]) {
         Ok(hash) if hash.bytes().all(|b| b.is_ascii_hexdigit()) => hash.to_ascii_lowercase(),
-        _ => return Err(refuse::bad_plan("the plan's header is damaged: its schema hash is not 64 hexadecimal digits")),
+        _ => {
+            return Err(refuse::bad_plan("the plan's header is damaged: its schema hash is not 64 hexadecimal digits"));
+        }
     };
     match KNOWN.iter().find(|(known, _)| *known == hash) {
         Some((_, client)) => Ok((*client, document)),

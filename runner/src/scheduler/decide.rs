@@ -2,7 +2,7 @@
 //! in `lineage` (which work is wanted), `place` (where it runs) and `retry` (what is tried again).
 
 use super::retry::Fault;
-use super::state::{Attempt, Cut, Done, Phase, Stage, State, Task, TaskState, WorkerStatus, task_id};
+use super::state::{Cut, Done, Phase, Stage, State, Task, TaskState, WorkerStatus, task_id};
 use super::{Action, Event, Millis, Outcome, ResolvedInputs, Won};
 use crate::error::{Category, QueryError};
 use crate::graph::{Location, StageId, TaskId, TaskOutput};
@@ -206,19 +206,20 @@ impl Step<'_> {
     fn resolved(&mut self, id: StageId, given: Vec<ResolvedInputs>) {
         let at = id.0 as usize;
         let Some(epoch) = self.state.stages.get(at).and_then(Stage::asked) else { return };
-        let mut tasks = Vec::with_capacity(given.len());
-        for inputs in given {
-            match self.state.checked_inputs(at, inputs) {
-                Ok(inputs) => tasks.push(Task::new(inputs)),
-                Err(error) => return self.finish(Outcome::Failed(error)),
-            }
-        }
+        let tasks = match self.state.cut_into(at, given) {
+            Ok(tasks) => tasks,
+            Err(error) => return self.finish(Outcome::Failed(error)),
+        };
         let stage = &mut self.state.stages[at];
         stage.cut = Cut::Done(epoch);
         stage.open = tasks.len();
         stage.tasks = tasks;
         for task in 0..self.state.stages[at].tasks.len() {
             self.set_pending(task_id(at, task));
+        }
+        // An input was lost while it was being resolved: perhaps none of its tasks reads that one.
+        if self.state.stages[at].inputs.iter().any(|input| !self.is_there(*input)) {
+            self.revive();
         }
         self.release_inputs(at);
     }
@@ -249,8 +250,7 @@ impl Step<'_> {
         stage.durations.insert(place, took);
         self.unblock_readers(id);
         // It managed without an input that was lost meanwhile: that one may be wanted no longer.
-        let inputs = self.state.task(id).map(|task| task.inputs.as_slice()).unwrap_or_default();
-        if inputs.iter().any(|input| !self.state.is_available(input.0)) {
+        if self.state.counters.lost_outputs > 0 && !self.state.has_inputs(id) {
             self.revive();
         }
         self.release_inputs(id.stage.0 as usize);
@@ -365,86 +365,10 @@ impl Step<'_> {
         }
     }
 
-    fn give_up_silent(&mut self) {
-        let limit = self.state.limits.silent_ms;
-        let mut silent = Vec::new();
-        for id in &self.state.running {
-            let attempts = self.state.task(*id).map(Task::attempts).unwrap_or_default();
-            for attempt in attempts {
-                let since = attempt.heard.map(|heard| self.now.saturating_sub(heard));
-                if let Some(ms) = since.filter(|ms| *ms >= limit) {
-                    silent.push((*id, attempt.number, self.state.workers[attempt.worker].name.clone(), ms));
-                }
-            }
-        }
-        for (task, attempt, worker, ms) in silent {
-            if let Some(ended) = self.end_attempt(task, attempt, &worker) {
-                self.out.push(Action::Cancel { task, attempt, worker });
-                self.attempt_failed(task, ended.worker, Fault::Silent(ms));
-            }
-        }
-    }
-
     pub(super) fn is_running(&self) -> bool {
         match self.state.phase {
             Phase::Running => true,
             Phase::Failing { .. } | Phase::Over => false,
-        }
-    }
-
-    fn attempt_mut(&mut self, id: TaskId, number: u32, worker: &str) -> Option<&mut Attempt> {
-        let at = *self.state.worker_index.get(worker)?;
-        let attempts = self.state.task_mut(id)?.attempts_mut();
-        attempts.iter_mut().find(|attempt| attempt.number == number && attempt.worker == at)
-    }
-
-    /// Takes a running attempt from its task and its worker; nothing if it is not running there.
-    pub(super) fn end_attempt(&mut self, id: TaskId, number: u32, worker: &str) -> Option<Attempt> {
-        let at = *self.state.worker_index.get(worker)?;
-        let task = self.state.task_mut(id)?;
-        let TaskState::Running(attempts) = &mut task.state else { return None };
-        let place = attempts.iter().position(|attempt| attempt.number == number && attempt.worker == at)?;
-        let ended = attempts.remove(place);
-        let none_left = attempts.is_empty();
-        if none_left {
-            self.state.running.remove(&id);
-        }
-        self.leave_worker(&ended);
-        Some(ended)
-    }
-
-    fn leave_worker(&mut self, attempt: &Attempt) {
-        let worker = &mut self.state.workers[attempt.worker];
-        worker.running = worker.running.saturating_sub(1);
-        worker.alone &= !attempt.alone;
-    }
-
-    /// Takes all attempts that run on a worker; the tasks in ascending order.
-    fn end_attempts_on(&mut self, worker: usize) -> Vec<TaskId> {
-        let mut ended = Vec::new();
-        for id in self.state.running.clone() {
-            let Some(Task { state: TaskState::Running(attempts), .. }) = self.state.task_mut(id) else { continue };
-            let before = attempts.len();
-            attempts.retain(|attempt| attempt.worker != worker);
-            if attempts.len() < before {
-                ended.push(id);
-            }
-            if attempts.is_empty() {
-                self.state.running.remove(&id);
-            }
-        }
-        ended
-    }
-
-    /// Stops every attempt of a task.
-    pub(super) fn cancel_attempts(&mut self, id: TaskId) {
-        let Some(Task { state: TaskState::Running(attempts), .. }) = self.state.task_mut(id) else { return };
-        let attempts = std::mem::take(attempts);
-        self.state.running.remove(&id);
-        for attempt in attempts {
-            self.leave_worker(&attempt);
-            let worker = self.state.workers[attempt.worker].name.clone();
-            self.out.push(Action::Cancel { task: id, attempt: attempt.number, worker });
         }
     }
 }

@@ -2,7 +2,7 @@
 //! no further, releasing what nobody reads any more.
 
 use super::decide::Step;
-use super::state::{Cut, TaskState, task_id};
+use super::state::{Cut, Task, TaskState, task_id};
 use super::{Action, Millis};
 use crate::graph::{StageId, TaskId};
 
@@ -25,7 +25,7 @@ impl Step<'_> {
 
     pub(super) fn set_pending(&mut self, id: TaskId) {
         let Some(task) = self.state.task(id) else { return };
-        let missing = task.inputs.iter().filter(|input| !self.state.is_available(input.0)).count();
+        let missing = task.inputs.iter().filter(|input| !self.state.is_available(**input)).count();
         if missing > 0 {
             self.state.stage_of(id).blocked += 1;
         }
@@ -167,7 +167,7 @@ impl Step<'_> {
             }
             for (number, task) in stage.tasks.iter().enumerate() {
                 if wanted[at][number] && task.done().is_none() {
-                    for (input, _) in &task.inputs {
+                    for input in task.inputs.iter() {
                         wanted[input.stage.0 as usize][input.task as usize] = true;
                     }
                 }
@@ -178,21 +178,33 @@ impl Step<'_> {
 
     /// If a stage is complete: lets go of those of its inputs that no other stage waits for.
     pub(super) fn release_inputs(&mut self, stage: usize) {
-        if !self.is_running() || !self.state.stages[stage].complete() {
+        if !self.is_running() {
             return;
         }
-        for input in self.state.stages[stage].inputs.clone() {
-            let stages = &mut self.state.stages;
-            let wanted = stages[input].readers.iter().any(|reader| !stages[*reader].complete());
-            let empty = stages[input].available == 0;
-            if stages[input].target || wanted || empty {
-                continue;
+        // From reader to input, and on to the inputs of that.
+        let mut readers = vec![stage];
+        while let Some(reader) = readers.pop() {
+            for input in self.state.stages[reader].inputs.clone() {
+                let stages = &self.state.stages;
+                let wanted = stages[input].readers.iter().any(|reader| !self.is_done_with_inputs(*reader));
+                if stages[input].target || wanted || stages[input].available == 0 {
+                    continue;
+                }
+                for task in &mut self.state.stages[input].tasks {
+                    task.state = TaskState::Gone;
+                }
+                self.state.stages[input].available = 0;
+                self.out.push(Action::Release { stage: StageId(input as u32) });
+                readers.push(input);
             }
-            for task in &mut stages[input].tasks {
-                task.state = TaskState::Gone;
-            }
-            stages[input].available = 0;
-            self.out.push(Action::Release { stage: StageId(input as u32) });
         }
+    }
+
+    /// A stage needs its inputs no more, unless something is lost.
+    fn is_done_with_inputs(&self, at: usize) -> bool {
+        let stage = &self.state.stages[at];
+        let outlives = |task: &Task| task.done().is_some_and(|done| done.holders.is_empty());
+        let safe = || stage.available == 0 || stage.tasks.iter().all(outlives);
+        stage.complete() && (!self.state.limits.keep_until_safe || safe())
     }
 }

@@ -27,6 +27,8 @@
 //! The simulation was checked by mutation: each rule was broken by hand and a seed found for it (`tests/mod.rs` lists
 //! them).
 
+mod attempts;
+mod build;
 mod decide;
 mod lineage;
 mod place;

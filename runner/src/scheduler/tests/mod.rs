@@ -4,6 +4,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
 
+mod case;
+mod retries;
+mod rules;
+mod scenario;
 mod simulation;
 mod watch;
 mod world;

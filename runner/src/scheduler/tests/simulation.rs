@@ -3,8 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::scenario::{Kind, Rng, Scenario};
 use super::watch::{Seen, Watch};
-use super::world::{Happening, Kind, Rng, Scenario, World};
+use super::world::{Happening, World};
 use crate::scheduler::{Event, State, decide};
 
 const RUNS: u64 = 4_800;

@@ -1,0 +1,103 @@
+//! The CRD in crds/ and the reference in docs/ are what the types make, and they read well.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Holds a file against what is made now; FLOE_WRITE_GENERATED=1 writes it.
+fn hold(file: &str, made: &str) {
+    let path = root().join(file);
+    if std::env::var_os("FLOE_WRITE_GENERATED").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, made).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == made,
+        "{file} is not what api/ makes: run FLOE_WRITE_GENERATED=1 cargo test -p floe-api --test crd"
+    );
+}
+
+#[test]
+fn the_crd_file_is_what_the_types_make() {
+    hold("crds/floe.dev_distributedqueries.yaml", &floe_api::schema::crd_yaml());
+}
+
+#[test]
+fn the_reference_is_what_the_types_make() {
+    hold("docs/spec.md", &floe_api::reference::markdown());
+}
+
+#[test]
+fn every_field_is_described_and_none_is_beyond_what_the_api_server_takes() {
+    let schema = floe_api::schema::object_schema();
+    let fields = floe_api::reference::fields(&schema);
+    assert!(fields.len() > 100, "{}", fields.len());
+    for (path, field) in fields {
+        let described = field.get("description").and_then(Value::as_str).is_some_and(|d| d.len() > 5);
+        assert!(described, "{path} has no description");
+        for refused in ["$ref", "oneOf", "anyOf", "nullable", "const", "definitions"] {
+            assert!(!field.contains_key(refused), "{path} has {refused}");
+        }
+        let typed = field.contains_key("type")
+            || field.contains_key("x-kubernetes-int-or-string")
+            || field.contains_key("x-kubernetes-preserve-unknown-fields");
+        assert!(typed, "{path} has no type");
+        if let Some(format) = field.get("format").and_then(Value::as_str) {
+            assert!(["int32", "int64", "date-time"].contains(&format), "{path} has the format {format}");
+        }
+    }
+}
+
+#[test]
+fn the_crd_fits_where_kubectl_apply_keeps_it() {
+    // The last-applied annotation takes 262144 bytes.
+    let json = serde_json::to_string(&floe_api::crd()).unwrap();
+    assert!(json.len() < 200_000, "{}", json.len());
+}
+
+#[test]
+fn every_example_is_sound() {
+    let mut seen = 0;
+    let mut dirs = vec![root().join("examples")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "yaml") {
+                check(&path, &std::fs::read_to_string(&path).unwrap());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 0, "no examples");
+}
+
+#[test]
+fn every_query_in_the_documentation_is_sound() {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(root().join("docs")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.push(root().join("README.md"));
+    let mut seen = 0;
+    for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "md")) {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        for block in text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            if block.contains("kind: DistributedQuery") {
+                check(path, block);
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 0, "no queries");
+}
+
+fn check(path: &Path, text: &str) {
+    if let Err(errors) = floe_api::from_yaml(text) {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        panic!("{}: {}", path.display(), errors.join("\n"));
+    }
+}

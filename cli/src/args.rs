@@ -1,0 +1,197 @@
+//! The command line as it is typed. Nothing is looked up or checked here beyond syntax.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Distributed Polars queries, on this machine or on your own Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "floe", version, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run queries on this machine: a coordinator and worker processes, no cluster
+    Run(RunArgs),
+    /// Show how a query is cut into stages, without running it
+    Explain(ExplainArgs),
+    /// Run plans on one node and distributed, and compare the results
+    Verify(VerifyArgs),
+    /// Check queries without planning or running them
+    Validate(ValidateArgs),
+    /// Print the CustomResourceDefinition of DistributedQuery
+    Crd,
+    /// Print the versions of floe and of its runner
+    Version(VersionArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Queries (YAML), or plans made by LazyFrame.serialize(); `-` reads a query from standard input
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub query: QueryArgs,
+    /// What is printed at the end
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Fail the query after this time, such as 90s, 5m or 1h
+    #[arg(long, value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Print no progress and no summary, only the result
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print the logs of coordinator and workers
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Go on with the next query when one fails
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Directory for shuffles and spilling; one of its own is made in it and removed at the end
+    #[arg(long, env = "FLOE_SCRATCH")]
+    pub scratch: Option<PathBuf>,
+}
+
+/// What changes a query between its file and its run.
+#[derive(Debug, Default, clap::Args)]
+pub struct QueryArgs {
+    /// Workers to use, in place of what spec.compute says
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub workers: Option<u32>,
+    /// auto, distributed or single-node, in place of spec.execution.mode
+    #[arg(short, long)]
+    pub mode: Option<String>,
+    /// Set any field: --set spec.compute.memory=4Gi (the value is read as YAML)
+    #[arg(long, value_name = "PATH=VALUE", value_parser = parse_pair)]
+    pub set: Vec<(String, String)>,
+    /// Set a parameter of the plan: --param day=2026-11-21 (the value is read as YAML)
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    pub param: Vec<(String, String)>,
+    /// What a Secret of the cluster is here: a file of key=value lines, or a directory with a file per key
+    #[arg(long, value_name = "NAME=PATH", value_parser = parse_pair)]
+    pub secret: Vec<(String, String)>,
+    /// What a ConfigMap of the cluster is here, in the same forms
+    #[arg(long, value_name = "NAME=PATH", value_parser = parse_pair)]
+    pub config_map: Vec<(String, String)>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// The query (YAML), or a plan made by LazyFrame.serialize()
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub query: QueryArgs,
+    /// How the stages are shown
+    #[arg(short, long, value_enum, default_value_t = ExplainFormat::Text)]
+    pub format: ExplainFormat,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub struct VerifyArgs {
+    /// Plans, queries or directories, and the options of `floe-runner verify` (see floe verify --help)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ValidateArgs {
+    /// Queries (YAML); `-` reads one from standard input
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub query: QueryArgs,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct VersionArgs {
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    Text,
+    Dot,
+    Mermaid,
+    Json,
+}
+
+impl ExplainFormat {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ExplainFormat::Text => "text",
+            ExplainFormat::Dot => "dot",
+            ExplainFormat::Mermaid => "mermaid",
+            ExplainFormat::Json => "json",
+        }
+    }
+}
+
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        _ => Err("write it as name=value".to_owned()),
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("write it as 90s, 5m or 1h".to_owned()),
+    };
+    let seconds = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(factor))
+        .filter(|s| (1..=u64::from(u32::MAX)).contains(s));
+    seconds.map(Duration::from_secs).ok_or_else(|| "write it as 90s, 5m or 1h, at least 1s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_and_pairs() {
+        for (text, seconds) in [
+            ("90", Some(90)),
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("1h", Some(3600)),
+            ("0", None),
+            ("", None),
+            ("1d", None),
+            ("-1s", None),
+            ("99999999999999999999h", None),
+        ] {
+            assert_eq!(parse_duration(text).ok().map(|d| d.as_secs()), seconds, "{text}");
+        }
+        assert_eq!(parse_pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(parse_pair("a").is_err() && parse_pair("=b").is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! `floe run`: queries on this machine, one after another.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::args::{Output, RunArgs};
+use crate::error::{CANCELLED, Failure};
+use crate::events::{ErrorEvent, exit_code};
+use crate::local::{self, End};
+use crate::{process, query, render};
+
+pub fn run(args: RunArgs) -> Result<ExitCode, Failure> {
+    // Every query is checked before the first one runs: a fault in the last should not show after an hour.
+    let mut queries = Vec::new();
+    for file in &args.files {
+        match prepare(file, &args) {
+            Ok(prepared) => queries.push(prepared),
+            Err(failure) => return Ok(refuse(&file.display().to_string(), &failure, args.output)),
+        }
+    }
+    let runner = process::find_runner()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::io("cannot start the event loop", e))?;
+    let options = local::Options { runner: &runner, scratch: args.scratch.as_deref(), verbose: args.verbose };
+    let mut code = 0;
+    for prepared in &queries {
+        let mut render = render::for_stderr(args.quiet || args.output == Output::Json);
+        let failed = match runtime.block_on(local::run(prepared, &options, render.as_mut())) {
+            Ok(End::Done(outcome)) => {
+                render::print_outcome(&prepared.job.name, &outcome, args.output, args.quiet);
+                None
+            }
+            Ok(End::Failed(error)) => {
+                render::print_error(&prepared.job.name, &error, args.output);
+                Some(exit_code(&error.category))
+            }
+            Err(failure) => {
+                refuse(&prepared.job.name, &failure, args.output);
+                Some(failure.code())
+            }
+        };
+        if let Some(failed) = failed {
+            code = if code == 0 { failed } else { code };
+            if !args.keep_going || failed == CANCELLED {
+                code = if failed == CANCELLED { CANCELLED } else { code };
+                break;
+            }
+        }
+    }
+    Ok(ExitCode::from(code))
+}
+
+fn prepare(file: &Path, args: &RunArgs) -> Result<query::Prepared, Failure> {
+    let mut query = query::load(file, &args.query)?;
+    if let Some(timeout) = args.timeout {
+        // At most what the query allows itself.
+        let seconds = u32::try_from(timeout.max(Duration::from_secs(1)).as_secs()).unwrap_or(u32::MAX);
+        let allowed = query.spec.active_deadline_seconds.unwrap_or(u32::MAX);
+        query.spec.active_deadline_seconds = Some(seconds.min(allowed));
+    }
+    query::prepare(query, &args.query)
+}
+
+fn refuse(name: &str, failure: &Failure, output: Output) -> ExitCode {
+    if output == Output::Json {
+        let error = ErrorEvent {
+            category: failure.category().to_owned(),
+            class: "BadSpec".to_owned(),
+            message: failure.lines().join("\n"),
+        };
+        println!("{}", serde_json::json!({"name": name, "error": error}));
+    }
+    failure.print();
+    failure.exit_code()
+}

@@ -1,0 +1,35 @@
+//! `floe version`: this program's and its runner's, which must come from one release.
+
+use std::process::{Command, ExitCode};
+
+use serde_json::json;
+
+use crate::args::{Output, VersionArgs};
+use crate::error::Failure;
+use crate::process;
+
+pub fn run(args: VersionArgs) -> Result<ExitCode, Failure> {
+    let own = env!("CARGO_PKG_VERSION");
+    let runner = process::find_runner().map(|path| {
+        let output = Command::new(&path).arg("--version").output();
+        let version =
+            output.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+        (path, version)
+    });
+    match (args.output, runner) {
+        (Output::Json, runner) => {
+            let runner =
+                runner.ok().map(|(path, version)| json!({"path": path.display().to_string(), "version": version}));
+            println!("{}", json!({"floe": own, "runner": runner}));
+        }
+        (Output::Table, Ok((path, version))) => {
+            println!("floe {own}");
+            println!("{} ({})", version.unwrap_or_else(|| "floe-runner, version unknown".to_owned()), path.display());
+        }
+        (Output::Table, Err(failure)) => {
+            println!("floe {own}");
+            println!("{failure}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

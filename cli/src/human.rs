@@ -1,0 +1,82 @@
+//! Numbers as people read them.
+
+use std::time::Duration;
+
+/// `1234567` -> `1,234,567`
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1234567` -> `1.2M`
+pub fn short_count(n: u64) -> String {
+    scaled(n, &["", "k", "M", "G", "T"])
+}
+
+/// `1234567` -> `1.2 MB`
+pub fn bytes(n: u64) -> String {
+    scaled(n, &[" B", " kB", " MB", " GB", " TB", " PB"])
+}
+
+fn scaled(n: u64, units: &[&str]) -> String {
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{n}{}", units[0])
+    } else if value < 9.95 {
+        format!("{value:.1}{}", units[unit])
+    } else {
+        format!("{value:.0}{}", units[unit])
+    }
+}
+
+/// `1.34 s`, `350 ms`, `2m 05s`
+pub fn duration(d: Duration) -> String {
+    let ms = d.as_millis();
+    if ms < 1000 {
+        format!("{ms} ms")
+    } else if ms < 60_000 {
+        format!("{:.2} s", d.as_secs_f64())
+    } else if ms < 3_600_000 {
+        format!("{}m {:02}s", d.as_secs() / 60, d.as_secs() % 60)
+    } else {
+        format!("{}h {:02}m", d.as_secs() / 3600, d.as_secs() / 60 % 60)
+    }
+}
+
+/// `1 file`, `2 files`
+pub fn plural(n: u64, one: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{} {one}{s}", count(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(1234567), "1,234,567");
+        assert_eq!(short_count(999), "999");
+        assert_eq!(short_count(1234567), "1.2M");
+        assert_eq!(bytes(999_999), "1.0 MB");
+        assert_eq!(bytes(u64::MAX), "18447 PB");
+        assert_eq!(duration(Duration::from_millis(350)), "350 ms");
+        assert_eq!(duration(Duration::from_millis(1_340)), "1.34 s");
+        assert_eq!(duration(Duration::from_secs(125)), "2m 05s");
+        assert_eq!(plural(1, "file"), "1 file");
+        assert_eq!(plural(2000, "row"), "2,000 rows");
+    }
+}

@@ -1,0 +1,69 @@
+//! The runner's process: found, started in a group of its own, ended for certain.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Child;
+
+use crate::error::Failure;
+
+/// How long a coordinator may take to end by itself after it was asked to.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// `FLOE_RUNNER`, or beside this binary, or in PATH.
+pub fn find_runner() -> Result<PathBuf, Failure> {
+    if let Some(path) = std::env::var_os("FLOE_RUNNER").filter(|p| !p.is_empty()) {
+        let path = PathBuf::from(path);
+        return match path.is_file() {
+            true => Ok(path),
+            false => Err(Failure::NoRunner(format!("FLOE_RUNNER names {}, which is no file", path.display()))),
+        };
+    }
+    let name = format!("floe-runner{}", std::env::consts::EXE_SUFFIX);
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.canonicalize().ok())
+        .and_then(|exe| Some(exe.parent()?.join(&name)));
+    let in_path =
+        std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    beside
+        .into_iter()
+        .chain(in_path.map(|dir| dir.join(&name)))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| Failure::NoRunner("put it beside floe or in PATH, or set FLOE_RUNNER to its path".to_owned()))
+}
+
+/// Kills the process group that `leader` leads: the coordinator and the workers it started.
+pub fn kill_group(leader: u32) {
+    let Ok(group) = i32::try_from(leader) else { return };
+    if group <= 1 {
+        return;
+    }
+    // SAFETY: kill takes two integers and touches no memory of ours; the group is one that we made, and a group
+    // that is gone gives an error that means the work is done.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::kill(-group, libc::SIGKILL);
+    }
+}
+
+/// Sends SIGTERM to the coordinator alone; it ends its workers in order.
+pub fn ask_to_end(child: &Child) {
+    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
+    // SAFETY: kill takes two integers and touches no memory of ours; the child is not reaped yet, or it had no id.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::kill(pid, libc::SIGTERM);
+    }
+}
+
+/// Removes a directory for certain: processes that are just ending may still write into it.
+pub fn remove_dir(dir: &Path) {
+    for _ in 0..20 {
+        match std::fs::remove_dir_all(dir) {
+            Ok(()) => return,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Progress on a terminal: a bar for each running stage, a line for each that is done, and one for the whole query.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Render;
+use super::summary::plain_value;
+use crate::events::{Planned, StageEvent, StageState, WorkerEvent};
+use crate::human;
+
+const LABEL_WIDTH: usize = 44;
+
+pub struct Live {
+    bars: MultiProgress,
+    total: Option<ProgressBar>,
+    running: BTreeMap<u32, ProgressBar>,
+    labels: BTreeMap<u32, String>,
+    done: BTreeMap<u32, bool>,
+    workers: BTreeMap<String, bool>,
+    name: String,
+    wanted: u32,
+}
+
+impl Live {
+    pub fn new() -> Self {
+        Self {
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(15)),
+            total: None,
+            running: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            done: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            name: String::new(),
+            wanted: 0,
+        }
+    }
+
+    fn style(template: &str) -> ProgressStyle {
+        // The templates are constants; a default bar is no reason to fail.
+        ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━╸─")
+            .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
+    }
+
+    fn describe(&self) {
+        let Some(total) = &self.total else { return };
+        let ready = self.workers.values().filter(|ready| **ready).count();
+        let stages = match self.labels.len() {
+            0 => "planning".to_owned(),
+            all => format!("{}/{all} stages", self.done.values().filter(|done| **done).count()),
+        };
+        total.set_message(format!("{}: {stages}, {ready}/{} workers", self.name, self.wanted));
+    }
+
+    fn label(&self, id: u32) -> String {
+        let label = self.labels.get(&id).map_or("", String::as_str);
+        let mut cut: String = label.chars().take(LABEL_WIDTH).collect();
+        if label.chars().count() > LABEL_WIDTH {
+            cut.pop();
+            cut.push('…');
+        }
+        cut
+    }
+}
+
+fn figures(stage: &StageEvent) -> String {
+    let time = human::duration(Duration::from_millis(stage.elapsed_ms));
+    format!("{:>6} rows {:>7}  {time}", human::short_count(stage.rows), human::bytes(stage.bytes))
+}
+
+impl Render for Live {
+    fn start(&mut self, name: &str, workers: u32) {
+        self.name = name.to_owned();
+        self.wanted = workers;
+        let total = self.bars.add(ProgressBar::new_spinner());
+        total.set_style(Self::style("{spinner:.cyan} {msg}  {elapsed}"));
+        total.enable_steady_tick(Duration::from_millis(100));
+        self.total = Some(total);
+        self.describe();
+    }
+
+    fn planned(&mut self, planned: &Planned) {
+        self.labels.extend(planned.stages.iter().map(|stage| (stage.id, stage.label.clone())));
+        self.describe();
+    }
+
+    fn stage(&mut self, stage: &StageEvent) {
+        self.labels.entry(stage.id).or_default();
+        let label = self.label(stage.id);
+        match stage.state {
+            StageState::Waiting => {}
+            StageState::Running => {
+                self.done.insert(stage.id, false);
+                let bar = self.running.entry(stage.id).or_insert_with(|| {
+                    let bar = ProgressBar::new(stage.tasks_total);
+                    bar.set_style(Self::style("  {prefix:.bold} {bar:16.cyan/dim} {pos:>3}/{len:<3} {msg}"));
+                    match &self.total {
+                        Some(total) => self.bars.insert_before(total, bar),
+                        None => self.bars.add(bar),
+                    }
+                });
+                bar.set_length(stage.tasks_total);
+                bar.set_position(stage.tasks_done);
+                bar.set_prefix(format!("{:>3} {label:<LABEL_WIDTH$}", stage.id));
+                bar.set_message(figures(stage));
+            }
+            StageState::Done | StageState::Failed => {
+                if let Some(bar) = self.running.remove(&stage.id) {
+                    bar.finish_and_clear();
+                    self.bars.remove(&bar);
+                }
+                let was_done = self.done.insert(stage.id, true) == Some(true);
+                if !was_done {
+                    let mark = if stage.state == StageState::Done { "✔" } else { "✘" };
+                    let tasks = human::plural(stage.tasks_done, "task");
+                    self.log(&format!("{mark} {:>3} {label:<LABEL_WIDTH$} {tasks:>10} {}", stage.id, figures(stage)));
+                }
+            }
+        }
+        self.describe();
+    }
+
+    fn worker(&mut self, worker: &WorkerEvent) {
+        let id = plain_value(&worker.id);
+        let gone = matches!(worker.state.as_str(), "lost" | "gone" | "ended" | "stopped");
+        if worker.state == "lost" {
+            self.log(&format!("worker {id} lost"));
+        }
+        self.workers.insert(id, !gone);
+        self.describe();
+    }
+
+    fn log(&mut self, message: &str) {
+        let _ = self.bars.println(message);
+    }
+
+    fn finish(&mut self) {
+        for bar in std::mem::take(&mut self.running).into_values() {
+            bar.finish_and_clear();
+        }
+        if let Some(total) = self.total.take() {
+            total.finish_and_clear();
+        }
+    }
+}

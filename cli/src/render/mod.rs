@@ -1,0 +1,46 @@
+//! Progress as it comes, for terminals (`live`) and for logs (`plain`); the summary at the end.
+
+mod live;
+mod plain;
+mod summary;
+
+use std::io::IsTerminal as _;
+
+use crate::events::{Planned, StageEvent, WorkerEvent};
+
+pub use summary::{print_error, print_outcome};
+
+pub trait Render {
+    fn start(&mut self, name: &str, workers: u32);
+    fn planned(&mut self, planned: &Planned);
+    fn stage(&mut self, stage: &StageEvent);
+    fn worker(&mut self, worker: &WorkerEvent);
+    fn log(&mut self, message: &str);
+    /// Takes away what is only shown while the query runs.
+    fn finish(&mut self);
+}
+
+/// The one that suits standard error, where all progress goes.
+pub fn for_stderr(quiet: bool) -> Box<dyn Render> {
+    if quiet {
+        Box::new(Quiet)
+    } else if std::io::stderr().is_terminal() {
+        Box::new(live::Live::new())
+    } else {
+        Box::new(plain::Plain::new(std::io::stderr()))
+    }
+}
+
+/// Says nothing but what was asked for (`--verbose`) and warnings.
+struct Quiet;
+
+impl Render for Quiet {
+    fn start(&mut self, _: &str, _: u32) {}
+    fn planned(&mut self, _: &Planned) {}
+    fn stage(&mut self, _: &StageEvent) {}
+    fn worker(&mut self, _: &WorkerEvent) {}
+    fn log(&mut self, message: &str) {
+        eprintln!("{message}");
+    }
+    fn finish(&mut self) {}
+}

@@ -1,0 +1,128 @@
+//! What a query came to: where, how many rows, how long, what was shuffled, what ran on one worker and why.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::args::Output;
+use crate::events::{ErrorEvent, Outcome};
+use crate::human;
+
+/// Reasons listed; the rest is counted.
+const MAX_REASONS: usize = 8;
+
+pub fn print_outcome(name: &str, outcome: &Outcome, output: Output, quiet: bool) {
+    match output {
+        Output::Json => print_json(&json!({"name": name, "outcome": outcome})),
+        Output::Table => {
+            if let Some(table) = &outcome.table {
+                println!("{}", table.trim_end());
+            }
+            if !quiet {
+                print!("{}", text(name, outcome));
+            }
+        }
+    }
+}
+
+pub fn print_error(name: &str, error: &ErrorEvent, output: Output) {
+    if output == Output::Json {
+        print_json(&json!({"name": name, "error": error}));
+    }
+    eprint!("{}", error_text(name, error));
+}
+
+fn print_json(value: &Value) {
+    println!("{value}");
+}
+
+fn text(name: &str, outcome: &Outcome) -> String {
+    let mut out = String::new();
+    let rows = outcome.rows.map_or_else(|| "done".to_owned(), |rows| human::plural(rows, "row"));
+    let time = human::duration(Duration::from_millis(outcome.duration_ms));
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "{name}: {rows} in {time}");
+    if let Some(uri) = &outcome.sink_uri {
+        let files = match &outcome.files {
+            Value::Array(files) => human::plural(files.len() as u64, "file") + ", ",
+            Value::Number(n) => n.as_u64().map_or_else(String::new, |n| human::plural(n, "file") + ", "),
+            _ => String::new(),
+        };
+        let _ = writeln!(out, "  written to  {uri} ({files}{})", human::bytes(outcome.bytes_written));
+    }
+    let stages = human::plural(outcome.stages.len() as u64, "stage");
+    match &outcome.fell_back {
+        Some(why) => {
+            let _ = writeln!(out, "  ran as      one task: {why}");
+        }
+        None if outcome.bytes_shuffled > 0 => {
+            let _ = writeln!(out, "  shuffled    {} over {stages}", human::bytes(outcome.bytes_shuffled));
+        }
+        None if !outcome.stages.is_empty() => {
+            let _ = writeln!(out, "  shuffled    nothing ({stages})");
+        }
+        None => {}
+    }
+    for single in outcome.single_worker.iter().take(MAX_REASONS) {
+        let stage = plain_value(&single.stage);
+        let _ = writeln!(out, "  one worker  {} (stage {stage}): {}", single.node, single.reason);
+    }
+    if let Some(more) = outcome.single_worker.len().checked_sub(MAX_REASONS).filter(|more| *more > 0) {
+        let _ = writeln!(out, "  one worker  and {more} more");
+    }
+    for warning in &outcome.warnings {
+        let _ = writeln!(out, "  warning     {warning}");
+    }
+    out
+}
+
+fn error_text(name: &str, error: &ErrorEvent) -> String {
+    let mut out = format!("error: {name}: {}: {}\n", error.class, error.message.trim_end());
+    let advice = match error.category.as_str() {
+        "out-of-memory" => Some("give the workers more memory (spec.compute.memory), or more workers"),
+        "deadline" => Some("give it more time (spec.activeDeadlineSeconds or --timeout), or more workers"),
+        "lost-worker" => Some("workers went away more often than spec.execution.retries allows"),
+        "io" => Some("a file or store did not answer as it should; the query can be run again as it is"),
+        _ => None,
+    };
+    if let Some(advice) = advice {
+        out.push_str(&format!("  {advice}\n"));
+    }
+    out
+}
+
+/// An id that may be a number or text.
+pub fn plain_value(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_says_where_how_many_how_long_and_what_was_shuffled() {
+        let outcome: Outcome = serde_json::from_value(json!({
+            "rows": 11620, "durationMs": 1340, "bytesWritten": 345000, "bytesShuffled": 12_300_000,
+            "sinkUri": "out/q3/", "files": ["a", "b"], "stages": [{}, {}, {}],
+            "singleWorker": [{"stage": 2, "node": "SORT", "reason": "keeps order"}],
+            "warnings": ["zfill differs"],
+        }))
+        .unwrap();
+        assert_eq!(
+            text("q3", &outcome),
+            "q3: 11,620 rows in 1.34 s\n  written to  out/q3/ (2 files, 345 kB)\n  shuffled    12 MB over 3 stages\n  \
+             one worker  SORT (stage 2): keeps order\n  warning     zfill differs\n"
+        );
+        let small = Outcome { rows: Some(1), fell_back: Some("the input is small".into()), ..Outcome::default() };
+        assert_eq!(text("q", &small), "q: 1 row in 0 ms\n  ran as      one task: the input is small\n");
+    }
+
+    #[test]
+    fn an_error_says_what_to_do_where_something_can_be_done() {
+        let error = |category: &str| ErrorEvent { category: category.into(), class: "C".into(), message: "m\n".into() };
+        assert_eq!(error_text("q", &error("user")), "error: q: C: m\n");
+        assert!(error_text("q", &error("out-of-memory")).contains("spec.compute.memory"));
+    }
+}

@@ -1,0 +1,57 @@
+//! Names: of files, of the query in them, of the hidden place where files wait.
+
+use sha2::{Digest, Sha256};
+
+use super::{Names, Plan};
+use crate::graph::TaskId;
+
+/// First characters of hidden directories and prefixes.
+pub(super) const HIDDEN: &str = ".floe-";
+
+fn short_hash(text: &str, digits: usize) -> String {
+    let mut hex: String = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    hex.truncate(digits);
+    hex
+}
+
+impl Plan {
+    /// The query in file names: the same for every try at it.
+    pub(super) fn short_id(&self) -> String {
+        short_hash(&self.query, 12)
+    }
+
+    /// What hidden names of all queries with this target end with.
+    pub(super) fn target_tag(&self) -> String {
+        short_hash(&self.uri(), 10)
+    }
+
+    /// The hidden directory or prefix of this query and target.
+    pub(super) fn hidden_name(&self) -> String {
+        format!("{HIDDEN}{}-{}", self.short_id(), self.target_tag())
+    }
+
+    /// What names of all files of this query start with.
+    pub(super) fn own_prefix(&self) -> String {
+        format!("part-{}-", self.short_id())
+    }
+
+    /// The name under which a task's n-th file of a directory is made. With Polars' names the final one follows at
+    /// commit, when the files of all tasks are counted.
+    pub(super) fn file_name(&self, task: TaskId, n: usize) -> String {
+        if let Some(file) = &self.file {
+            return file.clone();
+        }
+        match self.names {
+            Names::Floe => {
+                format!("{}{:02}-{:05}-{n:03}.{}", self.own_prefix(), task.stage.0, task.task, self.extension)
+            }
+            Names::Polars => format!("{n:08x}.{}", self.extension),
+        }
+    }
+}
+
+/// The query that a hidden name belongs to, if its target is this one.
+pub(super) fn hidden_query<'a>(name: &'a str, target_tag: &str) -> Option<&'a str> {
+    let (query, tag) = name.strip_prefix(HIDDEN)?.split_once('-')?;
+    (tag == target_tag).then_some(query)
+}

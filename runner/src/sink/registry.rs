@@ -1,0 +1,42 @@
+//! What this process staged, by query: so that a worker can remove it when its coordinator is gone.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
+use super::{lease, local, write::Stage};
+
+static STAGED: LazyLock<Mutex<HashMap<String, Vec<Arc<Stage>>>>> = LazyLock::new(Default::default);
+
+pub(super) fn add(query: &str, stage: &Arc<Stage>) {
+    let mut staged = STAGED.lock().unwrap_or_else(PoisonError::into_inner);
+    staged.entry(query.to_owned()).or_default().push(stage.clone());
+}
+
+fn take(query: &str) -> Vec<Arc<Stage>> {
+    STAGED.lock().unwrap_or_else(PoisonError::into_inner).remove(query).unwrap_or_default()
+}
+
+/// The query ended and its coordinator knows about all that was staged.
+pub fn forget(query: &str) {
+    take(query);
+}
+
+/// The coordinator is gone: removes what tasks of this process staged, the running ones' too. A staging directory that
+/// nobody holds any more goes as a whole, unless a commit had begun, which the next run on the target undoes.
+pub fn abandon(query: &str) {
+    for stage in take(query) {
+        let staging = stage.plan().staging.clone();
+        if staging.as_ref().is_some_and(|staging| local::has_manifest(staging)) {
+            continue;
+        }
+        stage.discard();
+        if let Some(staging) = staging
+            && lease::is_dead(&staging)
+            && !local::has_manifest(&staging)
+        {
+            local::remove(stage.plan(), &staging);
+        }
+    }
+}
