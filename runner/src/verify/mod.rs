@@ -6,6 +6,7 @@
 //! that differs the same way), `report`. This file reads the inputs and keeps several plans in flight.
 
 pub mod compare;
+pub mod engine;
 pub mod generate;
 pub mod judge;
 pub mod oracle;
@@ -103,6 +104,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         eprintln!("seed {seed}");
     }
     let scratch = tempfile::tempdir().context("no directory for generated files")?;
+    // Plans that are kept must find their files again.
+    let files = args.shrink.as_ref().map_or_else(|| scratch.path().to_path_buf(), |dir| dir.join("files"));
     let limit = Duration::from_secs(args.timeout);
     let side: Box<dyn Side> = if args.oracles {
         Box::new(side::InMemory { limit })
@@ -112,10 +115,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         side::distributed(args, limit)?
     };
     let started = Instant::now();
-    let checked = check_all(&items, args, seed, scratch.path(), side.as_ref(), limit);
+    let checked = check_all(&items, args, seed, &files, side.as_ref(), limit);
     let report = Report::new(checked, started.elapsed(), (args.random > 0).then_some(seed));
     if let Some(dir) = &args.shrink {
-        shrink_faults(&report, &items, args, seed, scratch.path(), side.as_ref(), dir)?;
+        shrink_faults(&report, &items, args, seed, &files, side.as_ref(), dir)?;
     }
     drop(side);
     match &args.json {

@@ -61,7 +61,8 @@ fn contained(plan: DslPlan, with: With) -> Outcome {
     contained_run(plan, with)
 }
 
-fn contained_run(plan: DslPlan, with: With) -> Outcome {
+/// A run on this thread, of a plan as it is, panics contained.
+pub fn contained_run(plan: DslPlan, with: With) -> Outcome {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| collect(plan, with)));
     match ran {
         Ok(Ok(frames)) => Ok(frames),

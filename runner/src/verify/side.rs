@@ -50,7 +50,8 @@ pub fn plan_bytes(path: &Path) -> Result<Vec<u8>, QueryError> {
         .map_err(|e| QueryError::user("BadSpec", format!("{}: {e}", path.display())))?;
     let job = floe_api::job::Job::new("verify", query.metadata.name.unwrap_or_default(), query.spec);
     let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let _ = (job, base); Err(QueryError::internal("later"))
+    let loaded = plan::load(&job, &plan::LoadEnv::new(base))?;
+    floe_codec::encode_dsl(&loaded.plan).map_err(plan::polars_error)
 }
 
 /// The distributed engine with its workers up.
@@ -60,6 +61,5 @@ pub fn distributed(args: &Args, limit: Duration) -> anyhow::Result<Box<dyn Side>
         planner::Mode::Auto => Mode::Auto,
         planner::Mode::SingleNode => Mode::SingleNode,
     };
-    let _ = (mode, limit);
-    anyhow::bail!("later")
+    Ok(Box::new(super::engine::Distributed::start(args.workers, mode, limit)?))
 }
