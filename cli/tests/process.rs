@@ -311,3 +311,14 @@ fn a_runner_that_is_not_there_is_told() {
         "error: floe-runner is not where floe looks for it: FLOE_RUNNER names /nowhere/floe-runner, which is no file\n"
     );
 }
+
+#[test]
+fn a_reader_that_leaves_is_no_panic() {
+    let bench = Bench::new("");
+    let mut child = bench.command(&["crd"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let status = child.wait().unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+}

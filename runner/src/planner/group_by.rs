@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use polars_core::prelude::*;
 use polars_plan::dsl::GroupbyOptions;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{AExprBuilder, ArenaExprIter, IR};

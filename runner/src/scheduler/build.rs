@@ -7,7 +7,7 @@ use super::progress::Counters;
 use super::retry::{Faults, Limits};
 use super::state::{Cut, Phase, Stage, State, Task};
 use crate::error::{QueryError, Result};
-use crate::graph::{Exchange, Leaf, StageGraph, TaskId};
+use crate::graph::{Exchange, Leaf, StageGraph, StageId, TaskId};
 
 impl State {
     /// Fails if the graph is not in dependency order or names stages that do not exist.
@@ -34,11 +34,13 @@ impl State {
                 readers: Vec::new(),
                 target: false,
                 useful: false,
+                unstable: false,
                 cut: Cut::Waiting,
                 tasks: Vec::new(),
                 open: 0,
                 available: 0,
                 blocked: 0,
+                mean_bytes: None,
                 durations: Vec::new(),
                 rows: 0,
                 bytes: 0,
@@ -93,6 +95,16 @@ impl State {
             now: 0,
             counters: Counters::default(),
         })
+    }
+
+    /// Says that tasks of this stage may write other rows, or rows to other partitions, when they run again (a sample
+    /// without seed, any row of several, a limit without order). Where one is made again after its output was lost, all
+    /// that was made from the former output is made again with it, so that no result mixes the two. To be said before
+    /// the first event.
+    pub fn set_unstable(&mut self, stage: StageId) {
+        if let Some(stage) = self.stages.get_mut(stage.0 as usize) {
+            stage.unstable = true;
+        }
     }
 
     /// The tasks of a stage as the planner cut it, checked against the graph.

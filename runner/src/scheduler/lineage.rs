@@ -1,6 +1,8 @@
 //! Which work is wanted: resolving stages whose inputs are there, making lost outputs again as far back as need be and
 //! no further, releasing what nobody reads any more.
 
+use std::collections::BTreeSet;
+
 use super::decide::Step;
 use super::state::{Cut, Task, TaskState, task_id};
 use super::{Action, Millis};
@@ -104,7 +106,7 @@ impl Step<'_> {
         if !self.is_running() {
             return 0;
         }
-        let wanted = self.wanted();
+        let wanted = self.wanted_and_consistent();
         self.state.ready.clear();
         self.state.ready_alone.clear();
         for stage in &mut self.state.stages {
@@ -116,12 +118,13 @@ impl Step<'_> {
         for (stage, wanted) in wanted.iter().enumerate() {
             for (task, wanted) in wanted.iter().enumerate() {
                 let id = task_id(stage, task);
+                let was_done = self.state.stages[stage].tasks[task].counted;
                 let state = &mut self.state.stages[stage].tasks[task].state;
                 let mut open = *wanted;
                 match (&*state, *wanted) {
                     (TaskState::Done(_), _) => open = false,
                     (TaskState::Gone, true) => {
-                        again += 1;
+                        again += usize::from(was_done);
                         pending.push(id);
                     }
                     (TaskState::Pending { .. }, true) => pending.push(id),
@@ -148,6 +151,65 @@ impl Step<'_> {
             self.release_inputs(stage);
         }
         again
+    }
+
+    /// What is wanted, after outputs that do not fit together any more were dropped: where a task of an unstable stage is
+    /// made again, whatever was made from its former output, by however many steps, has to be made again too.
+    fn wanted_and_consistent(&mut self) -> Vec<Vec<bool>> {
+        let mut seen = BTreeSet::new();
+        loop {
+            let wanted = self.wanted();
+            let mut other: Vec<TaskId> = Vec::new();
+            for (at, stage) in self.state.stages.iter().enumerate().filter(|(_, stage)| stage.unstable) {
+                for (number, task) in stage.tasks.iter().enumerate() {
+                    let gone = match task.state {
+                        TaskState::Gone => task.counted,
+                        TaskState::Pending { .. }
+                        | TaskState::Backoff { .. }
+                        | TaskState::Running(_)
+                        | TaskState::Done(_) => false,
+                    };
+                    if gone && wanted[at][number] && seen.insert(task_id(at, number)) {
+                        other.push(task_id(at, number));
+                    }
+                }
+            }
+            if other.is_empty() {
+                return wanted;
+            }
+            while let Some(id) = other.pop() {
+                for reader in self.state.stages[id.stage.0 as usize].readers.clone() {
+                    for at in 0..self.state.stages[reader].tasks.len() {
+                        let made = task_id(reader, at);
+                        if self.state.stages[reader].tasks[at].reads(id) && seen.insert(made) {
+                            self.drop_made(made);
+                            other.push(made);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a task made, or is making, is of no use any more.
+    fn drop_made(&mut self, id: TaskId) {
+        let Some(task) = self.state.task(id) else { return };
+        match &task.state {
+            TaskState::Done(_) => {
+                self.lose_output(id);
+                if let Some(task) = self.state.task_mut(id) {
+                    // Its worker did nothing wrong.
+                    task.avoid = None;
+                }
+            }
+            TaskState::Running(_) => {
+                self.cancel_attempts(id);
+                if let Some(task) = self.state.task_mut(id) {
+                    task.state = TaskState::Pending { missing: 0 };
+                }
+            }
+            TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Gone => {}
+        }
     }
 
     /// By stage and task: a target's tasks, all tasks of a stage that has a reader not yet cut into tasks, and what is

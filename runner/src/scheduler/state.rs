@@ -54,6 +54,8 @@ pub(super) struct Stage {
     pub target: bool,
     /// A target, or one is made from it. Others never run.
     pub useful: bool,
+    /// Its tasks may write something else when they run again.
+    pub unstable: bool,
     pub cut: Cut,
     pub tasks: Vec<Task>,
     /// Tasks that are wanted and not done.
@@ -62,6 +64,8 @@ pub(super) struct Stage {
     pub available: usize,
     /// Pending tasks that wait for an input.
     pub blocked: usize,
+    /// Bytes that a task of it reads on average, where the planner said so of each.
+    pub mean_bytes: Option<u64>,
     /// Times of won attempts in ascending order, for the median.
     pub durations: Vec<Millis>,
     pub rows: u64,
@@ -213,6 +217,11 @@ impl Task {
             TaskState::Running(attempts) => attempts,
             TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Done(_) | TaskState::Gone => &mut [],
         }
+    }
+
+    /// As far as it is known.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
     pub fn reads(&self, task: TaskId) -> bool {

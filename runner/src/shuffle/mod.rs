@@ -14,6 +14,8 @@ mod writer;
 pub use name::{Producer, file_name, producer};
 pub use read::{LOST_OUTPUT, open, open_bytes, take_lost};
 pub use serve::router;
+pub(crate) use serve::bearer;
+pub(crate) use store::same;
 pub use store::{Store, StoreOptions, Usage};
 pub use writer::Writer;
 

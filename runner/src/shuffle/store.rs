@@ -221,6 +221,6 @@ fn gone(query: &str) -> QueryError {
 }
 
 /// Compares tokens in time that does not depend on where they differ.
-pub(super) fn same(a: &str, b: &str) -> bool {
+pub(crate) fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }

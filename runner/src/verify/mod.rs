@@ -94,6 +94,14 @@ enum Item {
     Random(usize),
 }
 
+/// The command with its errors printed: exit code 2 for a call that cannot be carried out.
+pub fn main(args: &Args) -> ExitCode {
+    run(args).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
 /// Runs the command. The exit code is 0 only if nothing differs, 1 if something does.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     quiet_panics();

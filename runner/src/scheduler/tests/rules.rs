@@ -294,6 +294,38 @@ fn an_input_lost_while_its_reader_is_resolved_holds_that_reader_back() {
 }
 
 #[test]
+fn a_resolution_can_show_that_a_rerun_is_not_needed() {
+    let mut case = two_stages();
+    case.on(done("0.0#0", "a", "a"), &[]);
+    case.on(done("0.1#0", "b", "b"), &["resolve 1"]);
+    case.on(lost("a"), &["launch 0.0#1 on b"]);
+    case.on(resolved(1, &["0.1"]), &["cancel 0.0#1 on b", "launch 1.0#0 on b"]);
+}
+
+#[test]
+fn what_was_made_from_an_unstable_output_is_made_again_with_it() {
+    for unstable in [false, true] {
+        let mut case = Case::new(&[&[], &[0], &[1]], &[2]);
+        if unstable {
+            case.state.set_unstable(StageId(0));
+        }
+        case.on(up("a", 1), &["resolve 0"]).on(up("b", 2), &[]);
+        case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]).on(done("0.0#0", "a", "a"), &["resolve 1"]);
+        case.on(resolved(1, &["0.0", "0.0", "0.0"]), &["launch 1.0#0 on a", "launch 1.1#0 on b", "launch 1.2#0 on b"]);
+        case.on(done("1.1#0", "b", "store"), &[]);
+        // 1.0 and what it read are lost. 1.1 is done and 1.2 has begun, with rows that 1.0 will not see again.
+        if unstable {
+            case.on(lost("a"), &["cancel 1.2#0 on b", "launch 0.0#1 on b"]);
+            let again = ["launch 1.0#1 on b moved", "launch 1.1#1 on b moved"];
+            case.on(done("0.0#1", "b", "b"), &again);
+        } else {
+            case.on(lost("a"), &["launch 0.0#1 on b"]);
+            case.on(done("0.0#1", "b", "b"), &["launch 1.0#1 on b moved"]);
+        }
+    }
+}
+
+#[test]
 fn the_user_ends_it() {
     let mut case = two_stages();
     case.on(Event::Cancel, &["cancel 0.0#0 on a", "cancel 0.1#0 on b", "cancelled"]);
