@@ -54,7 +54,7 @@ impl Trace {
 fn provider() -> Option<SdkTracerProvider> {
     let wanted = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
     let set = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    if !wanted.iter().any(|name| set(&name)) {
+    if !wanted.iter().any(set) {
         return None;
     }
     match opentelemetry_otlp::SpanExporter::builder().with_tonic().build() {

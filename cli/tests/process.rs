@@ -1,6 +1,8 @@
 //! What `floe run` does around the coordinator's process: its events told, its end understood, nothing left behind.
 //! The coordinator here is a shell script, so that it can be made to do what a sound one never would.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

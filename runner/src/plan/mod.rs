@@ -46,8 +46,7 @@ pub fn decode_at(bytes: &[u8], storage: &StorageOptions, base: Option<&Path>) ->
     on_big_stack(|| {
         let (rewritten, warnings) = adapt(client, document, storage, base)?;
         let plan = contain_panics("decoding the plan", || {
-            floe_codec::decode_dsl(rewritten.as_slice())
-                .map_err(|e| refuse::undecodable(client, &e.to_string()))
+            floe_codec::decode_dsl(&rewritten).map_err(|e| refuse::undecodable(client, &e.to_string()))
         })?;
         Ok(Loaded { plan, warnings })
     })

@@ -80,7 +80,7 @@ fn check_variant(name: &str, content: &Node<'_>) -> Result<()> {
         }
         "PipeWithDtype" => {
             python("a function over the dtype of an expression (pipe_with_dtype)", "write the expression for its dtype")
-        },
+        }
         "FoldHorizontal" | "ReduceHorizontal" | "CumFoldHorizontal" | "CumReduceHorizontal"
             if content.get("callback").is_some() =>
         {

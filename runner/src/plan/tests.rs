@@ -147,7 +147,8 @@ fn no_field_of_any_version_is_skipped_silently() {
     for version in VERSIONS {
         for name in names(version) {
             if !name.starts_with("python-") && !name.starts_with("sql-") {
-                let fields = skipped_fields(&fixture(version, &name)).unwrap_or_else(|e| panic!("{version} {name}: {e}"));
+                let fields =
+                    skipped_fields(&fixture(version, &name)).unwrap_or_else(|e| panic!("{version} {name}: {e}"));
                 skipped.extend(fields.into_iter().map(|field| format!("{version} {name}: {field}")));
             }
         }
@@ -192,9 +193,11 @@ fn damaged_plans_are_errors() {
         let error = decode(&plan[..end], &storage).unwrap_err();
         assert_eq!(error.class, "BadPlan", "prefix of {end}: {error}");
     }
-    let seed = 20_261_121;
+    let seed = std::env::var("FLOE_SEED").map_or(20_261_121, |seed| seed.parse().unwrap());
+    let rounds = std::env::var("FLOE_ROUNDS").map_or(300, |rounds| rounds.parse().unwrap());
+    println!("FLOE_SEED={seed} FLOE_ROUNDS={rounds}");
     let mut rng = SmallRng::seed_from_u64(seed);
-    for _ in 0..300 {
+    for _ in 0..rounds {
         let mut broken = plan.clone();
         for _ in 0..rng.random_range(1..4) {
             let at = rng.random_range(versions::HEADER_LEN..broken.len());

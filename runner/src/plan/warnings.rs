@@ -14,13 +14,17 @@ pub fn of_version_2(plan: &Node<'_>) -> Vec<String> {
     collect_types(plan, &mut types, &mut empty_frame);
     let mut finder = Finder { types, empty_frame, found: BTreeSet::new() };
     finder.visit(plan);
-    finder.found.into_iter().map(|change| format!("Polars 2.x and this engine (0.55.2) differ here: {change}")).collect()
+    finder
+        .found
+        .into_iter()
+        .map(|change| format!("Polars 2.x and this engine (0.55.2) differ here: {change}"))
+        .collect()
 }
 
 /// The dtypes that columns have anywhere in the plan's schemas.
 fn collect_types<'n>(node: &'n Node<'_>, types: &mut Types<'n>, empty_frame: &mut bool) {
     match node {
-        Node::Raw(_) | Node::Owned(_) => {},
+        Node::Raw(_) | Node::Owned(_) => {}
         Node::Seq(items) => items.iter().for_each(|item| collect_types(item, types, empty_frame)),
         Node::Map(entries) => {
             for (key, value) in entries {
@@ -31,11 +35,11 @@ fn collect_types<'n>(node: &'n Node<'_>, types: &mut Types<'n>, empty_frame: &mu
                             let (Some(name), Some(dtype)) = (name.as_str(), dtype.as_str()) else { continue };
                             types.entry(name).or_default().insert(dtype);
                         }
-                    },
+                    }
                     _ => collect_types(value, types, empty_frame),
                 }
             }
-        },
+        }
     }
 }
 
@@ -48,15 +52,16 @@ struct Finder<'n> {
 const SIGNED: [&str; 4] = ["Int8", "Int16", "Int32", "Int64"];
 const MIXED_INTEGERS: &str =
     "UInt64 combined with a signed integer is Int128 there, and Float64 here (exact up to 2^53); cast one side";
-const STRUCT_FLOAT: &str = "arithmetic of a struct with a float makes its fields floats there, and keeps their dtypes here";
+const STRUCT_FLOAT: &str =
+    "arithmetic of a struct with a float makes its fields floats there, and keeps their dtypes here";
 const ZFILL: &str = "str.zfill counts characters there, and bytes here (text outside ASCII gets fewer zeros)";
-const JOIN_KEYS: &str = "the dtype of a joined key whose sides are integers of different sizes";
+const JOIN_KEYS: &str = "the dtype of a joined key that is UInt64 on one side and signed on the other";
 const NO_COLUMNS: &str = "a literal column on a frame with no columns has the frame's height there, and one row here";
 
 impl Finder<'_> {
     fn visit(&mut self, node: &Node<'_>) {
         match node {
-            Node::Raw(_) | Node::Owned(_) => {},
+            Node::Raw(_) | Node::Owned(_) => {}
             Node::Seq(items) => items.iter().for_each(|item| self.visit(item)),
             Node::Map(entries) => {
                 if let Some((name, content)) = node.variant() {
@@ -67,7 +72,7 @@ impl Finder<'_> {
                         self.visit(value);
                     }
                 }
-            },
+            }
         }
     }
 
@@ -82,12 +87,12 @@ impl Finder<'_> {
                         self.found.insert(STRUCT_FLOAT);
                     }
                 }
-            },
+            }
             "Ternary" => {
                 if let (Some(truthy), Some(falsy)) = (content.get("truthy"), content.get("falsy")) {
                     self.mixed([truthy, falsy]);
                 }
-            },
+            }
             "Function" => {
                 let function = content.get("function");
                 let kind = function.and_then(|f| f.as_str().or_else(|| Some(f.variant()?.0)));
@@ -99,23 +104,24 @@ impl Finder<'_> {
                 if kind == Some("StringExpr") && (inner == Some("ZFill") || inner == Some("Zfill")) {
                     self.found.insert(ZFILL);
                 }
-            },
+            }
             "Join" => {
                 let condition = content.get("condition").and_then(|c| c.get("Equi"));
                 let keys = |side| condition.and_then(|c| c.get(side)).and_then(Node::as_seq).unwrap_or_default();
                 for (left, right) in keys("left_on").iter().zip(keys("right_on")) {
                     let (left, right) = (self.types_of(left), self.types_of(right));
-                    let integer = |t: &str| t.starts_with("Int") || t.starts_with("UInt");
-                    let mixed = left.iter().any(|l| integer(l) && right.iter().any(|r| integer(r) && l != r));
+                    let signed = |t: &[String]| t.iter().any(|t| SIGNED.contains(&t.as_str()));
+                    let unsigned = |t: &[String]| t.iter().any(|t| t == "UInt64");
+                    let mixed = (unsigned(&left) && signed(&right)) || (signed(&left) && unsigned(&right));
                     if mixed {
                         self.found.insert(JOIN_KEYS);
                     }
                 }
-            },
+            }
             "HStack" | "Select" if self.empty_frame && has_bare_literal(content) => {
                 self.found.insert(NO_COLUMNS);
-            },
-            _ => {},
+            }
+            _ => {}
         }
     }
 
@@ -135,20 +141,24 @@ impl Finder<'_> {
             "Column" => {
                 let known = content.as_str().and_then(|column| self.types.get(column));
                 known.into_iter().flatten().map(|t| (*t).to_owned()).collect()
-            },
-            "Cast" => {
-                content.get("dtype").and_then(|d| d.get("Literal")).and_then(Node::as_str).map(str::to_owned).into_iter().collect()
-            },
+            }
+            "Cast" => content
+                .get("dtype")
+                .and_then(|d| d.get("Literal"))
+                .and_then(Node::as_str)
+                .map(str::to_owned)
+                .into_iter()
+                .collect(),
             "Literal" => {
                 let scalar = content.get("Scalar").and_then(Node::variant);
                 scalar.map(|(dtype, _)| dtype.to_owned()).into_iter().collect()
-            },
+            }
             "Alias" => content.as_seq().and_then(<[_]>::first).map(|inner| self.types_of(inner)).unwrap_or_default(),
             "Agg" => {
                 let kept = matches!(content.variant(), Some(("Sum" | "Min" | "Max" | "First" | "Last", _)));
                 let inner = content.variant().filter(|_| kept).map(|(_, inner)| inner.get("input").unwrap_or(inner));
                 inner.map(|inner| self.types_of(inner)).unwrap_or_default()
-            },
+            }
             _ => vec![],
         }
     }

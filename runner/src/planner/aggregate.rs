@@ -132,6 +132,10 @@ impl Parts<'_> {
             IRAggExpr::Var(input, ddof) => self.var(node, input, ddof, false, arena),
             IRAggExpr::Std(input, ddof) => self.var(node, input, ddof, true, arena),
             IRAggExpr::First(input) | IRAggExpr::Last(input) if self.setting == (Setting::Groups { ordered: true }) => {
+                // A part may have filtered all of a group's rows away, and would give null where others have a first.
+                if !is_elementwise_rec(input, arena) {
+                    return Err("the first of filtered rows".into());
+                }
                 self.input(input, arena)?;
                 let first = matches!(agg, IRAggExpr::First(_));
                 Ok(self.part(node, if first { Combine::First } else { Combine::Last }, arena))

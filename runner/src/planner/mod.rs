@@ -128,3 +128,6 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
     }
     Ok(cx.graph)
 }
+
+#[cfg(test)]
+mod tests;
