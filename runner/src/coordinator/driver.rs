@@ -14,6 +14,7 @@ use crate::graph::{Exchange, Leaf, StageGraph, StageId, TaskId, TaskOutput, Task
 use crate::planner;
 use crate::proto::{self, Attempt, to_worker};
 use crate::scheduler::{self, Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
+use crate::shuffle::Remote;
 use crate::telemetry;
 
 use super::events::WorkerState;
@@ -36,6 +37,8 @@ pub struct Run<'a> {
     pub cancel: CancellationToken,
     /// Called after every change, at most every so often.
     pub observe: &'a (dyn Fn(&Snapshot, &Clock) + Send + Sync),
+    /// Where outputs go, unless they stay with the workers.
+    pub remote: Option<Arc<Remote>>,
     pub on_worker: &'a (dyn Fn(&str, WorkerState) + Send + Sync),
 }
 
@@ -71,6 +74,7 @@ pub struct Hold {
     registry: Arc<Registry>,
     query: String,
     workers: HashSet<String>,
+    remote: Option<Arc<Remote>>,
     abort: bool,
 }
 
@@ -93,6 +97,11 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.send_end();
+        if let Some(remote) = self.remote.take() {
+            remote.forget();
+            // Requests to a store take their time, and this may be an async thread.
+            std::thread::spawn(move || remote.remove_all());
+        }
     }
 }
 
@@ -116,10 +125,20 @@ struct Driver<'a> {
 /// Runs a query to its end. On failure the workers have stopped its tasks (or had their time to).
 pub async fn drive(run: Run<'_>) -> Result<Driven> {
     let mut signals = run.registry.listen(run.query);
-    let (registry, query) = (run.registry.clone(), run.query.to_string());
-    let result = Driver::new(run)?.drive(&mut signals).await;
-    registry.unlisten(&query);
-    result
+    // Undone also when this future is dropped half-way.
+    let _listening = Listening { registry: run.registry.clone(), query: run.query.to_string() };
+    Driver::new(run)?.drive(&mut signals).await
+}
+
+struct Listening {
+    registry: Arc<Registry>,
+    query: String,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.registry.unlisten(&self.query);
+    }
 }
 
 impl<'a> Driver<'a> {
@@ -129,6 +148,7 @@ impl<'a> Driver<'a> {
             registry: run.registry.clone(),
             query: run.query.to_string(),
             workers: HashSet::new(),
+            remote: run.remote.clone(),
             abort: true,
         };
         let now = Instant::now();
@@ -320,9 +340,9 @@ impl<'a> Driver<'a> {
                 fragment: stage.fragment.clone(),
             }));
         }
-        let span = self.spans.entry(id.stage).or_insert_with(|| {
-            tracing::info_span!("stage", query = self.run.query, stage = id.stage.0, label = %stage.label)
-        });
+        let span = self.spans.entry(id.stage).or_insert_with(
+            || tracing::info_span!("stage", query = self.run.query, stage = id.stage.0, label = %stage.label),
+        );
         let spec = TaskSpec { id, attempt, leaves, output: stage.output.clone() };
         let task = proto::Task {
             attempt: Some(Attempt::new(self.run.query, id, attempt)),

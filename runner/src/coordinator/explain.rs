@@ -100,7 +100,8 @@ fn dot(graph: &StageGraph) -> String {
 }
 
 fn mermaid(graph: &StageGraph) -> String {
-    let escape = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
+    let escape =
+        |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
     let mut out = String::from("flowchart BT\n");
     for stage in &graph.stages {
         let label: Vec<String> = lines(stage).iter().map(|line| escape(line)).collect();
@@ -177,8 +178,14 @@ mod tests {
     fn every_format_shows_the_exchange() {
         let graph = graph();
         let text = render(&graph, Format::Text);
-        assert!(text.contains("stage 0: scan t\n    NODE \"0\"\n  <- parquet t: 2 task(s)\n  -> hash(k) x 4\n"), "{text}");
-        assert!(text.contains("  <- stage 0: by partition\n  -> result\nresult: stage 1\nwarning: careful\n"), "{text}");
+        assert!(
+            text.contains("stage 0: scan t\n    NODE \"0\"\n  <- parquet t: 2 task(s)\n  -> hash(k) x 4\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  <- stage 0: by partition\n  -> result\nresult: stage 1\nwarning: careful\n"),
+            "{text}"
+        );
         let dot = render(&graph, Format::Dot);
         assert!(dot.contains("s0 -> s1 [label=\"hash(k) x 4\"]") && dot.contains("NODE \\\"0\\\""), "{dot}");
         let mermaid = render(&graph, Format::Mermaid);

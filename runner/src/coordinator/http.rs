@@ -203,7 +203,8 @@ async fn events(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>)
         over = ended(event);
         std::future::ready(go_on)
     });
-    let stream = until_end.map(|event| Ok::<_, Infallible>(sse::Event::default().json_data(&event).unwrap_or_default()));
+    let stream =
+        until_end.map(|event| Ok::<_, Infallible>(sse::Event::default().json_data(&event).unwrap_or_default()));
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(10))))
 }
 

@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -52,7 +53,8 @@ pub enum Provider {
     External { workers: usize, threads: usize },
 }
 
-#[derive(Clone, Debug)]
+/// Not printable: it holds the token.
+#[derive(Clone)]
 pub struct Options {
     pub provider: Provider,
     /// What workers and clients of the engine show.
@@ -116,6 +118,7 @@ pub struct Engine {
     control: SocketAddr,
     http: Option<SocketAddr>,
     ended: CancellationToken,
+    was_ready: AtomicBool,
 }
 
 impl Engine {
@@ -170,7 +173,7 @@ impl Engine {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let statuses = Arc::new(Statuses { keep_results: options.http.is_some(), ..Statuses::default() });
+        let statuses = Arc::new(Statuses::new(options.http.is_some()));
         let engine = Arc::new(Engine {
             registry,
             statuses,
@@ -179,6 +182,7 @@ impl Engine {
             control,
             http: http.as_ref().map(|(_, address)| *address),
             ended,
+            was_ready: AtomicBool::new(false),
             options,
         });
         if let Some((listener, _)) = http {
@@ -188,12 +192,7 @@ impl Engine {
     }
 
     /// Runs one job to its end. Progress goes to `events`, if anybody listens there.
-    pub async fn run(
-        &self,
-        job: Job,
-        events: broadcast::Sender<Event>,
-        cancel: CancellationToken,
-    ) -> Result<Outcome> {
+    pub async fn run(&self, job: Job, events: broadcast::Sender<Event>, cancel: CancellationToken) -> Result<Outcome> {
         let status = self.statuses.start(&job, events, cancel)?;
         run::run(self, job, &status).await
     }

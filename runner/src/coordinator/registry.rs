@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -16,16 +16,47 @@ use crate::proto::{self, Attempt, ToWorker, to_worker};
 /// What a query hears.
 #[derive(Debug)]
 pub enum Signal {
-    WorkerUp { worker: String, slots: u32 },
-    WorkerDraining { worker: String },
+    WorkerUp {
+        worker: String,
+        slots: u32,
+    },
+    WorkerDraining {
+        worker: String,
+    },
     /// `out_of_memory`: it was close to its memory limit when it was last heard.
-    WorkerLost { worker: String, out_of_memory: bool },
-    Started { worker: String, task: TaskId, attempt: u32 },
-    Progress { worker: String, task: TaskId, attempt: u32, rows: u64, bytes: u64 },
-    Done { worker: String, task: TaskId, attempt: u32, output: TaskOutput },
-    Failed { worker: String, task: TaskId, attempt: u32, error: QueryError, lost: Vec<TaskId> },
+    WorkerLost {
+        worker: String,
+        out_of_memory: bool,
+    },
+    Started {
+        worker: String,
+        task: TaskId,
+        attempt: u32,
+    },
+    Progress {
+        worker: String,
+        task: TaskId,
+        attempt: u32,
+        rows: u64,
+        bytes: u64,
+    },
+    Done {
+        worker: String,
+        task: TaskId,
+        attempt: u32,
+        output: TaskOutput,
+    },
+    Failed {
+        worker: String,
+        task: TaskId,
+        attempt: u32,
+        error: QueryError,
+        lost: Vec<TaskId>,
+    },
     /// No task of the query runs there any more.
-    Gone { worker: String },
+    Gone {
+        worker: String,
+    },
 }
 
 /// A connected worker.
@@ -35,7 +66,6 @@ pub struct Link {
     pub slots: u32,
     pub pid: u32,
     pub memory_limit_bytes: u64,
-    pub since: Instant,
     pub memory_bytes: AtomicU64,
     pub shuffle_bytes: AtomicU64,
     outbox: UnboundedSender<ToWorker>,
@@ -48,7 +78,6 @@ impl Link {
             slots: hello.slots,
             pid: hello.pid,
             memory_limit_bytes: hello.memory_limit_bytes,
-            since: Instant::now(),
             memory_bytes: AtomicU64::new(0),
             shuffle_bytes: AtomicU64::new(0),
             outbox,
@@ -61,8 +90,7 @@ impl Link {
     }
 
     fn near_its_limit(&self) -> bool {
-        self.memory_limit_bytes > 0
-            && self.memory_bytes.load(Ordering::Relaxed) > self.memory_limit_bytes / 100 * 85
+        self.memory_limit_bytes > 0 && self.memory_bytes.load(Ordering::Relaxed) > self.memory_limit_bytes / 100 * 85
     }
 }
 

@@ -2,9 +2,10 @@
 //! a way that might be the distribution's fault and its input is small.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use floe_api::execution::Mode;
+use floe_api::execution::{Mode, ShufflePlace};
 use floe_api::job::Job;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use tracing::Instrument;
 use crate::error::{Category, QueryError, Result};
 use crate::graph::{Exchange, StageGraph};
 use crate::scheduler::{Limits, Snapshot, StagePhase};
-use crate::{proto, sink, telemetry, worker};
+use crate::{proto, shuffle, sink, storage, telemetry, worker};
 
 use super::driver::{Clock, Driven, Run, drive};
 use super::events::{self, StageState, StageSummary, WorkerState};
@@ -27,6 +28,7 @@ const CONFIRM_BYTES: u64 = 256 << 20;
 /// Decoding and planning recurse with the plan.
 const STACK_BYTES: usize = 256 << 20;
 const COMMIT_ATTEMPTS: u32 = 4;
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>) -> Result<Outcome> {
     let began = Instant::now();
@@ -82,11 +84,9 @@ impl Query<'_> {
         };
         let doubtful = match error.category {
             Category::User | Category::Internal => true,
-            Category::Io
-            | Category::LostWorker
-            | Category::OutOfMemory
-            | Category::Deadline
-            | Category::Cancelled => false,
+            Category::Io | Category::LostWorker | Category::OutOfMemory | Category::Deadline | Category::Cancelled => {
+                false
+            }
         };
         if !doubtful || mode == Mode::SingleNode || source_bytes.is_none_or(|bytes| bytes > CONFIRM_BYTES) {
             return Err(error);
@@ -101,11 +101,14 @@ impl Query<'_> {
     async fn prepare(&self, mode: Mode) -> Result<Prepared> {
         let context = self.engine.context();
         let job = self.job.clone();
-        let prepared = self.blocking(move || prepare(&job, &context, mode, true), |prepared| {
-            if let Ok(prepared) = prepared {
-                abort(&prepared.sinks);
-            }
-        });
+        let prepared = self.blocking(
+            move || prepare(&job, &context, mode, true),
+            |prepared| {
+                if let Ok(prepared) = prepared {
+                    abort(&prepared.sinks);
+                }
+            },
+        );
         let deadline = self.deadline.map(tokio::time::Instant::from_std);
         tokio::select! {
             prepared = prepared => prepared?,
@@ -142,9 +145,13 @@ impl Query<'_> {
         self.status.plan(graph);
         let token = uuid::Uuid::new_v4().simple().to_string();
         let query = format!("{}-{run}", self.job.id);
-        let settings =
-            worker::Settings { sinks: prepared.sinks.clone(), shuffle: self.job.spec.execution.shuffle.clone() };
-        self.engine.wait_ready().await;
+        let remote = self.remote(&query);
+        let settings = worker::Settings {
+            sinks: prepared.sinks.clone(),
+            shuffle: self.job.spec.execution.shuffle.clone(),
+            remote: remote.clone(),
+        };
+        self.ready().await;
         let observe = |snapshot: &Snapshot, clock: &Clock| self.status.progress(snapshot, clock);
         let on_worker = |worker: &str, state: WorkerState| self.status.worker(worker, state);
         let driven = drive(Run {
@@ -158,6 +165,7 @@ impl Query<'_> {
             cancel: self.cancel.clone(),
             observe: &observe,
             on_worker: &on_worker,
+            remote,
         })
         .await;
         match driven {
@@ -169,6 +177,28 @@ impl Query<'_> {
                 }
                 Err(error)
             }
+        }
+    }
+
+    fn remote(&self, query: &str) -> Option<Arc<shuffle::Remote>> {
+        let spec = &self.job.spec.execution.shuffle;
+        let uri = spec.uri.as_deref().filter(|_| spec.place == ShufflePlace::Store)?;
+        let options = storage::Options::from(&self.job.storage_options(uri, spec.storage.as_deref()));
+        let remote = Arc::new(shuffle::Remote::new(uri, query, options));
+        remote.register();
+        Some(remote)
+    }
+
+    /// The first query of an engine starts with all workers; later ones take those that are there.
+    async fn ready(&self) {
+        if self.engine.was_ready.load(Ordering::Relaxed) {
+            return;
+        }
+        let deadline = tokio::time::Instant::from_std(self.deadline.unwrap_or_else(|| Instant::now() + FOREVER));
+        tokio::select! {
+            _ = self.engine.wait_ready() => self.engine.was_ready.store(true, Ordering::Relaxed),
+            () = self.cancel.cancelled() => {}
+            () = tokio::time::sleep_until(deadline) => {}
         }
     }
 

@@ -116,8 +116,7 @@ impl Status {
                 self.send(|| Event::Done { outcome: Box::new(summary) });
             }
             Err(error) => {
-                state.phase =
-                    if error.category == Category::Cancelled { Phase::Cancelled } else { Phase::Failed };
+                state.phase = if error.category == Category::Cancelled { Phase::Cancelled } else { Phase::Failed };
                 let running = state.stages.iter_mut().filter(|stage| stage.state == RunState::Running);
                 let failed: Vec<StageState> = running
                     .map(|stage| {
@@ -202,6 +201,10 @@ impl Counters {
 }
 
 impl Statuses {
+    pub fn new(keep_results: bool) -> Statuses {
+        Statuses { keep_results, ..Statuses::default() }
+    }
+
     fn queries(&self) -> MutexGuard<'_, (u64, HashMap<String, Arc<Status>>)> {
         self.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -258,8 +261,7 @@ impl Statuses {
             return;
         }
         let finished = queries.1.values().filter(|query| query.finished());
-        let mut finished: Vec<(u64, String)> =
-            finished.map(|query| (query.state().number, query.id.clone())).collect();
+        let mut finished: Vec<(u64, String)> = finished.map(|query| (query.state().number, query.id.clone())).collect();
         finished.sort_unstable();
         let keep_from = finished.len().saturating_sub(REMEMBERED);
         for (_, id) in finished.into_iter().take(keep_from) {

@@ -170,9 +170,9 @@ fn spawn(shared: &Arc<Shared>, slot: usize) -> Result<()> {
     if shared.stopping.load(Ordering::Acquire) {
         return Ok(());
     }
-    let child = command.spawn().map_err(|error| {
-        QueryError::io(format!("cannot start {}: {error}", shared.options.binary.display()))
-    })?;
+    let child = command
+        .spawn()
+        .map_err(|error| QueryError::io(format!("cannot start {}: {error}", shared.options.binary.display())))?;
     state.alive.insert(name.clone(), child.id() as i32);
     drop(state);
     let watched = shared.clone();

@@ -36,6 +36,8 @@ pub const EXIT_ORPHANED: u8 = 69;
 pub struct Settings {
     pub sinks: Arc<Vec<sink::Plan>>,
     pub shuffle: floe_api::execution::ShuffleSpec,
+    /// Where outputs go with `place: store`.
+    pub remote: Option<Arc<shuffle::Remote>>,
 }
 
 /// Why a worker ends.
@@ -83,11 +85,8 @@ pub fn run(args: Args, token: String) -> ExitCode {
     let id = args.id.clone().unwrap_or_else(|| format!("w{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
     let scratch = Scratch::new(&args, &id);
     std::panic::set_hook(Box::new(|info| tracing::debug!("{info}")));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("floe-io")
-        .enable_all()
-        .build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("floe-io").enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

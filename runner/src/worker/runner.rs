@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use floe_api::execution::{ShuffleCompression, ShufflePlace, ShuffleSpec};
+use polars_io::ipc::IpcCompression;
+
 use crate::error::Result;
 use crate::graph::{TaskId, TaskOutput, TaskSpec};
 use crate::shuffle::Store;
@@ -51,12 +54,18 @@ impl Runner {
         let settings = job.query.settings()?;
         let spec: TaskSpec = proto::unpack(&job.spec)?;
         let fragment = job.query.fragment(spec.id.stage.0)?;
+        match (&settings.remote, settings.shuffle.place) {
+            (Some(remote), _) => self.store.send_to(&job.query.id, remote),
+            (None, ShufflePlace::Http) => self.store.hide_paths(&job.query.id),
+            (None, ShufflePlace::Auto | ShufflePlace::Local | ShufflePlace::Store) => {}
+        }
+        let compression = compression(&settings.shuffle);
         let store = exec::Shuffled { store: self.store.clone(), token: job.query.token.clone() };
         let context = exec::Context {
             query: job.query.id.clone(),
             store: Arc::new(store),
             open_sink: open_sink(settings),
-            compression: None,
+            compression,
             cancel: running.cancel.clone(),
             progress: running.progress.clone(),
         };
@@ -66,4 +75,15 @@ impl Runner {
 
 fn open_sink(settings: Arc<Settings>) -> Arc<exec::OpenSink> {
     Arc::new(move |sink: u32, task: TaskId, attempt: u32| super::sinks::open(&settings, sink, task, attempt))
+}
+
+/// Bytes are dear over a network; within one machine packing them costs more than it saves.
+fn compression(shuffle: &ShuffleSpec) -> Option<IpcCompression> {
+    match (shuffle.compression, shuffle.place) {
+        (ShuffleCompression::Lz4, _) | (ShuffleCompression::Auto, ShufflePlace::Http) => Some(IpcCompression::LZ4),
+        (ShuffleCompression::Zstd, _) | (ShuffleCompression::Auto, ShufflePlace::Store) => {
+            Some(IpcCompression::ZSTD(Default::default()))
+        }
+        (ShuffleCompression::None, _) | (ShuffleCompression::Auto, ShufflePlace::Auto | ShufflePlace::Local) => None,
+    }
 }

@@ -1,8 +1,8 @@
 //! A worker's side of the stream: messages in, task threads, reports out, heartbeats, and the ways to end.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,8 +48,8 @@ pub struct Session {
 enum Internal {
     /// The grace of a cancelled task is over.
     GraceOver(Attempt),
-    /// A task of this query has ended.
-    Ended(String),
+    /// A task has ended.
+    Ended,
     OutOfMemory(QueryError),
 }
 
@@ -60,14 +60,11 @@ impl Session {
         let runner = Runner { store: store.clone(), worker: id.clone() };
         let (reports, ended) = (outbox.clone(), internal.clone());
         let report = move |report| {
-            let query = match &report {
-                Report::Started(_) => None,
-                Report::Ended(attempt, _) => Some(attempt.query.clone()),
-            };
+            let over = matches!(report, Report::Ended(..));
             // Nobody listens once the session is over, and then nobody needs to.
             let _ = reports.send(wire(report));
-            if let Some(query) = query {
-                let _ = ended.send(Internal::Ended(query));
+            if over {
+                let _ = ended.send(Internal::Ended);
             }
         };
         let slots = Slots::start(args.slots, move |job, running| runner.run(job, running), report)?;
@@ -135,7 +132,7 @@ impl Session {
                             self.settle();
                         }
                     }
-                    Some(Internal::Ended(_)) => self.settle(),
+                    Some(Internal::Ended) => self.settle(),
                     Some(Internal::OutOfMemory(verdict)) => return Ok(self.surrender(verdict).await),
                     None => return Err(QueryError::internal("the worker lost its own channel")),
                 },
@@ -147,20 +144,21 @@ impl Session {
                         beat = Instant::now();
                         self.send(from_worker::Message::Heartbeat(self.heartbeat()));
                     }
-                    if let Some(end) = self.review() {
-                        return Ok(end);
-                    }
                 },
                 _ = terminate.recv() => self.leave("told to terminate"),
                 _ = interrupt.recv() => self.leave("interrupted"),
                 _ = hangup.recv() => return Ok(End::Orphaned),
             }
+            if let Some(end) = self.review() {
+                return Ok(end);
+            }
         }
     }
 
     async fn connect(&mut self) -> Result<Streaming<ToWorker>> {
-        let unreachable =
-            |error: &dyn std::fmt::Display| QueryError::io(format!("no coordinator at {}: {error}", self.args.coordinator));
+        let unreachable = |error: &dyn std::fmt::Display| {
+            QueryError::io(format!("no coordinator at {}: {error}", self.args.coordinator))
+        };
         let endpoint = Endpoint::from_shared(format!("http://{}", self.args.coordinator))
             .map_err(|error| unreachable(&error))?
             .connect_timeout(Duration::from_secs(5))
@@ -329,6 +327,9 @@ impl Session {
             self.slots.cancel_query(&query.id);
             if let Ok(settings) = query.settings() {
                 settings.sinks.iter().for_each(|plan| sink::abandon(&plan.query));
+                if let Some(remote) = &settings.remote {
+                    remote.remove_all();
+                }
             }
         }
     }

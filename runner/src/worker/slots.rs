@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -31,7 +31,6 @@ pub struct Running {
     pub attempt: Attempt,
     pub cancel: Arc<AtomicBool>,
     pub progress: Arc<exec::Progress>,
-    pub since: Instant,
     /// Why it is being stopped, if that is not a cancellation: reported in place of its own result.
     verdict: Mutex<Option<QueryError>>,
 }
@@ -109,7 +108,6 @@ impl Slots {
                     attempt: job.attempt.clone(),
                     cancel: Arc::default(),
                     progress: Arc::default(),
-                    since: Instant::now(),
                     verdict: Mutex::default(),
                 });
                 state.running.insert(job.attempt.clone(), running.clone());

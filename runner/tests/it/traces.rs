@@ -54,7 +54,8 @@ fn one_trace_holds_the_query_its_stages_and_every_task() {
     let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)];
     let mut coordinator = Coordinator::start(dir.path(), &job, 2, &env);
     let done = coordinator.wait_for(|event| event["type"] == "done" || event["type"] == "error");
-    let tasks: u64 = done["outcome"]["stages"].as_array().unwrap().iter().map(|s| s["attempts"].as_u64().unwrap()).sum();
+    let tasks: u64 =
+        done["outcome"]["stages"].as_array().unwrap().iter().map(|s| s["attempts"].as_u64().unwrap()).sum();
     let stages = done["outcome"]["stages"].as_array().unwrap().len();
     assert_eq!(coordinator.wait(), Some(0));
 
