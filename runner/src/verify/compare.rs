@@ -5,10 +5,10 @@
 //! tolerance), so that one encoding serves the comparison in order, the comparison as a multiset, and the lists whose
 //! inner order nobody promised.
 
-use std::fmt::Write as _;
-
 use hashbrown::HashMap;
 use polars::prelude::{AnyValue, DataFrame, DataType, PlSmallStr, Series};
+
+use super::words::{describe_cell, describe_row, short};
 
 /// Relative tolerance for Float64: summation order changes with the number of partitions.
 pub const REL_F64: f64 = 1e-9;
@@ -131,10 +131,9 @@ pub fn agreeing_columns(left: &DataFrame, right: &DataFrame) -> Vec<PlSmallStr> 
     }
     let mut names = Vec::new();
     for (l, r) in left.columns().iter().zip(right.columns()) {
-        let (Ok(lf), Ok(rf)) = (
-            DataFrame::new(left.height(), vec![l.clone()]),
-            DataFrame::new(right.height(), vec![r.clone()]),
-        ) else {
+        let (Ok(lf), Ok(rf)) =
+            (DataFrame::new(left.height(), vec![l.clone()]), DataFrame::new(right.height(), vec![r.clone()]))
+        else {
             continue;
         };
         if compare(&lf, &rf, &Order::Any).is_equal() {
@@ -320,6 +319,14 @@ fn put_float(row: &mut Row, value: f64, relative: f64, absolute: f64) {
     }
 }
 
+/// Equality of two values of one dtype, floats within tolerance.
+pub(super) fn same_value(left: &AnyValue<'_>, right: &AnyValue<'_>) -> bool {
+    let (mut l, mut r) = (Row::default(), Row::default());
+    encode_value(left, &mut l, Inner::AsGiven);
+    encode_value(right, &mut r, Inner::AsGiven);
+    l.same(&r)
+}
+
 fn encode_value(value: &AnyValue<'_>, row: &mut Row, inner: Inner) {
     if value.is_null() {
         row.key.push(0);
@@ -347,7 +354,10 @@ fn encode_value(value: &AnyValue<'_>, row: &mut Row, inner: Inner) {
         AnyValue::Binary(v) => put(row, v),
         AnyValue::BinaryOwned(v) => put(row, v),
         AnyValue::Date(v) => row.key.extend_from_slice(&v.to_le_bytes()),
-        AnyValue::Datetime(v, _, _) | AnyValue::DatetimeOwned(v, _, _) | AnyValue::Duration(v, _) | AnyValue::Time(v) => {
+        AnyValue::Datetime(v, _, _)
+        | AnyValue::DatetimeOwned(v, _, _)
+        | AnyValue::Duration(v, _)
+        | AnyValue::Time(v) => {
             row.key.extend_from_slice(&v.to_le_bytes());
         }
         AnyValue::Decimal(v, _, _) => row.key.extend_from_slice(&v.to_le_bytes()),
@@ -396,63 +406,6 @@ fn encode_list(series: &Series, row: &mut Row, inner: Inner) {
             elements.into_iter().for_each(|element| row.append(element));
         }
     }
-}
-
-fn describe_cell(left: &DataFrame, right: &DataFrame, at: usize) -> String {
-    for (l, r) in left.columns().iter().zip(right.columns()) {
-        let (Ok(a), Ok(b)) = (l.get(at), r.get(at)) else { continue };
-        let (mut x, mut y) = (Row::default(), Row::default());
-        encode_value(&a, &mut x, Inner::AsGiven);
-        encode_value(&b, &mut y, Inner::AsGiven);
-        if !x.same(&y) {
-            return format!(
-                "column `{}` ({}), row {at} of {}: {} here, {} there",
-                l.name(),
-                l.dtype(),
-                left.height(),
-                show(&a),
-                show(&b)
-            );
-        }
-    }
-    format!("row {at}")
-}
-
-fn describe_row(frame: &DataFrame, at: usize) -> String {
-    let mut text = String::from("{");
-    for (i, column) in frame.columns().iter().enumerate() {
-        if text.len() > 300 {
-            text.push_str(", …");
-            break;
-        }
-        let value = column.get(at).map(|v| show(&v)).unwrap_or_default();
-        let _ = write!(text, "{}{}: {value}", if i > 0 { ", " } else { "" }, column.name());
-    }
-    text.push('}');
-    text
-}
-
-fn show(value: &AnyValue<'_>) -> String {
-    match value {
-        AnyValue::List(s) | AnyValue::Array(s, _) => {
-            let items: Vec<String> = s.rechunk().iter().take(20).map(|v| show(&v)).collect();
-            short(&format!("[{}{}]", items.join(", "), if s.len() > 20 { ", …" } else { "" }))
-        }
-        AnyValue::Float64(v) => format!("{v:?}"),
-        AnyValue::Float32(v) => format!("{v:?}"),
-        other => short(&format!("{other}")),
-    }
-}
-
-/// Cut to what a line of a report can hold.
-pub fn short(text: &str) -> String {
-    const MOST: usize = 240;
-    if text.chars().count() <= MOST {
-        return text.to_string();
-    }
-    let mut cut: String = text.chars().take(MOST).collect();
-    cut.push('…');
-    cut
 }
 
 #[cfg(test)]

@@ -54,7 +54,8 @@ fn pairs() -> Vec<(Series, Series)> {
     let frozen = DataType::from_frozen_categories(FrozenCategories::new(["x", "y", "é"]).unwrap());
     pairs.push((strings("x").cast(&frozen).unwrap(), strings("y").cast(&frozen).unwrap()));
     let list = |v: i64| {
-        let inner = [Some(Series::new("".into(), [Some(v), None])), None, Some(Series::new("".into(), Vec::<i64>::new()))];
+        let inner =
+            [Some(Series::new("".into(), [Some(v), None])), None, Some(Series::new("".into(), Vec::<i64>::new()))];
         Series::new("a".into(), inner)
     };
     pairs.push((list(1), list(2)));
@@ -109,7 +110,9 @@ fn null_struct_is_not_a_struct_of_nulls() {
     let fields = [Series::new("i".into(), [None::<i64>, Some(1)])];
     let present = StructChunked::from_series("a".into(), 2, fields.iter()).unwrap();
     let absent = present.clone().into_series();
-    let absent = absent.zip_with(&BooleanChunked::new("m".into(), [false, true]), &Series::full_null("a".into(), 2, absent.dtype())).unwrap();
+    let absent = absent
+        .zip_with(&BooleanChunked::new("m".into(), [false, true]), &Series::full_null("a".into(), 2, absent.dtype()))
+        .unwrap();
     assert!(matches!(exact(&one(present.into_series()), &one(absent)), Verdict::Differs(_)));
 }
 

@@ -49,7 +49,21 @@ fn every_dtype_turns_up() {
             assert_eq!((column.dtype(), column.len()), (&dtype, 50));
         }
     }
-    for wanted in ["i8", "i128", "u128", "f16", "f32", "decimal[38,2]", "binary", "time", "null", "list", "array", "struct", "datetime μs true"] {
+    for wanted in [
+        "i8",
+        "i128",
+        "u128",
+        "f16",
+        "f32",
+        "decimal[38,2]",
+        "binary",
+        "time",
+        "null",
+        "list",
+        "array",
+        "struct",
+        "datetime μs true",
+    ] {
         assert!(seen.contains(wanted), "no {wanted} among {seen:?}");
     }
 }

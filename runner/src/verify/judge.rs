@@ -8,11 +8,11 @@ use polars::prelude::DataFrame;
 use polars_plan::dsl::DslPlan;
 use serde::Serialize;
 
+use super::again::Again;
 use super::compare::{self, Order, Verdict, compare_all};
 use super::oracle::{self, Outcome, With, same_error};
-use super::perturb::{Move, perturb};
 use super::{promise, sinks};
-use crate::error::{Category, QueryError};
+use crate::error::QueryError;
 use crate::graph::SingleWorker;
 
 /// What a plan's two runs came to.
@@ -234,14 +234,14 @@ fn judge(plan: &DslPlan, here: &Outcome, there: &Outcome, ask_in_memory: bool, l
     }
     match (here, there) {
         (Ok(l), Ok(r)) => differing(l, r, &order, &again),
-        (Err(l), Ok(_)) => again.or_unstable(Class::FailedHereOnly, describe(l)),
-        (Ok(_), Err(r)) => again.or_unstable(Class::FailedThereOnly, describe(r)),
+        (Err(l), Ok(_)) => or_unstable(&again, Class::FailedHereOnly, describe(l)),
+        (Ok(_), Err(r)) => or_unstable(&again, Class::FailedThereOnly, describe(r)),
         // Messages count values ("10 out of 88"), and Polars itself counts them by morsel.
         (Err(l), Err(r)) if l.class == r.class && again.other_message(l) => {
             Judged::new(Class::FailedAlike).detail(describe(l)).note("the message varies on one node, too")
         }
         (Err(l), Err(r)) => {
-            again.or_unstable(Class::FailedDifferently, format!("here {}; there {}", describe(l), describe(r)))
+            or_unstable(&again, Class::FailedDifferently, format!("here {}; there {}", describe(l), describe(r)))
         }
     }
 }
@@ -266,7 +266,9 @@ fn differing(here: &[DataFrame], there: &[DataFrame], order: &Order, again: &Aga
             }
             // What no run of Polars changes must be as it is there too.
             match stable_difference(here, there, again) {
-                Some(stable) => Judged::new(Class::Differs).detail(stable).note(format!("other values vary ({unstable})")),
+                Some(stable) => {
+                    Judged::new(Class::Differs).detail(stable).note(format!("other values vary ({unstable})"))
+                }
                 None => Judged::new(Class::NotPromised).detail(text).note(format!("values vary ({unstable})")),
             }
         }
@@ -306,108 +308,24 @@ fn stable_difference(here: &[DataFrame], there: &[DataFrame], again: &Again) -> 
     None
 }
 
-/// Further runs of single-node Polars, made only when the first comparison fails.
-struct Again {
-    runs: Vec<(&'static str, Outcome)>,
-    here: Option<QueryError>,
-}
-
-impl Again {
-    fn ask(plan: &DslPlan, here: &Outcome, ask_in_memory: bool, limit: Duration) -> Again {
-        let mut runs = vec![("a second run", oracle::run(plan.clone(), With::Streaming, limit).0)];
-        if ask_in_memory {
-            runs.push(("in-memory engine", oracle::run(plan.clone(), With::InMemory, limit).0));
+/// For outcomes with an error in them: single-node Polars may disagree with itself on whether and how it fails.
+fn or_unstable(again: &Again, class: Class, detail: String) -> Judged {
+    match again.disagreeing() {
+        Some(name) if again.no_verdict() => {
+            Judged::new(Class::NotPromised).detail(detail).note(format!("single-node Polars is of two minds ({name})"))
         }
-        for (name, how) in [
-            ("unordered rows reversed", Move::Reverse),
-            ("unordered rows shuffled", Move::Shuffle(7)),
-        ] {
-            let (moved, touched) = perturb(plan.clone(), how);
-            if touched > 0 {
-                let outcome = oracle::run(moved, With::StreamingOrdered, limit).0;
-                // A perturbed plan that fails by itself (a move that a node does not take) tells nothing.
-                if outcome.is_ok() || here.is_err() {
-                    runs.push((name, outcome));
-                }
-            }
-        }
-        Again { runs, here: here.as_ref().err().cloned() }
-    }
-
-    fn ask_more(&mut self, plan: &DslPlan, limit: Duration) {
-        for seed in 11..16 {
-            let (moved, touched) = perturb(plan.clone(), Move::Shuffle(seed));
-            if touched == 0 {
-                break;
-            }
-            self.runs.push(("unordered rows shuffled", oracle::run(moved, With::StreamingOrdered, limit).0));
-        }
-        for _ in 0..3 {
-            self.runs.push(("a further run", oracle::run(plan.clone(), With::Streaming, limit).0));
-        }
-        self.runs.retain(|(_, outcome)| outcome.is_ok());
-    }
-
-    /// Whether another run of single-node Polars gives just what the other side gave.
-    fn excuses(&self, order: &Order, there: &Outcome) -> Option<String> {
-        self.runs.iter().find_map(|(name, run)| {
-            let same = match (run, there) {
-                (Ok(l), Ok(r)) => safely(l, r, order).is_equal(),
-                (Err(l), Err(r)) => same_error(l, r),
-                _ => false,
-            };
-            same.then(|| format!("as single-node Polars gives it otherwise: {name}"))
-        })
-    }
-
-    /// A run whose rows come in an order that `order` tells from the first (where it has other rows, their order is
-    /// free all the more).
-    fn moves_order(&self, here: &[DataFrame], order: &Order) -> Option<&'static str> {
-        self.runs.iter().find_map(|(name, run)| {
-            let run = run.as_ref().ok()?;
-            (!safely(here, run, order).is_equal()).then_some(*name)
-        })
-    }
-
-    /// A run whose values are not those of the first.
-    fn unstable(&self, here: &[DataFrame]) -> Option<&'static str> {
-        self.runs.iter().find_map(|(name, run)| match run {
-            Ok(run) => matches!(safely(here, run, &Order::Any), Verdict::Differs(_)).then_some(*name),
-            Err(_) => None,
-        })
-    }
-
-    /// Whether another run fails with the same class and another message.
-    fn other_message(&self, here: &QueryError) -> bool {
-        self.runs.iter().any(|(_, run)| run.as_ref().err().is_some_and(|e| e.class == here.class && !same_error(e, here)))
-    }
-
-    /// For outcomes with an error in them: single-node Polars may disagree with itself on whether and how it fails.
-    fn or_unstable(&self, class: Class, detail: String) -> Judged {
-        let disagrees = self.runs.iter().find(|(_, run)| match (run, &self.here) {
-            (Ok(_), Some(_)) | (Err(_), None) => true,
-            (Err(e), Some(here)) => !same_error(e, here),
-            (Ok(_), None) => false,
-        });
-        match disagrees {
-            // A timeout or a panic on one engine is no promise broken.
-            Some((name, _)) if self.here.as_ref().is_some_and(|e| e.class == "PanicException" || e.category == Category::Deadline) => {
-                Judged::new(Class::NotPromised).detail(detail).note(format!("single-node Polars is of two minds ({name})"))
-            }
-            Some((name, _)) => Judged::new(class).detail(detail).note(format!("but see {name}")),
-            None => Judged::new(class).detail(detail),
-        }
+        Some(name) => Judged::new(class).detail(detail).note(format!("but see {name}")),
+        None => Judged::new(class).detail(detail),
     }
 }
 
 /// A comparison that cannot take the whole run down.
-fn safely(here: &[DataFrame], there: &[DataFrame], order: &Order) -> Verdict {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        compare_all(here, there, order)
-    }))
-    .unwrap_or_else(|payload| {
-        Verdict::Differs(format!("the comparison panicked: {}", oracle::panic_error(payload.as_ref()).message))
-    })
+pub(super) fn safely(here: &[DataFrame], there: &[DataFrame], order: &Order) -> Verdict {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compare_all(here, there, order))).unwrap_or_else(
+        |payload| {
+            Verdict::Differs(format!("the comparison panicked: {}", oracle::panic_error(payload.as_ref()).message))
+        },
+    )
 }
 
 /// Equal but for the order of rows and of the elements of lists.
@@ -419,5 +337,9 @@ fn loosely(here: &[DataFrame], there: &[DataFrame]) -> bool {
 }
 
 pub fn describe(e: &QueryError) -> String {
-    compare::short(&format!("{}: {}", e.class, oracle::steady(&e.message).replace('\n', " ")))
+    super::words::short(&format!("{}: {}", e.class, oracle::steady(&e.message).replace('\n', " ")))
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

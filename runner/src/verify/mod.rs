@@ -5,6 +5,7 @@
 //! leaves open), `oracle` (single-node Polars), `judge` (one plan), `generate` (random plans), `shrink` (a smaller plan
 //! that differs the same way), `report`. This file reads the inputs and keeps several plans in flight.
 
+mod again;
 pub mod compare;
 pub mod engine;
 pub mod generate;
@@ -17,6 +18,7 @@ pub mod shrink;
 pub mod side;
 pub mod sinks;
 pub mod staged;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -193,8 +195,9 @@ fn read(item: &Item, seed: u64, scratch: &Path) -> (String, Result<Vec<u8>, Unre
 
 /// What the plan is, with whatever the decoder throws contained.
 fn decode(bytes: &[u8]) -> Result<DslPlan, QueryError> {
-    let decoded =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| plan::decode(bytes, &plan::StorageOptions::default())));
+    let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        plan::decode(bytes, &plan::StorageOptions::default())
+    }));
     match decoded {
         Ok(Ok(loaded)) => Ok(loaded.plan),
         Ok(Err(e)) => Err(e),
@@ -260,7 +263,9 @@ fn shrink_faults(
 }
 
 fn seed_from_clock() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_secs() ^ u64::from(d.subsec_nanos()))
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |d| d.as_secs() ^ u64::from(d.subsec_nanos()))
 }
 
 /// Plans that panic are part of the work: their panics become outcomes and are not printed, unless asked for. Polars'

@@ -100,8 +100,12 @@ pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> QueryError {
 /// An error message without what changes from run to run: temporary names, addresses, and the plan that Polars
 /// prints below it.
 pub fn steady(message: &str) -> String {
-    const TRAILERS: [&str; 4] =
-        ["\n\nThis error occurred", "This error occurred in the following", "Resolved plan until failure", "\n\nLogical plan"];
+    const TRAILERS: [&str; 4] = [
+        "\n\nThis error occurred",
+        "This error occurred in the following",
+        "Resolved plan until failure",
+        "\n\nLogical plan",
+    ];
     let mut text = message;
     for trailer in TRAILERS {
         if let Some(at) = text.find(trailer) {

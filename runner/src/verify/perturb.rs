@@ -40,6 +40,18 @@ fn rec(plan: DslPlan, how: Move, touched: &mut usize) -> DslPlan {
             };
             moved(DslPlan::Distinct { input, options }, how)
         }
+        // One side's order is kept: matches of one row, and rows without a match, follow the other side in no promised
+        // order.
+        DslPlan::Join { input_left, input_right, left_on, right_on, predicates, options }
+            if matches!(options.args.maintain_order, MaintainOrderJoin::Left | MaintainOrderJoin::Right) =>
+        {
+            *touched += 1;
+            let (input_left, input_right) = match options.args.maintain_order {
+                MaintainOrderJoin::Left => (input_left, Arc::new(moved(Arc::unwrap_or_clone(input_right), how))),
+                _ => (Arc::new(moved(Arc::unwrap_or_clone(input_left), how)), input_right),
+            };
+            DslPlan::Join { input_left, input_right, left_on, right_on, predicates, options }
+        }
         plan if unordered(&plan) => {
             *touched += 1;
             moved(plan, how)
@@ -55,7 +67,8 @@ fn unordered(plan: &DslPlan) -> bool {
             !maintain_order && options.dynamic.is_none() && options.rolling.is_none()
         }
         DslPlan::Join { options, .. } => {
-            options.args.maintain_order == MaintainOrderJoin::None && !matches!(options.args.how, polars::prelude::JoinType::AsOf(_))
+            options.args.maintain_order == MaintainOrderJoin::None
+                && !matches!(options.args.how, polars::prelude::JoinType::AsOf(_))
         }
         DslPlan::Union { args, .. } => !args.maintain_order,
         DslPlan::MergeSorted { maintain_order, .. } => !maintain_order,
@@ -79,7 +92,9 @@ fn move_expr(expr: Expr, how: Move, touched: &mut usize) -> Expr {
         let free = match &e {
             Expr::Function { function, .. } => matches!(
                 function,
-                FunctionExpr::Unique(false) | FunctionExpr::Mode { maintain_order: false } | FunctionExpr::ValueCounts { sort: false, .. }
+                FunctionExpr::Unique(false)
+                    | FunctionExpr::Mode { maintain_order: false }
+                    | FunctionExpr::ValueCounts { sort: false, .. }
             ),
             _ => false,
         };
@@ -120,7 +135,17 @@ pub fn map_inputs(plan: DslPlan, f: &mut dyn FnMut(DslPlan) -> DslPlan) -> DslPl
             DslPlan::MatchToSchema { input: one(input), match_schema, per_column, extra_columns }
         }
         DslPlan::Pivot { input, on, on_columns, index, values, agg, maintain_order, separator, column_naming } => {
-            DslPlan::Pivot { input: one(input), on, on_columns, index, values, agg, maintain_order, separator, column_naming }
+            DslPlan::Pivot {
+                input: one(input),
+                on,
+                on_columns,
+                index,
+                values,
+                agg,
+                maintain_order,
+                separator,
+                column_naming,
+            }
         }
         DslPlan::Distinct { input, options } => DslPlan::Distinct { input: one(input), options },
         DslPlan::Sort { input, by_column, slice, sort_options } => {
@@ -137,9 +162,7 @@ pub fn map_inputs(plan: DslPlan, f: &mut dyn FnMut(DslPlan) -> DslPlan) -> DslPl
             DslPlan::ExtContext { input, contexts: contexts.into_iter().map(&mut *f).collect() }
         }
         DslPlan::Sink { input, payload } => DslPlan::Sink { input: one(input), payload },
-        DslPlan::SinkMultiple { inputs } => {
-            DslPlan::SinkMultiple { inputs: inputs.into_iter().map(&mut *f).collect() }
-        }
+        DslPlan::SinkMultiple { inputs } => DslPlan::SinkMultiple { inputs: inputs.into_iter().map(&mut *f).collect() },
         DslPlan::MergeSorted { input_left, input_right, key, maintain_order } => {
             DslPlan::MergeSorted { input_left: one(input_left), input_right: one(input_right), key, maintain_order }
         }

@@ -7,10 +7,10 @@
 
 use polars_ops::prelude::MaintainOrderJoin;
 use polars_plan::dsl::{DslPlan, SinkTypeIR};
+use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::simplify_ordering::ir_node_key::IRNodeKey;
 use polars_plan::plans::simplify_ordering::simplify_and_fetch_orderings;
 use polars_plan::plans::{AExpr, FunctionIR, IR, IRPlan};
-use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::prelude::{Arena, Node};
 use polars_utils::pl_str::PlSmallStr;
 

@@ -39,13 +39,7 @@ fn a_stable_sort_promises_all_and_an_unstable_one_its_keys() {
 #[test]
 fn joins_unions_and_uniques_by_their_options() {
     let join = |maintain_order| {
-        frame()
-            .join_builder()
-            .with(frame())
-            .on([col("k")])
-            .how(JoinType::Inner)
-            .maintain_order(maintain_order)
-            .finish()
+        frame().join_builder().with(frame()).on([col("k")]).how(JoinType::Inner).maintain_order(maintain_order).finish()
     };
     assert_eq!(order(join(MaintainOrderJoin::None)), Order::Any);
     assert_eq!(order(join(MaintainOrderJoin::LeftRight)), Order::Exact);

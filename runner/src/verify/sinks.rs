@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use polars::prelude::{
     Column, DataFrame, IpcReader, ParquetReader, PlRefPath, PolarsResult, SerReader as _, UnionArgs, concat_lf_diagonal,
 };
-use polars::prelude::{IntoLazy as _, IntoColumn as _, NamedFrom as _, Series};
+use polars::prelude::{IntoColumn as _, IntoLazy as _, NamedFrom as _, Series};
 use polars_plan::dsl::{DslPlan, FileWriteFormat, SinkTarget, SinkType};
 
 use super::perturb::map_inputs;
@@ -129,7 +129,11 @@ impl Sink {
             let lines: Vec<&str> = text.lines().collect();
             return DataFrame::new(lines.len(), vec![Series::new("line".into(), lines).into_column()]);
         }
-        if self.parquet { ParquetReader::new(file.into_inner()).finish() } else { IpcReader::new(file.into_inner()).finish() }
+        if self.parquet {
+            ParquetReader::new(file.into_inner()).finish()
+        } else {
+            IpcReader::new(file.into_inner()).finish()
+        }
     }
 }
 

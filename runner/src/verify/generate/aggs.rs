@@ -67,7 +67,10 @@ fn of(g: &mut Gen, scope: &Scope, e: Expr, dtype: &DataType) -> Expr {
             7 => e.median(),
             8 => e.std(1),
             9 => e.var(g.below(2) as u8),
-            10 => e.quantile(lit(0.25), *g.pick(&[QuantileMethod::Nearest, QuantileMethod::Linear, QuantileMethod::Lower])),
+            10 => e.quantile(
+                lit(0.25),
+                *g.pick(&[QuantileMethod::Nearest, QuantileMethod::Linear, QuantileMethod::Lower]),
+            ),
             11 => e.arg_max(),
             12 => e.arg_min(),
             13 => e.sort(SortOptions::default()),
@@ -98,7 +101,11 @@ fn of(g: &mut Gen, scope: &Scope, e: Expr, dtype: &DataType) -> Expr {
             _ => e.sort(SortOptions::default()),
         },
         DataType::Binary | DataType::Categorical(..) | DataType::Enum(..) => {
-            if g.chance(0.5) { e.min() } else { e.max() }
+            if g.chance(0.5) {
+                e.min()
+            } else {
+                e.max()
+            }
         }
         _ => e.first(),
     }

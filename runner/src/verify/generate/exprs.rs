@@ -79,15 +79,18 @@ pub fn of(g: &mut Gen, scope: &Scope, e: Expr, dtype: &DataType, depth: usize) -
 fn several(g: &mut Gen, scope: &Scope) -> Expr {
     let numbers = scope.names(DataType::is_primitive_numeric);
     let picked: Vec<Expr> = (0..2 + g.below(2)).filter_map(|_| g.pick_of(&numbers)).map(col).collect();
-    let anything: Vec<Expr> =
-        (0..1 + g.below(3)).filter_map(|_| g.pick_of(&scope.cols)).map(|(n, _)| col(n)).collect();
+    let anything: Vec<Expr> = (0..1 + g.below(3)).filter_map(|_| g.pick_of(&scope.cols)).map(|(n, _)| col(n)).collect();
     let made = match g.below(7) {
         0 => functions::sum_horizontal(&picked, true),
         1 => functions::max_horizontal(&picked),
         2 => functions::min_horizontal(&picked),
         3 => functions::mean_horizontal(&picked, g.chance(0.5)),
         4 => concat_list(&picked),
-        5 => Ok(concat_str(anything.iter().map(|e| e.clone().cast(DataType::String)).collect::<Vec<_>>(), "-", g.chance(0.5))),
+        5 => Ok(concat_str(
+            anything.iter().map(|e| e.clone().cast(DataType::String)).collect::<Vec<_>>(),
+            "-",
+            g.chance(0.5),
+        )),
         _ => Ok(as_struct(anything.iter().enumerate().map(|(i, e)| e.clone().alias(format!("p{i}"))).collect())),
     };
     made.unwrap_or_else(|_| lit(0))
@@ -124,7 +127,11 @@ pub fn boolean(g: &mut Gen, scope: &Scope, depth: usize) -> Expr {
             }
         }
         d if d.is_nested() || d.is_null() => {
-            if d.is_list() { e.list().len().gt(lit(1)) } else { e.is_not_null() }
+            if d.is_list() {
+                e.list().len().gt(lit(1))
+            } else {
+                e.is_not_null()
+            }
         }
         d => {
             let other = alike(g, scope, d);
@@ -135,7 +142,9 @@ pub fn boolean(g: &mut Gen, scope: &Scope, depth: usize) -> Expr {
                 3 => e.gt_eq(other),
                 4 => e.eq_missing(other),
                 5 => e.is_between(other, alike(g, scope, d), ClosedInterval::Both),
-                6 if d.is_integer() => e.is_in(lit(Series::new("".into(), [1_i64, 2, 5])).cast(d.clone()).implode(true), false),
+                6 if d.is_integer() => {
+                    e.is_in(lit(Series::new("".into(), [1_i64, 2, 5])).cast(d.clone()).implode(true), false)
+                }
                 7 => e.lt_eq(other),
                 _ => e.gt(other),
             }
@@ -316,7 +325,8 @@ pub fn columnwise(g: &mut Gen, scope: &Scope) -> Expr {
     let e = col(name);
     let n = g.pick_of(&numbers).map_or_else(|| lit(1), col);
     let fixed = RollingOptionsFixedWindow { window_size: 1 + g.below(4), min_periods: 1, ..Default::default() };
-    let method = *g.pick(&[RankMethod::Average, RankMethod::Min, RankMethod::Max, RankMethod::Dense, RankMethod::Ordinal]);
+    let method =
+        *g.pick(&[RankMethod::Average, RankMethod::Min, RankMethod::Max, RankMethod::Dense, RankMethod::Ordinal]);
     let descending = g.chance(0.5);
     match g.below(24) {
         0 | 1 => e.shift(lit(g.between(-2, 2))),

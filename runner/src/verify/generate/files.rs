@@ -106,7 +106,9 @@ fn ipc(g: &mut Gen, frame: &DataFrame, dir: &Path) -> PolarsResult<DslPlan> {
     let dir = fresh(g, dir)?;
     for (i, mut part) in parts(g, frame).into_iter().enumerate() {
         let compression = *g.pick(&[None, Some(IpcCompression::LZ4)]);
-        IpcWriter::new(File::create(dir.join(format!("part-{i}.arrow")))?).with_compression(compression).finish(&mut part)?;
+        IpcWriter::new(File::create(dir.join(format!("part-{i}.arrow")))?)
+            .with_compression(compression)
+            .finish(&mut part)?;
     }
     let args = UnifiedScanArgs::default();
     Ok(LazyFrame::scan_ipc(reference(&dir.join("*.arrow")), IpcScanOptions::default(), args)?.logical_plan)
@@ -121,7 +123,8 @@ pub fn sink(g: &mut Gen, plan: DslPlan, scope: &Scope, dir: &Path) -> DslPlan {
         2 => ("csv", FileWriteFormat::Csv(CsvWriterOptions::default())),
         _ => ("ndjson", FileWriteFormat::NDJson(NDJsonWriterOptions::default())),
     };
-    let unified_sink_args = UnifiedSinkArgs { mkdir: true, maintain_order: g.chance(0.8), ..UnifiedSinkArgs::default() };
+    let unified_sink_args =
+        UnifiedSinkArgs { mkdir: true, maintain_order: g.chance(0.8), ..UnifiedSinkArgs::default() };
     let keyed = scope.dtype("k") == Some(&DataType::Int64) && scope.cols.len() > 1 && g.chance(0.4);
     let payload = if keyed {
         SinkType::Partitioned(PartitionedSinkOptions {
@@ -151,15 +154,19 @@ fn texts(frame: &DataFrame, json: bool) -> PolarsResult<DataFrame> {
         .iter()
         .filter(|c| {
             if json {
-                return matches!(
-                    c.dtype(),
-                    DataType::Int64 | DataType::Float64 | DataType::Boolean | DataType::String
-                );
+                return matches!(c.dtype(), DataType::Int64 | DataType::Float64 | DataType::Boolean | DataType::String);
             }
             matches!(
                 c.dtype(),
-                DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt32 | DataType::Float64
-                    | DataType::Boolean | DataType::Date | DataType::String
+                DataType::Int8
+                    | DataType::Int16
+                    | DataType::Int32
+                    | DataType::Int64
+                    | DataType::UInt32
+                    | DataType::Float64
+                    | DataType::Boolean
+                    | DataType::Date
+                    | DataType::String
             ) || c.name() == "t"
         })
         .map(|c| c.name().clone())

@@ -162,8 +162,22 @@ fn plain(dtype: &DataType) -> DataType {
 }
 
 /// Odd ones among them: empty, combining marks, right to left, a zero byte, an emoji of several code points, quotes.
-pub const STRINGS: [&str; 14] =
-    ["a", "b", "", "B", "ab", "Ünïcödé", "e\u{301}", "שלום", "a\0b", "👩‍👩‍👧", " x ", "with \"quotes\", comma", "line\nbreak", "2021-03-04"];
+pub const STRINGS: [&str; 14] = [
+    "a",
+    "b",
+    "",
+    "B",
+    "ab",
+    "Ünïcödé",
+    "e\u{301}",
+    "שלום",
+    "a\0b",
+    "👩‍👩‍👧",
+    " x ",
+    "with \"quotes\", comma",
+    "line\nbreak",
+    "2021-03-04",
+];
 
 fn float(g: &mut Gen) -> f64 {
     match g.below(40) {

@@ -45,7 +45,9 @@ pub fn join(g: &mut Gen, left: DslPlan, right: DslPlan) -> DslPlan {
         }
     }
     if keys.is_empty() {
-        return LazyFrame::from(left).cross_join(LazyFrame::from(right).slice(0, 3), Some("_cross".into())).logical_plan;
+        return LazyFrame::from(left)
+            .cross_join(LazyFrame::from(right).slice(0, 3), Some("_cross".into()))
+            .logical_plan;
     }
     let how = match g.below(12) {
         0..=3 => JoinType::Inner,
@@ -75,14 +77,18 @@ pub fn join(g: &mut Gen, left: DslPlan, right: DslPlan) -> DslPlan {
             MaintainOrderJoin::RightLeft,
         ]));
     if matches!(how, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full) {
-        builder = builder.coalesce(
-            *g.pick(&[JoinCoalesce::JoinSpecific, JoinCoalesce::CoalesceColumns, JoinCoalesce::KeepColumns]),
-        );
+        builder = builder.coalesce(*g.pick(&[
+            JoinCoalesce::JoinSpecific,
+            JoinCoalesce::CoalesceColumns,
+            JoinCoalesce::KeepColumns,
+        ]));
         // Few hold: most fail, and must fail alike.
         if g.chance(0.05) {
-            builder = builder.validate(
-                *g.pick(&[JoinValidation::OneToOne, JoinValidation::OneToMany, JoinValidation::ManyToOne]),
-            );
+            builder = builder.validate(*g.pick(&[
+                JoinValidation::OneToOne,
+                JoinValidation::OneToMany,
+                JoinValidation::ManyToOne,
+            ]));
         }
     }
     if g.chance(0.3) {
@@ -109,9 +115,8 @@ fn asof(g: &mut Gen, left: DslPlan, right: DslPlan, ls: &Scope, rs: &Scope) -> D
         check_sortedness: true,
     };
     // Both sides sorted by time, as the join asks for.
-    let sorted = |plan: DslPlan| {
-        LazyFrame::from(plan).sort(["t"], SortMultipleOptions::default().with_maintain_order(true))
-    };
+    let sorted =
+        |plan: DslPlan| LazyFrame::from(plan).sort(["t"], SortMultipleOptions::default().with_maintain_order(true));
     sorted(left)
         .join_builder()
         .with(sorted(right))

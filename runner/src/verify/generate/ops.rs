@@ -244,12 +244,8 @@ fn temporal_groups(g: &mut Gen, lf: LazyFrame, scope: &Scope) -> LazyFrame {
     let closed = *g.pick(&[ClosedWindow::Left, ClosedWindow::Right, ClosedWindow::Both, ClosedWindow::None]);
     if g.chance(0.5) {
         let period = Duration::parse(window);
-        let options = RollingGroupOptions {
-            index_column: index.into(),
-            period,
-            offset: -period,
-            closed_window: closed,
-        };
+        let options =
+            RollingGroupOptions { index_column: index.into(), period, offset: -period, closed_window: closed };
         lf.rolling(col(index), by, options).agg(list)
     } else {
         let options = DynamicGroupOptions {
@@ -307,7 +303,8 @@ fn explode(g: &mut Gen, lf: LazyFrame, scope: &Scope) -> LazyFrame {
 fn unpivot(g: &mut Gen, lf: LazyFrame, scope: &Scope) -> LazyFrame {
     let numbers = scope.names(|d| d.is_primitive_numeric());
     let on: Vec<PlSmallStr> = g.shuffled(&numbers).into_iter().take(3).collect();
-    let index: Vec<PlSmallStr> = ["s", "id"].into_iter().map(PlSmallStr::from).filter(|n| scope.has(n) && !on.contains(n)).collect();
+    let index: Vec<PlSmallStr> =
+        ["s", "id"].into_iter().map(PlSmallStr::from).filter(|n| scope.has(n) && !on.contains(n)).collect();
     if on.is_empty() {
         return lf;
     }
