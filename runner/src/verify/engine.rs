@@ -54,6 +54,7 @@ impl Distributed {
             ..DistributedQuerySpec::default()
         };
         spec.execution.mode = self.mode;
+        spec.active_deadline_seconds = u32::try_from(self.limit.as_secs()).ok();
         Job::new(format!("verify-{number}"), name, spec)
     }
 
@@ -62,7 +63,8 @@ impl Distributed {
         let cancel = CancellationToken::new();
         self.runtime.block_on(async {
             let run = self.engine.run(job, events, cancel.clone());
-            match tokio::time::timeout(self.limit, run).await {
+            // The engine keeps the deadline itself; this is for an engine that does not.
+            match tokio::time::timeout(self.limit + Duration::from_secs(10), run).await {
                 Ok(result) => result,
                 Err(_) => {
                     cancel.cancel();
