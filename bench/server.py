@@ -121,20 +121,12 @@ class Floe(Process):
         """Timed from the bytes of the plan to the frame in this process."""
         body = pathlib.Path(plan).read_bytes()
         begin = time.perf_counter()
-        job = {
-            "id": str(uuid.uuid4()),
-            "name": pathlib.Path(plan).stem,
-            "attempt": 1,
-            "spec": {
-                "plan": {"dsl": {"inline": base64.b64encode(body).decode()}},
-                "compute": {"workers": self.workers, "cpus": self.threads},
-                "execution": self.execution,
-            },
+        spec = {
+            "plan": {"dsl": {"inline": base64.b64encode(body).decode()}},
+            "compute": {"workers": self.workers, "cpus": self.threads},
+            "execution": self.execution,
         }
-        query = json.loads(self.request("POST", "/api/v1/queries", json.dumps(job).encode()).read())
-        path = f"/api/v1/queries/{query['id']}"
-        summary = self.outcome(path)
-        frame = pl.read_ipc_stream(io.BytesIO(self.request("GET", f"{path}/result").read()))
+        frame, summary, path = self.query(pathlib.Path(plan).stem, spec)
         seconds = time.perf_counter() - begin
         self.request("DELETE", path).read()
         if out:
@@ -147,6 +139,16 @@ class Floe(Process):
             tuple(f"{one['node']}: {one['reason']}" for one in summary.get("singleWorker", [])),
             summary,
         )
+
+    def query(self, name: str, spec: dict) -> tuple[pl.DataFrame | None, dict, str]:
+        """Runs a spec: its result (none with a sink), its summary, and its path on the server."""
+        job = {"id": str(uuid.uuid4()), "name": name, "attempt": 1, "spec": spec}
+        query = json.loads(self.request("POST", "/api/v1/queries", json.dumps(job).encode()).read())
+        path = f"/api/v1/queries/{query['id']}"
+        summary = self.outcome(path)
+        if "sink" in spec:
+            return None, summary, path
+        return pl.read_ipc_stream(io.BytesIO(self.request("GET", f"{path}/result").read())), summary, path
 
     def outcome(self, path: str) -> dict:
         """The query's summary, as soon as its event stream tells of it."""
