@@ -3,12 +3,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::books::check_books;
 use super::scenario::{Kind, Rng, Scenario};
-use super::watch::{Seen, Watch};
+use super::seen::Seen;
+use super::watch::Watch;
 use super::world::{Happening, World};
+use crate::graph::StageId;
 use crate::scheduler::{Event, State, decide};
 
-const RUNS: u64 = 4_800;
+const RUNS: u64 = 9_600;
 const MAX_STEPS: u64 = 20_000;
 const MAX_VIRTUAL_MS: u64 = 600_000;
 
@@ -17,6 +20,9 @@ fn simulate(seed: u64, trace: bool) -> Seen {
     let kind = Kind::ALL[(seed % Kind::ALL.len() as u64) as usize];
     let scenario = Scenario::new(kind, &mut rng);
     let mut state = State::new(&scenario.graph, scenario.limits).expect("a good graph");
+    for (at, _) in scenario.unstable.iter().enumerate().filter(|(_, unstable)| **unstable) {
+        state.set_unstable(StageId(at as u32));
+    }
     let mut world = World::new(&scenario, rng);
     let mut watch = Watch::new(&scenario);
     if trace {
@@ -60,6 +66,7 @@ fn simulate(seed: u64, trace: bool) -> Seen {
             world.carry_out(&scenario, &state, action);
         }
         watch.settled(&state, time);
+        check_books(&state);
         assert!(watch.seen.steps < MAX_STEPS && time < MAX_VIRTUAL_MS, "does not end");
     }
     assert!(watch.finished.is_some(), "nothing happens any more and the query has not ended");
