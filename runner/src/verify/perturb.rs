@@ -71,7 +71,6 @@ fn unordered(plan: &DslPlan) -> bool {
                 && !matches!(options.args.how, polars::prelude::JoinType::AsOf(_))
         }
         DslPlan::Union { args, .. } => !args.maintain_order,
-        DslPlan::MergeSorted { maintain_order, .. } => !maintain_order,
         DslPlan::Pivot { maintain_order, .. } => !maintain_order,
         _ => false,
     }
