@@ -142,3 +142,34 @@ pub(super) fn owner_is_gone(data: &[u8]) -> bool {
     let Ok(owner) = serde_json::from_slice::<Owner>(data) else { return false };
     owner.machine == machine() && started(owner.pid) != Some(owner.started)
 }
+
+/// As if the process that holds the lease had been killed.
+#[cfg(test)]
+pub(super) fn die(plan: &super::Plan) {
+    if let Some(staging) = &plan.staging {
+        unlock(staging);
+    }
+    if let crate::storage::Location::Object { root, .. } = &plan.root {
+        let store = Store::open(root, &plan.storage).unwrap();
+        let path = format!("{}/lease", super::object::hidden_prefix(plan).unwrap());
+        release(&store, &path);
+        let owner = Owner { machine: machine(), pid: 1, started: 1 };
+        store.put(&path, serde_json::to_vec(&owner).unwrap().into()).unwrap();
+    }
+}
+
+/// What a process that ends gives back by itself.
+#[cfg(test)]
+pub(super) fn die_quietly(plan: &super::Plan) {
+    if let Some(staging) = &plan.staging {
+        unlock(staging);
+    }
+}
+
+/// Dead only if its commit did not get through: else it gave back its lease in order.
+#[cfg(test)]
+pub(super) fn die_or_not(plan: &super::Plan, dead: bool) {
+    if dead {
+        die(plan);
+    }
+}

@@ -320,3 +320,8 @@ pub(super) fn abort(plan: &Plan) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(super) fn hidden_prefix(plan: &Plan) -> Result<String> {
+    Ok(Target::open(plan)?.hidden())
+}
