@@ -206,13 +206,10 @@ impl Step<'_> {
     fn resolved(&mut self, id: StageId, given: Vec<ResolvedInputs>) {
         let at = id.0 as usize;
         let Some(epoch) = self.state.stages.get(at).and_then(Stage::asked) else { return };
-        let mut tasks = Vec::with_capacity(given.len());
-        for inputs in given {
-            match self.state.checked_inputs(at, inputs) {
-                Ok(inputs) => tasks.push(Task::new(inputs)),
-                Err(error) => return self.finish(Outcome::Failed(error)),
-            }
-        }
+        let tasks = match self.state.cut_into(at, given) {
+            Ok(tasks) => tasks,
+            Err(error) => return self.finish(Outcome::Failed(error)),
+        };
         let stage = &mut self.state.stages[at];
         stage.cut = Cut::Done(epoch);
         stage.open = tasks.len();
@@ -253,8 +250,7 @@ impl Step<'_> {
         stage.durations.insert(place, took);
         self.unblock_readers(id);
         // It managed without an input that was lost meanwhile: that one may be wanted no longer.
-        let inputs = self.state.task(id).map(|task| task.inputs.as_slice()).unwrap_or_default();
-        if inputs.iter().any(|input| !self.state.is_available(input.0)) {
+        if self.state.counters.lost_outputs > 0 && !self.state.has_inputs(id) {
             self.revive();
         }
         self.release_inputs(id.stage.0 as usize);

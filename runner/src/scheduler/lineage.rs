@@ -1,8 +1,10 @@
 //! Which work is wanted: resolving stages whose inputs are there, making lost outputs again as far back as need be and
 //! no further, releasing what nobody reads any more.
 
+use std::collections::BTreeSet;
+
 use super::decide::Step;
-use super::state::{Cut, TaskState, task_id};
+use super::state::{Cut, Task, TaskState, task_id};
 use super::{Action, Millis};
 use crate::graph::{StageId, TaskId};
 
@@ -25,7 +27,7 @@ impl Step<'_> {
 
     pub(super) fn set_pending(&mut self, id: TaskId) {
         let Some(task) = self.state.task(id) else { return };
-        let missing = task.inputs.iter().filter(|input| !self.state.is_available(input.0)).count();
+        let missing = task.inputs.iter().filter(|input| !self.state.is_available(**input)).count();
         if missing > 0 {
             self.state.stage_of(id).blocked += 1;
         }
@@ -104,7 +106,7 @@ impl Step<'_> {
         if !self.is_running() {
             return 0;
         }
-        let wanted = self.wanted();
+        let wanted = self.wanted_and_consistent();
         self.state.ready.clear();
         self.state.ready_alone.clear();
         for stage in &mut self.state.stages {
@@ -116,12 +118,13 @@ impl Step<'_> {
         for (stage, wanted) in wanted.iter().enumerate() {
             for (task, wanted) in wanted.iter().enumerate() {
                 let id = task_id(stage, task);
+                let was_done = self.state.stages[stage].tasks[task].counted;
                 let state = &mut self.state.stages[stage].tasks[task].state;
                 let mut open = *wanted;
                 match (&*state, *wanted) {
                     (TaskState::Done(_), _) => open = false,
                     (TaskState::Gone, true) => {
-                        again += 1;
+                        again += usize::from(was_done);
                         pending.push(id);
                     }
                     (TaskState::Pending { .. }, true) => pending.push(id),
@@ -150,6 +153,65 @@ impl Step<'_> {
         again
     }
 
+    /// What is wanted, after outputs that do not fit together any more were dropped: where a task of an unstable stage is
+    /// made again, whatever was made from its former output, by however many steps, has to be made again too.
+    fn wanted_and_consistent(&mut self) -> Vec<Vec<bool>> {
+        let mut seen = BTreeSet::new();
+        loop {
+            let wanted = self.wanted();
+            let mut other: Vec<TaskId> = Vec::new();
+            for (at, stage) in self.state.stages.iter().enumerate().filter(|(_, stage)| stage.unstable) {
+                for (number, task) in stage.tasks.iter().enumerate() {
+                    let gone = match task.state {
+                        TaskState::Gone => task.counted,
+                        TaskState::Pending { .. }
+                        | TaskState::Backoff { .. }
+                        | TaskState::Running(_)
+                        | TaskState::Done(_) => false,
+                    };
+                    if gone && wanted[at][number] && seen.insert(task_id(at, number)) {
+                        other.push(task_id(at, number));
+                    }
+                }
+            }
+            if other.is_empty() {
+                return wanted;
+            }
+            while let Some(id) = other.pop() {
+                for reader in self.state.stages[id.stage.0 as usize].readers.clone() {
+                    for at in 0..self.state.stages[reader].tasks.len() {
+                        let made = task_id(reader, at);
+                        if self.state.stages[reader].tasks[at].reads(id) && seen.insert(made) {
+                            self.drop_made(made);
+                            other.push(made);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a task made, or is making, is of no use any more.
+    fn drop_made(&mut self, id: TaskId) {
+        let Some(task) = self.state.task(id) else { return };
+        match &task.state {
+            TaskState::Done(_) => {
+                self.lose_output(id);
+                if let Some(task) = self.state.task_mut(id) {
+                    // Its worker did nothing wrong.
+                    task.avoid = None;
+                }
+            }
+            TaskState::Running(_) => {
+                self.cancel_attempts(id);
+                if let Some(task) = self.state.task_mut(id) {
+                    task.state = TaskState::Pending { missing: 0 };
+                }
+            }
+            TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Gone => {}
+        }
+    }
+
     /// By stage and task: a target's tasks, all tasks of a stage that has a reader not yet cut into tasks, and what is
     /// read by a wanted task that is not done.
     fn wanted(&self) -> Vec<Vec<bool>> {
@@ -167,7 +229,7 @@ impl Step<'_> {
             }
             for (number, task) in stage.tasks.iter().enumerate() {
                 if wanted[at][number] && task.done().is_none() {
-                    for (input, _) in &task.inputs {
+                    for input in task.inputs.iter() {
                         wanted[input.stage.0 as usize][input.task as usize] = true;
                     }
                 }
@@ -178,21 +240,33 @@ impl Step<'_> {
 
     /// If a stage is complete: lets go of those of its inputs that no other stage waits for.
     pub(super) fn release_inputs(&mut self, stage: usize) {
-        if !self.is_running() || !self.state.stages[stage].complete() {
+        if !self.is_running() {
             return;
         }
-        for input in self.state.stages[stage].inputs.clone() {
-            let stages = &mut self.state.stages;
-            let wanted = stages[input].readers.iter().any(|reader| !stages[*reader].complete());
-            let empty = stages[input].available == 0;
-            if stages[input].target || wanted || empty {
-                continue;
+        // From reader to input, and on to the inputs of that.
+        let mut readers = vec![stage];
+        while let Some(reader) = readers.pop() {
+            for input in self.state.stages[reader].inputs.clone() {
+                let stages = &self.state.stages;
+                let wanted = stages[input].readers.iter().any(|reader| !self.is_done_with_inputs(*reader));
+                if stages[input].target || wanted || stages[input].available == 0 {
+                    continue;
+                }
+                for task in &mut self.state.stages[input].tasks {
+                    task.state = TaskState::Gone;
+                }
+                self.state.stages[input].available = 0;
+                self.out.push(Action::Release { stage: StageId(input as u32) });
+                readers.push(input);
             }
-            for task in &mut stages[input].tasks {
-                task.state = TaskState::Gone;
-            }
-            stages[input].available = 0;
-            self.out.push(Action::Release { stage: StageId(input as u32) });
         }
+    }
+
+    /// A stage needs its inputs no more, unless something is lost.
+    fn is_done_with_inputs(&self, at: usize) -> bool {
+        let stage = &self.state.stages[at];
+        let outlives = |task: &Task| task.done().is_some_and(|done| done.holders.is_empty());
+        let safe = || stage.available == 0 || stage.tasks.iter().all(outlives);
+        stage.complete() && (!self.state.limits.keep_until_safe || safe())
     }
 }

@@ -8,6 +8,7 @@
 //! - A stage is resolved when the outputs of all its inputs are there, and a task is launched when those it reads are.
 //! - Work is wanted from the result backwards: a task is wanted if its stage is a target or an unfinished reader wants
 //!   its output. Lost outputs are made again if and only if they are wanted (`lineage`).
+//! - What is made from two runs of the same task never meets in a result, if its stage is told to be unstable.
 //! - One attempt wins a task. Messages about attempts that are not running are ignored, so late and duplicate ones
 //!   change nothing.
 //! - Every retry is counted against a limit (`Limits`), so every query ends. `Finish` comes once, nothing after it.
@@ -28,6 +29,7 @@
 //! them).
 
 mod attempts;
+mod build;
 mod decide;
 mod lineage;
 mod place;

@@ -12,19 +12,16 @@ const LOOK_AHEAD: usize = 256;
 
 impl State {
     /// Bytes of a task's inputs by worker, and in all.
-    fn input_bytes(&self, id: TaskId) -> (Vec<(usize, u64)>, u64) {
-        let mut by_worker: Vec<(usize, u64)> = Vec::new();
+    fn input_bytes(&self, id: TaskId) -> (Vec<u64>, u64) {
+        let mut by_worker = vec![0u64; self.workers.len()];
         let mut total = 0u64;
-        let inputs = self.task(id).map(|task| task.inputs.as_slice()).unwrap_or_default();
-        for (input, bytes) in inputs {
+        let Some(task) = self.task(id) else { return (by_worker, total) };
+        for (at, input) in task.inputs.iter().enumerate() {
             let Some(done) = self.task(*input).and_then(Task::done) else { continue };
-            let bytes = bytes.unwrap_or(done.output.bytes);
+            let bytes = task.bytes.get(at).copied().unwrap_or(done.output.bytes);
             total = total.saturating_add(bytes);
             for holder in &done.holders {
-                match by_worker.iter_mut().find(|(worker, _)| worker == holder) {
-                    Some((_, sum)) => *sum = sum.saturating_add(bytes),
-                    None => by_worker.push((*holder, bytes)),
-                }
+                by_worker[*holder] = by_worker[*holder].saturating_add(bytes);
             }
         }
         (by_worker, total)
@@ -34,21 +31,22 @@ impl State {
     /// spread matters more than a slightly larger share.)
     pub(super) fn home(&self, id: TaskId) -> Option<usize> {
         let (by_worker, total) = self.input_bytes(id);
-        by_worker.into_iter().find(|(_, bytes)| *bytes > total / 2).map(|(worker, _)| worker)
+        by_worker.iter().position(|bytes| *bytes > total / 2)
     }
 
     /// The best of the workers with a free slot that `allowed` lets through.
     fn best_worker(&self, id: TaskId, allowed: impl Fn(usize) -> bool) -> Option<usize> {
+        let free = |at: &usize| self.workers[*at].free() > 0 && allowed(*at);
+        (0..self.workers.len()).find(free)?;
         let task = self.task(id)?;
         let (by_worker, _) = self.input_bytes(id);
         let key = |at: usize| {
             let worker = &self.workers[at];
-            let bytes = by_worker.iter().find(|(holder, _)| *holder == at).map_or(0, |(_, bytes)| *bytes);
             let load = u64::from(worker.running) * 1000 / u64::from(worker.slots.max(1));
             let away = task.home.is_some_and(|home| home != at);
-            (task.avoid == Some(at), away, load, Reverse(bytes), worker.launches, at)
+            (task.avoid == Some(at), away, load, Reverse(by_worker[at]), worker.launches, at)
         };
-        (0..self.workers.len()).filter(|at| self.workers[*at].free() > 0 && allowed(*at)).min_by_key(|at| key(*at))
+        (0..self.workers.len()).filter(free).min_by_key(|at| key(*at))
     }
 
     /// When the running attempt of a task counts as slow, if it can.
@@ -136,7 +134,7 @@ impl Step<'_> {
             }
             let Some(task) = self.state.task(id) else { continue };
             let first = task.attempts().first().map(|attempt| attempt.worker);
-            if !task.inputs.iter().all(|input| self.state.is_available(input.0)) {
+            if !self.state.has_inputs(id) {
                 continue;
             }
             if let Some(worker) = self.state.best_worker(id, |worker| Some(worker) != first) {
@@ -153,7 +151,7 @@ impl Step<'_> {
         let Some(task) = self.state.task(id) else { return };
         let made_later =
             |input: TaskId| self.state.task(input).and_then(Task::done).is_some_and(|done| done.epoch > resolved);
-        let inputs_moved = task.inputs.iter().any(|input| made_later(input.0));
+        let inputs_moved = self.state.counters.lost_outputs > 0 && task.inputs.iter().any(|input| made_later(*input));
         let (now, epoch) = (self.now, self.state.epoch);
         let Some(task) = self.state.task_mut(id) else { return };
         let number = task.next_attempt;

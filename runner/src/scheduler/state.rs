@@ -2,12 +2,13 @@
 //! happens to it is in `decide`, `lineage`, `place` and `retry`.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
+use super::Millis;
 use super::progress::Counters;
 use super::retry::{Faults, Limits};
-use super::{Millis, ResolvedInputs};
-use crate::error::{QueryError, Result};
-use crate::graph::{Exchange, Leaf, Location, StageGraph, StageId, TaskId, TaskOutput};
+use crate::error::QueryError;
+use crate::graph::{Location, StageId, TaskId, TaskOutput};
 
 /// One running query.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub(super) struct Stage {
     pub target: bool,
     /// A target, or one is made from it. Others never run.
     pub useful: bool,
+    /// Its tasks may write something else when they run again.
+    pub unstable: bool,
     pub cut: Cut,
     pub tasks: Vec<Task>,
     /// Tasks that are wanted and not done.
@@ -78,8 +81,10 @@ pub(super) enum Cut {
 
 #[derive(Clone, Debug)]
 pub(super) struct Task {
-    /// In ascending order, each once, with the bytes read if they are known.
-    pub inputs: Vec<(TaskId, Option<u64>)>,
+    /// In ascending order, each once. Tasks that read the same, as after a shuffle, share the list.
+    pub inputs: Arc<[TaskId]>,
+    /// Bytes read of each; empty if not known.
+    pub bytes: Vec<u64>,
     pub state: TaskState,
     pub next_attempt: u32,
     pub faults: Faults,
@@ -174,9 +179,10 @@ impl Worker {
 }
 
 impl Task {
-    pub fn new(inputs: Vec<(TaskId, Option<u64>)>) -> Self {
+    pub fn new(inputs: Arc<[TaskId]>, bytes: Vec<u64>) -> Self {
         Self {
             inputs,
+            bytes,
             state: TaskState::Gone,
             next_attempt: 0,
             faults: Faults::default(),
@@ -212,7 +218,7 @@ impl Task {
     }
 
     pub fn reads(&self, task: TaskId) -> bool {
-        self.inputs.binary_search_by_key(&task, |input| input.0).is_ok()
+        self.inputs.binary_search(&task).is_ok()
     }
 }
 
@@ -239,91 +245,6 @@ impl Stage {
 }
 
 impl State {
-    /// Fails if the graph is not in dependency order or names stages that do not exist.
-    pub fn new(graph: &StageGraph, limits: Limits) -> Result<Self> {
-        let count = graph.stages.len();
-        let mut stages = Vec::with_capacity(count);
-        for (at, stage) in graph.stages.iter().enumerate() {
-            if stage.id.0 as usize != at {
-                return Err(QueryError::internal(format!("stage {} stands at place {at} of the graph", stage.id.0)));
-            }
-            let mut inputs = BTreeSet::new();
-            for leaf in &stage.leaves {
-                match leaf {
-                    Leaf::Source { .. } => {}
-                    Leaf::Exchange { stages, .. } => inputs.extend(stages.iter().map(|input| input.0 as usize)),
-                }
-            }
-            if let Some(input) = inputs.last().filter(|input| **input >= at) {
-                return Err(QueryError::internal(format!("stage {at} reads stage {input}, which is not before it")));
-            }
-            stages.push(Stage {
-                label: stage.label.clone(),
-                inputs: inputs.into_iter().collect(),
-                readers: Vec::new(),
-                target: false,
-                useful: false,
-                cut: Cut::Waiting,
-                tasks: Vec::new(),
-                open: 0,
-                available: 0,
-                blocked: 0,
-                durations: Vec::new(),
-                rows: 0,
-                bytes: 0,
-            });
-        }
-
-        let mut targets = Vec::with_capacity(graph.roots.len());
-        for root in &graph.roots {
-            if root.0 as usize >= count {
-                return Err(QueryError::internal(format!("the result is stage {}, which does not exist", root.0)));
-            }
-            targets.push(root.0 as usize);
-        }
-        for (at, stage) in graph.stages.iter().enumerate() {
-            match stage.output {
-                Exchange::Sink { .. } if !targets.contains(&at) => targets.push(at),
-                Exchange::Sink { .. }
-                | Exchange::Hash { .. }
-                | Exchange::Range { .. }
-                | Exchange::Whole
-                | Exchange::Result => {}
-            }
-        }
-        for target in &targets {
-            stages[*target].target = true;
-            stages[*target].useful = true;
-        }
-        for at in (0..count).rev() {
-            if stages[at].useful {
-                for input in stages[at].inputs.clone() {
-                    stages[input].useful = true;
-                    stages[input].readers.push(at);
-                }
-            }
-        }
-
-        Ok(Self {
-            limits,
-            stages,
-            targets,
-            workers: Vec::new(),
-            worker_index: HashMap::new(),
-            phase: Phase::Running,
-            ready: BTreeSet::new(),
-            ready_alone: BTreeSet::new(),
-            sleeping: BTreeSet::new(),
-            running: BTreeSet::new(),
-            epoch: 0,
-            budget: Faults::default(),
-            no_worker_since: None,
-            armed: None,
-            now: 0,
-            counters: Counters::default(),
-        })
-    }
-
     /// The outputs of a stage by task, if all are there: what the planner looks at to resolve its readers.
     pub fn outputs(&self, stage: StageId) -> Option<Vec<&TaskOutput>> {
         let stage = self.stages.get(stage.0 as usize).filter(|stage| stage.resolved())?;
@@ -359,6 +280,11 @@ impl State {
         self.task(id).is_some_and(|task| task.done().is_some())
     }
 
+    /// All that a task reads is there.
+    pub(super) fn has_inputs(&self, id: TaskId) -> bool {
+        self.task(id).is_some_and(|task| task.inputs.iter().all(|input| self.is_available(*input)))
+    }
+
     pub(super) fn worker(&mut self, name: &str) -> usize {
         if let Some(at) = self.worker_index.get(name) {
             return *at;
@@ -392,28 +318,6 @@ impl State {
             }
         }
         holders
-    }
-
-    /// The inputs of a task as the planner gave them, checked against the graph.
-    pub(super) fn checked_inputs(&self, stage: usize, given: ResolvedInputs) -> Result<Vec<(TaskId, Option<u64>)>> {
-        let mut inputs = Vec::with_capacity(given.inputs.len());
-        for (at, id) in given.inputs.iter().enumerate() {
-            if !self.stages[stage].inputs.contains(&(id.stage.0 as usize)) || self.task(*id).is_none() {
-                let (from, task) = (id.stage.0, id.task);
-                let message = format!("stage {stage} was resolved to read task {task} of stage {from}, no input of it");
-                return Err(QueryError::internal(message));
-            }
-            inputs.push((*id, given.bytes.get(at).copied()));
-        }
-        inputs.sort_unstable_by_key(|input| input.0);
-        inputs.dedup_by(|next, kept| {
-            let same = next.0 == kept.0;
-            if same {
-                kept.1 = kept.1.zip(next.1).map(|(a, b)| a.saturating_add(b));
-            }
-            same
-        });
-        Ok(inputs)
     }
 
     pub(super) fn name(&self, id: TaskId) -> String {

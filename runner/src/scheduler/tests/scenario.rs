@@ -106,6 +106,8 @@ pub struct Scenario {
     pub kept: Vec<Kept>,
     pub limits: Limits,
     pub useful: Vec<bool>,
+    /// Stages whose tasks write something else in each attempt.
+    pub unstable: Vec<bool>,
     pub user_errors: HashSet<TaskId>,
     pub poison: Option<TaskId>,
     pub big: HashSet<TaskId>,
@@ -177,6 +179,8 @@ impl Scenario {
         let user_errors = if kind == Kind::UserErrors { some(3) } else { HashSet::new() };
         let big = if kind == Kind::BigTasks { some(4) } else { HashSet::new() };
         let generous = kind != Kind::Harsh;
+        let some_unstable = kind.faulty() && rng.chance(50);
+        let unstable = (0..stages).map(|_| some_unstable && rng.chance(40)).collect();
         let many = if generous { 10_000 } else { 4 };
         let limits = Limits {
             io_per_task: if generous { 1000 } else { 3 },
@@ -190,6 +194,7 @@ impl Scenario {
             slow_min_ms: 500,
             speculation: kind != Kind::Calm && rng.chance(80),
             user_error_wait_ms: rng.below(200),
+            keep_until_safe: rng.chance(30),
             seed: rng.next(),
             ..Limits::default()
         };
@@ -200,6 +205,7 @@ impl Scenario {
             kept,
             limits,
             useful,
+            unstable,
             user_errors,
             poison: of(Kind::Poison),
             big,
@@ -210,18 +216,20 @@ impl Scenario {
         }
     }
 
-    /// The one right content of a task's output.
-    pub fn value(&self, task: TaskId, inputs: impl Iterator<Item = u64>) -> u64 {
-        let start = Rng((u64::from(task.stage.0) << 32) | u64::from(task.task)).next();
+    /// What an attempt writes.
+    pub fn value(&self, task: TaskId, attempt: u32, inputs: impl Iterator<Item = u64>) -> u64 {
+        let version = if self.unstable[task.stage.0 as usize] { u64::from(attempt) << 48 } else { 0 };
+        let start = Rng(version | (u64::from(task.stage.0) << 32) | u64::from(task.task)).next();
         inputs.fold(start, |sum, value| Rng(sum.rotate_left(7) ^ value).next())
     }
 
-    pub fn right_values(&self) -> Vec<Vec<u64>> {
+    /// The one right content of every output, if these attempts won.
+    pub fn right_values(&self, won: impl Fn(TaskId) -> u32) -> Vec<Vec<u64>> {
         let mut values: Vec<Vec<u64>> = Vec::new();
         for (stage, tasks) in self.reads.iter().enumerate() {
             let of_stage = tasks.iter().enumerate().map(|(task, reads)| {
                 let read = reads.iter().map(|read| values[read.stage.0 as usize][read.task as usize]);
-                self.value(id(stage, task), read)
+                self.value(id(stage, task), won(id(stage, task)), read)
             });
             let of_stage = of_stage.collect();
             values.push(of_stage);

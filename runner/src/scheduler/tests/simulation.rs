@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::scenario::{Kind, Rng, Scenario};
 use super::watch::{Seen, Watch};
 use super::world::{Happening, World};
+use crate::graph::StageId;
 use crate::scheduler::{Event, State, decide};
 
 const RUNS: u64 = 4_800;
@@ -17,6 +18,9 @@ fn simulate(seed: u64, trace: bool) -> Seen {
     let kind = Kind::ALL[(seed % Kind::ALL.len() as u64) as usize];
     let scenario = Scenario::new(kind, &mut rng);
     let mut state = State::new(&scenario.graph, scenario.limits).expect("a good graph");
+    for (at, _) in scenario.unstable.iter().enumerate().filter(|(_, unstable)| **unstable) {
+        state.set_unstable(StageId(at as u32));
+    }
     let mut world = World::new(&scenario, rng);
     let mut watch = Watch::new(&scenario);
     if trace {

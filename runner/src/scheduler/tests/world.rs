@@ -137,9 +137,10 @@ impl World {
                 let reads = &scenario.reads[stage.0 as usize];
                 let tasks = reads.iter().map(|reads| reads.clone().into()).collect();
                 let resolved = Event::Resolved { stage: *stage, tasks };
-                self.later(0, 20, Happening::Say(resolved.clone()));
+                let slowest = if scenario.kind.faulty() && self.rng.chance(20) { 3_000 } else { 20 };
+                self.later(0, slowest, Happening::Say(resolved.clone()));
                 if self.rng.chance(10) {
-                    self.later(0, 200, Happening::Say(resolved));
+                    self.later(0, 4_000, Happening::Say(resolved));
                 }
             }
             Action::Launch { task, attempt, worker, alone, inputs_moved: _ } => {
@@ -247,7 +248,7 @@ impl World {
             self.workers[run.worker].running.remove(&(task, attempt));
             return self.say(scenario, Event::InputsLost { task, attempt, worker, lost });
         }
-        let value = scenario.value(task, values.into_iter());
+        let value = scenario.value(task, attempt, values.into_iter());
         let hangs = scenario.kind.faulty() && self.now < self.quiet_after && self.rng.chance(1);
         if hangs {
             // Nobody hears of it again.

@@ -1,0 +1,210 @@
+"""The memory proof: heavy queries with a small memory limit per worker end, with the right result.
+
+    python -m bench.memory --data DIR [--scale-factor 10] [--queries 9,18,21] [--memory 1Gi] [--workers 2]
+
+Every worker process is put into a memory cgroup of its own with that limit, as a pod would be, where this machine lets us
+(v1 or v2, root); else the peaks are only watched. Results are compared with single-process Polars (no limit).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import yaml
+
+from bench import pdsh
+from bench.report import machine
+from bench.server import size_of
+from tests import support
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+class Limits:
+    """A memory cgroup per process, below one of our own."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self.root = None
+        for base, file in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+            root = pathlib.Path(base) / f"floe-bench-{os.getpid()}"
+            if not (pathlib.Path(base) / "cgroup.procs").exists():
+                continue
+            try:
+                root.mkdir()
+            except OSError:
+                continue
+            self.root, self.file = root, file
+            return
+
+    def hold(self, pid: int) -> None:
+        if self.root is None:
+            return
+        group = self.root / str(pid)
+        try:
+            group.mkdir()
+            (group / self.file).write_text(str(self.limit))
+            (group / "cgroup.procs").write_text(str(pid))
+        except OSError as error:
+            print(f"memory: no limit for process {pid}: {error}", file=sys.stderr)
+
+    def kills(self) -> int:
+        count = 0
+        for group in self.root.iterdir() if self.root else []:
+            if group.is_dir():
+                for name in ("memory.oom_control", "memory.events"):
+                    file = group / name
+                    for line in file.read_text().splitlines() if file.exists() else []:
+                        key, _, value = line.partition(" ")
+                        count += int(value) if key == "oom_kill" else 0
+        return count
+
+    def close(self) -> None:
+        if self.root is not None:
+            for group in [*self.root.iterdir(), self.root]:
+                if group.is_dir():
+                    try:
+                        group.rmdir()
+                    except OSError:
+                        pass
+
+
+@dataclasses.dataclass
+class Peak:
+    own: int = 0  # anonymous memory
+    shared: int = 0  # memory-backed files that it maps
+
+
+def descendants(root: int) -> dict[int, list[str]]:
+    """Processes below `root` with their command lines."""
+    parents, commands = {}, {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                commands[int(entry.name)] = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+    found, grown = {root}, True
+    while grown:
+        new = {pid for pid, parent in parents.items() if parent in found} - found
+        found, grown = found | new, bool(new)
+    return {pid: commands[pid] for pid in found if pid in commands}
+
+
+def watch(root: int, stop: threading.Event, limits: Limits, peaks: dict[int, Peak]) -> None:
+    while not stop.wait(0.02):
+        for pid, command in descendants(root).items():
+            if "worker" not in command[1:]:
+                continue
+            if pid not in peaks:
+                peaks[pid] = Peak()
+                limits.hold(pid)
+            try:
+                fields = dict(
+                    line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
+                )
+                peak = peaks[pid]
+                peak.own = max(peak.own, int(fields["RssAnon"].split()[0]) * 1024)
+                peak.shared = max(peak.shared, int(fields["RssShmem"].split()[0]) * 1024)
+            except (OSError, KeyError):
+                continue
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--scale-factor", type=float, default=10)
+    parser.add_argument("--queries", default="9,18,21")
+    parser.add_argument("--memory", default="1Gi")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--timeout", type=float, default=600)
+    parser.add_argument("--no-compare", action="store_true")
+    parser.add_argument("--save", action="store_true", help="write bench/results/memory.json")
+    args = parser.parse_args()
+
+    limit = size_of(args.memory)
+    limits = Limits(limit)
+    print(f"memory: {args.workers} workers of {args.memory}; "
+          + ("each in a cgroup with that limit" if limits.root else "no cgroups here: peaks are only watched"))
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="floe-memory."))
+    bad, lines = 0, []
+    try:
+        for number in map(int, args.queries.split(",")):
+            out = scratch / f"q{number}"
+            query = pdsh.spec(
+                number,
+                os.path.abspath(args.data),
+                scale_factor=args.scale_factor,
+                workers=args.workers,
+                memory=args.memory,
+                sink={"uri": f"{out}/", "format": "parquet", "mode": "overwrite"},
+            )
+            path = scratch / f"q{number}.yaml"
+            path.write_text(yaml.safe_dump(query, sort_keys=False))
+            peaks: dict[int, Peak] = {}
+            stop = threading.Event()
+            before = limits.kills()
+            begin = time.perf_counter()
+            child = subprocess.Popen(
+                [support.binary("floe"), "run", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            watcher = threading.Thread(target=watch, args=(child.pid, stop, limits, peaks))
+            watcher.start()
+            try:
+                stdout, stderr = child.communicate(timeout=args.timeout)
+            except subprocess.TimeoutExpired:
+                child.terminate()
+                stdout, stderr = child.communicate(timeout=60)
+                stderr += f"\nstopped after {args.timeout} s"
+            stop.set()
+            watcher.join()
+            seconds = time.perf_counter() - begin
+            own, shared = max((p.own for p in peaks.values()), default=0), max((p.shared for p in peaks.values()), default=0)
+            line = {
+                "query": number,
+                "ok": child.returncode == 0,
+                "seconds": round(seconds, 2),
+                "workers_seen": len(peaks),
+                "peak_own_mib": own >> 20,
+                "peak_shared_mib": shared >> 20,
+                "oom_kills": limits.kills() - before,
+            }
+            if child.returncode == 0 and not args.no_compare:
+                want = pdsh.query(number, os.path.abspath(args.data), args.scale_factor).collect(engine="streaming")
+                try:
+                    support.assert_same(support.read_sink(query["spec"]["sink"]), want)
+                    line["result"] = "equal"
+                except AssertionError as error:
+                    line["ok"], line["result"] = False, f"DIFFERS: {error}"
+            elif child.returncode != 0:
+                line["result"] = (stderr + stdout)[-2000:]
+            bad += not line["ok"]
+            lines.append(line)
+            print(
+                f"q{number:<3} {'ok' if line['ok'] else 'FAILED':7} {seconds:7.1f} s  most of a worker's own memory"
+                f" {own >> 20} MiB, mapped memory-backed files {shared >> 20} MiB, {line['oom_kills']} killed;"
+                f" {line.get('result', 'not compared')}"
+            )
+    finally:
+        limits.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+    if args.save:
+        RESULTS.mkdir(exist_ok=True)
+        about = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "memory": args.memory, "workers": args.workers}
+        (RESULTS / "memory.json").write_text(json.dumps(about | {"queries": lines}, indent=1) + "\n")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
