@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::{QueryError, Result},
-    storage::path_error,
+    storage::{Location, path_error},
 };
 
 const MANIFEST: &str = "commit";
@@ -61,6 +61,7 @@ fn gone_is_fine(path: &Path, result: std::io::Result<()>) -> Result<()> {
 }
 
 pub(super) fn begin(plan: &mut Plan) -> Result<()> {
+    follow_link(plan);
     let root = root(plan)?.to_owned();
     match &plan.file {
         Some(file) if root.join(file).is_dir() => {
@@ -82,7 +83,7 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     let result = (|| {
         plan.made = if plan.mkdir { make_directories(&base)? } else { Vec::new() };
         let staging = base.join(plan.hidden_name());
-        at(&staging, fs::create_dir(&staging))?;
+        at(&base, fs::create_dir(&staging))?;
         plan.staging = Some(staging.clone());
         if !lease::lock(&staging)? {
             return Err(QueryError::io(format!("{}: the same query is at work there", plan.uri())));
@@ -93,6 +94,18 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
         let _ = abort(plan);
     }
     result
+}
+
+/// A file that is a link is written where it points to, as opening it would do; a rename would replace the link.
+fn follow_link(plan: &mut Plan) {
+    let Some(path) = plan.file.as_ref().and_then(|file| Some(plan.root.local_path()?.join(file))) else { return };
+    if path.is_symlink()
+        && let Ok(real) = path.canonicalize()
+        && let Some((root, file)) = Location::Local(real).split()
+    {
+        plan.root = root;
+        plan.file = Some(file);
+    }
 }
 
 /// Where hidden directories of this target can be; new ones are made in the last of them. Beside the target, unless a

@@ -242,3 +242,14 @@ fn a_directory_that_may_not_be_written_is_named() {
     let error = place.prepare(&place.spec("plain", SinkMode::Error), "q").unwrap_err();
     assert_eq!(error.class, "NotADirectoryError", "{error}");
 }
+
+#[test]
+fn a_link_is_followed() {
+    let place = local();
+    place.put("real/x.parquet", b"old");
+    std::os::unix::fs::symlink(place.uri("real/x.parquet"), place.uri("link.parquet")).unwrap();
+    place.run(&place.spec("link.parquet", SinkMode::Overwrite), "q", &[rows(0, 2)]).unwrap();
+    assert!(std::fs::symlink_metadata(place.uri("link.parquet")).unwrap().is_symlink());
+    assert_eq!(place.everything(), ["link.parquet", "real/x.parquet"]);
+    assert_eq!(place.sorted(), [0, 0, 1, 1], "read through both names");
+}
