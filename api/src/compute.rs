@@ -21,6 +21,8 @@ pub const DEFAULT_WORKERS: u32 = 2;
     validation = Rule::new("!has(self.workers) || (!has(self.minWorkers) && !has(self.maxWorkers))").message("write either compute.workers or compute.minWorkers and compute.maxWorkers"),
     validation = Rule::new("!has(self.minWorkers) || has(self.maxWorkers)").message("compute.minWorkers needs compute.maxWorkers beside it"),
     validation = Rule::new("!has(self.minWorkers) || !has(self.maxWorkers) || self.minWorkers <= self.maxWorkers").message("compute.minWorkers must not be above compute.maxWorkers"),
+    validation = Rule::new("!has(self.env) || self.env.all(e, !e.name.startsWith('FLOE_'))").message("names of compute.env that begin with FLOE_ are Floe's own"),
+    validation = Rule::new("!has(self.contextRef) || !(has(self.image) || has(self.podTemplate) || has(self.affinity) || has(self.serviceAccountName) || has(self.env) || has(self.envFrom))").message("image, podTemplate, affinity, serviceAccountName, env and envFrom belong to the context that compute.contextRef names: leave them out"),
     validation = Rule::new("quantity(string(self.cpus)).isGreaterThan(quantity('0'))").message("compute.cpus must be above 0, such as 1 or 500m"),
     validation = Rule::new("quantity(string(self.memory)).compareTo(quantity('64Mi')) >= 0").message("compute.memory must be at least 64Mi, such as 2Gi"),
 )]

@@ -106,6 +106,7 @@ pub enum WarningPolicy {
 #[x_kube(
     validation = Rule::new("!has(self.place) || self.place != 'store' || has(self.uri)").message("shuffle.place: store needs shuffle.uri, such as s3://bucket/scratch/"),
     validation = Rule::new("!has(self.uri) || (has(self.place) && self.place == 'store')").message("shuffle.uri goes with shuffle.place: store only"),
+    validation = Rule::new("!has(self.uri) || !(self.uri.startsWith('http://') || self.uri.startsWith('https://') || self.uri.startsWith('hf://'))").message("shuffle.uri cannot be written by http: write s3://, gs://, az://, abfss:// or a shared directory"),
     validation = Rule::new("!has(self.storage) || has(self.uri)").message("shuffle.storage goes with shuffle.uri only"),
 )]
 pub struct ShuffleSpec {

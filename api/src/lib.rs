@@ -3,6 +3,7 @@
 //! What belongs here: plain data, its schema, its validation, and reading it from YAML with errors a person can act
 //! on. What must not: a Kubernetes client, Polars, IO, clocks.
 
+mod check;
 pub mod compute;
 pub mod data;
 pub mod execution;

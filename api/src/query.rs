@@ -35,23 +35,29 @@ use crate::{ComputeSpec, DistributedQueryStatus, ExecutionSpec, PlanSource, Sink
     printcolumn(name = "Result", type_ = "string", json_path = ".status.resultUri", priority = 1, description = "Where the result is"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1, description = "Why the query is in this phase"),
     validation = Rule::new("self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name names pods: write at most 50 lower-case letters, digits and -, beginning with a letter"),
-    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startedAt) || (self.spec.plan == oldSelf.spec.plan && has(self.spec.tables) == has(oldSelf.spec.tables) && (!has(self.spec.tables) || self.spec.tables == oldSelf.spec.tables) && has(self.spec.params) == has(oldSelf.spec.params) && has(self.spec.sink) == has(oldSelf.spec.sink) && (!has(self.spec.sink) || self.spec.sink == oldSelf.spec.sink))").message("plan, tables, params and sink cannot change once the query has started: delete it and create a new one"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startedAt) || (self.spec.plan == oldSelf.spec.plan && has(self.spec.tables) == has(oldSelf.spec.tables) && (!has(self.spec.tables) || self.spec.tables == oldSelf.spec.tables) && has(self.spec.sink) == has(oldSelf.spec.sink) && (!has(self.spec.sink) || self.spec.sink == oldSelf.spec.sink))").message("plan, tables and sink cannot change once the query has started: delete it and create a new one"),
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.plan.dsl) || !has(self.tables) || self.tables.size() == 0").message("a dsl plan names its own sources: leave tables out, or give plan.python or plan.sql"),
+    validation = Rule::new("!has(self.tables) || self.tables.all(t, !has(self.tables[t].storage) || (has(self.storages) && self.tables[t].storage in self.storages))").message("a table's storage must be the name of one of spec.storages"),
+    validation = Rule::new("!has(self.sink) || !has(self.sink.storage) || (has(self.storages) && self.sink.storage in self.storages)").message("sink.storage must be the name of one of spec.storages"),
+    validation = Rule::new("!has(self.execution.shuffle.storage) || (has(self.storages) && self.execution.shuffle.storage in self.storages)").message("execution.shuffle.storage must be the name of one of spec.storages"),
+    validation = Rule::new("!has(self.plan.dsl) || !has(self.plan.dsl.storage) || (has(self.storages) && self.plan.dsl.storage in self.storages)").message("plan.dsl.storage must be the name of one of spec.storages"),
+    validation = Rule::new("!has(self.plan.sql) || (has(self.tables) && self.tables.size() > 0)").message("plan.sql needs tables: name those that it reads"),
     validation = Rule::new("!(has(self.suspend) && self.suspend && has(self.cancel) && self.cancel)").message("suspend and cancel exclude each other: set one of them to false"),
 )]
 pub struct DistributedQuerySpec {
     /// What to run: exactly one of `dsl`, `sql` and `python`.
     pub plan: PlanSource,
-    /// Values for the plan by name: `params` in a Python script, `$name` in SQL. Any JSON value.
+    /// Values for the plan by name: `params` in a Python script, `$name` in SQL. Any JSON value. A change after the
+    /// start has no effect.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::any_map")]
     pub params: BTreeMap<String, serde_json::Value>,
     /// The tables that a Python script (`scan("name")`) or SQL reads, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 1000))]
+    #[schemars(extend("maxProperties" = 256))]
     pub tables: BTreeMap<String, TableSpec>,
     /// Endpoint, options and credentials for every URI that names no other storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]

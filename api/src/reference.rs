@@ -154,7 +154,8 @@ fn default(field: &Value) -> String {
 }
 
 fn bounds(field: &Value) -> String {
-    let number = |key: &str| field.get(key).and_then(Value::as_f64);
+    // The bounds of the type itself tell nothing.
+    let number = |key: &str| field.get(key).and_then(Value::as_f64).filter(|n| n.abs() < f64::from(i32::MAX));
     match (number("minimum").filter(|min| *min != 0.0), number("maximum")) {
         (Some(min), Some(max)) => format!(" From {min} to {max}."),
         (Some(min), None) => format!(" At least {min}."),

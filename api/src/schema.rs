@@ -38,7 +38,7 @@ pub fn object_schema() -> Value {
 }
 
 /// Fields left out are absent, never null, so that the API server drops nulls before its rules see them; integer
-/// formats are those that OpenAPI knows; a description is one line a paragraph.
+/// formats are those that OpenAPI knows, with their bounds; a description is one line a paragraph.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -56,6 +56,11 @@ fn tidy(schema: &mut Value) {
             };
             if let Some(format) = format {
                 map.insert("format".into(), format.into());
+            }
+            // The API server does not hold numbers to their format: what no field could keep must be refused by bounds.
+            if map.get("format").and_then(Value::as_str) == Some("int32") {
+                map.entry("minimum").or_insert(i32::MIN.into());
+                map.entry("maximum").or_insert(i32::MAX.into());
             }
             if let Some(Value::String(text)) = map.get_mut("description") {
                 *text = text.split("\n\n").map(|part| part.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");

@@ -1,6 +1,8 @@
 //! Every broken spec with the exact message a user reads. The cases are in broken_specs.txt: `=== name`, the YAML,
 //! `--- errors` and one line an error. FLOE_WRITE_GENERATED=1 writes the messages anew; read the difference.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 

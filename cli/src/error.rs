@@ -63,6 +63,6 @@ impl Failure {
     }
 
     pub fn print(&self) {
-        eprintln!("error: {}", self.lines().join("\n"));
+        crate::print::err(format_args!("error: {}", self.lines().join("\n")));
     }
 }

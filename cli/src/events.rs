@@ -121,16 +121,33 @@ impl Event {
     }
 }
 
-/// The exit code of a failure by its category, the same as the coordinator's own.
-pub fn exit_code(category: &str) -> u8 {
-    match category {
-        "user" => 2,
-        "io" => 3,
-        "lost-worker" => 4,
-        "out-of-memory" => 5,
-        "deadline" => 6,
-        "cancelled" => 130,
-        _ => 70,
+impl ErrorEvent {
+    /// The category under its public name, however the runner spells it (`LostWorker`, `lost-worker`).
+    pub fn category(&self) -> &'static str {
+        let plain: String =
+            self.category.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase()).collect();
+        match plain.as_str() {
+            "user" => "user",
+            "io" => "io",
+            "lostworker" => "lost-worker",
+            "outofmemory" => "out-of-memory",
+            "deadline" => "deadline",
+            "cancelled" => "cancelled",
+            _ => "internal",
+        }
+    }
+
+    /// The same exit code as the coordinator's own.
+    pub fn exit_code(&self) -> u8 {
+        match self.category() {
+            "user" => 2,
+            "io" => 3,
+            "lost-worker" => 4,
+            "out-of-memory" => 5,
+            "deadline" => 6,
+            "cancelled" => 130,
+            _ => 70,
+        }
     }
 }
 
@@ -152,6 +169,10 @@ mod tests {
             matches!(Event::parse(done), Event::Done { outcome } if outcome.rows == Some(5) && outcome.more["new"] == true)
         );
         let error = r#"{"type":"error","category":"user","class":"ColumnNotFoundError","message":"x"}"#;
-        assert!(matches!(Event::parse(error), Event::Error(e) if exit_code(&e.category) == 2));
+        assert!(matches!(Event::parse(error), Event::Error(e) if e.exit_code() == 2));
+        for (spelled, code) in [("User", 2), ("LostWorker", 4), ("out_of_memory", 5), ("Cancelled", 130), ("new", 70)] {
+            let error = ErrorEvent { category: spelled.into(), ..ErrorEvent::default() };
+            assert_eq!(error.exit_code(), code, "{spelled}");
+        }
     }
 }

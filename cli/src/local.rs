@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::error::Failure;
 use crate::events::{ErrorEvent, Event, LogEvent, Outcome};
-use crate::process::{self, GRACE};
+use crate::process::{self, GRACE, WORKER_GRACE};
 use crate::query::Prepared;
 use crate::render::Render;
 
@@ -59,12 +59,13 @@ impl Drop for RunDir {
 /// Ends the coordinator's group however this run is left.
 struct Group {
     leader: Option<u32>,
+    patience: Duration,
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.leader {
-            process::kill_group(leader);
+            process::end_group(leader, self.patience);
         }
     }
 }
@@ -80,7 +81,7 @@ pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Re
     let job_file = dir.0.join("job.json");
     write_job(prepared, &job_file)?;
     let mut child = start(prepared, options, &dir.0, &job_file)?;
-    let group = Group { leader: child.id() };
+    let mut group = Group { leader: child.id(), patience: WORKER_GRACE };
 
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(Failure::Internal("the coordinator's output is not connected".to_owned()));
@@ -139,6 +140,7 @@ pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Re
             _ = tokio::time::sleep_until(kill_at.unwrap_or(never)), if kill_at.is_some() => {
                 if status.is_some() { break }
                 if let Some(leader) = group.leader { process::kill_group(leader) }
+                group.patience = Duration::ZERO;
                 kill_at = None;
             }
             _ = tokio::time::sleep_until(deadline.unwrap_or(never)), if deadline.is_some() && !overdue => {

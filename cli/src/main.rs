@@ -7,9 +7,11 @@ mod error;
 mod events;
 mod human;
 mod local;
+mod print;
 mod process;
 mod query;
 mod render;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,8 @@ use crate::error::Failure;
 
 /// How long a coordinator may take to end by itself after it was asked to.
 pub const GRACE: Duration = Duration::from_secs(10);
+/// How long workers may take to notice that their coordinator is gone.
+pub const WORKER_GRACE: Duration = Duration::from_secs(5);
 
 /// `FLOE_RUNNER`, or beside this binary, or in PATH.
 pub fn find_runner() -> Result<PathBuf, Failure> {
@@ -35,15 +37,47 @@ pub fn find_runner() -> Result<PathBuf, Failure> {
 
 /// Kills the process group that `leader` leads: the coordinator and the workers it started.
 pub fn kill_group(leader: u32) {
-    let Ok(group) = i32::try_from(leader) else { return };
+    signal_group(leader, libc::SIGKILL);
+}
+
+/// Ends what is left of a group whose leader is gone: its workers notice and clean up after themselves; those that have
+/// not after `patience` are killed, and the memory they shared is freed for them.
+pub fn end_group(leader: u32, patience: Duration) {
+    let since = std::time::Instant::now();
+    while signal_group(leader, 0) {
+        if since.elapsed() > patience {
+            kill_group(leader);
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    remove_shared_memory(leader);
+}
+
+/// Whether the signal reached any process of the group.
+fn signal_group(leader: u32, number: i32) -> bool {
+    let Ok(group) = i32::try_from(leader) else { return false };
     if group <= 1 {
-        return;
+        return false;
     }
     // SAFETY: kill takes two integers and touches no memory of ours; the group is one that we made, and a group
     // that is gone gives an error that means the work is done.
     #[allow(unsafe_code)]
-    unsafe {
-        libc::kill(-group, libc::SIGKILL);
+    let sent = unsafe { libc::kill(-group, number) };
+    sent == 0
+}
+
+/// A coordinator keeps shuffles in a directory of shared memory that carries its process id; one that was killed
+/// cannot remove it.
+fn remove_shared_memory(leader: u32) {
+    let Ok(entries) = std::fs::read_dir("/dev/shm") else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix("floe-engine-")).and_then(|rest| rest.split('-').nth(1));
+        if owner.and_then(|pid| pid.parse::<u32>().ok()) == Some(leader) {
+            remove_dir(&entry.path());
+        }
     }
 }
 

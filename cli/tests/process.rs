@@ -1,6 +1,8 @@
 //! What `floe run` does around the coordinator's process: its events told, its end understood, nothing left behind.
 //! The coordinator here is a shell script, so that it can be made to do what a sound one never would.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -310,4 +312,15 @@ fn a_runner_that_is_not_there_is_told() {
         stderr,
         "error: floe-runner is not where floe looks for it: FLOE_RUNNER names /nowhere/floe-runner, which is no file\n"
     );
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_panic() {
+    let bench = Bench::new("");
+    let mut child = bench.command(&["crd"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let status = child.wait().unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
 }

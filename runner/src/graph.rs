@@ -104,8 +104,9 @@ pub struct TaskSpec {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum LeafInput {
     Source(Bytes),
-    /// Read in this order; `range` keeps only rows whose key lies in [from, to).
-    Pieces { pieces: Vec<Piece>, range: Option<KeyRange> },
+    /// Read in this order; `range` keeps only rows whose key lies in [from, to). `before` counts the rows that
+    /// earlier tasks of this leaf read, for row indexes.
+    Pieces { pieces: Vec<Piece>, range: Option<KeyRange>, before: u64 },
 }
 
 /// Bounds over a row-encoded (memcomparable) binary key column.

@@ -4,7 +4,10 @@
 //! (`coordinator`, `worker`) carry out what they decide.
 
 pub mod error;
+pub mod exec;
 pub mod graph;
+pub mod plan;
+pub mod planner;
 pub mod scheduler;
 pub mod shuffle;
 pub mod sink;

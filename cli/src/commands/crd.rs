@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use crate::error::Failure;
+use crate::print;
 
 pub fn run() -> Result<ExitCode, Failure> {
-    print!("{}", floe_api::schema::crd_yaml());
+    print::out(floe_api::schema::crd_yaml().trim_end());
     Ok(ExitCode::SUCCESS)
 }

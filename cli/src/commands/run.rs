@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::args::{Output, RunArgs};
 use crate::error::{CANCELLED, Failure};
-use crate::events::{ErrorEvent, exit_code};
+use crate::events::ErrorEvent;
 use crate::local::{self, End};
-use crate::{process, query, render};
+use crate::trace::Trace;
+use crate::{print, process, query, render};
 
 pub fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     // Every query is checked before the first one runs: a fault in the last should not show after an hour.
@@ -26,16 +27,16 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Failure> {
         .map_err(|e| Failure::io("cannot start the event loop", e))?;
     let options = local::Options { runner: &runner, scratch: args.scratch.as_deref(), verbose: args.verbose };
     let mut code = 0;
-    for prepared in &queries {
+    for prepared in &mut queries {
         let mut render = render::for_stderr(args.quiet || args.output == Output::Json);
-        let failed = match runtime.block_on(local::run(prepared, &options, render.as_mut())) {
+        let failed = match runtime.block_on(traced(prepared, &options, render.as_mut())) {
             Ok(End::Done(outcome)) => {
                 render::print_outcome(&prepared.job.name, &outcome, args.output, args.quiet);
                 None
             }
             Ok(End::Failed(error)) => {
                 render::print_error(&prepared.job.name, &error, args.output);
-                Some(exit_code(&error.category))
+                Some(error.exit_code())
             }
             Err(failure) => {
                 refuse(&prepared.job.name, &failure, args.output);
@@ -51,6 +52,27 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::from(code))
+}
+
+/// A run within its trace, if traces are on.
+async fn traced(
+    prepared: &mut query::Prepared,
+    options: &local::Options<'_>,
+    render: &mut dyn render::Render,
+) -> Result<End, Failure> {
+    let job = &mut prepared.job;
+    let trace = Trace::begin(&job.name, &job.id, job.traceparent.as_deref());
+    if let Some(traceparent) = trace.traceparent() {
+        job.traceparent = Some(traceparent);
+    }
+    let end = local::run(prepared, options, render).await;
+    let error = match &end {
+        Ok(End::Done(_)) => None,
+        Ok(End::Failed(error)) => Some(format!("{}: {}", error.class, error.message)),
+        Err(failure) => Some(failure.to_string()),
+    };
+    trace.end(error).await;
+    end
 }
 
 fn prepare(file: &Path, args: &RunArgs) -> Result<query::Prepared, Failure> {
@@ -71,7 +93,7 @@ fn refuse(name: &str, failure: &Failure, output: Output) -> ExitCode {
             class: "BadSpec".to_owned(),
             message: failure.lines().join("\n"),
         };
-        println!("{}", serde_json::json!({"name": name, "error": error}));
+        print::out(serde_json::json!({"name": name, "error": error}));
     }
     failure.print();
     failure.exit_code()

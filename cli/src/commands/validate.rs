@@ -6,15 +6,15 @@ use serde_json::json;
 
 use crate::args::{Output, ValidateArgs};
 use crate::error::Failure;
-use crate::query;
+use crate::{print, query};
 
 pub fn run(args: ValidateArgs) -> Result<ExitCode, Failure> {
     let mut code = 0;
     for file in &args.files {
         let result = query::load(file, &args.query);
         match (&result, args.output) {
-            (Ok(_), Output::Table) => println!("{}: ok", file.display()),
-            (Ok(_), Output::Json) => println!("{}", json!({"file": file.display().to_string(), "valid": true})),
+            (Ok(_), Output::Table) => print::out(format_args!("{}: ok", file.display())),
+            (Ok(_), Output::Json) => print::out(json!({"file": file.display().to_string(), "valid": true})),
             (Err(failure), Output::Table) => failure.print(),
             (Err(failure), Output::Json) => {
                 let faults: Vec<_> = match failure {
@@ -23,7 +23,7 @@ pub fn run(args: ValidateArgs) -> Result<ExitCode, Failure> {
                     }
                     other => vec![json!({"path": "", "message": other.to_string()})],
                 };
-                println!("{}", json!({"file": file.display().to_string(), "valid": false, "errors": faults}));
+                print::out(json!({"file": file.display().to_string(), "valid": false, "errors": faults}));
             }
         }
         if let Err(failure) = result {

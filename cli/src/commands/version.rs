@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::args::{Output, VersionArgs};
 use crate::error::Failure;
-use crate::process;
+use crate::{print, process};
 
 pub fn run(args: VersionArgs) -> Result<ExitCode, Failure> {
     let own = env!("CARGO_PKG_VERSION");
@@ -20,15 +20,16 @@ pub fn run(args: VersionArgs) -> Result<ExitCode, Failure> {
         (Output::Json, runner) => {
             let runner =
                 runner.ok().map(|(path, version)| json!({"path": path.display().to_string(), "version": version}));
-            println!("{}", json!({"floe": own, "runner": runner}));
+            print::out(json!({"floe": own, "runner": runner}));
         }
         (Output::Table, Ok((path, version))) => {
-            println!("floe {own}");
-            println!("{} ({})", version.unwrap_or_else(|| "floe-runner, version unknown".to_owned()), path.display());
+            print::out(format_args!("floe {own}"));
+            let version = version.unwrap_or_else(|| "floe-runner, version unknown".to_owned());
+            print::out(format_args!("{version} ({})", path.display()));
         }
         (Output::Table, Err(failure)) => {
-            println!("floe {own}");
-            println!("{failure}");
+            print::out(format_args!("floe {own}"));
+            print::out(failure);
         }
     }
     Ok(ExitCode::SUCCESS)

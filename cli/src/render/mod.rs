@@ -40,7 +40,7 @@ impl Render for Quiet {
     fn stage(&mut self, _: &StageEvent) {}
     fn worker(&mut self, _: &WorkerEvent) {}
     fn log(&mut self, message: &str) {
-        eprintln!("{message}");
+        crate::print::err(message);
     }
     fn finish(&mut self) {}
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::args::Output;
 use crate::events::{ErrorEvent, Outcome};
-use crate::human;
+use crate::{human, print};
 
 /// Reasons listed; the rest is counted.
 const MAX_REASONS: usize = 8;
@@ -17,10 +17,10 @@ pub fn print_outcome(name: &str, outcome: &Outcome, output: Output, quiet: bool)
         Output::Json => print_json(&json!({"name": name, "outcome": outcome})),
         Output::Table => {
             if let Some(table) = &outcome.table {
-                println!("{}", table.trim_end());
+                print::out(table.trim_end());
             }
             if !quiet {
-                print!("{}", text(name, outcome));
+                print::out(text(name, outcome).trim_end());
             }
         }
     }
@@ -28,13 +28,14 @@ pub fn print_outcome(name: &str, outcome: &Outcome, output: Output, quiet: bool)
 
 pub fn print_error(name: &str, error: &ErrorEvent, output: Output) {
     if output == Output::Json {
+        let error = json!({"category": error.category(), "class": error.class, "message": error.message});
         print_json(&json!({"name": name, "error": error}));
     }
-    eprint!("{}", error_text(name, error));
+    print::err(error_text(name, error).trim_end());
 }
 
 fn print_json(value: &Value) {
-    println!("{value}");
+    print::out(value);
 }
 
 fn text(name: &str, outcome: &Outcome) -> String {
@@ -79,7 +80,7 @@ fn text(name: &str, outcome: &Outcome) -> String {
 
 fn error_text(name: &str, error: &ErrorEvent) -> String {
     let mut out = format!("error: {name}: {}: {}\n", error.class, error.message.trim_end());
-    let advice = match error.category.as_str() {
+    let advice = match error.category() {
         "out-of-memory" => Some("give the workers more memory (spec.compute.memory), or more workers"),
         "deadline" => Some("give it more time (spec.activeDeadlineSeconds or --timeout), or more workers"),
         "lost-worker" => Some("workers went away more often than spec.execution.retries allows"),

@@ -40,6 +40,7 @@ impl State {
                 open: 0,
                 available: 0,
                 blocked: 0,
+                mean_bytes: None,
                 durations: Vec::new(),
                 rows: 0,
                 bytes: 0,

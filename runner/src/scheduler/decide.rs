@@ -213,6 +213,9 @@ impl Step<'_> {
         let stage = &mut self.state.stages[at];
         stage.cut = Cut::Done(epoch);
         stage.open = tasks.len();
+        let known = tasks.iter().all(|task| task.bytes.len() == task.inputs.len());
+        let bytes = || tasks.iter().fold(0u64, |sum, task| sum.saturating_add(task.bytes_read()));
+        stage.mean_bytes = known.then(|| bytes().checked_div(tasks.len() as u64)).flatten();
         stage.tasks = tasks;
         for task in 0..self.state.stages[at].tasks.len() {
             self.set_pending(task_id(at, task));

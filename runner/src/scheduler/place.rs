@@ -62,7 +62,10 @@ impl State {
         {
             return None;
         }
-        let median = stage.durations[stage.durations.len() / 2];
+        // Who has more to read may take longer: a second attempt at a skewed partition would only take as long again.
+        let share = |mean: u64| task.bytes_read().saturating_mul(100).checked_div(mean).unwrap_or(100);
+        let share = stage.mean_bytes.map_or(100, share).max(100);
+        let median = stage.durations[stage.durations.len() / 2].saturating_mul(share) / 100;
         let slow = (median.saturating_mul(self.limits.slow_percent) / 100).max(self.limits.slow_min_ms);
         Some(attempt.launched.saturating_add(slow).saturating_add(1).max(task.not_before))
     }

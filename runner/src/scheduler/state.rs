@@ -64,6 +64,8 @@ pub(super) struct Stage {
     pub available: usize,
     /// Pending tasks that wait for an input.
     pub blocked: usize,
+    /// Bytes that a task of it reads on average, where the planner said so of each.
+    pub mean_bytes: Option<u64>,
     /// Times of won attempts in ascending order, for the median.
     pub durations: Vec<Millis>,
     pub rows: u64,
@@ -215,6 +217,11 @@ impl Task {
             TaskState::Running(attempts) => attempts,
             TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Done(_) | TaskState::Gone => &mut [],
         }
+    }
+
+    /// As far as it is known.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
     pub fn reads(&self, task: TaskId) -> bool {

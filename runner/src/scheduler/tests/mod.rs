@@ -4,10 +4,13 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
 
+mod books;
 mod case;
+mod garbage;
 mod retries;
 mod rules;
 mod scenario;
+mod seen;
 mod simulation;
 mod watch;
 mod world;

@@ -3,7 +3,8 @@
 
 use super::case::*;
 use crate::error::Category;
-use crate::scheduler::{Event, Limits};
+use crate::graph::StageId;
+use crate::scheduler::{Event, Limits, ResolvedInputs};
 
 /// One stage of so many tasks on workers a, b, … of two slots.
 fn one_stage(tasks: usize, workers: &[&str], limits: Limits) -> Case {
@@ -206,6 +207,24 @@ fn slow_means_longer_than_others_took() {
     case.at(90_000).on(Event::Tick, &[]);
     let mut case = one_slow(&["a", "b"], Limits { speculation: false, ..limits });
     case.at(90_000).on(Event::Tick, &[]);
+}
+
+#[test]
+fn who_has_more_to_read_may_take_longer() {
+    let mut case = Case::with(&[&[], &[0]], &[1], Limits { slow_min_ms: 10, ..Limits::default() });
+    case.acts(up("a", 2));
+    case.acts(up("b", 2));
+    case.acts(resolved(0, &[""]));
+    case.acts(done("0.0#0", "a", "inline"));
+    let tasks = [100, 100, 100, 500];
+    let tasks = tasks.map(|bytes| ResolvedInputs { inputs: vec![task("0.0")], bytes: vec![bytes] });
+    case.acts(Event::Resolved { stage: StageId(1), tasks: tasks.to_vec() });
+    case.at(1_000);
+    for (what, worker) in [("1.0#0", "b"), ("1.1#0", "a"), ("1.2#0", "b")] {
+        case.acts(done(what, worker, "inline"));
+    }
+    // Two and a half times the average to read, so two and a half times the time.
+    case.at(5_000).on(Event::Tick, &[]).at(5_001).on(Event::Tick, &["launch 1.3#1 on b"]);
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::books::check_books;
 use super::scenario::{Kind, Rng, Scenario};
-use super::watch::{Seen, Watch};
+use super::seen::Seen;
+use super::watch::Watch;
 use super::world::{Happening, World};
 use crate::graph::StageId;
 use crate::scheduler::{Event, State, decide};
@@ -64,6 +66,7 @@ fn simulate(seed: u64, trace: bool) -> Seen {
             world.carry_out(&scenario, &state, action);
         }
         watch.settled(&state, time);
+        check_books(&state);
         assert!(watch.seen.steps < MAX_STEPS && time < MAX_VIRTUAL_MS, "does not end");
     }
     assert!(watch.finished.is_some(), "nothing happens any more and the query has not ended");

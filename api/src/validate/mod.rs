@@ -1,0 +1,203 @@
+//! The sense of a spec: all that can be said without running it. Pure and total; what the API server's rules say too
+//! is said here again, because `floe run` and the operator must not depend on them.
+
+mod compute;
+mod sink;
+mod values;
+
+use std::fmt;
+
+use base64::Engine as _;
+
+use crate::plan::PlanKind;
+use crate::{DistributedQuerySpec, DslSource, Format, TableSpec};
+
+/// One fault: the field it is in and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct FieldError {
+    /// `spec.compute.workers`; empty for the file as a whole.
+    pub path: String,
+    pub message: String,
+}
+
+impl FieldError {
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}
+
+/// Everything that is wrong with a spec, in the order of its fields.
+pub fn validate(spec: &DistributedQuerySpec) -> Vec<FieldError> {
+    let mut faults = Faults { spec, errors: Vec::new() };
+    faults.plan();
+    faults.tables();
+    faults.storages();
+    faults.compute(&spec.compute);
+    faults.execution(&spec.execution);
+    if let Some(sink) = &spec.sink {
+        faults.sink(sink);
+    }
+    if spec.suspend && spec.cancel {
+        faults.push("spec.cancel", "suspend and cancel exclude each other: set one of them to false");
+    }
+    faults.labels("spec.labels", &spec.labels);
+    faults.errors
+}
+
+/// The name of the object: pods and services are named after it.
+pub fn validate_name(name: Option<&str>) -> Vec<FieldError> {
+    let Some(name) = name else { return Vec::new() };
+    let ok = name.len() <= 50
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if ok {
+        return Vec::new();
+    }
+    let message = format!(
+        "\"{name}\" cannot name pods: write at most 50 lower-case letters, digits and -, beginning with a letter"
+    );
+    vec![FieldError::new("metadata.name", message)]
+}
+
+struct Faults<'a> {
+    spec: &'a DistributedQuerySpec,
+    errors: Vec<FieldError>,
+}
+
+impl Faults<'_> {
+    fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.errors.push(FieldError::new(path, message));
+    }
+
+    fn plan(&mut self) {
+        let plan = &self.spec.plan;
+        let given: Vec<&str> =
+            [("dsl", plan.dsl.is_some()), ("sql", plan.sql.is_some()), ("python", plan.python.is_some())]
+                .into_iter()
+                .filter_map(|(name, given)| given.then_some(name))
+                .collect();
+        match plan.kind() {
+            None if given.is_empty() => {
+                self.push("spec.plan", "is empty: write one of plan.dsl, plan.sql and plan.python")
+            }
+            None => self.push("spec.plan", format!("has {}: write only one of them", given.join(" and "))),
+            Some(PlanKind::Dsl(dsl)) => self.dsl(dsl),
+            Some(PlanKind::Sql(sql)) => {
+                if sql.trim().is_empty() {
+                    self.push("spec.plan.sql", "must not be empty");
+                } else if self.spec.tables.is_empty() {
+                    self.push("spec.tables", "is empty: name the tables that plan.sql reads");
+                }
+            }
+            Some(PlanKind::Python(python)) => {
+                if !python.script.contains("result") {
+                    self.push(
+                        "spec.plan.python.script",
+                        "never assigns `result`: end it with result = <a LazyFrame or DataFrame>",
+                    );
+                }
+                if python.timeout_seconds == 0 {
+                    self.push("spec.plan.python.timeoutSeconds", "must be at least 1, is 0");
+                }
+                self.at_least("spec.plan.python.memory", &python.memory, "256Mi");
+            }
+        }
+    }
+
+    fn dsl(&mut self, dsl: &DslSource) {
+        let given: Vec<&str> = [
+            ("inline", dsl.inline.is_some()),
+            ("uri", dsl.uri.is_some()),
+            ("configMapKeyRef", dsl.config_map_key_ref.is_some()),
+            ("secretKeyRef", dsl.secret_key_ref.is_some()),
+            ("path", dsl.path.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name))
+        .collect();
+        match given.len() {
+            0 => {
+                self.push("spec.plan.dsl", "is empty: write one of inline, uri, configMapKeyRef, secretKeyRef and path")
+            }
+            1 => {}
+            _ => self.push("spec.plan.dsl", format!("has {}: write only one of them", given.join(" and "))),
+        }
+        if let Some(inline) = &dsl.inline
+            && let Err(e) = decode_base64(inline)
+        {
+            self.push("spec.plan.dsl.inline", format!("is not base64 ({e}): write base64.b64encode(lf.serialize())"));
+        }
+        if let Some(uri) = &dsl.uri {
+            self.uri("spec.plan.dsl.uri", uri, true);
+        } else if dsl.storage.is_some() {
+            self.push("spec.plan.dsl.storage", "goes with dsl.uri only");
+        }
+        self.storage_name("spec.plan.dsl.storage", dsl.storage.as_deref());
+        if !self.spec.tables.is_empty() {
+            self.push(
+                "spec.tables",
+                "a dsl plan names its own sources: leave tables out, or give plan.python or plan.sql",
+            );
+        }
+    }
+
+    fn tables(&mut self) {
+        for (name, table) in &self.spec.tables {
+            let path = format!("spec.tables.{name}");
+            if name.trim().is_empty() {
+                self.push("spec.tables", "a table's name must not be empty");
+            }
+            self.table(&path, table);
+        }
+    }
+
+    fn table(&mut self, path: &str, table: &TableSpec) {
+        self.uri(&format!("{path}.uri"), &table.uri, true);
+        self.storage_name(&format!("{path}.storage"), table.storage.as_deref());
+        match table.resolved_format() {
+            None => self.push(
+                format!("{path}.format"),
+                format!(
+                    "is missing, and \"{}\" does not tell it: write parquet, csv, ndjson, ipc, delta or iceberg",
+                    table.uri
+                ),
+            ),
+            Some(format @ (Format::Delta | Format::Iceberg)) if table.uri.contains(['*', '?', '[']) => self.push(
+                format!("{path}.uri"),
+                format!("a {} table is named by its root, without a glob", format.as_str()),
+            ),
+            Some(_) => {}
+        }
+    }
+
+    fn storages(&mut self) {
+        let default = self.spec.storage.iter().map(|s| ("spec.storage".to_owned(), s));
+        let named = self.spec.storages.iter().map(|(name, s)| (format!("spec.storages.{name}"), s));
+        for (path, storage) in default.chain(named) {
+            if let Some(endpoint) = &storage.endpoint
+                && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
+            {
+                self.push(
+                    format!("{path}.endpoint"),
+                    format!("\"{endpoint}\" has no scheme: write http://{endpoint} or https://{endpoint}"),
+                );
+            }
+            if storage.options.keys().any(|k| k.trim().is_empty()) {
+                self.push(format!("{path}.options"), "an option's name must not be empty");
+            }
+        }
+    }
+}
+
+/// The bytes of an inline plan; line breaks of a YAML block do not count.
+pub fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    let packed: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    base64::engine::general_purpose::STANDARD.decode(packed)
+}

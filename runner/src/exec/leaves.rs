@@ -1,0 +1,166 @@
+//! Placeholders of a fragment filled with the data of one task.
+
+use std::sync::Arc;
+
+use polars_core::prelude::*;
+use polars_io::RowIndex;
+use polars_plan::dsl::{Operator, ScanSources};
+use polars_plan::plans::{AExprBuilder, FunctionIR, IR, IRPlan};
+use polars_utils::arena::Node;
+use polars_utils::slice_enum::Slice;
+
+use super::{Context, frames};
+use crate::error::{QueryError, Result};
+use crate::graph::{KeyRange, LeafInput, TaskOutput};
+use crate::plan::polars_error;
+use crate::planner::{SourceUnit, decode};
+
+pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut TaskOutput) -> Result<()> {
+    let mut nodes = Vec::new();
+    collect(plan, plan.lp_top, &mut nodes);
+    if nodes.len() != inputs.len() {
+        return Err(QueryError::internal(format!("a fragment of {} inputs got {}", nodes.len(), inputs.len())));
+    }
+    for (node, input) in nodes.into_iter().zip(inputs) {
+        match input {
+            LeafInput::Source(unit) => source(plan, node, decode(unit)?, out)?,
+            LeafInput::Pieces { pieces, range, before } => {
+                let IR::DataFrameScan { schema, .. } = plan.lp_arena.get(node).clone() else {
+                    return Err(QueryError::internal("an exchange is read into a node that is no placeholder"));
+                };
+                let df = frames::read_pieces(pieces, &schema, &ctx.query, &*ctx.store)?;
+                out.rows_in += df.height() as u64;
+                out.bytes_in += pieces.iter().map(|p| p.len).sum::<u64>();
+                frame(plan, node, df, schema);
+                if let Some(range) = range {
+                    keep_range(plan, node, range);
+                }
+                if *before > 0 {
+                    count_on(plan, node, *before)?;
+                }
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Leaves depth first, left to right: the order of `TaskSpec::leaves`.
+fn collect(plan: &IRPlan, node: Node, nodes: &mut Vec<Node>) {
+    let inputs: Vec<Node> = plan.lp_arena.get(node).inputs().collect();
+    if inputs.is_empty() {
+        nodes.push(node);
+    }
+    for input in inputs {
+        collect(plan, input, nodes);
+    }
+}
+
+fn frame(plan: &mut IRPlan, node: Node, df: DataFrame, schema: SchemaRef) {
+    plan.lp_arena.replace(node, IR::DataFrameScan { df: Arc::new(df), schema, output_schema: None });
+}
+
+fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput) -> Result<()> {
+    match (unit, plan.lp_arena.get(node).clone()) {
+        (SourceUnit::Frame { height, ipc }, IR::DataFrameScan { schema, .. }) => {
+            let df = frames::frame_from_ipc(&ipc, height, &schema)?;
+            out.rows_in += height as u64;
+            out.bytes_in += ipc.len() as u64;
+            frame(plan, node, df, schema);
+            Ok(())
+        },
+        (
+            SourceUnit::Files { first, count, rows, rows_before },
+            IR::Scan {
+                sources,
+                file_info,
+                hive_parts,
+                predicate,
+                predicate_file_skip_applied,
+                output_schema,
+                mut scan_type,
+                mut unified_scan_args,
+            },
+        ) => {
+            let total = sources.len();
+            let sources = if first == 0 && count == total { sources } else { part(&sources, first, count) };
+            let hive_parts = hive_parts.map(|h| h.df().slice(first as i64, count).into());
+            if count < total {
+                scan_type.gather_after_filter(first > 0, first..first + count);
+            }
+            if let Some((offset, len)) = rows {
+                unified_scan_args.pre_slice = Some(Slice::Positive { offset, len });
+            }
+            if let Some(index) = &mut unified_scan_args.row_index {
+                // Within one file the scan counts rows before its slice by itself.
+                let skipped = rows.map_or(0, |(offset, _)| offset as u64);
+                *index = RowIndex { name: index.name.clone(), offset: row_number(u64::from(index.offset) + rows_before - skipped)? };
+            }
+            let scan = IR::Scan {
+                sources,
+                file_info,
+                hive_parts,
+                predicate,
+                predicate_file_skip_applied,
+                output_schema,
+                scan_type,
+                unified_scan_args,
+            };
+            plan.lp_arena.replace(node, scan);
+            Ok(())
+        },
+        _ => Err(QueryError::internal("a task's data does not fit its fragment")),
+    }
+}
+
+fn part(sources: &ScanSources, first: usize, count: usize) -> ScanSources {
+    match sources {
+        ScanSources::Paths(paths) => ScanSources::Paths(paths.clone().sliced(first..first + count)),
+        ScanSources::Buffers(buffers) => ScanSources::Buffers(buffers[first..first + count].into()),
+        ScanSources::Files(_) => sources.clone(),
+    }
+}
+
+/// Rows whose key is in [from, to), put between the leaf and what reads it.
+fn keep_range(plan: &mut IRPlan, node: Node, range: &KeyRange) {
+    let arena = &mut plan.expr_arena;
+    let key = PlSmallStr::from_str(&range.key);
+    let mut bound = |bytes: &bytes::Bytes, op| {
+        let column = AExprBuilder::col(key.clone(), arena);
+        let value = Scalar::new(DataType::Binary, AnyValue::BinaryOwned(bytes.to_vec()));
+        let value = AExprBuilder::lit_scalar(value, arena);
+        column.binary_op(value, op, arena)
+    };
+    let from = range.from.as_ref().map(|b| bound(b, Operator::GtEq));
+    let to = range.to.as_ref().map(|b| bound(b, Operator::Lt));
+    let predicate = match (from, to) {
+        (Some(a), Some(b)) => a.and(b, arena),
+        (Some(a), None) | (None, Some(a)) => a,
+        (None, None) => return,
+    };
+    let leaf = plan.lp_arena.get(node).clone();
+    let moved = plan.lp_arena.add(leaf);
+    plan.lp_arena.replace(node, IR::Filter { input: moved, predicate: predicate.expr_ir("range") });
+}
+
+/// The row index that reads this leaf counts on from the rows of earlier tasks.
+fn count_on(plan: &mut IRPlan, leaf: Node, before: u64) -> Result<()> {
+    let mut stack = vec![plan.lp_top];
+    while let Some(node) = stack.pop() {
+        if let IR::MapFunction { input, function: FunctionIR::RowIndex { offset, .. } } = plan.lp_arena.get_mut(node)
+            && *input == leaf
+        {
+            *offset = Some(row_number(u64::from(offset.unwrap_or(0)) + before)?);
+            return Ok(());
+        }
+        stack.extend(plan.lp_arena.get(node).inputs());
+    }
+    Ok(())
+}
+
+fn row_number(n: u64) -> Result<IdxSize> {
+    IdxSize::try_from(n).map_err(|_| {
+        let e = PolarsError::ComputeError("a row index passes 4,294,967,295, the most that it can count".into());
+        polars_error(e)
+    })
+}
+

@@ -1,0 +1,90 @@
+//! From what the user gave (`spec.plan`) to Polars' own plan: reads the bytes of `LazyFrame.serialize()` of every
+//! accepted Polars version, runs plan scripts, and optimizes.
+//!
+//! Nothing here knows of stages or workers. What comes in is not trusted: it is parsed with limits, Python and SQL in
+//! it are refused by name, panics of Polars' decoder and optimizer are contained, and the only credentials a plan
+//! leaves with are the query's own.
+
+use std::path::Path;
+
+use polars_lazy::frame::LazyFrame;
+use polars_plan::dsl::DslPlan;
+use polars_plan::plans::IRPlan;
+
+use crate::error::Result;
+
+mod errors;
+mod load;
+mod msgpack;
+mod refuse;
+mod rewrite;
+mod script;
+mod storage;
+mod versions;
+mod warnings;
+
+pub use errors::{contain_panics, io_error, on_big_stack, polars_error};
+pub use load::{LoadEnv, load};
+pub use storage::StorageOptions;
+pub use versions::ACCEPTED;
+
+/// A plan that Polars can optimize, and what the user should know about it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub plan: DslPlan,
+    pub warnings: Vec<String>,
+}
+
+/// Decodes the bytes of `LazyFrame.serialize()` of any accepted client version.
+pub fn decode(bytes: &[u8], storage: &StorageOptions) -> Result<Loaded> {
+    decode_at(bytes, storage, None)
+}
+
+/// As `decode`, with local relative paths in the plan taken as relative to `base`.
+pub fn decode_at(bytes: &[u8], storage: &StorageOptions, base: Option<&Path>) -> Result<Loaded> {
+    let (client, document) = versions::split(bytes)?;
+    on_big_stack(|| {
+        let (rewritten, warnings) = adapt(client, document, storage, base)?;
+        let plan = contain_panics("decoding the plan", || {
+            floe_codec::decode_dsl(&rewritten).map_err(|e| refuse::undecodable(client, &e.to_string()))
+        })?;
+        Ok(Loaded { plan, warnings })
+    })
+}
+
+/// The bytes that Polars' own reader takes, and what to warn of.
+fn adapt(
+    client: versions::Client,
+    document: &[u8],
+    storage: &StorageOptions,
+    base: Option<&Path>,
+) -> Result<(Vec<u8>, Vec<String>)> {
+    let mut tree = msgpack::parse(document).map_err(|e| refuse::bad_plan(format!("the plan is damaged: {e}")))?;
+    if ["root", "dsl_plans", "dataframes"].iter().any(|key| tree.get(key).is_none()) {
+        return Err(refuse::bad_plan("the plan is damaged: its document has no root, plan nodes and frames"));
+    }
+    refuse::check(&tree)?;
+    let mut ctx = rewrite::Context { client, storage, base, warnings: vec![] };
+    if client >= versions::Client::V2_0 {
+        ctx.warnings = warnings::of_version_2(&tree);
+    }
+    rewrite::rewrite(&mut tree, &mut ctx)?;
+    let mut out = Vec::with_capacity(versions::HEADER_LEN + document.len() + 256);
+    versions::engine_header(&mut out);
+    tree.write(&mut out);
+    Ok((out, ctx.warnings))
+}
+
+/// Optimizes for the streaming engine. Reads what the optimizer wants to know of the sources: blocking.
+pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
+    on_big_stack(|| {
+        contain_panics("optimizing the plan", || {
+            LazyFrame::from(plan).with_streaming(true).to_alp_optimized().map_err(polars_error)
+        })
+    })
+}
+
+#[cfg(test)]
+mod load_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,400 @@
+//! A msgpack document as a tree that borrows from its bytes, so that a plan can be searched and rewritten without
+//! copying the frames it carries.
+//!
+//! Knows the format only: nothing here knows what a plan is. Scalars and arrays of small integers (how serde writes
+//! byte vectors, and with them whole frames) stay as slices of the input; only maps and other arrays become nodes.
+//! Parsing, writing and dropping recurse, so callers give it a thread with a large stack (`super::on_big_stack`).
+
+/// Deeper nesting than any plan that Polars itself can build, and within the stack that `on_big_stack` gives.
+pub const MAX_DEPTH: usize = 100_000;
+
+#[derive(Debug, Clone)]
+pub enum Node<'a> {
+    /// Any value, as it stands in the input.
+    Raw(&'a [u8]),
+    Map(Vec<(Node<'a>, Node<'a>)>),
+    Seq(Vec<Node<'a>>),
+    /// Encoded bytes that a rewrite put in.
+    Owned(Vec<u8>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// The bytes end inside a value that began at this offset.
+    Truncated(usize),
+    /// The byte that msgpack never uses, at this offset.
+    Reserved(usize),
+    /// Bytes follow the document.
+    Trailing(usize),
+    TooDeep,
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Truncated(at) => write!(f, "the bytes end inside a value at offset {at}"),
+            Error::Reserved(at) => write!(f, "no msgpack value begins with the byte at offset {at}"),
+            Error::Trailing(at) => write!(f, "bytes follow the plan, from offset {at}"),
+            Error::TooDeep => write!(f, "the plan is nested deeper than {MAX_DEPTH} levels"),
+        }
+    }
+}
+
+/// Parses exactly one document.
+pub fn parse(bytes: &[u8]) -> Result<Node<'_>, Error> {
+    let mut reader = Reader { bytes, at: 0 };
+    let node = reader.node(0)?;
+    if reader.at != bytes.len() { Err(Error::Trailing(reader.at)) } else { Ok(node) }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+/// What a marker says about the bytes behind it.
+enum Head {
+    /// Marker, length field and payload together.
+    Scalar(usize),
+    Seq(usize),
+    Map(usize),
+}
+
+impl<'a> Reader<'a> {
+    fn node(&mut self, depth: usize) -> Result<Node<'a>, Error> {
+        if depth > MAX_DEPTH {
+            return Err(Error::TooDeep);
+        }
+        let start = self.at;
+        match self.head()? {
+            Head::Scalar(len) => {
+                let end = start.checked_add(len).filter(|end| *end <= self.bytes.len());
+                self.at = end.ok_or(Error::Truncated(start))?;
+                Ok(Node::Raw(&self.bytes[start..self.at]))
+            }
+            Head::Seq(len) => {
+                self.fits(start, len)?;
+                if len > 0 && self.skip_small_ints(len) {
+                    return Ok(Node::Raw(&self.bytes[start..self.at]));
+                }
+                let mut items = Vec::with_capacity(len);
+                for _ in 0..len {
+                    items.push(self.node(depth + 1)?);
+                }
+                Ok(Node::Seq(items))
+            }
+            Head::Map(len) => {
+                self.fits(start, len.saturating_mul(2))?;
+                let mut entries = Vec::with_capacity(len);
+                for _ in 0..len {
+                    let key = self.node(depth + 1)?;
+                    entries.push((key, self.node(depth + 1)?));
+                }
+                Ok(Node::Map(entries))
+            }
+        }
+    }
+
+    /// A count that the rest of the input cannot hold must not become an allocation.
+    fn fits(&self, start: usize, items: usize) -> Result<(), Error> {
+        if items > self.bytes.len() - self.at { Err(Error::Truncated(start)) } else { Ok(()) }
+    }
+
+    /// Moves past the next `len` items if all of them are integers of one byte (0..=255); else moves nothing.
+    fn skip_small_ints(&mut self, len: usize) -> bool {
+        let mut at = self.at;
+        for _ in 0..len {
+            match self.bytes.get(at) {
+                Some(0x00..=0x7f) => at += 1,
+                Some(0xcc) if at + 1 < self.bytes.len() => at += 2,
+                _ => return false,
+            }
+        }
+        self.at = at;
+        true
+    }
+
+    /// Reads the marker and the length behind it. For maps and arrays, `at` then stands on the first item; for
+    /// scalars it stays on the marker.
+    fn head(&mut self) -> Result<Head, Error> {
+        let start = self.at;
+        let marker = *self.bytes.get(start).ok_or(Error::Truncated(start))?;
+        let scalar = |len: usize| Ok(Head::Scalar(len));
+        match marker {
+            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => scalar(1),
+            0xa0..=0xbf => scalar(1 + usize::from(marker & 0x1f)),
+            0xcc | 0xd0 => scalar(2),
+            0xcd | 0xd1 => scalar(3),
+            0xca | 0xce | 0xd2 => scalar(5),
+            0xcb | 0xcf | 0xd3 => scalar(9),
+            0xc4 | 0xd9 => scalar(2 + self.length(1)?),
+            0xc5 | 0xda => scalar(3 + self.length(2)?),
+            0xc6 | 0xdb => scalar(5 + self.length(4)?),
+            0xc7 => scalar(3 + self.length(1)?),
+            0xc8 => scalar(4 + self.length(2)?),
+            0xc9 => scalar(6 + self.length(4)?),
+            0xd4 => scalar(3),
+            0xd5 => scalar(4),
+            0xd6 => scalar(6),
+            0xd7 => scalar(10),
+            0xd8 => scalar(18),
+            0x90..=0x9f => {
+                self.at += 1;
+                Ok(Head::Seq(usize::from(marker & 0x0f)))
+            }
+            0x80..=0x8f => {
+                self.at += 1;
+                Ok(Head::Map(usize::from(marker & 0x0f)))
+            }
+            0xdc | 0xdd | 0xde | 0xdf => {
+                let width = if matches!(marker, 0xdc | 0xde) { 2 } else { 4 };
+                let len = self.length(width)?;
+                self.at += 1 + width;
+                Ok(if matches!(marker, 0xdc | 0xdd) { Head::Seq(len) } else { Head::Map(len) })
+            }
+            0xc1 => Err(Error::Reserved(start)),
+        }
+    }
+
+    fn length(&self, width: usize) -> Result<usize, Error> {
+        let field = self.bytes.get(self.at + 1..self.at + 1 + width).ok_or(Error::Truncated(self.at))?;
+        Ok(field.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)))
+    }
+}
+
+impl<'a> Node<'a> {
+    pub fn string(text: &str) -> Node<'static> {
+        let mut out = Vec::with_capacity(text.len() + 5);
+        match text.len() {
+            len @ 0..=31 => out.push(0xa0 | len as u8),
+            len @ 32..=255 => out.extend_from_slice(&[0xd9, len as u8]),
+            len => {
+                out.push(0xdb);
+                out.extend_from_slice(&(len as u32).to_be_bytes());
+            }
+        }
+        out.extend_from_slice(text.as_bytes());
+        Node::Owned(out)
+    }
+
+    pub fn map<const N: usize>(entries: [(&str, Node<'a>); N]) -> Node<'a> {
+        Node::Map(entries.into_iter().map(|(key, value)| (Node::string(key), value)).collect())
+    }
+
+    pub fn nil() -> Node<'static> {
+        Node::Raw(&[0xc0])
+    }
+
+    fn encoded(&self) -> Option<&[u8]> {
+        match self {
+            Node::Raw(bytes) => Some(bytes),
+            Node::Owned(bytes) => Some(bytes),
+            Node::Map(_) | Node::Seq(_) => None,
+        }
+    }
+
+    pub fn as_str(&self) -> Option<&str> {
+        let bytes = self.encoded()?;
+        let text = match bytes.first()? {
+            0xa0..=0xbf => bytes.get(1..)?,
+            0xd9 => bytes.get(2..)?,
+            0xda => bytes.get(3..)?,
+            0xdb => bytes.get(5..)?,
+            _ => return None,
+        };
+        std::str::from_utf8(text).ok()
+    }
+
+    /// The payload of a `bin`, or of an array of small integers.
+    pub fn as_bytes(&self) -> Option<Vec<u8>> {
+        self.head_bytes(usize::MAX)
+    }
+
+    /// The first `limit` bytes of such a payload: to look at what a blob is without unpacking all of it.
+    pub fn head_bytes(&self, limit: usize) -> Option<Vec<u8>> {
+        let bytes = self.encoded()?;
+        let payload = match bytes.first()? {
+            0xc4 => return Some(bytes.get(2..)?.iter().copied().take(limit).collect()),
+            0xc5 => return Some(bytes.get(3..)?.iter().copied().take(limit).collect()),
+            0xc6 => return Some(bytes.get(5..)?.iter().copied().take(limit).collect()),
+            0x90..=0x9f => bytes.get(1..)?,
+            0xdc => bytes.get(3..)?,
+            0xdd => bytes.get(5..)?,
+            _ => return None,
+        };
+        let mut out = Vec::with_capacity(payload.len().min(limit));
+        let mut rest = payload.iter();
+        while out.len() < limit {
+            match rest.next() {
+                None => break,
+                Some(0xcc) => out.push(*rest.next()?),
+                Some(byte) => out.push(*byte),
+            }
+        }
+        Some(out)
+    }
+
+    pub fn is_nil(&self) -> bool {
+        self.encoded() == Some(&[0xc0])
+    }
+
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.encoded()? {
+            [0xc2] => Some(false),
+            [0xc3] => Some(true),
+            _ => None,
+        }
+    }
+
+    pub fn as_map(&self) -> Option<&[(Node<'a>, Node<'a>)]> {
+        match self {
+            Node::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    pub fn as_seq(&self) -> Option<&[Node<'a>]> {
+        match self {
+            Node::Seq(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Node<'a>> {
+        self.as_map()?.iter().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
+    }
+
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node<'a>> {
+        match self {
+            Node::Map(entries) => entries.iter_mut().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// Takes an entry out of a map.
+    pub fn remove(&mut self, key: &str) -> Option<Node<'a>> {
+        let Node::Map(entries) = self else { return None };
+        let at = entries.iter().position(|(k, _)| k.as_str() == Some(key))?;
+        Some(entries.remove(at).1)
+    }
+
+    /// Adds an entry to a map, or replaces it.
+    pub fn set(&mut self, key: &str, value: Node<'a>) {
+        if let Some(slot) = self.get_mut(key) {
+            *slot = value;
+        } else if let Node::Map(entries) = self {
+            entries.push((Node::string(key), value));
+        }
+    }
+
+    /// The name and content of an enum value with content: a map of one entry.
+    pub fn variant(&self) -> Option<(&str, &Node<'a>)> {
+        match self.as_map()? {
+            [(name, content)] => Some((name.as_str()?, content)),
+            _ => None,
+        }
+    }
+
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Node::Raw(bytes) => out.extend_from_slice(bytes),
+            Node::Owned(bytes) => out.extend_from_slice(bytes),
+            Node::Map(entries) => {
+                write_length(out, entries.len(), 0x80, 0xde);
+                for (key, value) in entries {
+                    key.write(out);
+                    value.write(out);
+                }
+            }
+            Node::Seq(items) => {
+                write_length(out, items.len(), 0x90, 0xdc);
+                for item in items {
+                    item.write(out);
+                }
+            }
+        }
+    }
+}
+
+/// `wide` is the marker with a length of 16 bits; the one of 32 bits follows it.
+fn write_length(out: &mut Vec<u8>, len: usize, short: u8, wide: u8) {
+    if len < 16 {
+        out.push(short | len as u8);
+    } else if let Ok(len) = u16::try_from(len) {
+        out.push(wide);
+        out.extend_from_slice(&len.to_be_bytes());
+    } else {
+        out.push(wide + 1);
+        out.extend_from_slice(&(len as u32).to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(value: &rmpv::Value) -> Vec<u8> {
+        let mut out = Vec::new();
+        rmpv::encode::write_value(&mut out, value).unwrap();
+        out
+    }
+
+    #[test]
+    fn what_is_parsed_is_written_back_the_same() {
+        use rmpv::Value as V;
+        let long = "x".repeat(70_000);
+        let document = V::Map(vec![
+            (V::from("ints"), V::Array((0..300).map(V::from).collect())),
+            (V::from("bytes"), V::Array((0..=255u8).map(V::from).collect())),
+            (V::from("wide"), V::Array((0..70_000).map(|i| V::from(-i)).collect())),
+            (V::from("nested"), V::Map((0..20).map(|i| (V::from(i), V::Array(vec![V::Nil, V::from("a")]))).collect())),
+            (V::from("floats"), V::Array(vec![V::F32(1.5), V::F64(-0.0), V::from(u64::MAX), V::from(i64::MIN)])),
+            (V::from("text"), V::from(long.as_str())),
+            (V::from("bin"), V::Binary(vec![7; 70_000])),
+            (V::from("ext"), V::Ext(5, vec![1, 2, 3])),
+            (V::from("flags"), V::Array(vec![V::from(true), V::from(false), V::Nil])),
+        ]);
+        let bytes = encode(&document);
+        let node = parse(&bytes).unwrap();
+        let mut out = Vec::new();
+        node.write(&mut out);
+        assert_eq!(rmpv::decode::read_value(&mut out.as_slice()).unwrap(), document);
+        assert_eq!(node.get("bytes").unwrap().as_bytes().unwrap(), (0..=255u8).collect::<Vec<_>>());
+        assert_eq!(node.get("bytes").unwrap().head_bytes(3).unwrap(), [0, 1, 2]);
+        assert_eq!(node.get("bin").unwrap().as_bytes().unwrap(), vec![7; 70_000]);
+        assert_eq!(node.get("text").unwrap().as_str(), Some(long.as_str()));
+    }
+
+    #[test]
+    fn broken_bytes_are_named_and_never_allocate_what_they_claim() {
+        assert_eq!(parse(&[]).unwrap_err(), Error::Truncated(0));
+        assert_eq!(parse(&[0xc1]).unwrap_err(), Error::Reserved(0));
+        assert_eq!(parse(&[0xc0, 0xc0]).unwrap_err(), Error::Trailing(1));
+        assert_eq!(parse(&[0xdd, 0xff, 0xff, 0xff, 0xff]).unwrap_err(), Error::Truncated(0));
+        assert_eq!(parse(&[0xdf, 0xff, 0xff, 0xff, 0xff, 0xc0]).unwrap_err(), Error::Truncated(0));
+        assert_eq!(parse(&[0xc6, 0xff, 0xff, 0xff, 0xff, 0xc0]).unwrap_err(), Error::Truncated(0));
+        assert_eq!(parse(&[0x92, 0x01]).unwrap_err(), Error::Truncated(0));
+        assert_eq!(parse(&[0x81, 0xa1]).unwrap_err(), Error::Truncated(0));
+        assert_eq!(parse(&[0x81, 0xa1, 0x61]).unwrap_err(), Error::Truncated(3));
+    }
+
+    #[test]
+    fn every_prefix_of_a_document_is_refused() {
+        let bytes = encode(&rmpv::Value::Map(vec![("a".into(), rmpv::Value::Array(vec![1.into(), "bc".into()]))]));
+        for end in 0..bytes.len() {
+            assert!(matches!(parse(&bytes[..end]), Err(Error::Truncated(_))), "prefix of {end} bytes");
+        }
+    }
+
+    #[test]
+    fn nesting_is_limited() {
+        let bytes = vec![0x91; MAX_DEPTH + 10];
+        let error = std::thread::Builder::new()
+            .stack_size(512 << 20)
+            .spawn(move || parse(&bytes).map(|_| ()).unwrap_err())
+            .unwrap()
+            .join()
+            .unwrap();
+        assert!(matches!(error, Error::TooDeep | Error::Truncated(_)));
+    }
+}

@@ -1,0 +1,125 @@
+//! Questions about expressions: may they run on a part of the rows, and what do they need?
+
+use polars_core::prelude::*;
+use polars_plan::dsl::WindowMapping;
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::plans::{AExpr, AExprBuilder, ArenaExprIter, is_elementwise_rec, is_row_separable_rec, is_scalar_ae};
+use polars_utils::arena::{Arena, Node};
+
+/// Each output row depends on its own input row only.
+pub fn elementwise(e: &ExprIR, arena: &Arena<AExpr>) -> bool {
+    is_elementwise_rec(e.node(), arena)
+}
+
+/// Can be evaluated part by part and concatenated, though the number of rows may change.
+pub fn row_separable(e: &ExprIR, arena: &Arena<AExpr>) -> bool {
+    is_row_separable_rec(e.node(), arena)
+}
+
+pub fn scalar(e: &ExprIR, arena: &Arena<AExpr>) -> bool {
+    is_scalar_ae(e.node(), arena)
+}
+
+pub fn has_column(node: Node, arena: &Arena<AExpr>) -> bool {
+    arena.iter(node).any(|(_, ae)| matches!(ae, AExpr::Column(_)))
+}
+
+pub fn column_name(e: &ExprIR, arena: &Arena<AExpr>) -> Option<PlSmallStr> {
+    match arena.get(e.node()) {
+        AExpr::Column(name) => Some(name.clone()),
+        _ => None,
+    }
+}
+
+pub fn col(name: &PlSmallStr, arena: &mut Arena<AExpr>) -> ExprIR {
+    ExprIR::from_column_name(name.clone(), arena)
+}
+
+/// Two expressions are the same computation.
+pub fn same(a: Node, b: Node, arena: &Arena<AExpr>) -> bool {
+    a == b || arena.get(a).is_expr_equal_to(arena.get(b), arena)
+}
+
+/// The expression can be put in a key that is equal for equal values in every process: categories are numbered by
+/// each process for itself, so they go by their text.
+pub fn portable_key(node: Node, dtype: &DataType, arena: &mut Arena<AExpr>) -> (Node, DataType) {
+    let wire = portable_dtype(dtype);
+    if wire == *dtype {
+        return (node, wire);
+    }
+    let cast = AExprBuilder::new_from_node(node).cast(wire.clone(), arena);
+    (cast.node(), wire)
+}
+
+pub fn portable_dtype(dtype: &DataType) -> DataType {
+    match dtype {
+        DataType::Categorical(_, _) => DataType::String,
+        DataType::List(inner) => DataType::List(Box::new(portable_dtype(inner))),
+        DataType::Array(inner, n) => DataType::Array(Box::new(portable_dtype(inner)), *n),
+        DataType::Struct(fields) => DataType::Struct(
+            fields.iter().map(|f| Field::new(f.name().clone(), portable_dtype(f.dtype()))).collect(),
+        ),
+        other => other.clone(),
+    }
+}
+
+/// The window nodes in an expression, outermost first; none if any of them cannot be given to partitions.
+pub fn windows(node: Node, arena: &Arena<AExpr>, found: &mut Vec<Node>) -> bool {
+    match arena.get(node) {
+        AExpr::Over { partition_by, mapping, .. } => {
+            if partition_by.is_empty() || !matches!(mapping, WindowMapping::GroupsToRows | WindowMapping::Join) {
+                return false;
+            }
+            if !partition_by.iter().all(|n| is_elementwise_rec(*n, arena) && has_column(*n, arena)) {
+                return false;
+            }
+            found.push(node);
+            true
+        },
+        // Its evaluation sees fields of its own: all or nothing.
+        AExpr::StructEval { .. } => is_elementwise_rec(node, arena),
+        ae => {
+            let mut inputs = Vec::new();
+            ae.inputs_rev(&mut inputs);
+            if !top_elementwise(node, arena) {
+                return false;
+            }
+            inputs.iter().all(|n| windows(*n, arena, found))
+        },
+    }
+}
+
+/// Only this node, not its inputs.
+pub fn top_elementwise(node: Node, arena: &Arena<AExpr>) -> bool {
+    match arena.get(node) {
+        AExpr::Function { options, .. } | AExpr::AnonymousFunction { options, .. } => options.is_elementwise(),
+        AExpr::Literal(v) => v.is_scalar(),
+        AExpr::Eval { variant, .. } => variant.is_elementwise(),
+        AExpr::Element
+        | AExpr::BinaryExpr { .. }
+        | AExpr::Column(_)
+        | AExpr::Ternary { .. }
+        | AExpr::Cast { .. }
+        | AExpr::StructField(_) => true,
+        _ => false,
+    }
+}
+
+/// A copy of the expression in which `replace` may put another node in place of any (outermost first).
+pub fn rewrite(node: Node, arena: &mut Arena<AExpr>, replace: &mut dyn FnMut(Node, &mut Arena<AExpr>) -> Option<Node>) -> Node {
+    if let Some(new) = replace(node, arena) {
+        return new;
+    }
+    let ae = arena.get(node).clone();
+    let mut inputs = Vec::new();
+    ae.inputs_rev(&mut inputs);
+    inputs.reverse();
+    if inputs.is_empty() {
+        return node;
+    }
+    let new: Vec<Node> = inputs.iter().map(|n| rewrite(*n, arena, replace)).collect();
+    if new == inputs {
+        return node;
+    }
+    arena.add(ae.replace_inputs(&new))
+}

@@ -1,0 +1,72 @@
+//! What a stage's opaque bytes hold: the IR of the fragment and what a task must do around it.
+
+use bytes::Bytes;
+use polars_plan::plans::IRPlan;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{QueryError, Result};
+
+pub struct Fragment {
+    pub plan: IRPlan,
+    /// Leaves of the plan (depth first, left to right) are placeholders; false: the plan holds its data.
+    pub placeholders: bool,
+    /// Rows get a number that tells their place in the whole relation before they are exchanged.
+    pub tag: Option<Tag>,
+}
+
+/// `Fragment` as it travels; the plan is bytes of its own, read by the one crate that knows how.
+#[derive(Serialize, Deserialize)]
+struct Packed {
+    plan: Bytes,
+    placeholders: bool,
+    tag: Option<Tag>,
+}
+
+impl Fragment {
+    pub fn pack(&self) -> Result<Bytes> {
+        let plan = floe_codec::encode_ir(&self.plan)
+            .map_err(|e| QueryError::internal(format!("a plan fragment could not be written: {e}")))?;
+        encode(&Packed { plan: Bytes::from(plan), placeholders: self.placeholders, tag: self.tag.clone() })
+    }
+
+    pub fn unpack(bytes: &[u8]) -> Result<Self> {
+        let Packed { plan, placeholders, tag } = decode(bytes)?;
+        let plan = floe_codec::decode_ir(&plan)
+            .map_err(|e| QueryError::internal(format!("a plan fragment could not be read: {e}")))?;
+        Ok(Fragment { plan, placeholders, tag })
+    }
+}
+
+/// A u64 column: branch of the union, task and row number in one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tag {
+    pub column: String,
+    pub branch: u32,
+}
+
+impl Tag {
+    /// 14 bits of branch, 18 of task, 32 of row.
+    pub fn base(&self, task: u32) -> u64 {
+        (u64::from(self.branch) << 50) | (u64::from(task) << 32)
+    }
+}
+
+/// The part of base data that one task reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SourceUnit {
+    /// `count` files of the scan's source list from `first` on; of them `rows` (offset, length) only; `rows_before`
+    /// counts the rows of the scan before these, for its row index.
+    Files { first: usize, count: usize, rows: Option<(usize, usize)>, rows_before: u64 },
+    /// A part of a frame as IPC, with its height for frames without columns.
+    Frame { height: usize, ipc: Bytes },
+}
+
+pub fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
+    rmp_serde::to_vec_named(value)
+        .map(Bytes::from)
+        .map_err(|e| QueryError::internal(format!("a plan fragment could not be written: {e}")))
+}
+
+pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T> {
+    rmp_serde::from_slice(bytes).map_err(|e| QueryError::internal(format!("a plan fragment could not be read: {e}")))
+}

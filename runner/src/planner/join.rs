@@ -1,0 +1,236 @@
+//! Joins: a small side is sent whole to every task of the other, else rows with equal keys meet by hash; as-of joins
+//! by their `by` keys; cross and inequality joins send one side whole.
+
+use std::sync::Arc;
+
+use polars_core::prelude::*;
+use polars_ops::frame::{JoinArgs, JoinType, MaintainOrderJoin};
+use polars_plan::dsl::JoinOptionsIR;
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::plans::{IR, ToFieldContext};
+use polars_utils::arena::Node;
+use polars_utils::pl_str::PlSmallStr;
+
+use super::context::Cx;
+use super::expr;
+use super::rel::{Branch, Order, Rel, Width};
+use crate::error::Result;
+use crate::graph::{Exchange, Read};
+
+/// What the join promises about order, by its `maintain_order`: the sides whose order counts, most important first.
+fn promised(order: MaintainOrderJoin) -> &'static [Side] {
+    match order {
+        MaintainOrderJoin::None => &[],
+        MaintainOrderJoin::Left => &[Side::Left],
+        MaintainOrderJoin::Right => &[Side::Right],
+        MaintainOrderJoin::LeftRight => &[Side::Left, Side::Right],
+        MaintainOrderJoin::RightLeft => &[Side::Right, Side::Left],
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+struct Parts {
+    left_on: Vec<ExprIR>,
+    right_on: Vec<ExprIR>,
+    options: Arc<JoinOptionsIR>,
+    names: Vec<PlSmallStr>,
+}
+
+impl Cx<'_> {
+    pub fn join(&mut self, node: Node) -> Result<Rel> {
+        let IR::Join { input_left, input_right, schema, left_on, right_on, options } = self.ir.get(node).clone() else {
+            return self.alone(node, "not a join");
+        };
+        let slice = options.args.slice;
+        let options = Arc::new(JoinOptionsIR { args: JoinArgs { slice: None, ..options.args.clone() }, ..(*options).clone() });
+        let names = schema.iter_names().cloned().collect();
+        let parts = Parts { left_on, right_on, options, names };
+        let keys_row_wise = parts.left_on.iter().chain(&parts.right_on).all(|e| expr::elementwise(e, &self.ex));
+        if !keys_row_wise {
+            return self.alone(node, "a join key that is not computed row by row");
+        }
+        let (left, right) = (self.walk(input_left)?, self.walk(input_right)?);
+        let rel = match parts.options.args.how.clone() {
+            JoinType::AsOf(asof) => match (&asof.left_by, &asof.right_by) {
+                (Some(l), Some(r)) if !l.is_empty() => {
+                    let (l, r) = (l.to_vec(), r.to_vec());
+                    self.asof(node, left, right, parts, &l, &r)?
+                },
+                _ => self.join_alone(node, left, right, "an as-of join without `by` keys")?,
+            },
+            JoinType::Cross | JoinType::IEJoin | JoinType::Range => self.all_pairs(node, left, right, parts)?,
+            JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full | JoinType::Semi | JoinType::Anti => {
+                self.equi(node, left, right, parts)?
+            },
+        };
+        match slice {
+            Some((offset, len)) => self.slice(rel, offset, len),
+            None => Ok(rel),
+        }
+    }
+
+    fn join_alone(&mut self, node: Node, left: Rel, right: Rel, reason: &str) -> Result<Rel> {
+        let (left, right) = (self.gather(left)?, self.gather(right)?);
+        Ok(self.on_one(node, vec![left, right], reason))
+    }
+
+    fn equi(&mut self, node: Node, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {
+        let args = &parts.options.args;
+        let how = args.how.clone();
+        let order = if self.order_out(node) { promised(args.maintain_order) } else { &[] };
+        if !self.same_key_types(&left, &right, &parts)? {
+            return self.join_alone(node, left, right, "join keys of different types");
+        }
+        let checked = args.validation.needs_checks();
+        let limit = self.options.broadcast_limit_bytes as f64;
+        let small = |rel: &Rel| rel.bytes.is_some_and(|b| b <= limit);
+        let order_allows = |kept: Side| order.iter().all(|s| *s == kept);
+        let right_whole = matches!(how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti)
+            && !checked
+            && small(&right)
+            && (order_allows(Side::Left) || order == [Side::Left, Side::Right]);
+        let left_whole = matches!(how, JoinType::Inner | JoinType::Right)
+            && !checked
+            && small(&left)
+            && (order_allows(Side::Right) || order == [Side::Right, Side::Left]);
+        let smaller_left = left.bytes.zip(right.bytes).is_some_and(|(l, r)| l < r);
+        let rel = if left_whole && (smaller_left || !right_whole) && !right.is_one() {
+            self.whole_side(node, right, left, Side::Right, parts, order)?
+        } else if right_whole && !left.is_one() {
+            self.whole_side(node, left, right, Side::Left, parts, order)?
+        } else {
+            self.by_hash(left, right, parts, order)?
+        };
+        Ok(rel)
+    }
+
+    fn same_key_types(&mut self, left: &Rel, right: &Rel, parts: &Parts) -> Result<bool> {
+        let (ls, rs) = (self.rel_schema(left), self.rel_schema(right));
+        let dtype = |e: &ExprIR, schema: &Schema| self.ex.get(e.node()).to_dtype(&ToFieldContext::new(&self.ex, schema));
+        for (l, r) in parts.left_on.iter().zip(&parts.right_on) {
+            let l = dtype(l, &ls).map_err(crate::plan::polars_error)?;
+            let r = dtype(r, &rs).map_err(crate::plan::polars_error)?;
+            if expr::portable_dtype(&l) != expr::portable_dtype(&r) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// `kept` stays where it is, every task of it reads the whole of `sent`.
+    fn whole_side(&mut self, node: Node, kept: Rel, sent: Rel, side: Side, parts: Parts, order: &[Side]) -> Result<Rel> {
+        let wanted = !order.is_empty();
+        let kept = if wanted { kept } else { self.unordered(kept) };
+        let sent = if order.len() == 2 { self.in_order(sent)? } else { self.unordered(sent) };
+        let schema = self.rel_schema(&sent);
+        let (rows, bytes) = (kept.rows, kept.bytes.zip(sent.bytes).map(|(k, s)| k + s.min(k)));
+        let stages = self.close(&sent, Exchange::Whole, None)?;
+        let mut out = kept.clone();
+        for branch in &mut out.branches {
+            let leaf = self.exchange_leaf(schema.clone(), stages.clone(), Read::All);
+            let (l, r) = if side == Side::Left { (branch.root, leaf) } else { (leaf, branch.root) };
+            branch.root = self.put_join(l, r, &parts, order);
+        }
+        out.hashed = None;
+        (out.rows, out.bytes) = (rows, bytes);
+        if !wanted {
+            out.order = Order::Free;
+        }
+        let _ = node;
+        Ok(self.project(out, &parts.names))
+    }
+
+    fn by_hash(&mut self, left: Rel, right: Rel, parts: Parts, order: &[Side]) -> Result<Rel> {
+        let partitions = self.partitions(&left).max(self.partitions(&right));
+        let (left, lk) = self.as_columns(left, &parts.left_on);
+        let (right, rk) = self.as_columns(right, &parts.right_on);
+        let (rows, bytes) = (left.rows.zip(right.rows).map(|(l, r)| l.max(r)), left.bytes.zip(right.bytes).map(|(l, r)| l + r));
+        let left = self.hash(left, &lk, Some(partitions), order.contains(&Side::Left))?;
+        let right = self.hash(right, &rk, Some(partitions), order.contains(&Side::Right))?;
+        self.meet(left, right, parts, order, partitions, rows, bytes)
+    }
+
+    /// Both sides are in tasks by key: join them there.
+    #[allow(clippy::too_many_arguments)]
+    fn meet(
+        &mut self,
+        left: Rel,
+        right: Rel,
+        parts: Parts,
+        order: &[Side],
+        partitions: u32,
+        rows: Option<f64>,
+        bytes: Option<f64>,
+    ) -> Result<Rel> {
+        let mut tags = Vec::new();
+        for side in order {
+            let rel = if *side == Side::Left { &left } else { &right };
+            tags.extend(rel.tags().iter().cloned());
+        }
+        let root = self.put_join(left.branches[0].root, right.branches[0].root, &parts, &[]);
+        let order = if tags.is_empty() { Order::Free } else { Order::Tags { columns: tags, local: false } };
+        let branches = vec![Branch { root, width: Width::Many(partitions) }];
+        let rel = Rel { branches, order, hashed: None, rows, bytes };
+        Ok(self.project(rel, &parts.names))
+    }
+
+    /// The join node; it keeps order by itself only where the caller relies on that.
+    fn put_join(&mut self, left: Node, right: Node, parts: &Parts, order: &[Side]) -> Node {
+        let mut options = (*parts.options).clone();
+        if !matches!(options.args.how, JoinType::AsOf(_)) {
+            options.args.maintain_order = match order {
+                [] => MaintainOrderJoin::None,
+                [Side::Left] => MaintainOrderJoin::Left,
+                [Side::Right] => MaintainOrderJoin::Right,
+                [Side::Left, ..] => MaintainOrderJoin::LeftRight,
+                [Side::Right, ..] => MaintainOrderJoin::RightLeft,
+            };
+        }
+        let (left_on, right_on) = (parts.left_on.clone(), parts.right_on.clone());
+        self.build(left, |b| b.join(right, left_on, right_on, Arc::new(options)))
+    }
+
+    fn asof(&mut self, node: Node, left: Rel, right: Rel, parts: Parts, lk: &[PlSmallStr], rk: &[PlSmallStr]) -> Result<Rel> {
+        let (ls, rs) = (self.rel_schema(&left), self.rel_schema(&right));
+        let alike = lk.iter().zip(rk).all(|(l, r)| ls.get(l).map(expr::portable_dtype) == rs.get(r).map(expr::portable_dtype));
+        if !alike {
+            return self.join_alone(node, left, right, "`by` keys of different types");
+        }
+        let ordered = self.order_out(node);
+        let partitions = self.partitions(&left).max(self.partitions(&right));
+        let (rows, bytes) = (left.rows, left.bytes);
+        // Both sides are searched in their order.
+        let mend = |rel: &Rel| matches!(rel.order, Order::Tags { .. });
+        let (ml, mr) = (mend(&left), mend(&right));
+        let left = self.hash(left, lk, Some(partitions), ordered || ml)?;
+        let left = self.sort_locally(left, false);
+        let right = self.hash(right, rk, Some(partitions), mr)?;
+        let right = self.sort_locally(right, false);
+        let order: &[Side] = if ordered { &[Side::Left] } else { &[] };
+        self.meet(left, right, parts, order, partitions, rows, bytes)
+    }
+
+    /// Cross and inequality joins.
+    fn all_pairs(&mut self, node: Node, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {
+        let order = if self.order_out(node) { promised(parts.options.args.maintain_order) } else { &[] };
+        let larger_right = left.bytes.zip(right.bytes).is_some_and(|(l, r)| l < r);
+        let keep_right = match order {
+            [] => (larger_right || left.is_one()) && !right.is_one(),
+            [Side::Right, ..] => true,
+            [Side::Left, ..] => false,
+        };
+        if left.is_one() && right.is_one() {
+            return self.join_alone(node, left, right, "both sides are in one task already");
+        }
+        if keep_right {
+            self.whole_side(node, right, left, Side::Right, parts, order)
+        } else {
+            self.whole_side(node, left, right, Side::Left, parts, order)
+        }
+    }
+}

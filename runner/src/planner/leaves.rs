@@ -1,0 +1,211 @@
+//! Base data cut into tasks: files and Parquet row groups of scans, slices of frames.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use polars_core::prelude::*;
+use polars_plan::dsl::{FileScanIR, ScanSources};
+use polars_plan::plans::{IR, IRPlan};
+use polars_utils::arena::Node;
+
+use super::context::Cx;
+use super::fragment::{SourceUnit, encode};
+use super::rel::{Rel, Width};
+use crate::error::Result;
+use crate::exec::frame_to_ipc;
+use crate::graph::Leaf;
+
+/// Bytes that the plan's leaves hold, as far as metadata tells: none when any is unknown.
+pub fn source_bytes(plan: &IRPlan) -> Option<u64> {
+    let mut total = 0;
+    let mut stack = vec![plan.lp_top];
+    while let Some(node) = stack.pop() {
+        let ir = plan.lp_arena.get(node);
+        match ir {
+            IR::DataFrameScan { df, .. } => total += df.estimated_size() as u64,
+            IR::Scan { sources, scan_type, file_info, .. } => total += scan_bytes(sources, scan_type, file_info.schema.len())?.0,
+            _ => {},
+        }
+        stack.extend(ir.inputs());
+    }
+    Some(total)
+}
+
+/// Bytes and rows of a scan by its metadata: of the row groups for Parquet, of the files for others.
+fn scan_bytes(sources: &ScanSources, scan_type: &FileScanIR, _width: usize) -> Option<(u64, Option<u64>)> {
+    match scan_type {
+        FileScanIR::Parquet { first_metadata, metadata_per_source, .. } => {
+            let of = |m: &polars_parquet::read::FileMetadata| {
+                let bytes: usize = m.row_groups.iter().map(|g| g.compressed_size()).sum();
+                (bytes as u64, m.num_rows as u64)
+            };
+            match metadata_per_source {
+                Some(all) => {
+                    let (bytes, rows) = all.iter().map(|m| of(m)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+                    Some((bytes, Some(rows)))
+                },
+                None => first_metadata.as_ref().map(|m| {
+                    let (bytes, rows) = of(m);
+                    (bytes * sources.len() as u64, (sources.len() == 1).then_some(rows))
+                }),
+            }
+        },
+        _ => sources.as_paths().and_then(|paths| {
+            let sizes: Option<Vec<u64>> =
+                paths.iter().map(|p| std::fs::metadata(p.as_std_path()).ok().map(|m| m.len())).collect();
+            Some((sizes?.iter().sum(), None))
+        }),
+    }
+}
+
+impl Cx<'_> {
+    pub fn frame(&mut self, node: Node) -> Result<Rel> {
+        let IR::DataFrameScan { df, schema, output_schema } = self.ir.get(node).clone() else {
+            return self.alone(node, "not a frame");
+        };
+        let df = match &output_schema {
+            Some(out) => Arc::new(df.select(out.iter_names_cloned()).map_err(crate::plan::polars_error)?),
+            None => df,
+        };
+        let rows = df.height();
+        let bytes = df.estimated_size() as f64;
+        let by_size = (bytes / self.options.scan_task_bytes.max(1) as f64).ceil() as usize;
+        let tasks = by_size.max(self.options.workers as usize).min(rows.max(1)).min(1 << 16);
+        let mut per_task = Vec::with_capacity(tasks);
+        for t in 0..tasks {
+            let (from, to) = (rows * t / tasks, rows * (t + 1) / tasks);
+            let part = df.slice(from as i64, to - from);
+            per_task.push(encode(&SourceUnit::Frame { height: to - from, ipc: frame_to_ipc(part)? })?);
+        }
+        // Frames are immutable and shared: the placeholder has the schema only.
+        let schema = output_schema.unwrap_or(schema);
+        let empty = Arc::new(DataFrame::empty_with_schema(&schema));
+        let leaf = self.ir.add(IR::DataFrameScan { df: empty, schema, output_schema: None });
+        let what = format!("frame of {rows} rows");
+        let width = if tasks == 1 { Width::One } else { Width::Many(tasks as u32) };
+        let mut rel = self.leaf(leaf, Leaf::Source { what, per_task }, width);
+        rel.rows = Some(rows as f64);
+        rel.bytes = Some(bytes);
+        Ok(rel)
+    }
+
+    pub fn scan(&mut self, node: Node) -> Result<Rel> {
+        let IR::Scan { sources, file_info, scan_type, unified_scan_args, predicate, output_schema, .. } = self.ir.get(node).clone()
+        else {
+            return self.alone(node, "not a scan");
+        };
+        let width = file_info.schema.len();
+        let known = scan_bytes(&sources, &scan_type, width);
+        let units = if unified_scan_args.pre_slice.is_some() || unified_scan_args.deletion_files.is_some() {
+            None
+        } else {
+            self.scan_units(&sources, &scan_type, unified_scan_args.row_index.is_some())
+        };
+        let what = format!("scan {}", source_name(&sources));
+        let leaf = self.ir.add(self.ir.get(node).clone());
+        let mut rel = match units {
+            Some(units) if units.len() > 1 => {
+                let per_task = units.iter().map(encode).collect::<Result<Vec<Bytes>>>()?;
+                let width = Width::Many(per_task.len() as u32);
+                self.leaf(leaf, Leaf::Source { what, per_task }, width)
+            },
+            _ => {
+                let unit = SourceUnit::Files { first: 0, count: sources.len(), rows: None, rows_before: 0 };
+                self.leaf(leaf, Leaf::Source { what, per_task: vec![encode(&unit)?] }, Width::One)
+            },
+        };
+        let share = output_schema.map_or(1.0, |o| o.len() as f64 / width.max(1) as f64).min(1.0);
+        let passes = if predicate.is_some() { 0.5 } else { 1.0 };
+        if let Some((bytes, rows)) = known {
+            // Files are compressed: what reaches memory is about three times as much.
+            let wider = if matches!(*scan_type, FileScanIR::Parquet { .. }) { 3.0 } else { 1.0 };
+            rel.bytes = Some(bytes as f64 * share * wider * passes);
+            rel.rows = rows.map(|r| r as f64 * passes);
+        }
+        Ok(rel)
+    }
+
+    /// Runs of files, or of row groups where the metadata of every file is known. None: not to be cut.
+    fn scan_units(&self, sources: &ScanSources, scan_type: &FileScanIR, row_index: bool) -> Option<Vec<SourceUnit>> {
+        let files = sources.len();
+        if files == 0 {
+            return None;
+        }
+        let least = (self.options.workers as usize).max(1);
+        if let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = scan_type {
+            let metadata: Vec<_> = match (metadata_per_source, first_metadata) {
+                (Some(all), _) if all.len() == files => all.iter().cloned().collect(),
+                (None, Some(first)) if files == 1 => vec![first.clone()],
+                _ if row_index => return None,
+                _ => return Some(file_runs(files, least)),
+            };
+            let total: usize = metadata.iter().flat_map(|m| m.row_groups.iter().map(|g| g.compressed_size())).sum();
+            let target = (total / least).clamp(1, self.options.scan_task_bytes.max(1) as usize);
+            return Some(row_group_runs(&metadata, target));
+        }
+        if row_index {
+            return None;
+        }
+        Some(file_runs(files, least.max(files.min(least * 4))))
+    }
+}
+
+fn file_runs(files: usize, tasks: usize) -> Vec<SourceUnit> {
+    let tasks = tasks.min(files).max(1);
+    (0..tasks)
+        .map(|t| {
+            let (from, to) = (files * t / tasks, files * (t + 1) / tasks);
+            SourceUnit::Files { first: from, count: to - from, rows: None, rows_before: 0 }
+        })
+        .collect()
+}
+
+/// Consecutive row groups of about `target` compressed bytes; a task has several whole files or a part of one.
+fn row_group_runs(metadata: &[polars_io::parquet::metadata::FileMetadataRef], target: usize) -> Vec<SourceUnit> {
+    let mut units: Vec<SourceUnit> = Vec::new();
+    let mut rows_before = 0u64;
+    let mut open: Option<(usize, usize)> = None; // bytes so far of the last unit of whole files, its files
+    for (file, m) in metadata.iter().enumerate() {
+        let bytes: usize = m.row_groups.iter().map(|g| g.compressed_size()).sum();
+        if bytes > target && m.row_groups.len() > 1 {
+            open = None;
+            let (mut offset, mut len, mut size) = (0, 0, 0);
+            for (i, g) in m.row_groups.iter().enumerate() {
+                len += g.num_rows();
+                size += g.compressed_size();
+                if size >= target || i + 1 == m.row_groups.len() {
+                    let rows_before = rows_before + offset as u64;
+                    units.push(SourceUnit::Files { first: file, count: 1, rows: Some((offset, len)), rows_before });
+                    offset += len;
+                    (len, size) = (0, 0);
+                }
+            }
+        } else {
+            match (&mut open, units.last_mut()) {
+                (Some((so_far, _)), Some(SourceUnit::Files { count, rows: None, .. })) if *so_far + bytes <= target => {
+                    *so_far += bytes;
+                    *count += 1;
+                },
+                _ => {
+                    units.push(SourceUnit::Files { first: file, count: 1, rows: None, rows_before });
+                    open = Some((bytes, 1));
+                },
+            }
+        }
+        rows_before += m.num_rows as u64;
+    }
+    units
+}
+
+fn source_name(sources: &ScanSources) -> String {
+    match sources.first_path() {
+        Some(p) => {
+            let s = p.as_str();
+            let mut parts = s.rsplit('/');
+            let file = parts.next().unwrap_or(s);
+            let dir = parts.next().unwrap_or("");
+            if sources.len() > 1 { format!("{dir} ({} files)", sources.len()) } else { file.to_string() }
+        },
+        None => "bytes".into(),
+    }
+}
