@@ -99,7 +99,13 @@ impl<'a> Target<'a> {
     fn hidden_queries(&self) -> Result<Vec<(String, String, u64)>> {
         let tag = self.plan.target_tag();
         let mut found: Vec<(String, String, u64)> = Vec::new();
-        for entry in self.store.list_text(&format!("{}{HIDDEN}", self.beside))? {
+        let prefix = format!("{}{HIDDEN}", self.beside);
+        // The user asked for the target; the hidden prefix would only puzzle.
+        let named = |error: QueryError| {
+            let shown = Location::Object { root: self.store.root().to_owned(), path: prefix.clone() }.uri();
+            QueryError { message: error.message.replace(&shown, &self.plan.uri()), ..error }
+        };
+        for entry in self.store.list_text(&prefix).map_err(named)? {
             let Some((name, file)) = entry.path[self.beside.len()..].split_once('/') else { continue };
             let Some(query) = hidden_query(name, &tag) else { continue };
             let hidden = format!("{}{name}", self.beside);

@@ -14,6 +14,8 @@ mod location;
 mod options;
 mod runtime;
 mod store;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 use bytes::Bytes;

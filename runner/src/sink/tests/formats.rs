@@ -11,7 +11,7 @@ use polars_plan::{
 use polars_utils::pl_path::PlRefPath;
 
 use super::support::{Place, local, rows, s3, stage, task};
-use crate::sink::{Plan, TaskSink, abort, begin, commit, from_ir};
+use crate::sink::{Plan, TaskSink, TaskWriter, abort, begin, commit, from_ir};
 
 fn path(place: &Place, below: &str) -> PlRefPath {
     PlRefPath::new(place.uri(below).as_str())
@@ -247,4 +247,20 @@ fn a_dropped_task_takes_its_files_along() {
     assert_eq!(place.values(), [0, 1]);
     abort(&plan).unwrap();
     assert_eq!(place.values(), [0, 1], "what is committed stays");
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_polars_own_error() {
+    let place = local();
+    let nested = df!("l" => [Series::new("".into(), [1, 2])]).unwrap();
+    let spec = SinkSpec { format: Some(Format::Csv), ..place.spec("t/", SinkMode::Error) };
+    let plan = place.prepare(&spec, "q").unwrap();
+    let mut writer = TaskWriter::new(&plan, task(0), 1).unwrap();
+    writer.write(nested.clone()).unwrap();
+    let ours = writer.finish().unwrap_err();
+    let theirs = CsvWriter::new(std::io::sink()).finish(&mut nested.clone()).unwrap_err();
+    assert_eq!((ours.category, ours.class.as_str()), (crate::error::Category::User, "ComputeError"));
+    assert!(theirs.to_string().contains(&ours.message), "{ours} != {theirs}");
+    abort(&plan).unwrap();
+    assert_eq!(place.everything(), Vec::<String>::new());
 }
