@@ -6,6 +6,7 @@
 
 mod books;
 mod case;
+mod end;
 mod garbage;
 mod retries;
 mod rules;

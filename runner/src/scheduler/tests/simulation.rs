@@ -11,7 +11,7 @@ use super::world::{Happening, World};
 use crate::graph::StageId;
 use crate::scheduler::{Event, State, decide};
 
-const RUNS: u64 = 4_800;
+const RUNS: u64 = 9_600;
 const MAX_STEPS: u64 = 20_000;
 const MAX_VIRTUAL_MS: u64 = 600_000;
 

@@ -245,6 +245,10 @@ impl World {
         }
         let (task, attempt, worker) = (run.task, run.attempt, name(run.worker));
         if !lost.is_empty() {
+            if self.rng.chance(30) {
+                // Wrongly of one that cannot be lost, too.
+                lost.extend(reads.iter().find(|read| scenario.kept[read.stage.0 as usize] == Kept::Inline));
+            }
             self.workers[run.worker].running.remove(&(task, attempt));
             return self.say(scenario, Event::InputsLost { task, attempt, worker, lost });
         }
