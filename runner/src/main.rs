@@ -1,1 +1,42 @@
-fn main(){}
+//! `floe-runner`: one binary, several roles. Only the command line is here; each role is a module of the library.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use floe_runner::{coordinator::cli, worker};
+
+/// The engine spills only when it can count what the process allocates.
+#[global_allocator]
+static ALLOC: polars_ooc::Allocator = polars_ooc::Allocator;
+
+#[derive(Parser)]
+#[command(name = "floe-runner", version, about = "Floe's engine: runs one Polars query over many workers")]
+struct Cli {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Run one job: plan it, move its workers through the stages, commit the result
+    Coordinator(cli::CoordinatorArgs),
+    /// Take tasks from a coordinator until it is gone
+    Worker(worker::Args),
+    /// Show the stages of a job without running it
+    Explain(cli::ExplainArgs),
+    /// Keep a warm engine on this machine that takes jobs over HTTP
+    Serve(cli::ServeArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Secrets come by the environment, where other users cannot read them.
+    let token = std::env::var("FLOE_TOKEN").unwrap_or_default();
+    match cli.role {
+        Role::Coordinator(args) => cli::coordinator(args, token),
+        Role::Worker(args) => worker::run(args, token),
+        Role::Explain(args) => cli::explain(args),
+        Role::Serve(args) => cli::serve(args, token),
+    }
+}

@@ -34,23 +34,7 @@ pub fn frame_from_ipc(ipc: &[u8], height: usize, schema: &SchemaRef) -> Result<D
     if schema.is_empty() {
         return Ok(DataFrame::empty_with_height(height));
     }
-    let df = IpcReader::new(Cursor::new(ipc)).set_rechunk(false).finish().map_err(polars_error)?;
-    as_schema(df, schema)
-}
-
-/// IPC tells a few types another way; values are the same.
-fn as_schema(mut df: DataFrame, schema: &SchemaRef) -> Result<DataFrame> {
-    if df.schema() == schema {
-        return Ok(df);
-    }
-    for (name, dtype) in schema.iter() {
-        let column = df.column(name).map_err(polars_error)?;
-        if column.dtype() != dtype {
-            let cast = column.cast(dtype).map_err(polars_error)?;
-            df.with_column(cast).map_err(polars_error)?;
-        }
-    }
-    Ok(df)
+    IpcReader::new(Cursor::new(ipc)).set_rechunk(false).finish().map_err(polars_error)
 }
 
 pub fn read_pieces(pieces: &[Piece], schema: &SchemaRef, query: &str, store: &dyn Store) -> Result<DataFrame> {

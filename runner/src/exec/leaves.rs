@@ -29,6 +29,8 @@ pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut Ta
                     return Err(QueryError::internal("an exchange is read into a node that is no placeholder"));
                 };
                 let df = frames::read_pieces(pieces, &schema, &ctx.query, &*ctx.store)?;
+                // What the engine made, even where Polars' own plan foretold another type.
+                let schema = df.schema().clone();
                 out.rows_in += df.height() as u64;
                 out.bytes_in += pieces.iter().map(|p| p.len).sum::<u64>();
                 frame(plan, node, df, schema);

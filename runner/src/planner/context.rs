@@ -188,8 +188,9 @@ impl<'a> Cx<'a> {
         self.collect(branch.root, &mut nodes, &mut leaves)?;
         let (mut lp_arena, mut expr_arena) = (Arena::new(), Arena::new());
         let roots = prune(&[branch.root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
-        let plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
-        let explain = plan.describe().lines().map(str::to_owned).collect();
+        let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
+        super::leaves::drop_metadata(&mut plan);
+        let explain = super::explain::describe(&plan, &leaves);
         let fragment = Fragment { plan, placeholders: true, tag }.pack()?;
         let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
         self.note_single(&nodes, id);
@@ -361,7 +362,8 @@ impl<'a> Cx<'a> {
         let id = StageId(self.graph.stages.len() as u32);
         let (mut lp_arena, mut expr_arena) = (Arena::new(), Arena::new());
         let roots = prune(&[root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
-        let plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
+        let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
+        super::leaves::drop_metadata(&mut plan);
         let explain = plan.describe().lines().map(str::to_owned).collect();
         let fragment = Fragment { plan, placeholders: false, tag: None }.pack()?;
         self.graph.single_worker.push(SingleWorker { stage: id, node: "the whole plan".into(), reason: reason.into() });

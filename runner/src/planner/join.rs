@@ -7,7 +7,7 @@ use polars_core::prelude::*;
 use polars_ops::frame::{JoinArgs, JoinType, MaintainOrderJoin};
 use polars_plan::dsl::JoinOptionsIR;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{IR, ToFieldContext};
+use polars_plan::plans::{FunctionIR, IR, ToFieldContext};
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
@@ -56,6 +56,10 @@ impl Cx<'_> {
         }
         let (left, right) = (self.walk(input_left)?, self.walk(input_right)?);
         let rel = match parts.options.args.how.clone() {
+            // Polars then checks the order of all rows, not of each key's.
+            JoinType::AsOf(_) if self.hinted(input_left) || self.hinted(input_right) => {
+                self.join_alone(node, left, right, "its input is declared sorted")?
+            },
             JoinType::AsOf(asof) => match (&asof.left_by, &asof.right_by) {
                 (Some(l), Some(r)) if !l.is_empty() => {
                     let (l, r) = (l.to_vec(), r.to_vec());
@@ -72,6 +76,11 @@ impl Cx<'_> {
             Some((offset, len)) => self.slice(rel, offset, len),
             None => Ok(rel),
         }
+    }
+
+    fn hinted(&self, node: Node) -> bool {
+        let ir = self.ir.get(node);
+        matches!(ir, IR::MapFunction { function: FunctionIR::Hint(_), .. }) || ir.inputs().any(|n| self.hinted(n))
     }
 
     fn join_alone(&mut self, node: Node, left: Rel, right: Rel, reason: &str) -> Result<Rel> {

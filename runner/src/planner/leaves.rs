@@ -58,6 +58,19 @@ fn scan_bytes(sources: &ScanSources, scan_type: &FileScanIR, _width: usize) -> O
     }
 }
 
+/// Tasks read the footers of their own files: what serde keeps of Parquet metadata lacks the Arrow schema.
+pub fn drop_metadata(plan: &mut IRPlan) {
+    let mut stack = vec![plan.lp_top];
+    while let Some(node) = stack.pop() {
+        if let IR::Scan { scan_type, .. } = plan.lp_arena.get_mut(node)
+            && let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = &mut **scan_type
+        {
+            (*first_metadata, *metadata_per_source) = (None, None);
+        }
+        stack.extend(plan.lp_arena.get(node).inputs());
+    }
+}
+
 impl Cx<'_> {
     pub fn frame(&mut self, node: Node) -> Result<Rel> {
         let IR::DataFrameScan { df, schema, output_schema } = self.ir.get(node).clone() else {

@@ -55,7 +55,26 @@ pub fn resolve(
             _ => {},
         }
     }
-    (0..tasks.unwrap_or(1)).map(|t| task(graph, leaves, t, done, &ranges)).collect()
+    let all = (0..tasks.unwrap_or(1)).map(|t| task(graph, leaves, t, done, &ranges)).collect::<Result<Vec<_>>>()?;
+    Ok(without_empty(leaves, all))
+}
+
+/// Partitions that nobody wrote to need no task; one is kept, for what even an empty input gives.
+fn without_empty(leaves: &[Leaf], tasks: Vec<ResolvedTask>) -> Vec<ResolvedTask> {
+    let by_partition = |i: usize| matches!(&leaves[i], Leaf::Exchange { read: Read::Partition, .. });
+    if !(0..leaves.len()).any(by_partition) || !leaves.iter().all(|l| matches!(l, Leaf::Exchange { read, .. } if *read != Read::Forward)) {
+        return tasks;
+    }
+    let holds_rows = |task: &ResolvedTask| {
+        task.leaves.iter().enumerate().any(|(i, l)| {
+            by_partition(i) && matches!(l, LeafInput::Pieces { pieces, .. } if !pieces.is_empty())
+        })
+    };
+    let (mut full, mut empty): (Vec<_>, Vec<_>) = tasks.into_iter().partition(holds_rows);
+    if full.is_empty() {
+        full.extend(empty.pop());
+    }
+    full
 }
 
 fn task(

@@ -70,9 +70,7 @@ fn distributed(ir: IRPlan, options: &Options) -> Result<(DataFrame, StageGraph)>
         for (t, task) in resolve(&graph, stage.id, &done)?.into_iter().enumerate() {
             let id = TaskId { stage: stage.id, task: t as u32 };
             let spec = TaskSpec { id, attempt: 0, leaves: task.leaves, output: stage.output.clone() };
-            let out = exec::run(&stage.fragment, &spec, &ctx)
-                .map_err(|e| QueryError { message: format!("[stage {}] {}", stage.id.0, e.message), ..e })?;
-            outputs.push(out);
+            outputs.push(exec::run(&stage.fragment, &spec, &ctx)?);
         }
         done.insert(stage.id, outputs);
     }

@@ -7,13 +7,17 @@
 mod map;
 mod name;
 mod read;
+mod remote;
 mod serve;
 mod store;
 mod writer;
 
 pub use name::{Producer, file_name, producer};
 pub use read::{LOST_OUTPUT, open, open_bytes, take_lost};
+pub use remote::Remote;
+pub(crate) use serve::bearer;
 pub use serve::router;
+pub(crate) use store::same;
 pub use store::{Store, StoreOptions, Usage};
 pub use writer::Writer;
 

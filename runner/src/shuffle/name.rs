@@ -21,7 +21,7 @@ pub fn file_name(task: TaskId, attempt: u32) -> String {
 pub fn producer(at: &Location) -> Option<Producer> {
     let (address, worker) = match at {
         Location::Inline(_) => return None,
-        Location::Worker { worker, path, .. } => (path, worker.clone()),
+        Location::Worker { worker, path, url } => (if path.is_empty() { url } else { path }, worker.clone()),
         Location::Store { uri } => (uri, String::new()),
     };
     let mut parts = address.rsplit('/');

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::graph::{Location, Piece};
 
 use super::map::Map;
 use super::name::{Producer, producer};
+use super::remote;
 
 /// Class of the error that tells of a lost output.
 pub const LOST_OUTPUT: &str = "LostOutput";
@@ -65,14 +67,17 @@ pub fn open_bytes(piece: &Piece, token: &str) -> Result<Bytes> {
             }
             Ok(bytes.slice(from..to))
         }
-        Location::Worker { path, url, worker } => match open_path(path, piece) {
+        Location::Worker { path, url, worker } => match open_path(Path::new(path), piece.offset, piece.len) {
             Some(bytes) => Ok(bytes),
             None if url.is_empty() || url.starts_with('/') => {
                 Err(lost(&piece.at, &format!("worker {worker} no longer has {path}")))
             }
             None => fetch(piece, url, token),
         },
-        Location::Store { uri } => open_store(uri, piece),
+        Location::Store { uri } => match remote::read(uri, piece.offset, piece.len)? {
+            Some(bytes) => Ok(bytes),
+            None => Err(lost(&piece.at, &format!("{uri} is gone"))),
+        },
     }
 }
 
@@ -82,27 +87,23 @@ pub fn take_lost(query: &str) -> Vec<Producer> {
 }
 
 /// `None` when there is no such file on this host, or it is shorter than it should be.
-fn open_path(path: &str, piece: &Piece) -> Option<Bytes> {
-    let file = File::open(path).ok()?;
-    let size = file.metadata().ok()?.len();
-    if size < piece.offset + piece.len {
+pub(super) fn open_path(path: &Path, offset: u64, len: u64) -> Option<Bytes> {
+    if path.as_os_str().is_empty() {
         return None;
     }
-    if piece.len >= MAP_FROM_BYTES
-        && let Ok(map) = Map::new(&file, piece.offset, piece.len as usize)
+    let file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    if size < offset + len {
+        return None;
+    }
+    if len >= MAP_FROM_BYTES
+        && let Ok(map) = Map::new(&file, offset, len as usize)
     {
         return Some(Bytes::from_owner(map));
     }
-    let mut bytes = vec![0; piece.len as usize];
-    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, piece.offset).ok()?;
+    let mut bytes = vec![0; len as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, offset).ok()?;
     Some(Bytes::from(bytes))
-}
-
-fn open_store(uri: &str, piece: &Piece) -> Result<Bytes> {
-    let Some(path) = uri.strip_prefix("file://") else {
-        return Err(QueryError::io(format!("no reader for the shuffle place {uri}")));
-    };
-    open_path(path, piece).ok_or_else(|| lost(&piece.at, &format!("{uri} is gone")))
 }
 
 fn lost(at: &Location, message: &str) -> QueryError {

@@ -9,6 +9,7 @@ use crate::error::{QueryError, Result};
 use crate::graph::{StageId, TaskId};
 
 use super::name::file_name;
+use super::remote::Remote;
 use super::writer::Writer;
 
 /// Ended queries that are remembered, so that a late task leaves no file behind.
@@ -67,6 +68,12 @@ struct State {
 #[derive(Debug, Default)]
 struct QueryFiles {
     token: String,
+    /// Readers come by HTTP even where they could see the files.
+    hide_paths: bool,
+    /// Finished outputs go there.
+    remote: Option<Arc<Remote>>,
+    /// What went there, by stage.
+    sent: Vec<(StageId, String)>,
     files: HashMap<String, Held>,
 }
 
@@ -98,6 +105,33 @@ impl Store {
         self.state().queries.entry(query.to_string()).or_default().token = token.to_string();
     }
 
+    /// Outputs of the query tell no paths: they are read over HTTP, as from another host.
+    pub fn hide_paths(&self, query: &str) {
+        if let Some(files) = self.state().queries.get_mut(query) {
+            files.hide_paths = true;
+        }
+    }
+
+    /// Outputs of the query go to an object store.
+    pub fn send_to(&self, query: &str, remote: &Arc<Remote>) {
+        if let Some(files) = self.state().queries.get_mut(query)
+            && files.remote.is_none()
+        {
+            remote.register();
+            files.remote = Some(remote.clone());
+        }
+    }
+
+    pub(super) fn remote(&self, query: &str) -> Option<Arc<Remote>> {
+        self.state().queries.get(query).and_then(|files| files.remote.clone())
+    }
+
+    pub(super) fn sent(&self, query: &str, stage: StageId, uri: String) {
+        if let Some(files) = self.state().queries.get_mut(query) {
+            files.sent.push((stage, uri));
+        }
+    }
+
     /// A writer for the output of one task attempt.
     pub fn create(self: &Arc<Self>, query: &str, task: TaskId, attempt: u32) -> Result<Writer> {
         if query.is_empty() || query.contains(['/', '\0']) || query.starts_with('.') {
@@ -116,8 +150,10 @@ impl Store {
 
     /// Drops the outputs of a stage: no later stage needs them.
     pub fn release_stage(&self, query: &str, stage: StageId) {
-        let mut released = Vec::new();
+        let (mut released, mut sent, mut remote) = (Vec::new(), Vec::new(), None);
         if let Some(files) = self.state().queries.get_mut(query) {
+            remote = files.remote.clone();
+            sent.extend(files.sent.extract_if(.., |(of, _)| *of == stage).map(|(_, uri)| uri));
             files.files.retain(|_, held| {
                 let keep = held.stage != stage;
                 if !keep {
@@ -127,6 +163,10 @@ impl Store {
             });
         }
         released.iter().for_each(|held| self.remove(held));
+        if let (Some(remote), false) = (remote, sent.is_empty()) {
+            // Requests to a store take their time, and whoever releases must not wait.
+            std::thread::spawn(move || remote.remove(&sent));
+        }
     }
 
     /// Drops everything of a query; writers of it that are still open remove their files themselves.
@@ -139,6 +179,9 @@ impl Store {
         }
         drop(state);
         let Some(files) = files else { return };
+        if let Some(remote) = &files.remote {
+            remote.forget();
+        }
         if files.files.is_empty() && self.usage() == Usage::default() {
             // The usual case of a small query: nothing was ever written, so there is no directory to look for.
             return;
@@ -192,11 +235,12 @@ impl Store {
     }
 
     /// Takes a finished file into the books; refuses when the query ended meanwhile.
-    pub(super) fn keep(&self, query: &str, name: String, held: Held) -> Result<()> {
+    /// Returns whether its path may be told.
+    pub(super) fn keep(&self, query: &str, name: String, held: Held) -> Result<bool> {
         match self.state().queries.get_mut(query) {
             Some(files) => {
                 files.files.insert(name, held);
-                Ok(())
+                Ok(!files.hide_paths)
             }
             None => Err(gone(query)),
         }
@@ -221,6 +265,6 @@ fn gone(query: &str) -> QueryError {
 }
 
 /// Compares tokens in time that does not depend on where they differ.
-pub(super) fn same(a: &str, b: &str) -> bool {
+pub(crate) fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }

@@ -73,15 +73,25 @@ impl Writer {
             return Err(QueryError::io(format!("cannot finish shuffle file {}: {error}", path.display())));
         }
         self.finished = true;
-        if let Err(error) = self.store.keep(&self.query, self.name.clone(), held.clone()) {
+        if let Some(remote) = self.store.remote(&self.query) {
+            let sent = remote.upload(&path, &self.name);
             self.store.remove(&held);
-            if let Some(dir) = path.parent() {
-                let _ = std::fs::remove_dir(dir);
-            }
-            return Err(error);
+            let uri = sent?;
+            self.store.sent(&self.query, self.stage, uri.clone());
+            return Ok((Location::Store { uri }, bytes));
         }
+        let told = match self.store.keep(&self.query, self.name.clone(), held.clone()) {
+            Ok(told) => told,
+            Err(error) => {
+                self.store.remove(&held);
+                if let Some(dir) = path.parent() {
+                    let _ = std::fs::remove_dir(dir);
+                }
+                return Err(error);
+            }
+        };
         let url = format!("{}/shuffle/{}/{}", self.store.options.base_url, self.query, self.name);
-        let path = path.to_string_lossy().into_owned();
+        let path = if told { path.to_string_lossy().into_owned() } else { String::new() };
         Ok((Location::Worker { worker: self.store.options.worker.clone(), path, url }, bytes))
     }
 

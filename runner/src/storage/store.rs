@@ -87,6 +87,11 @@ impl Store {
         self.request(path, |store, key| async move { store.get(&key).await?.bytes().await })
     }
 
+    /// Some bytes of an object.
+    pub fn read_range(&self, path: &str, range: std::ops::Range<u64>) -> Result<Bytes> {
+        self.request(path, |store, key| async move { store.get_range(&key, range).await })
+    }
+
     pub fn put(&self, path: &str, data: Bytes) -> Result<()> {
         self.request(path, |store, key| async move { store.put(&key, PutPayload::from(data)).await.map(drop) })
     }

@@ -1,0 +1,197 @@
+//! The stage graph for people and tools: text, Graphviz, Mermaid, JSON. Pure.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::graph::{Leaf, Read, Stage, StageGraph};
+
+use super::events::{StageInfo, exchange, stage_infos};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Text,
+    Dot,
+    Mermaid,
+    Json,
+}
+
+pub fn render(graph: &StageGraph, format: Format) -> String {
+    match format {
+        Format::Text => text(graph),
+        Format::Dot => dot(graph),
+        Format::Mermaid => mermaid(graph),
+        Format::Json => json(graph),
+    }
+}
+
+/// A leaf for people: where its data comes from.
+fn leaf(leaf: &Leaf) -> String {
+    match leaf {
+        Leaf::Source { what, per_task } => format!("{what}: {} task(s)", per_task.len()),
+        Leaf::Exchange { stages, read } => {
+            let read = match read {
+                Read::Partition => "by partition",
+                Read::All => "all to every task",
+                Read::Forward => "task by task",
+            };
+            let stages: Vec<String> = stages.iter().map(|stage| stage.0.to_string()).collect();
+            format!("stage {}: {read}", stages.join(", "))
+        }
+    }
+}
+
+fn text(graph: &StageGraph) -> String {
+    let mut out = String::new();
+    for stage in &graph.stages {
+        let _ = writeln!(out, "stage {}: {}", stage.id.0, stage.label);
+        for line in &stage.explain {
+            let _ = writeln!(out, "    {line}");
+        }
+        for input in &stage.leaves {
+            let _ = writeln!(out, "  <- {}", leaf(input));
+        }
+        let _ = writeln!(out, "  -> {}", exchange(&stage.output));
+    }
+    let roots: Vec<String> = graph.roots.iter().map(|root| root.0.to_string()).collect();
+    let _ = writeln!(out, "result: stage {}", roots.join(", "));
+    if !graph.single_worker.is_empty() {
+        let _ = writeln!(out, "on one worker:");
+        for node in &graph.single_worker {
+            let _ = writeln!(out, "  {} (stage {}): {}", node.node, node.stage.0, node.reason);
+        }
+    }
+    for warning in &graph.warnings {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    out
+}
+
+fn edges(stage: &Stage) -> impl Iterator<Item = (u32, &Read)> {
+    stage.leaves.iter().flat_map(|leaf| {
+        let (stages, read) = match leaf {
+            Leaf::Source { .. } => (&[][..], &Read::All),
+            Leaf::Exchange { stages, read } => (stages.as_slice(), read),
+        };
+        stages.iter().map(move |from| (from.0, read))
+    })
+}
+
+fn lines(stage: &Stage) -> Vec<String> {
+    let mut lines = vec![format!("stage {}: {}", stage.id.0, stage.label)];
+    lines.extend(stage.explain.iter().cloned());
+    lines.extend(stage.leaves.iter().filter(|leaf| matches!(leaf, Leaf::Source { .. })).map(leaf));
+    lines
+}
+
+fn dot(graph: &StageGraph) -> String {
+    let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let mut out = String::from("digraph query {\n  rankdir=BT;\n  node [shape=box, fontname=\"monospace\"];\n");
+    for stage in &graph.stages {
+        let label: Vec<String> = lines(stage).iter().map(|line| escape(line)).collect();
+        let _ = writeln!(out, "  s{} [label=\"{}\\l\"];", stage.id.0, label.join("\\l"));
+        for (from, _) in edges(stage) {
+            let label = graph.stages.get(from as usize).map(|from| exchange(&from.output)).unwrap_or_default();
+            let _ = writeln!(out, "  s{from} -> s{} [label=\"{}\"];", stage.id.0, escape(&label));
+        }
+    }
+    out.push_str("}\n");
+    out
+}
+
+fn mermaid(graph: &StageGraph) -> String {
+    let escape =
+        |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
+    let mut out = String::from("flowchart BT\n");
+    for stage in &graph.stages {
+        let label: Vec<String> = lines(stage).iter().map(|line| escape(line)).collect();
+        let _ = writeln!(out, "  s{}[\"{}\"]", stage.id.0, label.join("<br>"));
+        for (from, _) in edges(stage) {
+            let label = graph.stages.get(from as usize).map(|from| exchange(&from.output)).unwrap_or_default();
+            let _ = writeln!(out, "  s{from} -->|\"{}\"| s{}", escape(&label), stage.id.0);
+        }
+    }
+    out
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Json<'a> {
+    stages: Vec<JsonStage<'a>>,
+    roots: Vec<u32>,
+    single_worker: &'a [crate::graph::SingleWorker],
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct JsonStage<'a> {
+    #[serde(flatten)]
+    info: StageInfo,
+    explain: &'a [String],
+    inputs: Vec<String>,
+}
+
+fn json(graph: &StageGraph) -> String {
+    let stages = stage_infos(graph).into_iter().zip(&graph.stages).map(|(info, stage)| JsonStage {
+        info,
+        explain: &stage.explain,
+        inputs: stage.leaves.iter().map(leaf).collect(),
+    });
+    let json = Json {
+        stages: stages.collect(),
+        roots: graph.roots.iter().map(|root| root.0).collect(),
+        single_worker: &graph.single_worker,
+        warnings: &graph.warnings,
+    };
+    // Plain data with string keys always has a JSON form.
+    serde_json::to_string_pretty(&json).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Exchange, StageId};
+
+    fn graph() -> StageGraph {
+        let stage = |id: u32, label: &str, leaves: Vec<Leaf>, output: Exchange| Stage {
+            id: StageId(id),
+            label: label.into(),
+            fragment: bytes::Bytes::new(),
+            explain: vec![format!("NODE \"{id}\"")],
+            leaves,
+            output,
+        };
+        let scan = Leaf::Source { what: "parquet t".into(), per_task: vec![bytes::Bytes::new(); 2] };
+        let read = Leaf::Exchange { stages: vec![StageId(0)], read: Read::Partition };
+        StageGraph {
+            stages: vec![
+                stage(0, "scan t", vec![scan], Exchange::Hash { keys: vec!["k".into()], partitions: 4 }),
+                stage(1, "group by", vec![read], Exchange::Result),
+            ],
+            roots: vec![StageId(1)],
+            single_worker: Vec::new(),
+            warnings: vec!["careful".into()],
+        }
+    }
+
+    #[test]
+    fn every_format_shows_the_exchange() {
+        let graph = graph();
+        let text = render(&graph, Format::Text);
+        assert!(
+            text.contains("stage 0: scan t\n    NODE \"0\"\n  <- parquet t: 2 task(s)\n  -> hash(k) x 4\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  <- stage 0: by partition\n  -> result\nresult: stage 1\nwarning: careful\n"),
+            "{text}"
+        );
+        let dot = render(&graph, Format::Dot);
+        assert!(dot.contains("s0 -> s1 [label=\"hash(k) x 4\"]") && dot.contains("NODE \\\"0\\\""), "{dot}");
+        let mermaid = render(&graph, Format::Mermaid);
+        assert!(mermaid.contains("s0 -->|\"hash(k) x 4\"| s1") && mermaid.contains("NODE &quot;0&quot;"), "{mermaid}");
+        let json: serde_json::Value = serde_json::from_str(&render(&graph, Format::Json)).unwrap();
+        assert_eq!(json["stages"][1]["deps"][0], 0);
+        assert_eq!(json["stages"][0]["exchange"], "hash(k) x 4");
+    }
+}

@@ -1,0 +1,222 @@
+//! The coordinator's HTTP side: health, queries (submit, status, plan, graph, events, result, cancel), metrics. All but
+//! health wants a token: the engine's, or for one query's endpoints that query's own.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use floe_api::job::Job;
+use futures::StreamExt;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
+
+use crate::error::{Category, QueryError};
+use crate::shuffle;
+
+use super::events::Event;
+use super::explain::Format;
+use super::status::Status;
+use super::{Engine, metrics, stream};
+
+/// Plans travel inside jobs.
+const MAX_JOB_BYTES: usize = 256 << 20;
+
+type Shared = State<Weak<Engine>>;
+
+pub fn serve(engine: &Arc<Engine>, listener: TcpListener) {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(show_metrics))
+        .route("/api/v1/queries", get(list).post(submit))
+        .route("/api/v1/queries/{id}", get(status).delete(cancel))
+        .route("/api/v1/queries/{id}/plan", get(plan))
+        .route("/api/v1/queries/{id}/graph", get(graph))
+        .route("/api/v1/queries/{id}/events", get(events))
+        .route("/api/v1/queries/{id}/result", get(result))
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_JOB_BYTES))
+        .with_state(Arc::downgrade(engine));
+    let ended = engine.ended.clone();
+    tokio::spawn(async move {
+        let server = axum::serve(listener, router);
+        tokio::select! {
+            served = server => if let Err(error) = served {
+                tracing::error!("the HTTP port failed: {error}");
+            },
+            () = ended.cancelled() => {}
+        }
+    });
+}
+
+/// What went wrong, as the client reads it.
+struct Refusal(StatusCode, QueryError);
+
+impl Refusal {
+    fn new(status: StatusCode, class: &str, message: &str) -> Refusal {
+        Refusal(status, QueryError::user(class, message))
+    }
+}
+
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Self {
+        let status = match error.category {
+            Category::User => StatusCode::BAD_REQUEST,
+            Category::Io
+            | Category::LostWorker
+            | Category::OutOfMemory
+            | Category::Deadline
+            | Category::Cancelled
+            | Category::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Refusal(status, error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+type Answer<T> = Result<T, Refusal>;
+
+fn engine(engine: &Weak<Engine>, headers: &HeaderMap) -> Answer<Arc<Engine>> {
+    let engine = alive(engine)?;
+    match shuffle::bearer(headers) {
+        Some(token) if shuffle::same(token, &engine.options.token) => Ok(engine),
+        _ => Err(unauthorized()),
+    }
+}
+
+fn alive(engine: &Weak<Engine>) -> Answer<Arc<Engine>> {
+    engine.upgrade().ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Ended", "the engine has ended"))
+}
+
+fn unauthorized() -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", "a bearer token of the engine or the query is needed")
+}
+
+/// A query, for those who show its token or the engine's. Who shows neither learns nothing of what exists.
+fn query(weak: &Weak<Engine>, headers: &HeaderMap, id: &str) -> Answer<Arc<Status>> {
+    let engine = alive(weak)?;
+    let token = shuffle::bearer(headers).ok_or_else(unauthorized)?;
+    let status = engine.statuses.get(id);
+    let own = status.as_ref().is_some_and(|status| shuffle::same(token, &status.token));
+    if !own && !shuffle::same(token, &engine.options.token) {
+        return Err(unauthorized());
+    }
+    status.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "NotFound", &format!("no query {id}")))
+}
+
+async fn ready(State(weak): Shared) -> Answer<&'static str> {
+    let engine = alive(&weak)?;
+    match engine.registry.links().len() {
+        0 => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "NotReady", "no worker is connected")),
+        _ => Ok("ok"),
+    }
+}
+
+async fn show_metrics(State(weak): Shared, headers: HeaderMap) -> Answer<impl IntoResponse> {
+    let engine = engine(&weak, &headers)?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(&engine)))
+}
+
+async fn list(State(weak): Shared, headers: HeaderMap) -> Answer<impl IntoResponse> {
+    let engine = engine(&weak, &headers)?;
+    Ok(Json(engine.statuses.all().iter().map(|status| status.view()).collect::<Vec<_>>()))
+}
+
+async fn submit(State(weak): Shared, headers: HeaderMap, body: Bytes) -> Answer<impl IntoResponse> {
+    let engine = engine(&weak, &headers)?;
+    let job: Job = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "BadSpec", &format!("the job is not valid: {error}")))?;
+    let status = engine.submit(job)?;
+    Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "id": status.id, "token": status.token }))))
+}
+
+async fn status(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<impl IntoResponse> {
+    Ok(Json(query(&weak, &headers, &id)?.view()))
+}
+
+async fn cancel(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<StatusCode> {
+    let status = query(&weak, &headers, &id)?;
+    status.cancel.cancel();
+    if status.finished() {
+        alive(&weak)?.statuses.remove(&id);
+    }
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn plan(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<String> {
+    let status = query(&weak, &headers, &id)?;
+    explained(&status, Format::Text)
+}
+
+#[derive(Deserialize)]
+struct GraphOptions {
+    format: Option<String>,
+}
+
+async fn graph(
+    State(weak): Shared,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(options): Query<GraphOptions>,
+) -> Answer<impl IntoResponse> {
+    let status = query(&weak, &headers, &id)?;
+    let (format, kind) = match options.format.as_deref() {
+        None | Some("json") => (Format::Json, "application/json"),
+        Some("dot") => (Format::Dot, "text/vnd.graphviz"),
+        Some("mermaid") => (Format::Mermaid, "text/plain"),
+        Some(_) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", "format: json, dot or mermaid")),
+    };
+    Ok(([(header::CONTENT_TYPE, kind)], explained(&status, format)?))
+}
+
+fn explained(status: &Status, format: Format) -> Answer<String> {
+    let unplanned = || Refusal::new(StatusCode::CONFLICT, "NotPlanned", "the query is not planned yet");
+    status.explain(format).ok_or_else(unplanned)
+}
+
+async fn events(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<impl IntoResponse> {
+    let status = query(&weak, &headers, &id)?;
+    // Listen first, then look: what happens in between is told twice rather than never.
+    let live = BroadcastStream::new(status.events.subscribe());
+    let view = status.view();
+    let mut past: Vec<Event> = view.stages.into_iter().map(Event::Stage).collect();
+    past.extend(view.outcome.map(|outcome| Event::Done { outcome: Box::new(outcome) }));
+    past.extend(view.error.as_ref().map(Event::from));
+    let ended = |event: &Event| matches!(event, Event::Done { .. } | Event::Error { .. });
+    let mut over = false;
+    let all = futures::stream::iter(past).chain(live.filter_map(|event| async move { event.ok() }));
+    let until_end = all.take_while(move |event| {
+        let go_on = !over;
+        over = ended(event);
+        std::future::ready(go_on)
+    });
+    let stream =
+        until_end.map(|event| Ok::<_, Infallible>(sse::Event::default().json_data(&event).unwrap_or_default()));
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(10))))
+}
+
+async fn result(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<Response> {
+    let status = query(&weak, &headers, &id)?;
+    let missing = || match status.finished() {
+        true => Refusal::new(StatusCode::NOT_FOUND, "NoResult", "the query has no rows to read"),
+        false => Refusal::new(StatusCode::CONFLICT, "NotFinished", "the query has not finished"),
+    };
+    let handle = status.result().ok_or_else(missing)?;
+    let (sender, receiver) = mpsc::channel(8);
+    tokio::task::spawn_blocking(move || stream::send(&handle, &sender));
+    let body = Body::from_stream(ReceiverStream::new(receiver));
+    Ok(([(header::CONTENT_TYPE, "application/vnd.apache.arrow.stream")], body).into_response())
+}

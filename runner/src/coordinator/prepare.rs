@@ -1,0 +1,129 @@
+//! From a job to what can be run: the plan loaded, optimized and cut into stages, the sinks ready. Blocking, and on a
+//! stack that deep plans fit.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use floe_api::execution::{Mode, SingleWorkerOps, WarningPolicy};
+use floe_api::job::Job;
+use polars_core::prelude::SchemaRef;
+use polars_plan::plans::IRPlan;
+
+use crate::error::{QueryError, Result};
+use crate::graph::StageGraph;
+use crate::{plan, planner, sink, storage};
+
+/// The planner's view of one worker when the job does not say.
+const DEFAULT_MEMORY_BYTES: u64 = 2 << 30;
+
+pub struct Prepared {
+    pub graph: StageGraph,
+    /// Of the result, when there is no sink.
+    pub schema: SchemaRef,
+    /// Ready for tasks (`begin` was called): whoever has them commits or aborts them.
+    pub sinks: Arc<Vec<sink::Plan>>,
+    /// Bytes the plan reads, as far as they are known.
+    pub source_bytes: Option<u64>,
+}
+
+/// What of the engine matters for planning.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub base: PathBuf,
+    pub workers: u32,
+    pub threads: u32,
+}
+
+/// With `mode` in place of the job's. `touch_sinks` is off for a mere look at the plan.
+pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> Result<Prepared> {
+    let loaded = plan::load(job, &plan::LoadEnv::new(&context.base))?;
+    let ir = plan::optimize(loaded.plan)?;
+    let source_bytes = planner::source_bytes(&ir);
+    let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
+    let mut sinks = sinks(job, &ir, &schema)?;
+    let mut options = options(job, context, mode);
+    options.sink = match (sinks.first(), own_sinks(&ir)) {
+        (Some(plan), false) => Some(planner::SinkShape { single_file: plan.single_task() }),
+        _ => None,
+    };
+    let mut graph = plan::contain_panics("planning the query", || planner::plan(ir, &options))?;
+    graph.warnings.splice(0..0, loaded.warnings);
+    check(job, &graph)?;
+    if touch_sinks {
+        for at in 0..sinks.len() {
+            if let Err(error) = sink::begin(&mut sinks[at]) {
+                sinks[..at].iter().for_each(|begun| drop(sink::abort(begun)));
+                return Err(error);
+            }
+        }
+    }
+    Ok(Prepared { graph, schema, sinks: Arc::new(sinks), source_bytes })
+}
+
+fn own_sinks(ir: &IRPlan) -> bool {
+    !planner::own_sinks(ir).is_empty()
+}
+
+fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef) -> Result<Vec<sink::Plan>> {
+    let storage = |uri: &str| storage::Options::from(&job.storage_options(uri, None));
+    let own = planner::own_sinks(ir);
+    let Some(spec) = &job.spec.sink else {
+        let plans = own.iter().map(|own| {
+            let plan = sink::from_ir(own, &ir.expr_arena, &storage, &job.id)?;
+            plan.ok_or_else(|| QueryError::internal("a sink of the plan writes no files"))
+        });
+        return plans.collect();
+    };
+    if !own.is_empty() {
+        let message = "the plan ends in sinks of its own: leave spec.sink out, or remove them from the plan";
+        return Err(QueryError::user("BadSpec", message));
+    }
+    let options = job.storage_options(&spec.uri, spec.storage.as_deref());
+    let plan = sink::from_spec(spec, &storage::Options::from(&options), &job.id)?;
+    plan.check(schema)?;
+    Ok(vec![plan])
+}
+
+fn options(job: &Job, context: &Context, mode: Mode) -> planner::Options {
+    let (execution, defaults) = (&job.spec.execution, planner::Options::default());
+    let memory = job.spec.compute.memory.bytes().unwrap_or(DEFAULT_MEMORY_BYTES);
+    planner::Options {
+        mode: match mode {
+            Mode::Auto => planner::Mode::Auto,
+            Mode::Distributed => planner::Mode::Distributed,
+            Mode::SingleNode => planner::Mode::SingleNode,
+        },
+        workers: context.workers.max(1),
+        cpus: context.threads.max(1),
+        partitions_per_worker: execution.partitions_per_worker.unwrap_or(defaults.partitions_per_worker),
+        // What is broadcast is held by every worker beside its own work.
+        broadcast_limit_bytes: execution
+            .broadcast_limit
+            .bytes()
+            .unwrap_or(defaults.broadcast_limit_bytes)
+            .min(memory / 8),
+        scan_task_bytes: execution.scan_task_bytes.as_ref().and_then(|q| q.bytes()).unwrap_or(defaults.scan_task_bytes),
+        partition_bytes: (memory / 16).clamp(16 << 20, 256 << 20),
+        ..defaults
+    }
+}
+
+fn check(job: &Job, graph: &StageGraph) -> Result<()> {
+    let execution = &job.spec.execution;
+    if execution.single_worker_ops == SingleWorkerOps::Forbid
+        && execution.mode != Mode::SingleNode
+        && graph.stages.len() > 1
+        && !graph.single_worker.is_empty()
+    {
+        let nodes: Vec<String> =
+            graph.single_worker.iter().map(|node| format!("{} ({})", node.node, node.reason)).collect();
+        let message = format!("execution.singleWorkerOps is forbid, and these run on one worker: {}", nodes.join("; "));
+        return Err(QueryError::user("SingleWorkerForbidden", message));
+    }
+    if execution.warnings == WarningPolicy::Fail
+        && let Some(warning) = graph.warnings.first()
+    {
+        return Err(QueryError::user("WarningAsError", warning.clone()));
+    }
+    Ok(())
+}

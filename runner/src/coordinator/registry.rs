@@ -1,0 +1,195 @@
+//! The workers that are connected and the queries that listen: messages of workers go to the query they are about,
+//! and every query hears which workers come and go. Decides nothing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+
+use crate::error::QueryError;
+use crate::graph::{TaskId, TaskOutput};
+use crate::proto::{self, Attempt, ToWorker, to_worker};
+
+/// What a query hears.
+#[derive(Debug)]
+pub enum Signal {
+    WorkerUp {
+        worker: String,
+        slots: u32,
+    },
+    WorkerDraining {
+        worker: String,
+    },
+    /// `out_of_memory`: it was close to its memory limit when it was last heard.
+    WorkerLost {
+        worker: String,
+        out_of_memory: bool,
+    },
+    Started {
+        worker: String,
+        task: TaskId,
+        attempt: u32,
+    },
+    Progress {
+        worker: String,
+        task: TaskId,
+        attempt: u32,
+        rows: u64,
+        bytes: u64,
+    },
+    Done {
+        worker: String,
+        task: TaskId,
+        attempt: u32,
+        output: TaskOutput,
+    },
+    Failed {
+        worker: String,
+        task: TaskId,
+        attempt: u32,
+        error: QueryError,
+        lost: Vec<TaskId>,
+    },
+    /// No task of the query runs there any more.
+    Gone {
+        worker: String,
+    },
+}
+
+/// A connected worker.
+#[derive(Debug)]
+pub struct Link {
+    pub id: String,
+    pub slots: u32,
+    pub pid: u32,
+    pub memory_limit_bytes: u64,
+    pub memory_bytes: AtomicU64,
+    pub shuffle_bytes: AtomicU64,
+    outbox: UnboundedSender<ToWorker>,
+}
+
+impl Link {
+    pub fn new(hello: &proto::Hello, outbox: UnboundedSender<ToWorker>) -> Link {
+        Link {
+            id: hello.worker.clone(),
+            slots: hello.slots,
+            pid: hello.pid,
+            memory_limit_bytes: hello.memory_limit_bytes,
+            memory_bytes: AtomicU64::new(0),
+            shuffle_bytes: AtomicU64::new(0),
+            outbox,
+        }
+    }
+
+    /// Whether it went out; a worker that is gone is reported lost elsewhere.
+    pub fn send(&self, message: to_worker::Message) -> bool {
+        self.outbox.send(message.into()).is_ok()
+    }
+
+    fn near_its_limit(&self) -> bool {
+        self.memory_limit_bytes > 0 && self.memory_bytes.load(Ordering::Relaxed) > self.memory_limit_bytes / 100 * 85
+    }
+}
+
+#[derive(Debug)]
+pub struct Registry {
+    state: Mutex<State>,
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    workers: HashMap<String, (Arc<Link>, bool)>,
+    queries: HashMap<String, UnboundedSender<Signal>>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry { state: Mutex::default(), count: watch::channel(0).0 }
+    }
+}
+
+impl Registry {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a worker in; refuses a name that is in use.
+    pub fn join(&self, link: Arc<Link>) -> bool {
+        let mut state = self.state();
+        if state.workers.contains_key(&link.id) {
+            return false;
+        }
+        tracing::info!(worker = %link.id, pid = link.pid, slots = link.slots, "worker connected");
+        let up = || Signal::WorkerUp { worker: link.id.clone(), slots: link.slots };
+        state.queries.values().for_each(|query| drop(query.send(up())));
+        state.workers.insert(link.id.clone(), (link.clone(), false));
+        self.count.send_replace(state.workers.len());
+        true
+    }
+
+    pub fn drain(&self, worker: &str) {
+        let mut state = self.state();
+        if let Some((_, draining)) = state.workers.get_mut(worker) {
+            *draining = true;
+            let draining = || Signal::WorkerDraining { worker: worker.to_string() };
+            state.queries.values().for_each(|query| drop(query.send(draining())));
+        }
+    }
+
+    pub fn lose(&self, worker: &str) {
+        let mut state = self.state();
+        let Some((link, _)) = state.workers.remove(worker) else { return };
+        let out_of_memory = link.near_its_limit();
+        tracing::info!(worker, out_of_memory, "worker gone");
+        let lost = || Signal::WorkerLost { worker: worker.to_string(), out_of_memory };
+        state.queries.values().for_each(|query| drop(query.send(lost())));
+        self.count.send_replace(state.workers.len());
+    }
+
+    /// A query starts to listen: first it hears of the workers that are there.
+    pub fn listen(&self, query: &str) -> UnboundedReceiver<Signal> {
+        let (sender, receiver) = unbounded_channel();
+        let mut state = self.state();
+        let mut workers: Vec<_> = state.workers.values().filter(|(_, draining)| !draining).collect();
+        workers.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        for (link, _) in workers {
+            let _ = sender.send(Signal::WorkerUp { worker: link.id.clone(), slots: link.slots });
+        }
+        state.queries.insert(query.to_string(), sender);
+        receiver
+    }
+
+    pub fn unlisten(&self, query: &str) {
+        self.state().queries.remove(query);
+    }
+
+    pub fn tell(&self, query: &str, signal: Signal) {
+        if let Some(listener) = self.state().queries.get(query) {
+            let _ = listener.send(signal);
+        }
+    }
+
+    pub fn link(&self, worker: &str) -> Option<Arc<Link>> {
+        self.state().workers.get(worker).map(|(link, _)| link.clone())
+    }
+
+    pub fn links(&self) -> Vec<Arc<Link>> {
+        self.state().workers.values().map(|(link, _)| link.clone()).collect()
+    }
+
+    /// Waits until `count` workers are there; returns how many are.
+    pub async fn wait_for(&self, count: usize, limit: Duration) -> usize {
+        let mut watch = self.count.subscribe();
+        let _ = tokio::time::timeout(limit, watch.wait_for(|there| *there >= count)).await;
+        *watch.borrow()
+    }
+}
+
+/// The signal that a report of a worker becomes.
+pub fn signal(worker: &str, attempt: &Attempt, rows: u64, bytes: u64) -> Signal {
+    Signal::Progress { worker: worker.to_string(), task: attempt.task_id(), attempt: attempt.attempt, rows, bytes }
+}

@@ -1,0 +1,354 @@
+//! One job from start to end: prepared, driven, committed; and looked at a second time, on one node, when it fails in
+//! a way that might be the distribution's fault and its input is small.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use floe_api::execution::{Mode, ShufflePlace};
+use floe_api::job::Job;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::error::{Category, QueryError, Result};
+use crate::graph::{Exchange, StageGraph};
+use crate::scheduler::{Limits, Snapshot, StagePhase};
+use crate::{proto, shuffle, sink, storage, telemetry, worker};
+
+use super::driver::{Clock, Driven, Run, drive};
+use super::events::{self, StageState, StageSummary, WorkerState};
+use super::prepare::{Context, Prepared, prepare};
+use super::result::ResultHandle;
+use super::status::Status;
+use super::{Engine, Outcome};
+
+/// Input up to this size is read again to confirm a failure.
+const CONFIRM_BYTES: u64 = 256 << 20;
+/// Decoding and planning recurse with the plan.
+const STACK_BYTES: usize = 256 << 20;
+const COMMIT_ATTEMPTS: u32 = 4;
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
+pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>) -> Result<Outcome> {
+    let began = Instant::now();
+    let span = tracing::info_span!(
+        "query",
+        query = %job.id,
+        name = %job.name,
+        attempt = job.attempt,
+        trace_id = tracing::field::Empty,
+        error = tracing::field::Empty,
+    );
+    telemetry::set_parent(&span, job.traceparent.as_deref().unwrap_or_default());
+    let deadline = job.spec.active_deadline_seconds.map(|seconds| began + Duration::from_secs(u64::from(seconds)));
+    let query = Query { engine, job: Arc::new(job), status, cancel: status.cancel.clone(), deadline };
+    let result = query.run().instrument(span.clone()).await;
+    let result = result.map(|outcome| Outcome { duration: began.elapsed(), ..outcome });
+    if let Err(error) = &result {
+        span.record("error", tracing::field::display(&error.class));
+    }
+    engine.statuses.counters.count(result.as_ref().map_or_else(|error| error.category.as_str(), |_| "succeeded"));
+    status.finish(&result, began.elapsed());
+    engine.statuses.forget_old();
+    result
+}
+
+struct Query<'a> {
+    engine: &'a Engine,
+    job: Arc<Job>,
+    status: &'a Arc<Status>,
+    cancel: CancellationToken,
+    deadline: Option<Instant>,
+}
+
+impl Query<'_> {
+    async fn run(&self) -> Result<Outcome> {
+        let mode = self.job.spec.execution.mode;
+        let source_bytes;
+        let error = match self.prepare(mode).await {
+            Ok(prepared) => {
+                source_bytes = prepared.source_bytes;
+                let staged = prepared.graph.stages.len() > 1;
+                match self.go(prepared, "a").await {
+                    Err(error) if staged => error,
+                    other => return other,
+                }
+            }
+            // Planning touches no data: what went wrong inside Floe there may go well on one node.
+            Err(error) if error.category == Category::Internal => {
+                source_bytes = Some(0);
+                error
+            }
+            Err(error) => return Err(error),
+        };
+        let doubtful = match error.category {
+            Category::User | Category::Internal => true,
+            Category::Io | Category::LostWorker | Category::OutOfMemory | Category::Deadline | Category::Cancelled => {
+                false
+            }
+        };
+        if !doubtful || mode == Mode::SingleNode || source_bytes.is_none_or(|bytes| bytes > CONFIRM_BYTES) {
+            return Err(error);
+        }
+        tracing::info!(class = error.class, "the query failed and is run again on one node: {error}");
+        let prepared = self.prepare(Mode::SingleNode).await?;
+        let outcome = self.go(prepared, "b").await?;
+        Ok(Outcome { fell_back: Some(format!("{}: {}", error.class, error.message)), ..outcome })
+    }
+
+    /// On a thread of its own; whoever no longer waits gets the sinks undone.
+    async fn prepare(&self, mode: Mode) -> Result<Prepared> {
+        let context = self.engine.context();
+        let job = self.job.clone();
+        let prepared = self.blocking(
+            move || prepare(&job, &context, mode, true),
+            |prepared| {
+                if let Ok(prepared) = prepared {
+                    abort(&prepared.sinks);
+                }
+            },
+        );
+        let deadline = self.deadline.map(tokio::time::Instant::from_std);
+        tokio::select! {
+            prepared = prepared => prepared?,
+            () = self.cancel.cancelled() => Err(cancelled()),
+            () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await },
+                if deadline.is_some() => Err(late()),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        unwanted: impl FnOnce(T) + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let span = tracing::Span::current();
+        let run = move || {
+            let done = span.in_scope(work);
+            if let Err(done) = sender.send(done) {
+                unwanted(done);
+            }
+        };
+        std::thread::Builder::new()
+            .name("floe-plan".into())
+            .stack_size(STACK_BYTES)
+            .spawn(run)
+            .map_err(|error| QueryError::internal(format!("cannot start a thread: {error}")))?;
+        receiver.await.map_err(|_| QueryError::internal("a thread of the coordinator died"))
+    }
+
+    async fn go(&self, prepared: Prepared, run: &str) -> Result<Outcome> {
+        let prepared = Arc::new(prepared);
+        let graph = &prepared.graph;
+        self.status.plan(graph);
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        let query = format!("{}-{run}", self.job.id);
+        let remote = self.remote(&query);
+        let settings = worker::Settings {
+            sinks: prepared.sinks.clone(),
+            shuffle: self.job.spec.execution.shuffle.clone(),
+            remote: remote.clone(),
+        };
+        self.ready().await;
+        let observe = |snapshot: &Snapshot, clock: &Clock| self.status.progress(snapshot, clock);
+        let on_worker = |worker: &str, state: WorkerState| self.status.worker(worker, state);
+        let driven = drive(Run {
+            query: &query,
+            token: &token,
+            graph,
+            settings: proto::pack(&settings)?,
+            registry: &self.engine.registry,
+            limits: self.limits(),
+            deadline: self.deadline,
+            cancel: self.cancel.clone(),
+            observe: &observe,
+            on_worker: &on_worker,
+            remote,
+        })
+        .await;
+        match driven {
+            Ok(driven) => self.conclude(&prepared, driven, query, token).await,
+            Err(error) => {
+                let sinks = prepared.sinks.clone();
+                if !sinks.is_empty() {
+                    self.blocking(move || abort(&sinks), drop).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn remote(&self, query: &str) -> Option<Arc<shuffle::Remote>> {
+        let spec = &self.job.spec.execution.shuffle;
+        let uri = spec.uri.as_deref().filter(|_| spec.place == ShufflePlace::Store)?;
+        let options = storage::Options::from(&self.job.storage_options(uri, spec.storage.as_deref()));
+        let remote = Arc::new(shuffle::Remote::new(uri, query, options));
+        remote.register();
+        Some(remote)
+    }
+
+    /// The first query of an engine starts with all workers; later ones take those that are there.
+    async fn ready(&self) {
+        if self.engine.was_ready.load(Ordering::Relaxed) {
+            return;
+        }
+        let deadline = tokio::time::Instant::from_std(self.deadline.unwrap_or_else(|| Instant::now() + FOREVER));
+        tokio::select! {
+            _ = self.engine.wait_ready() => self.engine.was_ready.store(true, Ordering::Relaxed),
+            () = self.cancel.cancelled() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let execution = &self.job.spec.execution;
+        let defaults = Limits::default();
+        let seed = self.job.id.bytes().fold(0u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        Limits {
+            io_per_task: execution.retries + 1,
+            speculation: execution.speculation,
+            no_worker_ms: self
+                .job
+                .spec
+                .starting_deadline_seconds
+                .map_or(defaults.no_worker_ms, |seconds| u64::from(seconds) * 1000),
+            seed,
+            ..defaults
+        }
+    }
+
+    /// From here on there is no way back: a cancellation comes too late.
+    async fn conclude(
+        &self,
+        prepared: &Arc<Prepared>,
+        mut driven: Driven,
+        query: String,
+        token: String,
+    ) -> Result<Outcome> {
+        let graph = &prepared.graph;
+        let mut outcome = Outcome {
+            bytes_shuffled: driven.bytes_shuffled,
+            stages: summaries(graph, &driven),
+            single_worker: graph.single_worker.clone(),
+            warnings: graph.warnings.clone(),
+            ..Outcome::default()
+        };
+        let mut staged = vec![Vec::new(); prepared.sinks.len()];
+        let mut pieces = Vec::new();
+        for won in driven.outputs.iter().flatten() {
+            match graph.stages.get(won.task.stage.0 as usize).map(|stage| &stage.output) {
+                Some(Exchange::Sink { sink }) => {
+                    let missing = || QueryError::internal(format!("the job has no sink {sink}"));
+                    staged.get_mut(*sink as usize).ok_or_else(missing)?.push(won.output.staged.clone());
+                }
+                _ => {
+                    outcome.rows += won.output.rows;
+                    outcome.bytes_written += won.output.bytes;
+                    pieces.extend(won.output.pieces.iter().map(|out| out.piece.clone()));
+                }
+            }
+        }
+        if prepared.sinks.is_empty() {
+            driven.hold.succeed();
+            let store = self.engine.store.clone();
+            let handle = ResultHandle::new(pieces, prepared.schema.clone(), query, token, store, driven.hold);
+            outcome.result = Some(Arc::new(handle));
+            return Ok(outcome);
+        }
+        let sinks = prepared.sinks.clone();
+        outcome.sinks = self.blocking(move || commit(&sinks, &staged), drop).await??;
+        driven.hold.succeed();
+        outcome.rows = outcome.sinks.iter().map(|sink| sink.rows).sum();
+        outcome.bytes_written = outcome.sinks.iter().map(|sink| sink.bytes).sum();
+        Ok(outcome)
+    }
+}
+
+impl Engine {
+    pub(super) fn context(&self) -> Context {
+        Context {
+            base: self.options.base.clone(),
+            workers: self.expected_workers() as u32,
+            threads: self.threads() as u32,
+        }
+    }
+}
+
+fn commit(sinks: &[sink::Plan], staged: &[Vec<Vec<bytes::Bytes>>]) -> Result<Vec<sink::Summary>> {
+    let mut done = Vec::with_capacity(sinks.len());
+    for (sink, staged) in sinks.iter().zip(staged) {
+        let mut attempt = 1;
+        let summary = loop {
+            match sink::commit(sink, staged) {
+                // A commit goes on where it stopped.
+                Err(error) if error.category == Category::Io && attempt < COMMIT_ATTEMPTS => {
+                    tracing::warn!("the commit is tried again: {error}");
+                    std::thread::sleep(Duration::from_millis(200 << attempt));
+                    attempt += 1;
+                }
+                Err(error) => {
+                    abort(sinks);
+                    return Err(error);
+                }
+                Ok(summary) => break summary,
+            }
+        };
+        done.push(summary);
+    }
+    Ok(done)
+}
+
+fn abort(sinks: &[sink::Plan]) {
+    for sink in sinks {
+        if let Err(error) = sink::abort(sink) {
+            tracing::warn!(uri = sink.uri(), "cannot remove staged files: {error}");
+        }
+    }
+}
+
+fn summaries(graph: &StageGraph, driven: &Driven) -> Vec<StageSummary> {
+    let stages = driven.snapshot.stages.iter().zip(&driven.attempts).zip(&graph.stages);
+    let ran = stages.filter(|((progress, _), _)| progress.phase != StagePhase::Unused);
+    ran.map(|((progress, attempts), stage)| StageSummary {
+        id: stage.id.0,
+        label: stage.label.clone(),
+        tasks: progress.tasks,
+        attempts: *attempts,
+        rows: progress.rows,
+        bytes: progress.bytes,
+        elapsed_ms: driven.clock.elapsed_ms(stage.id),
+    })
+    .collect()
+}
+
+pub(super) fn cancelled() -> QueryError {
+    QueryError::new(Category::Cancelled, "Cancelled", "the query was cancelled")
+}
+
+fn late() -> QueryError {
+    QueryError::new(Category::Deadline, "DeadlineExceeded", "activeDeadlineSeconds passed while the query was planned")
+}
+
+/// The summary as clients read it; the table is theirs to add.
+pub fn summary(outcome: &Outcome) -> events::Summary {
+    events::Summary {
+        rows: outcome.rows,
+        bytes_written: outcome.bytes_written,
+        bytes_shuffled: outcome.bytes_shuffled,
+        duration_ms: outcome.duration.as_millis() as u64,
+        sink_uri: outcome.sinks.first().map(|sink| sink.uri.clone()),
+        files: outcome.sinks.iter().map(|sink| sink.files).sum(),
+        stages: outcome.stages.clone(),
+        table: None,
+        fell_back: outcome.fell_back.clone(),
+        single_worker: outcome.single_worker.clone(),
+        warnings: outcome.warnings.clone(),
+    }
+}
+
+/// Progress as events, one for each stage that changed.
+pub(super) fn stage_events(snapshot: &Snapshot, clock: &Clock) -> Vec<StageState> {
+    snapshot.stages.iter().map(|stage| StageState::of(stage, clock.elapsed_ms(stage.id))).collect()
+}

@@ -1,0 +1,271 @@
+//! What is known of each query, for those who ask: its phase, plan, progress and result. Filled by `run`, read by
+//! `http`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use floe_api::job::Job;
+use serde::Serialize;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Category, QueryError, Result};
+use crate::graph::StageGraph;
+use crate::scheduler::Snapshot;
+
+use super::driver::Clock;
+use super::events::{self, Event, RunState, StageState, Summary, WorkerState};
+use super::result::ResultHandle;
+use super::run::{stage_events, summary};
+use super::{Outcome, explain};
+
+/// Finished queries that are remembered (their results go with them).
+const REMEMBERED: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Phase {
+    Planning,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+pub struct Status {
+    pub id: String,
+    pub name: String,
+    pub events: broadcast::Sender<Event>,
+    pub cancel: CancellationToken,
+    /// Opens this query's endpoints, and no other's.
+    pub token: String,
+    keep_result: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    number: u64,
+    phase: Phase,
+    graph: Option<StageGraph>,
+    stages: Vec<StageState>,
+    summary: Option<Summary>,
+    error: Option<QueryError>,
+    result: Option<Arc<ResultHandle>>,
+}
+
+/// The status endpoint's answer.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct View {
+    pub id: String,
+    pub name: String,
+    pub phase: Phase,
+    pub stages: Vec<StageState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Summary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<QueryError>,
+}
+
+impl Status {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn plan(&self, graph: &StageGraph) {
+        let mut state = self.state();
+        state.phase = Phase::Running;
+        state.stages.clear();
+        // Fragments are large, and nobody asks for them here.
+        let mut light = graph.clone();
+        light.stages.iter_mut().for_each(|stage| stage.fragment = bytes::Bytes::new());
+        state.graph = Some(light);
+        drop(state);
+        self.send(|| events::planned(graph));
+    }
+
+    pub fn progress(&self, snapshot: &Snapshot, clock: &Clock) {
+        let stages = stage_events(snapshot, clock);
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.stages, stages.clone());
+        drop(state);
+        for stage in stages {
+            let same = |old: &&StageState| StageState { elapsed_ms: stage.elapsed_ms, ..(*old).clone() } == stage;
+            let untold = before.iter().find(|old| old.id == stage.id);
+            let waits = stage.state == RunState::Waiting && untold.is_none();
+            if !waits && untold.filter(same).is_none() {
+                self.send(|| Event::Stage(stage.clone()));
+            }
+        }
+    }
+
+    pub fn worker(&self, worker: &str, state: WorkerState) {
+        self.send(|| Event::Worker { id: worker.to_string(), state });
+    }
+
+    pub fn finish(&self, result: &Result<Outcome>, elapsed: Duration) {
+        let mut state = self.state();
+        match result {
+            Ok(outcome) => {
+                state.phase = Phase::Succeeded;
+                state.result = outcome.result.clone().filter(|_| self.keep_result);
+                let summary = summary(outcome);
+                state.summary = Some(summary.clone());
+                drop(state);
+                tracing::info!(elapsed_ms = elapsed.as_millis() as u64, rows = outcome.rows, "query succeeded");
+                self.send(|| Event::Done { outcome: Box::new(summary) });
+            }
+            Err(error) => {
+                state.phase = if error.category == Category::Cancelled { Phase::Cancelled } else { Phase::Failed };
+                let running = state.stages.iter_mut().filter(|stage| stage.state == RunState::Running);
+                let failed: Vec<StageState> = running
+                    .map(|stage| {
+                        stage.state = RunState::Failed;
+                        stage.clone()
+                    })
+                    .collect();
+                state.error = Some(error.clone());
+                drop(state);
+                tracing::info!(
+                    elapsed_ms = elapsed.as_millis() as u64,
+                    category = error.category.as_str(),
+                    class = error.class,
+                    "query failed: {error}"
+                );
+                failed.into_iter().for_each(|stage| self.send(|| Event::Stage(stage.clone())));
+                self.send(|| Event::from(error));
+            }
+        }
+    }
+
+    fn send(&self, event: impl FnOnce() -> Event) {
+        if self.events.receiver_count() > 0 {
+            // The receivers that are there may go at any moment.
+            let _ = self.events.send(event());
+        }
+    }
+
+    pub fn view(&self) -> View {
+        let state = self.state();
+        View {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            phase: state.phase,
+            stages: state.stages.clone(),
+            outcome: state.summary.clone(),
+            error: state.error.clone(),
+        }
+    }
+
+    pub fn explain(&self, format: explain::Format) -> Option<String> {
+        self.state().graph.as_ref().map(|graph| explain::render(graph, format))
+    }
+
+    pub fn result(&self) -> Option<Arc<ResultHandle>> {
+        self.state().result.clone()
+    }
+
+    pub fn finished(&self) -> bool {
+        match self.state().phase {
+            Phase::Planning | Phase::Running => false,
+            Phase::Succeeded | Phase::Failed | Phase::Cancelled => true,
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Statuses {
+    /// Whether results stay for clients that ask for them later.
+    pub keep_results: bool,
+    queries: Mutex<(u64, HashMap<String, Arc<Status>>)>,
+    pub counters: Counters,
+}
+
+/// Queries by how they ended.
+#[derive(Default)]
+pub struct Counters {
+    ended: Mutex<HashMap<&'static str, u64>>,
+}
+
+impl Counters {
+    pub fn count(&self, outcome: &'static str) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner).entry(outcome).or_default() += 1;
+    }
+
+    pub fn all(&self) -> Vec<(&'static str, u64)> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = ended.iter().map(|(name, count)| (*name, *count)).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+impl Statuses {
+    pub fn new(keep_results: bool) -> Statuses {
+        Statuses { keep_results, ..Statuses::default() }
+    }
+
+    fn queries(&self) -> MutexGuard<'_, (u64, HashMap<String, Arc<Status>>)> {
+        self.queries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a job in; its id must be one that can name files and is not in use.
+    pub fn start(&self, job: &Job, events: broadcast::Sender<Event>, cancel: CancellationToken) -> Result<Arc<Status>> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if job.id.is_empty() || job.id.len() > 128 || job.id.starts_with('.') || !job.id.bytes().all(fits) {
+            let message = format!("job id {:?} must be letters, digits, '-', '_' and '.'", job.id);
+            return Err(QueryError::user("BadSpec", message));
+        }
+        let mut queries = self.queries();
+        if queries.1.get(&job.id).is_some_and(|query| !query.finished()) {
+            return Err(QueryError::user("BadSpec", format!("a query {} is running", job.id)));
+        }
+        queries.0 += 1;
+        let state = State {
+            number: queries.0,
+            phase: Phase::Planning,
+            graph: None,
+            stages: Vec::new(),
+            summary: None,
+            error: None,
+            result: None,
+        };
+        let status = Arc::new(Status {
+            id: job.id.clone(),
+            name: job.name.clone(),
+            events,
+            cancel,
+            token: uuid::Uuid::new_v4().simple().to_string(),
+            keep_result: self.keep_results,
+            state: Mutex::new(state),
+        });
+        queries.1.insert(job.id.clone(), status.clone());
+        Ok(status)
+    }
+
+    pub fn get(&self, id: &str) -> Option<Arc<Status>> {
+        self.queries().1.get(id).cloned()
+    }
+
+    pub fn all(&self) -> Vec<Arc<Status>> {
+        self.queries().1.values().cloned().collect()
+    }
+
+    pub fn remove(&self, id: &str) {
+        self.queries().1.remove(id);
+    }
+
+    pub fn forget_old(&self) {
+        let mut queries = self.queries();
+        if queries.1.len() <= 2 * REMEMBERED {
+            return;
+        }
+        let finished = queries.1.values().filter(|query| query.finished());
+        let mut finished: Vec<(u64, String)> = finished.map(|query| (query.state().number, query.id.clone())).collect();
+        finished.sort_unstable();
+        let keep_from = finished.len().saturating_sub(REMEMBERED);
+        for (_, id) in finished.into_iter().take(keep_from) {
+            queries.1.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The worker: takes tasks from the coordinator over one stream, runs them on threads of their own, serves their
+//! outputs to its peers, and goes away when the coordinator does, leaving no file behind. What a task does is in
+//! `exec`; which task runs where is the scheduler's business.
+
+mod options;
+mod queries;
+mod runner;
+mod session;
+mod sinks;
+mod slots;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::error::{QueryError, Result};
+use crate::shuffle::{self, Store, StoreOptions};
+use crate::{sink, telemetry};
+
+pub use options::Args;
+pub use slots::panicked;
+
+/// The worker wants a new process in its place (a task could not be stopped, or memory ran out).
+pub const EXIT_RESTART: u8 = 75;
+/// The coordinator is gone or never was.
+pub const EXIT_ORPHANED: u8 = 69;
+
+/// What tasks of one query share; sent to a worker before its first task.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Settings {
+    pub sinks: Arc<Vec<sink::Plan>>,
+    pub shuffle: floe_api::execution::ShuffleSpec,
+    /// Where outputs go with `place: store`.
+    pub remote: Option<Arc<shuffle::Remote>>,
+}
+
+/// Why a worker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Drained,
+    Restart,
+    Orphaned,
+}
+
+/// A worker's own directories.
+#[derive(Clone, Debug)]
+struct Scratch {
+    dir: PathBuf,
+    memory_dir: Option<PathBuf>,
+    sweep: Vec<PathBuf>,
+}
+
+impl Scratch {
+    fn new(args: &Args, id: &str) -> Scratch {
+        let root = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+        Scratch {
+            dir: root.join(id),
+            memory_dir: args.memory_dir.as_ref().map(|dir| dir.join(id)),
+            sweep: args.sweep.clone(),
+        }
+    }
+
+    /// Siblings end too when the coordinator is gone, and the last of them leaves nothing.
+    fn remove(&self, end: End) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+        if let Some(dir) = &self.memory_dir {
+            let _ = std::fs::remove_dir_all(dir);
+        }
+        if end == End::Orphaned {
+            for dir in &self.sweep {
+                let _ = std::fs::remove_dir_all(dir);
+            }
+        }
+    }
+}
+
+/// Runs a worker until it is drained or orphaned.
+pub fn run(args: Args, token: String) -> ExitCode {
+    let id = args.id.clone().unwrap_or_else(|| format!("w{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
+    let scratch = Scratch::new(&args, &id);
+    std::panic::set_hook(Box::new(|info| tracing::debug!("{info}")));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("floe-io").enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("floe worker {id}: cannot start: {error}");
+            return ExitCode::from(EXIT_ORPHANED);
+        }
+    };
+    let guard = runtime.block_on(async { telemetry::init("worker", &id) });
+    let end = runtime.block_on(serve(args, id.clone(), token, &scratch));
+    let end = match end {
+        Ok(end) => end,
+        Err(error) => {
+            tracing::error!(worker = %id, "{error}");
+            End::Orphaned
+        }
+    };
+    scratch.remove(end);
+    drop(guard);
+    // Task threads may still be inside Polars: they end with the process, and so does the runtime.
+    std::process::exit(i32::from(match end {
+        End::Drained => 0,
+        End::Restart => EXIT_RESTART,
+        End::Orphaned => EXIT_ORPHANED,
+    }))
+}
+
+async fn serve(args: Args, id: String, token: String, scratch: &Scratch) -> Result<End> {
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| QueryError::io(format!("cannot listen on {}: {error}", args.listen)))?;
+    let local = listener.local_addr().map_err(|error| QueryError::io(error.to_string()))?;
+    let store = Store::new(StoreOptions {
+        dir: scratch.dir.join("shuffle"),
+        memory_dir: scratch.memory_dir.clone(),
+        memory_budget_bytes: args.shuffle_memory_bytes,
+        disk_budget_bytes: args.shuffle_disk_bytes,
+        worker: id.clone(),
+        base_url: base_url(&args, local),
+        ..StoreOptions::default()
+    });
+    let files = shuffle::router(store.clone());
+    tokio::spawn(async move {
+        let _ = axum::serve(listener, files).await;
+    });
+    session::Session::new(args, id, token, store)?.run().await
+}
+
+fn base_url(args: &Args, local: SocketAddr) -> String {
+    match &args.host {
+        Some(host) => format!("http://{host}:{}", local.port()),
+        None => format!("http://{local}"),
+    }
+}
+
+/// How often running tasks and memory are reported.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_BUSY: Duration = Duration::from_millis(250);
+/// A coordinator that says nothing for so long is gone: it pings every second.
+const SILENCE: Duration = Duration::from_secs(10);

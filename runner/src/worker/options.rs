@@ -1,0 +1,57 @@
+//! What a worker process is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Address of the coordinator's control port, `host:port`.
+    #[arg(long, env = "FLOE_COORDINATOR")]
+    pub coordinator: String,
+    /// Name of this worker process; must differ from every other and from former ones.
+    #[arg(long, env = "FLOE_WORKER_ID")]
+    pub id: Option<String>,
+    /// Tasks run at once.
+    #[arg(long, default_value_t = 1)]
+    pub slots: u32,
+    /// Directory for shuffle files and spills; this worker makes one of its own in it.
+    #[arg(long, env = "FLOE_SCRATCH")]
+    pub scratch: Option<PathBuf>,
+    /// Memory-backed directory, used for shuffle files first.
+    #[arg(long, env = "FLOE_MEMORY_DIR")]
+    pub memory_dir: Option<PathBuf>,
+    /// Memory this worker may use, in bytes.
+    #[arg(long, env = "FLOE_MEMORY_LIMIT")]
+    pub memory_limit_bytes: Option<u64>,
+    /// Part of the memory that shuffle files may take, in bytes.
+    #[arg(long, env = "FLOE_SHUFFLE_MEMORY", default_value_t = 256 << 20)]
+    pub shuffle_memory_bytes: u64,
+    /// Disk that shuffle files may take, in bytes.
+    #[arg(long, env = "FLOE_SHUFFLE_DISK", default_value_t = u64::MAX)]
+    pub shuffle_disk_bytes: u64,
+    /// Where shuffle files are served.
+    #[arg(long, env = "FLOE_WORKER_LISTEN", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Host name under which other workers reach this one (default: the listening address).
+    #[arg(long, env = "FLOE_WORKER_HOST")]
+    pub host: Option<String>,
+    /// Threads for computing.
+    #[arg(long, env = "POLARS_MAX_THREADS", default_value_t = 1)]
+    pub threads: usize,
+    /// Directories shared with sibling workers that go when the coordinator dies.
+    #[arg(long)]
+    pub sweep: Vec<PathBuf>,
+    /// How long a cancelled task may go on before it is given up.
+    #[arg(long, default_value = "2000")]
+    pub cancel_grace_ms: u64,
+    /// How long outputs are still served after a request to leave.
+    #[arg(long, default_value = "25000")]
+    pub drain_ms: u64,
+}
+
+impl Args {
+    pub fn cancel_grace(&self) -> Duration {
+        Duration::from_millis(self.cancel_grace_ms)
+    }
+}

@@ -1,0 +1,66 @@
+//! What a worker knows of the queries it works for: settings, tokens and the fragments of stages.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+
+use crate::error::{QueryError, Result};
+use crate::proto;
+
+use super::Settings;
+
+pub struct Query {
+    pub id: String,
+    pub token: String,
+    packed: Bytes,
+    settings: OnceLock<Result<Arc<Settings>>>,
+    fragments: Mutex<HashMap<u32, Bytes>>,
+}
+
+impl Query {
+    /// Decoded by the first task that wants them, on its own thread.
+    pub fn settings(&self) -> Result<Arc<Settings>> {
+        self.settings.get_or_init(|| proto::unpack(&self.packed).map(Arc::new)).clone()
+    }
+
+    pub fn fragment(&self, stage: u32) -> Result<Bytes> {
+        let fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = || QueryError::internal(format!("stage {stage} of {} came without its fragment", self.id));
+        fragments.get(&stage).cloned().ok_or_else(missing)
+    }
+
+    pub fn add_fragment(&self, stage: u32, fragment: Bytes) {
+        self.fragments.lock().unwrap_or_else(PoisonError::into_inner).insert(stage, fragment);
+    }
+}
+
+#[derive(Default)]
+pub struct Queries {
+    queries: HashMap<String, Arc<Query>>,
+}
+
+impl Queries {
+    pub fn start(&mut self, message: proto::QueryStart) {
+        let query = Query {
+            id: message.query.clone(),
+            token: message.token,
+            packed: message.settings_msgpack,
+            settings: OnceLock::new(),
+            fragments: Mutex::default(),
+        };
+        self.queries.insert(message.query, Arc::new(query));
+    }
+
+    pub fn get(&self, query: &str) -> Option<&Arc<Query>> {
+        self.queries.get(query)
+    }
+
+    pub fn end(&mut self, query: &str) -> Option<Arc<Query>> {
+        self.queries.remove(query)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Query>> {
+        self.queries.values()
+    }
+}

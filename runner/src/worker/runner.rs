@@ -1,0 +1,89 @@
+//! One task on a task thread: from the message to `exec` and back, with its span and its view of the worker.
+
+use std::sync::Arc;
+
+use floe_api::execution::{ShuffleCompression, ShufflePlace, ShuffleSpec};
+use polars_io::ipc::IpcCompression;
+
+use crate::error::Result;
+use crate::graph::{TaskId, TaskOutput, TaskSpec};
+use crate::shuffle::Store;
+use crate::{exec, proto, telemetry};
+
+use super::Settings;
+use super::slots::{Job, Running};
+
+pub struct Runner {
+    pub store: Arc<Store>,
+    pub worker: String,
+}
+
+impl Runner {
+    pub fn run(&self, job: &Job, running: &Running) -> Result<TaskOutput> {
+        let Job { attempt, query, .. } = job;
+        let span = tracing::info_span!(
+            "task",
+            query = %query.id,
+            stage = attempt.stage,
+            task = attempt.task,
+            attempt = attempt.attempt,
+            worker = %self.worker,
+            trace_id = tracing::field::Empty,
+            rows = tracing::field::Empty,
+            bytes = tracing::field::Empty,
+            error = tracing::field::Empty,
+        );
+        telemetry::set_parent(&span, &job.traceparent);
+        let _entered = span.enter();
+        let result = self.execute(job, running);
+        match &result {
+            Ok(output) => {
+                span.record("rows", output.rows);
+                span.record("bytes", output.bytes);
+                tracing::debug!(rows = output.rows, bytes = output.bytes, "task done");
+            }
+            Err(error) => {
+                span.record("error", tracing::field::display(&error.class));
+                tracing::info!(category = error.category.as_str(), class = error.class, "task failed: {error}");
+            }
+        }
+        result
+    }
+
+    fn execute(&self, job: &Job, running: &Running) -> Result<TaskOutput> {
+        let settings = job.query.settings()?;
+        let spec: TaskSpec = proto::unpack(&job.spec)?;
+        let fragment = job.query.fragment(spec.id.stage.0)?;
+        match (&settings.remote, settings.shuffle.place) {
+            (Some(remote), _) => self.store.send_to(&job.query.id, remote),
+            (None, ShufflePlace::Http) => self.store.hide_paths(&job.query.id),
+            (None, ShufflePlace::Auto | ShufflePlace::Local | ShufflePlace::Store) => {}
+        }
+        let compression = compression(&settings.shuffle);
+        let store = exec::Shuffled { store: self.store.clone(), token: job.query.token.clone() };
+        let context = exec::Context {
+            query: job.query.id.clone(),
+            store: Arc::new(store),
+            open_sink: open_sink(settings),
+            compression,
+            cancel: running.cancel.clone(),
+            progress: running.progress.clone(),
+        };
+        exec::run(&fragment, &spec, &context)
+    }
+}
+
+fn open_sink(settings: Arc<Settings>) -> Arc<exec::OpenSink> {
+    Arc::new(move |sink: u32, task: TaskId, attempt: u32| super::sinks::open(&settings, sink, task, attempt))
+}
+
+/// Bytes are dear over a network; within one machine packing them costs more than it saves.
+fn compression(shuffle: &ShuffleSpec) -> Option<IpcCompression> {
+    match (shuffle.compression, shuffle.place) {
+        (ShuffleCompression::Lz4, _) | (ShuffleCompression::Auto, ShufflePlace::Http) => Some(IpcCompression::LZ4),
+        (ShuffleCompression::Zstd, _) | (ShuffleCompression::Auto, ShufflePlace::Store) => {
+            Some(IpcCompression::ZSTD(Default::default()))
+        }
+        (ShuffleCompression::None, _) | (ShuffleCompression::Auto, ShufflePlace::Auto | ShufflePlace::Local) => None,
+    }
+}

@@ -1,0 +1,383 @@
+//! A worker's side of the stream: messages in, task threads, reports out, heartbeats, and the ways to end.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::Endpoint;
+use tonic::{Request, Streaming};
+
+use crate::error::{Category, QueryError, Result};
+use crate::graph::TaskOutput;
+use crate::proto::control_client::ControlClient;
+use crate::proto::{self, Attempt, FromWorker, ToWorker, from_worker, to_worker};
+use crate::shuffle::{self, Store};
+use crate::sink;
+
+use super::queries::{Queries, Query};
+use super::runner::Runner;
+use super::slots::{Job, Report, Slots};
+use super::{Args, End, HEARTBEAT, HEARTBEAT_BUSY, SILENCE, watch};
+
+const CONNECT_FOR: Duration = Duration::from_secs(60);
+/// Tasks given up but still running after every query has ended cost the process its place.
+const HOPELESS_FOR: Duration = Duration::from_secs(10);
+
+pub struct Session {
+    args: Args,
+    id: String,
+    token: String,
+    store: Arc<Store>,
+    slots: Arc<Slots>,
+    queries: Queries,
+    outbox: UnboundedSender<FromWorker>,
+    outgoing: Option<UnboundedReceiver<FromWorker>>,
+    internal: UnboundedSender<Internal>,
+    wakeups: UnboundedReceiver<Internal>,
+    /// Ended queries with tasks that still run: (query, staged files go too).
+    ending: Vec<(Arc<Query>, bool)>,
+    leaving: Option<Instant>,
+    hopeless_since: Option<Instant>,
+}
+
+enum Internal {
+    /// The grace of a cancelled task is over.
+    GraceOver(Attempt),
+    /// A task has ended.
+    Ended,
+    OutOfMemory(QueryError),
+}
+
+impl Session {
+    pub fn new(args: Args, id: String, token: String, store: Arc<Store>) -> Result<Session> {
+        let (outbox, outgoing) = unbounded_channel();
+        let (internal, wakeups) = unbounded_channel();
+        let runner = Runner { store: store.clone(), worker: id.clone() };
+        let (reports, ended) = (outbox.clone(), internal.clone());
+        let report = move |report| {
+            let over = matches!(report, Report::Ended(..));
+            // Nobody listens once the session is over, and then nobody needs to.
+            let _ = reports.send(wire(report));
+            if over {
+                let _ = ended.send(Internal::Ended);
+            }
+        };
+        let slots = Slots::start(args.slots, move |job, running| runner.run(job, running), report)?;
+        if let Some(limit) = args.memory_limit_bytes {
+            let give_up = internal.clone();
+            watch::watch(limit, store.clone(), slots.clone(), move |verdict| {
+                let _ = give_up.send(Internal::OutOfMemory(verdict));
+            });
+        }
+        Ok(Session {
+            args,
+            id,
+            token,
+            store,
+            slots,
+            queries: Queries::default(),
+            outbox,
+            outgoing: Some(outgoing),
+            internal,
+            wakeups,
+            ending: Vec::new(),
+            leaving: None,
+            hopeless_since: None,
+        })
+    }
+
+    pub async fn run(mut self) -> Result<End> {
+        let end = self.talk().await;
+        self.slots.close();
+        if !matches!(end, Ok(End::Drained)) {
+            self.abort_all();
+        }
+        self.store.clear();
+        end
+    }
+
+    async fn talk(&mut self) -> Result<End> {
+        let signals = |kind| signal(kind).map_err(|error| QueryError::internal(format!("no signals: {error}")));
+        let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+        // The parent's death arrives as a hangup.
+        let mut hangup = signals(SignalKind::hangup())?;
+        let mut inbound = tokio::select! {
+            inbound = self.connect() => inbound?,
+            _ = hangup.recv() => return Ok(End::Orphaned),
+            _ = terminate.recv() => return Ok(End::Drained),
+        };
+        let mut tick = interval(HEARTBEAT_BUSY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut beat, mut heard) = (Instant::now(), Instant::now());
+        loop {
+            tokio::select! {
+                message = inbound.message() => match message {
+                    Ok(Some(message)) => {
+                        heard = Instant::now();
+                        self.take(message)?;
+                    }
+                    Ok(None) | Err(_) if self.leaving.is_some() => return Ok(End::Drained),
+                    Ok(None) | Err(_) => return Ok(End::Orphaned),
+                },
+                wakeup = self.wakeups.recv() => match wakeup {
+                    Some(Internal::GraceOver(attempt)) => {
+                        if self.slots.runs(&attempt) {
+                            tracing::warn!(?attempt, "a cancelled task does not stop: it is given up");
+                            self.slots.detach(&attempt)?;
+                            self.settle();
+                        }
+                    }
+                    Some(Internal::Ended) => self.settle(),
+                    Some(Internal::OutOfMemory(verdict)) => return Ok(self.surrender(verdict).await),
+                    None => return Err(QueryError::internal("the worker lost its own channel")),
+                },
+                _ = tick.tick() => {
+                    if heard.elapsed() > SILENCE {
+                        return Ok(End::Orphaned);
+                    }
+                    if beat.elapsed() >= HEARTBEAT || !self.slots.idle() {
+                        beat = Instant::now();
+                        self.send(from_worker::Message::Heartbeat(self.heartbeat()));
+                    }
+                },
+                _ = terminate.recv() => self.leave("told to terminate"),
+                _ = interrupt.recv() => self.leave("interrupted"),
+                _ = hangup.recv() => return Ok(End::Orphaned),
+            }
+            if let Some(end) = self.review() {
+                return Ok(end);
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Streaming<ToWorker>> {
+        let unreachable = |error: &dyn std::fmt::Display| {
+            QueryError::io(format!("no coordinator at {}: {error}", self.args.coordinator))
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.args.coordinator))
+            .map_err(|error| unreachable(&error))?
+            .connect_timeout(Duration::from_secs(5))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .initial_stream_window_size(8 << 20)
+            .initial_connection_window_size(16 << 20);
+        let until = Instant::now() + CONNECT_FOR;
+        let channel = loop {
+            match endpoint.connect().await {
+                Ok(channel) => break channel,
+                Err(error) if Instant::now() > until => return Err(unreachable(&error)),
+                // Pods start in any order: a coordinator that is not there yet is the usual case.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        let mut client = ControlClient::new(channel)
+            .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+        self.send(from_worker::Message::Hello(proto::Hello {
+            worker: self.id.clone(),
+            slots: self.args.slots,
+            url: String::new(),
+            pid: std::process::id(),
+            memory_limit_bytes: self.args.memory_limit_bytes.unwrap_or_default(),
+            version: proto::version(),
+        }));
+        let Some(outgoing) = self.outgoing.take() else {
+            return Err(QueryError::internal("a worker connects once"));
+        };
+        let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
+        let bearer = format!("Bearer {}", self.token).parse().map_err(|error| unreachable(&error))?;
+        request.metadata_mut().insert("authorization", bearer);
+        match timeout(Duration::from_secs(20), client.work(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(unreachable(&status)),
+            Err(error) => Err(unreachable(&error)),
+        }
+    }
+
+    fn take(&mut self, message: ToWorker) -> Result<()> {
+        match message.message {
+            Some(to_worker::Message::QueryStart(start)) => {
+                self.store.start_query(&start.query, &start.token);
+                self.queries.start(start);
+            }
+            Some(to_worker::Message::Fragment(fragment)) => {
+                if let Some(query) = self.queries.get(&fragment.query) {
+                    query.add_fragment(fragment.stage, fragment.fragment);
+                }
+            }
+            Some(to_worker::Message::Task(task)) => self.submit(task)?,
+            Some(to_worker::Message::Cancel(attempt)) => {
+                if self.slots.cancel(&attempt) {
+                    self.after_grace(attempt);
+                }
+            }
+            Some(to_worker::Message::Release(release)) => {
+                self.store.release_stage(&release.query, crate::graph::StageId(release.stage));
+            }
+            Some(to_worker::Message::QueryEnd(end)) => self.end_query(&end.query, end.abort),
+            Some(to_worker::Message::Drain(_)) => self.leave("the coordinator says so"),
+            Some(to_worker::Message::Ping(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, task: proto::Task) -> Result<()> {
+        let attempt = task.attempt.unwrap_or_default();
+        match self.queries.get(&attempt.query) {
+            Some(query) if self.leaving.is_none() => self.slots.submit(Job {
+                attempt,
+                query: query.clone(),
+                spec: task.spec_msgpack,
+                traceparent: task.traceparent,
+            }),
+            known => {
+                let class = if known.is_some() { "WorkerLeaving" } else { "UnknownQuery" };
+                let message = format!("worker {} did not take the task: {class}", self.id);
+                let error = QueryError::new(Category::LostWorker, class, message);
+                let _ = self.outbox.send(wire(Report::Ended(attempt, Err(error))));
+            }
+        }
+        Ok(())
+    }
+
+    fn end_query(&mut self, id: &str, abort: bool) {
+        for attempt in self.slots.cancel_query(id) {
+            self.after_grace(attempt);
+        }
+        self.store.end_query(id);
+        match self.queries.end(id) {
+            Some(query) => self.ending.push((query, abort)),
+            None => self.send(gone(id)),
+        }
+        self.settle();
+    }
+
+    /// Answers for ended queries whose last task here is over.
+    fn settle(&mut self) {
+        if self.ending.is_empty() {
+            return;
+        }
+        let running: HashSet<String> =
+            self.slots.running().iter().map(|running| running.attempt.query.clone()).collect();
+        let (gone_now, still) =
+            std::mem::take(&mut self.ending).into_iter().partition(|(query, _)| !running.contains(&query.id));
+        self.ending = still;
+        let gone_now: Vec<(Arc<Query>, bool)> = gone_now;
+        for (query, _) in gone_now {
+            // The coordinator knows all that was staged, and commits or removes it.
+            if let Ok(settings) = query.settings() {
+                settings.sinks.iter().for_each(|plan| sink::forget(&plan.query));
+            }
+            self.send(gone(&query.id));
+        }
+    }
+
+    fn after_grace(&self, attempt: Attempt) {
+        let (grace, internal) = (self.args.cancel_grace(), self.internal.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(grace).await;
+            let _ = internal.send(Internal::GraceOver(attempt));
+        });
+    }
+
+    fn leave(&mut self, reason: &str) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Instant::now());
+            self.send(from_worker::Message::Leaving(proto::Leaving { reason: reason.to_string() }));
+        }
+    }
+
+    /// Whether it is time to go.
+    fn review(&mut self) -> Option<End> {
+        if let Some(since) = self.leaving {
+            let served = !self.store.holds_files() || since.elapsed() > Duration::from_millis(self.args.drain_ms);
+            if self.slots.idle() && served {
+                return Some(End::Drained);
+            }
+        }
+        if self.slots.hopeless() == 0 || !self.slots.idle() || self.queries.all().next().is_some() {
+            self.hopeless_since = None;
+            return None;
+        }
+        let since = *self.hopeless_since.get_or_insert_with(Instant::now);
+        (since.elapsed() > HOPELESS_FOR).then_some(End::Restart)
+    }
+
+    /// Memory cannot be got back otherwise: tells what runs why it failed, and makes room for a new process.
+    async fn surrender(&mut self, verdict: QueryError) -> End {
+        for running in self.slots.running() {
+            let _ = self.outbox.send(wire(Report::Ended(running.attempt.clone(), Err(verdict.clone()))));
+        }
+        self.send(from_worker::Message::Leaving(proto::Leaving { reason: verdict.message }));
+        // The stream's own task writes these; it needs a moment, and memory is short.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        End::Restart
+    }
+
+    /// The coordinator will not clean up: staged sink files of every query this worker knows go.
+    fn abort_all(&self) {
+        let ending = self.ending.iter().map(|(query, _)| query);
+        for query in self.queries.all().chain(ending) {
+            self.slots.cancel_query(&query.id);
+            if let Ok(settings) = query.settings() {
+                settings.sinks.iter().for_each(|plan| sink::abandon(&plan.query));
+                if let Some(remote) = &settings.remote {
+                    remote.remove_all();
+                }
+            }
+        }
+    }
+
+    fn heartbeat(&self) -> proto::Heartbeat {
+        let usage = self.store.usage();
+        let tasks = self.slots.running().into_iter().map(|running| proto::Progress {
+            attempt: Some(running.attempt.clone()),
+            rows: running.progress.rows.load(Ordering::Relaxed),
+            bytes: running.progress.bytes.load(Ordering::Relaxed),
+        });
+        proto::Heartbeat {
+            memory_bytes: watch::used_bytes(&self.store),
+            shuffle_memory_bytes: usage.memory_bytes,
+            shuffle_disk_bytes: usage.disk_bytes,
+            tasks: tasks.collect(),
+        }
+    }
+
+    fn send(&self, message: from_worker::Message) {
+        let _ = self.outbox.send(message.into());
+    }
+}
+
+fn gone(query: &str) -> from_worker::Message {
+    from_worker::Message::QueryGone(proto::QueryGone { query: query.to_string() })
+}
+
+fn wire(report: Report) -> FromWorker {
+    let message = match report {
+        Report::Started(attempt) => from_worker::Message::Started(attempt),
+        Report::Ended(attempt, result) => match result.and_then(|output| proto::pack::<TaskOutput>(&output)) {
+            Ok(output_msgpack) => from_worker::Message::Done(proto::Done { attempt: Some(attempt), output_msgpack }),
+            Err(error) => failed(attempt, &error),
+        },
+    };
+    message.into()
+}
+
+fn failed(attempt: Attempt, error: &QueryError) -> from_worker::Message {
+    let lost = if error.class == shuffle::LOST_OUTPUT { shuffle::take_lost(&attempt.query) } else { Vec::new() };
+    let lost = lost.into_iter().map(|lost| proto::Lost {
+        producer: Some(Attempt::new(&lost.query, lost.task, lost.attempt)),
+        worker: lost.worker,
+    });
+    from_worker::Message::Failed(proto::Failed {
+        attempt: Some(attempt),
+        error_msgpack: proto::pack(error).unwrap_or_default(),
+        lost: lost.collect(),
+    })
+}

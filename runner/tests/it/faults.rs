@@ -1,0 +1,91 @@
+//! Workers that die at any moment, and what they leave.
+
+use std::time::Duration;
+
+use floe_api::execution::Mode;
+use floe_runner::coordinator::Engine;
+use floe_runner::error::Category;
+
+use crate::support::*;
+
+/// Kills workers at moments spread over the time that the query takes.
+#[test]
+fn a_killed_worker_changes_nothing_of_the_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let glob = parquet(&dir.path().join("in"), 6, 400_000, 100_000);
+    let plan = staged(scan(&glob));
+    let expected = plan.clone().collect().unwrap();
+    runtime().block_on(async {
+        let engine = Engine::start(options(3, dir.path())).await.unwrap();
+        engine.wait_ready().await;
+        let began = std::time::Instant::now();
+        run(&engine, job("whole", &plan, Mode::Distributed)).await.unwrap();
+        let whole = began.elapsed();
+        for round in 0..8u32 {
+            let id = format!("killed-{round}");
+            let running = tokio::spawn({
+                let (engine, job) = (engine.clone(), job(&id, &plan, Mode::Distributed));
+                async move { run(&engine, job).await }
+            });
+            tokio::time::sleep(whole * (round + 1) / 10).await;
+            let victim = engine.worker_processes().into_values().min().expect("a worker");
+            kill(victim, libc::SIGKILL);
+            let outcome = running.await.unwrap().unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+            assert!(frame(&outcome).await.equals_missing(&expected), "round {round}");
+            assert_eq!(outcome.fell_back, None, "round {round}");
+        }
+        assert_eq!(engine.wait_ready().await, 3, "lost workers are replaced");
+        stop(engine).await;
+    });
+    eventually("processes", Duration::from_secs(5), || processes_of(dir.path()));
+    assert!(memory_dirs_of(std::process::id()).is_empty());
+}
+
+#[test]
+fn a_query_that_kills_every_worker_fails_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let engine = Engine::start(options(2, dir.path())).await.unwrap();
+        engine.wait_ready().await;
+        let running = tokio::spawn({
+            let (engine, job) = (engine.clone(), job("deadly", &endless(), Mode::Distributed));
+            async move { run(&engine, job).await }
+        });
+        let killer = tokio::spawn({
+            let engine = engine.clone();
+            async move {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    for pid in engine.worker_processes().into_values() {
+                        let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+                    }
+                }
+            }
+        });
+        let error = running.await.unwrap().err().expect("it cannot succeed");
+        killer.abort();
+        assert_eq!(error.category, Category::LostWorker, "{error:?}");
+        stop(engine).await;
+    });
+}
+
+#[test]
+fn too_much_memory_is_told_as_such_and_the_engine_goes_on() {
+    use polars::prelude::*;
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(2, dir.path());
+    if let floe_runner::coordinator::Provider::Local(local) = &mut options.provider {
+        local.memory_limit_bytes = Some(200 << 20);
+    }
+    let side = |name: &str| df!(name => (0..12_000i64).collect::<Vec<_>>()).unwrap().lazy();
+    // 144 million pairs that must all be held at once.
+    let huge = side("a").cross_join(side("b"), None).select([(col("a") * col("b")).sort(SortOptions::default())]);
+    runtime().block_on(async {
+        let engine = Engine::start(options).await.unwrap();
+        let error = run(&engine, job("huge", &huge, Mode::Distributed)).await.err().expect("it does not fit");
+        assert_eq!(error.category, Category::OutOfMemory, "{error:?}");
+        let fine = run(&engine, job("fine", &staged(small()), Mode::Distributed)).await.unwrap();
+        assert!(fine.rows > 0);
+        stop(engine).await;
+    });
+}
