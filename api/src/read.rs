@@ -28,6 +28,9 @@ pub fn yaml_value(text: &str) -> Result<Value, Vec<FieldError>> {
         );
         return Err(vec![FieldError::new("", message)]);
     }
+    if is_too_deep(text) {
+        return Err(vec![FieldError::new("", "is nested too deep: no query has thousands of brackets in brackets")]);
+    }
     let mut documents = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_str(text) {
         // YAML's own value first: it refuses a key that is given twice, which JSON's takes silently.
@@ -65,6 +68,20 @@ pub fn from_value(mut value: Value) -> Result<DistributedQuery, Vec<FieldError>>
     let mut errors = validate::validate_name(query.metadata.name.as_deref());
     errors.extend(validate::validate(&query.spec));
     if errors.is_empty() { Ok(query) } else { Err(errors) }
+}
+
+/// The YAML reader takes time by the square of the depth of brackets before it refuses them.
+fn is_too_deep(text: &str) -> bool {
+    const MAX_DEPTH: i32 = 4000;
+    let mut depth = 0i32;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = (depth - 1).max(0),
+            _ => {}
+        }
+        depth > MAX_DEPTH
+    })
 }
 
 pub(crate) fn object_schema() -> &'static Value {

@@ -59,3 +59,64 @@ fn every_broken_spec_has_its_message() {
         assert!(differing.is_empty(), "{}", differing.join("\n\n"));
     }
 }
+
+/// A generator of its own, so that a failure can be run again by its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % n.max(1) as u64).unwrap()
+    }
+}
+
+#[test]
+fn no_text_makes_it_panic() {
+    let cases = std::fs::read_to_string(path()).unwrap();
+    let texts: Vec<String> = cases
+        .split("\n=== ")
+        .skip(1)
+        .filter_map(|case| case.split_once('\n')?.1.split_once("--- errors\n").map(|(yaml, _)| complete(yaml)))
+        .collect();
+    let odd =
+        ["{", "]", ": ", "\n", "- ", "\"", "~", "!!", "&a ", "*a", "é", "\u{0}", "0x", "1e999", "s3://", "..", "%"];
+    for seed in 1..=3000u64 {
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut text = texts[random.below(texts.len())].clone();
+        for _ in 0..=random.below(4) {
+            let at = random.below(text.len() + 1);
+            let at = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            match random.below(3) {
+                0 => text.insert_str(at, odd[random.below(odd.len())]),
+                1 => text.truncate(at),
+                _ => {
+                    let other = &texts[random.below(texts.len())];
+                    text.insert_str(at, other.get(..random.below(other.len())).unwrap_or(other));
+                }
+            }
+        }
+        let read = std::panic::catch_unwind(|| floe_api::from_yaml(&text));
+        assert!(read.is_ok(), "seed {seed} panics on:\n{text}");
+        // What is taken must survive its own writing.
+        if let Ok(Ok(query)) = read {
+            let again = floe_api::from_value(serde_json::to_value(&query).unwrap());
+            assert_eq!(again.map_err(|e| format!("{e:?}")), Ok(query), "seed {seed}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn deep_and_large_texts_are_refused_in_time() {
+    let since = std::time::Instant::now();
+    for deep in ["[".repeat(1 << 20), "{a: ".repeat(1 << 18), "[".repeat(3000), "- ".repeat(1 << 12)] {
+        assert!(floe_api::from_yaml(&format!("spec: {deep}")).is_err());
+    }
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
+                d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n\
+                g: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: &h [*g,*g,*g,*g,*g,*g,*g,*g,*g]\ni: [*h,*h,*h,*h,*h,*h,*h,*h,*h]\n";
+    assert!(floe_api::from_yaml(bomb).is_err());
+    assert!(floe_api::from_yaml(&"x".repeat(4 << 20)).is_err());
+    assert!(since.elapsed() < std::time::Duration::from_secs(20), "{:?}", since.elapsed());
+}

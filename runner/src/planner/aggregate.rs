@@ -116,13 +116,24 @@ impl Parts<'_> {
             IRAggExpr::Mean(input) => {
                 self.input(input, arena)?;
                 let inner = dtype(input, arena, self.schema)?;
-                if !(inner.is_integer() && !inner.is_decimal()) && !matches!(inner, DataType::Float64 | DataType::Float32) {
-                    return Err(format!("a mean of {inner} is not combined from parts"));
-                }
                 let out = dtype(node, arena, self.schema)?;
-                let wide = AExprBuilder::new_from_node(input).cast(DataType::Float64, arena);
-                let sum = wide.sum(arena).node();
-                let sum = self.part(sum, Combine::Sum, arena);
+                let sum = match &inner {
+                    // Summed exactly, divided once.
+                    DataType::Decimal(..) if out == DataType::Float64 => {
+                        let sum = AExprBuilder::new_from_node(input).sum(arena).node();
+                        let sum = self.part(sum, Combine::Sum, arena);
+                        AExprBuilder::new_from_node(sum).cast(DataType::Float64, arena).node()
+                    },
+                    DataType::Float64 | DataType::Float32 => {
+                        let sum = AExprBuilder::new_from_node(input).cast(DataType::Float64, arena).sum(arena).node();
+                        self.part(sum, Combine::Sum, arena)
+                    },
+                    inner if inner.is_integer() => {
+                        let sum = AExprBuilder::new_from_node(input).cast(DataType::Float64, arena).sum(arena).node();
+                        self.part(sum, Combine::Sum, arena)
+                    },
+                    _ => return Err(format!("a mean of {inner} is not combined from parts")),
+                };
                 let count = AExprBuilder::new_from_node(input).count(arena).node();
                 let count = self.part(count, Combine::SumWide, arena);
                 let mean = AExprBuilder::new_from_node(sum).true_divide(AExprBuilder::new_from_node(count), arena);

@@ -190,7 +190,7 @@ impl<'a> Cx<'a> {
         let roots = prune(&[branch.root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
         let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
         super::leaves::drop_metadata(&mut plan);
-        let explain = plan.describe().lines().map(str::to_owned).collect();
+        let explain = super::explain::describe(&plan, &leaves);
         let fragment = Fragment { plan, placeholders: true, tag }.pack()?;
         let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
         self.note_single(&nodes, id);

@@ -8,6 +8,7 @@
 mod aggregate;
 mod context;
 mod distinct;
+mod explain;
 mod expr;
 mod fragment;
 mod group_by;

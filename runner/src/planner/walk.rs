@@ -10,7 +10,7 @@ use super::context::Cx;
 use super::expr;
 use super::rel::{Order, Rel, Width};
 use crate::error::Result;
-use crate::graph::Leaf;
+use crate::graph::{Leaf, Read};
 
 impl Cx<'_> {
     pub fn walk(&mut self, node: Node) -> Result<Rel> {
@@ -258,7 +258,11 @@ pub fn label(nodes: &[&IR], leaves: &[Leaf]) -> String {
             Leaf::Source { what, .. } => what.clone(),
             Leaf::Exchange { stages, read } => {
                 let from = stages.iter().map(|s| s.0.to_string()).collect::<Vec<_>>().join("+");
-                format!("read {from} {}", format!("{read:?}").to_lowercase())
+                match read {
+                    Read::Partition => format!("read {from} by key"),
+                    Read::All => format!("read all of {from}"),
+                    Read::Forward => format!("read {from}"),
+                }
             },
         });
     }

@@ -25,8 +25,7 @@
 //! - A worker that cannot take a `Launch` says `TaskFailed` with `LostWorker`. `Progress` is sent as long as an attempt
 //!   runs, changed or not: once heard, a silent attempt is replaced after `Limits::silent_ms`.
 //!
-//! The simulation was checked by mutation: each rule was broken by hand and a seed found for it (`tests/mod.rs` lists
-//! them).
+//! The simulation was checked by mutation: rules were broken by hand, and it had to notice (`tests/mod.rs` lists them).
 
 mod attempts;
 mod build;

@@ -238,6 +238,16 @@ fn a_second_attempt_needs_another_worker_with_room() {
 }
 
 #[test]
+fn second_attempts_do_not_hide_that_a_task_fails() {
+    let mut case = one_slow(&["a", "b"], Limits::default());
+    case.at(5_001).on(Event::Tick, &["launch 0.3#1 on a"]);
+    case.on(failed("0.3#1", "a", Category::Internal), &["launch 0.3#2 on a"]);
+    // No retry is left: the first attempt is the last.
+    case.on(failed("0.3#2", "a", Category::Internal), &[]).at(90_000).on(Event::Tick, &[]);
+    case.fails(failed("0.3#0", "b", Category::Io), "internal", &["internal of 0.3#2", "failed 2 times"]);
+}
+
+#[test]
 fn a_silent_attempt_is_replaced() {
     let mut case = one_stage(1, &["a", "b"], Limits { silent_ms: 1_000, ..Limits::default() });
     // One that never told how it gets on may not be able to.

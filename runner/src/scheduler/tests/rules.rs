@@ -134,6 +134,18 @@ fn a_task_does_not_wait_for_a_busy_home() {
 }
 
 #[test]
+fn a_free_worker_first_gets_the_tasks_whose_input_it_holds() {
+    let mut case = Case::new(&[&[], &[0]], &[1]);
+    case.on(up("a", 1), &["resolve 0"]).on(up("b", 1), &[]);
+    case.on(resolved(0, &["", ""]), &["launch 0.0#0 on a", "launch 0.1#0 on b"]);
+    case.on(done("0.0#0", "a", "a"), &[]).on(done("0.1#0", "b", "b"), &["resolve 1"]);
+    let launched = ["launch 1.0#0 on b", "launch 1.2#0 on a"];
+    case.on(resolved(1, &["0.1", "0.1", "0.0", "0.0"]), &launched);
+    case.on(done("1.2#0", "a", "a"), &["launch 1.3#0 on a"]);
+    case.on(done("1.3#0", "a", "a"), &["launch 1.1#0 on a"]);
+}
+
+#[test]
 fn tasks_without_a_home_spread_evenly() {
     let mut case = Case::new(&[&[]], &[0]);
     case.on(up("a", 4), &["resolve 0"]).on(up("b", 2), &[]).on(up("c", 2), &[]);
