@@ -10,6 +10,8 @@ from its bytes to the frame in the client's memory.
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import pathlib
 import sys
 import tempfile
@@ -34,6 +36,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="of each worker")
     parser.add_argument("--memory", help="of each worker, such as 1Gi")
     parser.add_argument("--mode", default="auto", choices=["auto", "distributed"])
+    parser.add_argument("--execution", type=json.loads, default={}, help='spec.execution of Floe, as JSON: {"broadcastLimit": "8Mi"}')
     parser.add_argument("--without", default="", help="engines to leave out: rust, wheel")
     parser.add_argument("--save", help="write bench/results/NAME.{json,md,svg}")
     parser.add_argument("--stages", action="store_true", help="print the stages of each query's best run")
@@ -52,7 +55,7 @@ def main() -> int:
         if "wheel" not in args.without.split(","):
             wheel = Wheel(threads)
             engines[wheel.label] = wheel
-        engines[floe] = Floe(floe, args.workers, args.threads, args.mode, memory)
+        engines[floe] = Floe(floe, args.workers, args.threads, args.mode, memory, args.execution)
         for name, engine in engines.items():
             print(f"{name}: up after {engine.start_seconds * 1000:.0f} ms")
 
@@ -100,7 +103,7 @@ def one(number: int, plan: str, engines: dict, floe: str, args: argparse.Namespa
             out = scratch / f"{len(frames)}.ipc" if round_ == 0 else None
             answer = engine.run(plan, str(out) if out else None)
             if round_ == 0:
-                frames[name] = pl.read_ipc(out, memory_map=False)
+                frames[name] = pl.read_ipc(io.BytesIO(out.read_bytes()))
                 out.unlink()
                 continue
             seconds[name].append(answer.seconds)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -34,6 +38,86 @@ def workdir(tmp_path, monkeypatch):
     yield tmp_path
     left = [path.name for path in tmp_path.iterdir() if path.name not in ("examples", "data", "out")]
     assert not left, f"the query left files behind: {left}"
+
+
+@dataclasses.dataclass
+class S3:
+    endpoint: str
+    key: str = "floe"
+    secret: str = "floe-secret"
+    region: str = "us-east-1"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret, "AWS_REGION": self.region}
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        return {"aws_access_key_id": self.key, "aws_secret_access_key": self.secret}
+
+    @property
+    def storage(self) -> dict:
+        """As `spec.storage` has it, without credentials."""
+        return {
+            "endpoint": self.endpoint,
+            "region": self.region,
+            "options": {"aws_allow_http": "true", "aws_virtual_hosted_style_request": "false"},
+        }
+
+    def client(self):
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """A real S3 server with a bucket `floe`."""
+    directory, port = tmp_path_factory.mktemp("s3"), free_port()
+    subprocess.run([REPO / "tests" / "s3-server.sh", "build"], check=True, stdout=subprocess.DEVNULL, timeout=900)
+    with (directory / "log").open("w") as log:
+        server = subprocess.Popen(
+            [REPO / "tests" / "s3-server.sh", "run", directory / "data", str(port)], stdout=log, stderr=log
+        )
+    store = S3(f"http://127.0.0.1:{port}")
+    try:
+        for _ in range(100):
+            if server.poll() is not None:
+                raise RuntimeError((directory / "log").read_text())
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        store.client().create_bucket(Bucket="floe")
+        yield store
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="session")
+def s3_tables(s3, data):
+    """The PDS-H tables at scale factor 0.1 in the bucket; gives their prefix."""
+    client, source = s3.client(), data("0.1")
+    for path in source.rglob("*.parquet"):
+        client.upload_file(str(path), "floe", f"sf0.1/{path.relative_to(source)}")
+    return "s3://floe/sf0.1"
 
 
 def pytest_configure(config):

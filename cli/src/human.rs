@@ -61,6 +61,15 @@ pub fn plural(n: u64, one: &str) -> String {
     format!("{} {one}{s}", count(n))
 }
 
+/// A local path as the user would write it: relative where it lies below the working directory.
+pub fn path(uri: &str) -> String {
+    let below = std::env::current_dir().ok().and_then(|dir| {
+        let rest = uri.strip_prefix("file://").unwrap_or(uri).strip_prefix(dir.to_str()?)?;
+        rest.strip_prefix('/').filter(|rest| !rest.is_empty()).map(str::to_owned)
+    });
+    below.unwrap_or_else(|| uri.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +85,10 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(350)), "350 ms");
         assert_eq!(duration(Duration::from_millis(1_340)), "1.34 s");
         assert_eq!(duration(Duration::from_secs(125)), "2m 05s");
+        assert_eq!(path("s3://b/out/"), "s3://b/out/");
+        let below = std::env::current_dir().unwrap().join("out/q/");
+        assert_eq!(path(below.to_str().unwrap()), "out/q/");
+        assert_eq!(path("/out/q/"), "/out/q/");
         assert_eq!(plural(1, "file"), "1 file");
         assert_eq!(plural(2000, "row"), "2,000 rows");
     }

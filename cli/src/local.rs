@@ -2,7 +2,7 @@
 //! However it ends, the processes are gone and the scratch directory is removed.
 
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::error::Failure;
-use crate::events::{ErrorEvent, Event, LogEvent, Outcome};
+use crate::events::{ErrorEvent, Event, LogEvent, Outcome, StageState};
 use crate::process::{self, GRACE, WORKER_GRACE};
 use crate::query::Prepared;
 use crate::render::Render;
@@ -42,11 +42,33 @@ struct RunDir(PathBuf);
 impl RunDir {
     fn make(parent: Option<&Path>, id: &str) -> Result<Self, Failure> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
-        let dir = parent.join(format!("floe-{id}"));
+        sweep(&parent);
+        let dir = parent.join(format!("{}{}-{id}", prefix(), std::process::id()));
         let failed = |e| Failure::io(format!("cannot make the scratch directory {}", dir.display()), e);
         std::fs::create_dir_all(&parent).map_err(failed)?;
         std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
         Ok(RunDir(dir))
+    }
+}
+
+/// Process ids mean something only within their namespace, and containers may share a directory.
+fn prefix() -> String {
+    let namespace = std::fs::metadata("/proc/self/ns/pid").map(|meta| meta.ino()).unwrap_or_default();
+    format!("floe-run-{namespace}-")
+}
+
+/// Removes what runs left that were killed before they could.
+fn sweep(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    let prefix = prefix();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(&prefix)).and_then(|rest| rest.split('-').next());
+        if let Some(pid) = owner.and_then(|pid| pid.parse::<u32>().ok())
+            && !Path::new("/proc").join(pid.to_string()).exists()
+        {
+            process::remove_dir(&entry.path());
+        }
     }
 }
 
@@ -112,6 +134,8 @@ pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Re
                     }
                     match Event::parse(&line) {
                         Event::Planned(planned) => render.planned(&planned),
+                        // Tasks that are stopped on request have not failed.
+                        Event::Stage(stage) if (cancelled || overdue) && stage.state == StageState::Failed => {}
                         Event::Stage(stage) => render.stage(&stage),
                         Event::Worker(worker) => render.worker(&worker),
                         Event::Log(log) => {

@@ -164,7 +164,7 @@ fn a_run_tells_its_stages_and_its_summary() {
     );
     assert_eq!(
         stderr,
-        "q: starting with 3 workers\nplanned 1 stage\nstage 0 running: scan t (2 tasks)\nstage 0 done: 2 tasks, 5 rows, 6 B, 7 ms\n"
+        "q: starting with 3 workers\nplanned 1 stage\nstage 0 running: scan t (2 tasks)\nstage 0 done: scan t (2 tasks, 5 rows, 6 B, 7 ms)\n"
     );
     assert_eq!(bench.noted("mode"), "600 700");
     assert_eq!(bench.noted("extra"), "here");
@@ -262,11 +262,16 @@ fn a_query_that_was_done_before_the_signal_is_done() {
 
 #[test]
 fn a_coordinator_learns_that_nobody_waits_any_more() {
-    let bench = Bench::new("note ready\ncat > /dev/null\nnote closed");
+    let bench = Bench::new("[ -e $0.again ] && exit 1\n: > $0.again\nnote ready\ncat > /dev/null\nnote closed");
     let mut child = bench.start("ready");
     child.kill().unwrap();
     child.wait().unwrap();
     bench.wait_for("closed");
+    // What the killed run could not remove, the next one does.
+    let left = || std::fs::read_dir(bench.path("scratch")).unwrap().count();
+    assert_eq!(left(), 1);
+    bench.run(&["run", "q.yaml"]);
+    assert_eq!(left(), 0);
 }
 
 #[test]

@@ -16,4 +16,5 @@ pub mod shuffle;
 pub mod sink;
 pub mod storage;
 pub mod telemetry;
+pub mod verify;
 pub mod worker;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use floe_runner::{coordinator::cli, worker};
+use floe_runner::{coordinator::cli, verify, worker};
 
 /// The engine spills only when it can count what the process allocates.
 #[global_allocator]
@@ -27,6 +27,8 @@ enum Role {
     Explain(cli::ExplainArgs),
     /// Keep a warm engine on this machine that takes jobs over HTTP
     Serve(cli::ServeArgs),
+    /// Check plans: single-node Polars against this engine
+    Verify(verify::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,5 +40,6 @@ fn main() -> ExitCode {
         Role::Worker(args) => worker::run(args, token),
         Role::Explain(args) => cli::explain(args),
         Role::Serve(args) => cli::serve(args, token),
+        Role::Verify(args) => verify::main(&args),
     }
 }

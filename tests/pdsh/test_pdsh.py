@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from bench import pdsh
+from bench.server import Floe
 from tests import support
 
 # Queries that must be cut into stages. All of them read more than one file.
@@ -72,3 +74,58 @@ def test_against_the_wheel(number, data, workdir):
     assert done.returncode == 0, done.stderr + done.stdout
     want = pdsh.query(number, str(source), 0.01).collect()
     support.assert_same(support.read_sink(query["spec"]["sink"]), want)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = Floe("pdsh-s3", 2, 1, "distributed")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def oracle(data):
+    """Answers of single-process Polars at scale factor 0.1, each made once."""
+    answers = {}
+
+    def answer(number: int):
+        if number not in answers:
+            answers[number] = pdsh.query(number, str(data("0.1")), 0.1).collect()
+        return answers[number]
+
+    return answer
+
+
+def spec_over(s3, tables: str, number: int, execution: dict) -> dict:
+    """The plan names s3:// paths and holds no credentials; they come with the job."""
+    plan = pdsh.query(number, tables, 0.1).serialize()
+    storage = s3.storage
+    storage["options"] |= s3.credentials
+    return {
+        "plan": {"dsl": {"inline": base64.b64encode(plan).decode()}},
+        "storage": storage,
+        "compute": {"workers": 2, "cpus": 1},
+        "execution": {"mode": "distributed"} | execution,
+    }
+
+
+@pytest.mark.parametrize("number", pdsh.QUERIES)
+def test_tables_in_s3(number, s3, s3_tables, engine, oracle):
+    got, summary, _ = engine.query(f"q{number}", spec_over(s3, s3_tables, number, {}))
+    support.assert_same(got, oracle(number))
+    assert len(summary["stages"]) > 1
+
+
+@pytest.mark.parametrize("number", [3, 9, 13, 18, 21])
+@pytest.mark.parametrize("place", ["http", "store"])
+def test_shuffle_places(number, place, s3, s3_tables, data, engine, oracle):
+    # No broadcast, so that there is much to shuffle.
+    execution = {"broadcastLimit": "0", "shuffle": {"place": place}}
+    if place == "store":
+        execution["shuffle"]["uri"] = "s3://floe/scratch/"
+    got, summary, path = engine.query(f"q{number}", spec_over(s3, s3_tables, number, execution))
+    support.assert_same(got, oracle(number))
+    engine.request("DELETE", path).read()
+    if place == "store":
+        left = s3.client().list_objects_v2(Bucket="floe", Prefix="scratch/").get("Contents", [])
+        assert [item["Key"] for item in left] == []

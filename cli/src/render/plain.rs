@@ -51,7 +51,7 @@ impl<W: Write> Render for Plain<W> {
                 human::plural(stage.tasks_total, "task")
             )),
             StageState::Done => self.line(&format!(
-                "stage {} done: {}, {}, {}, {}",
+                "stage {} done: {label} ({}, {}, {}, {})",
                 stage.id,
                 human::plural(stage.tasks_done, "task"),
                 human::plural(stage.rows, "row"),
@@ -99,7 +99,7 @@ mod tests {
         }
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "q3: starting with 4 workers\nplanned 1 stage\nstage 0 running: scan lineitem (8 tasks)\nstage 0 done: 8 tasks, 1,000 rows, 2.0 kB, 1.50 s\n"
+            "q3: starting with 4 workers\nplanned 1 stage\nstage 0 running: scan lineitem (8 tasks)\nstage 0 done: scan lineitem (8 tasks, 1,000 rows, 2.0 kB, 1.50 s)\n"
         );
     }
 }

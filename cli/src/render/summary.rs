@@ -50,7 +50,7 @@ fn text(name: &str, outcome: &Outcome) -> String {
             Value::Number(n) => n.as_u64().map_or_else(String::new, |n| human::plural(n, "file") + ", "),
             _ => String::new(),
         };
-        let _ = writeln!(out, "  written to  {uri} ({files}{})", human::bytes(outcome.bytes_written));
+        let _ = writeln!(out, "  written to  {} ({files}{})", human::path(uri), human::bytes(outcome.bytes_written));
     }
     let stages = human::plural(outcome.stages.len() as u64, "stage");
     match &outcome.fell_back {

@@ -196,15 +196,15 @@ async fn events(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>)
     past.extend(view.outcome.map(|outcome| Event::Done { outcome: Box::new(outcome) }));
     past.extend(view.error.as_ref().map(Event::from));
     let ended = |event: &Event| matches!(event, Event::Done { .. } | Event::Error { .. });
-    let mut over = false;
-    let all = futures::stream::iter(past).chain(live.filter_map(|event| async move { event.ok() }));
-    let until_end = all.take_while(move |event| {
-        let go_on = !over;
-        over = ended(event);
-        std::future::ready(go_on)
+    let all = Box::pin(futures::stream::iter(past).chain(live.filter_map(|event| async move { event.ok() })));
+    let until_end = futures::stream::unfold((all, false), move |(mut all, over)| async move {
+        // The channel stays open after the last event, so the end is told by the event itself.
+        let event = if over { None } else { all.next().await }?;
+        let over = ended(&event);
+        Some((event, (all, over)))
     });
-    let stream =
-        until_end.map(|event| Ok::<_, Infallible>(sse::Event::default().json_data(&event).unwrap_or_default()));
+    let json = |event: &Event| sse::Event::default().json_data(event).unwrap_or_default();
+    let stream = until_end.map(move |event| Ok::<_, Infallible>(json(&event)));
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(10))))
 }
 

@@ -71,7 +71,7 @@ fn a_query_that_kills_every_worker_fails_by_name() {
 
 #[test]
 fn too_much_memory_is_told_as_such_and_the_engine_goes_on() {
-    use polars::prelude::*;
+    use polars::prelude::{IntoLazy, SortOptions, col, df};
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(2, dir.path());
     if let floe_runner::coordinator::Provider::Local(local) = &mut options.provider {

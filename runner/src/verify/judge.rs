@@ -1,0 +1,345 @@
+//! One plan, run on one node and by the other side, and what to call the result. A difference counts only where
+//! single-node Polars itself promises something: before one is reported, the in-memory engine is asked too, and the
+//! plan is run again with everything that it leaves to chance moved (`perturb`).
+
+use std::time::Duration;
+
+use polars::prelude::DataFrame;
+use polars_plan::dsl::DslPlan;
+use serde::Serialize;
+
+use super::again::Again;
+use super::compare::{self, Order, Verdict, compare_all};
+use super::oracle::{self, Outcome, With, same_error};
+use super::{promise, sinks};
+use crate::error::QueryError;
+use crate::graph::SingleWorker;
+
+/// What a plan's two runs came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    Equal,
+    /// Both fail with one class and message.
+    FailedAlike,
+    /// The two differ where single-node Polars promises nothing.
+    NotPromised,
+    /// Neither side could read it.
+    CouldNotBeRead,
+    OrderDiffers,
+    Differs,
+    FailedHereOnly,
+    FailedThereOnly,
+    /// Both fail, but not with the same class and message.
+    FailedDifferently,
+}
+
+impl Class {
+    pub const ALL: [Class; 9] = [
+        Class::Equal,
+        Class::OrderDiffers,
+        Class::Differs,
+        Class::FailedHereOnly,
+        Class::FailedThereOnly,
+        Class::FailedDifferently,
+        Class::FailedAlike,
+        Class::CouldNotBeRead,
+        Class::NotPromised,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Class::Equal => "equal",
+            Class::FailedAlike => "failed alike",
+            Class::NotPromised => "not promised",
+            Class::CouldNotBeRead => "could not be read",
+            Class::OrderDiffers => "order differs",
+            Class::Differs => "differs",
+            Class::FailedHereOnly => "failed here only",
+            Class::FailedThereOnly => "failed there only",
+            Class::FailedDifferently => "failed differently",
+        }
+    }
+
+    /// Whether it is a fault.
+    pub fn is_fault(self) -> bool {
+        match self {
+            Class::Equal | Class::FailedAlike | Class::NotPromised | Class::CouldNotBeRead => false,
+            Class::OrderDiffers
+            | Class::Differs
+            | Class::FailedHereOnly
+            | Class::FailedThereOnly
+            | Class::FailedDifferently => true,
+        }
+    }
+}
+
+/// What the other side tells of its run.
+#[derive(Debug)]
+pub struct Ran {
+    pub outcome: Outcome,
+    pub stages: usize,
+    pub tasks: usize,
+    pub single_worker: Vec<SingleWorker>,
+    pub fell_back: Option<String>,
+    pub elapsed: Duration,
+}
+
+/// Something that runs plans and is held against single-node Polars: the distributed engine, or another oracle.
+pub trait Side: Send + Sync {
+    /// `plan` is what `bytes` decode to; a side takes what it needs.
+    fn run(&self, name: &str, bytes: &[u8], plan: &DslPlan) -> Ran;
+
+    /// Whether this side is Polars' in-memory engine itself, which then cannot excuse its own results.
+    fn is_in_memory_engine(&self) -> bool {
+        false
+    }
+}
+
+/// The judgement on one plan.
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    pub plan: String,
+    pub outcome: Class,
+    /// The first difference, or the errors, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// How the judgement was reached where it took more than one comparison.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    pub stages: usize,
+    pub tasks: usize,
+    pub single_worker: Vec<SingleWorker>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fell_back: Option<String>,
+    pub here_ms: f64,
+    pub there_ms: f64,
+    pub rows: Option<usize>,
+}
+
+/// Runs and judges one plan.
+pub fn check(name: &str, bytes: &[u8], plan: &DslPlan, side: &dyn Side, limit: Duration) -> Checked {
+    let (here, here_took) = oracle::run(plan.clone(), With::Streaming, limit);
+    let there = run_there(name, bytes, plan, side);
+    let rows = here.as_ref().ok().map(|frames| frames.iter().map(DataFrame::height).sum());
+    let judged = judge(plan, &here, &there.outcome, !side.is_in_memory_engine(), limit);
+    Checked {
+        plan: name.to_string(),
+        outcome: judged.class,
+        detail: judged.detail,
+        note: judged.note,
+        stages: there.stages,
+        tasks: there.tasks,
+        single_worker: there.single_worker,
+        fell_back: there.fell_back,
+        here_ms: here_took.as_secs_f64() * 1e3,
+        there_ms: there.elapsed.as_secs_f64() * 1e3,
+        rows,
+    }
+}
+
+/// Runs a plan on the other side; if it writes files, they are its result.
+fn run_there(name: &str, bytes: &[u8], plan: &DslPlan, side: &dyn Side) -> Ran {
+    let failed = |e: QueryError| Ran {
+        outcome: Err(e),
+        stages: 0,
+        tasks: 0,
+        single_worker: Vec::new(),
+        fell_back: None,
+        elapsed: Duration::ZERO,
+    };
+    let redirected = match sinks::redirect(plan) {
+        None => return side.run(name, bytes, plan),
+        Some(Err(e)) => return failed(e),
+        Some(Ok(redirected)) => redirected,
+    };
+    match super::shrink::bytes(&redirected.plan) {
+        Err(e) => failed(crate::plan::polars_error(e)),
+        Ok(bytes) => {
+            let mut ran = side.run(name, &bytes, &redirected.plan);
+            ran.outcome = ran.outcome.and_then(|_| redirected.read());
+            ran
+        }
+    }
+}
+
+/// A plan that single-node Polars cannot even read, and what the other side says about it.
+pub fn unreadable(name: &str, here: &QueryError, there: Ran) -> Checked {
+    let (outcome, detail) = match &there.outcome {
+        Err(e) if same_error(here, e) => (Class::CouldNotBeRead, describe(here)),
+        Err(e) => (Class::FailedDifferently, format!("here {}; there {}", describe(here), describe(e))),
+        Ok(_) => (Class::FailedHereOnly, describe(here)),
+    };
+    Checked {
+        plan: name.to_string(),
+        outcome,
+        detail: Some(detail),
+        note: None,
+        stages: there.stages,
+        tasks: there.tasks,
+        single_worker: there.single_worker,
+        fell_back: there.fell_back,
+        here_ms: 0.0,
+        there_ms: there.elapsed.as_secs_f64() * 1e3,
+        rows: None,
+    }
+}
+
+struct Judged {
+    class: Class,
+    detail: Option<String>,
+    note: Option<String>,
+}
+
+impl Judged {
+    fn new(class: Class) -> Judged {
+        Judged { class, detail: None, note: None }
+    }
+    fn detail(mut self, text: impl Into<String>) -> Judged {
+        self.detail = Some(text.into());
+        self
+    }
+    fn note(mut self, text: impl Into<String>) -> Judged {
+        self.note = Some(text.into());
+        self
+    }
+}
+
+fn judge(plan: &DslPlan, here: &Outcome, there: &Outcome, ask_in_memory: bool, limit: Duration) -> Judged {
+    // The cheap answers first: most plans come out equal row by row, and then nothing else has to be asked.
+    let at_once = match (here, there) {
+        (Ok(l), Ok(r)) => match safely(l, r, &Order::Exact) {
+            Verdict::Equal => return Judged::new(Class::Equal),
+            verdict => Some(verdict),
+        },
+        (Err(l), Err(r)) if same_error(l, r) => return Judged::new(Class::FailedAlike).detail(describe(l)),
+        _ => None,
+    };
+    let order = promise::of_plan(plan.clone());
+    if let (Some(_), Ok(l), Ok(r)) = (&at_once, here, there)
+        && safely(l, r, &order).is_equal()
+    {
+        return Judged::new(Class::Equal);
+    }
+    let mut again = Again::ask(plan, here, ask_in_memory, limit);
+    if here.as_ref().is_ok_and(|frames| again.unstable(frames).is_some()) {
+        // A few rows agree by chance: what is stable shows only over more runs.
+        again.ask_more(plan, limit);
+    }
+    if let Some(note) = again.excuses(&order, there) {
+        return match there {
+            Ok(_) => Judged::new(Class::Equal).note(note),
+            Err(e) => Judged::new(Class::FailedAlike).detail(describe(e)).note(note),
+        };
+    }
+    match (here, there) {
+        (Ok(l), Ok(r)) => differing(l, r, &order, &again),
+        (Err(l), Ok(_)) => or_unstable(&again, Class::FailedHereOnly, describe(l)),
+        (Ok(_), Err(r)) => or_unstable(&again, Class::FailedThereOnly, describe(r)),
+        // Messages count values ("10 out of 88"), and Polars itself counts them by morsel.
+        (Err(l), Err(r)) if l.class == r.class && again.other_message(l) => {
+            Judged::new(Class::FailedAlike).detail(describe(l)).note("the message varies on one node, too")
+        }
+        (Err(l), Err(r)) => {
+            or_unstable(&again, Class::FailedDifferently, format!("here {}; there {}", describe(l), describe(r)))
+        }
+    }
+}
+
+/// Two results that differ where the plan's shape promises equality: is it stable under perturbation?
+fn differing(here: &[DataFrame], there: &[DataFrame], order: &Order, again: &Again) -> Judged {
+    match safely(here, there, order) {
+        Verdict::Equal => Judged::new(Class::Equal),
+        Verdict::OrderDiffers(text) => {
+            // If a perturbed run of single-node Polars gives the rows in another order, nobody promised this one.
+            match again.moves_order(here, order) {
+                Some(name) => Judged::new(Class::Equal).note(format!("the order of rows is not promised ({name})")),
+                None => Judged::new(Class::OrderDiffers).detail(text),
+            }
+        }
+        Verdict::Differs(text) => {
+            let Some(unstable) = again.unstable(here) else { return Judged::new(Class::Differs).detail(text) };
+            // Lists gathered from rows without an order: their elements come in any order.
+            let inner = again.runs.iter().filter_map(|(_, run)| run.as_ref().ok()).all(|run| loosely(here, run));
+            if inner && loosely(here, there) {
+                return Judged::new(Class::Equal).note(format!("the order inside lists is not promised ({unstable})"));
+            }
+            // What no run of Polars changes must be as it is there too.
+            match stable_difference(here, there, again) {
+                Some(stable) => {
+                    Judged::new(Class::Differs).detail(stable).note(format!("other values vary ({unstable})"))
+                }
+                None => Judged::new(Class::NotPromised).detail(text).note(format!("values vary ({unstable})")),
+            }
+        }
+    }
+}
+
+/// A difference in what all runs of single-node Polars agree on: schema, height, and columns as sets.
+fn stable_difference(here: &[DataFrame], there: &[DataFrame], again: &Again) -> Option<String> {
+    let others: Vec<&Vec<DataFrame>> = again.runs.iter().filter_map(|(_, o)| o.as_ref().ok()).collect();
+    if here.len() != there.len() {
+        return Some(format!("{} results here, {} there", here.len(), there.len()));
+    }
+    for (i, (l, r)) in here.iter().zip(there).enumerate() {
+        if let Some(text) = compare::schema_difference(l, r) {
+            return Some(text);
+        }
+        let same_height = others.iter().all(|o| o.get(i).is_some_and(|f| f.height() == l.height()));
+        if !same_height {
+            continue;
+        }
+        if l.height() != r.height() {
+            return Some(format!("{} rows here (in every run), {} there", l.height(), r.height()));
+        }
+        let mut stable = l.get_column_names_owned();
+        for other in others.iter().filter_map(|o| o.get(i)) {
+            let agreeing = compare::agreeing_columns(l, other);
+            stable.retain(|name| agreeing.contains(name));
+        }
+        let agreeing = compare::agreeing_columns(l, r);
+        if let Some(name) = stable.iter().find(|name| !agreeing.contains(name)) {
+            let (Ok(a), Ok(b)) = (l.select([name.clone()]), r.select([name.clone()])) else { continue };
+            if let Verdict::Differs(text) = compare::compare(&a, &b, &Order::Any) {
+                return Some(format!("column `{name}`, the same in every run here: {text}"));
+            }
+        }
+    }
+    None
+}
+
+/// For outcomes with an error in them: single-node Polars may disagree with itself on whether and how it fails.
+fn or_unstable(again: &Again, class: Class, detail: String) -> Judged {
+    match again.disagreeing() {
+        Some(name) if again.no_verdict() => {
+            Judged::new(Class::NotPromised).detail(detail).note(format!("single-node Polars is of two minds ({name})"))
+        }
+        Some(name) => Judged::new(class).detail(detail).note(format!("but see {name}")),
+        None => Judged::new(class).detail(detail),
+    }
+}
+
+/// A comparison that cannot take the whole run down.
+pub(super) fn safely(here: &[DataFrame], there: &[DataFrame], order: &Order) -> Verdict {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compare_all(here, there, order))).unwrap_or_else(
+        |payload| {
+            Verdict::Differs(format!("the comparison panicked: {}", oracle::panic_error(payload.as_ref()).message))
+        },
+    )
+}
+
+/// Equal but for the order of rows and of the elements of lists.
+fn loosely(here: &[DataFrame], there: &[DataFrame]) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        here.len() == there.len() && here.iter().zip(there).all(|(l, r)| compare::compare_loose(l, r).is_equal())
+    }))
+    .unwrap_or(false)
+}
+
+pub fn describe(e: &QueryError) -> String {
+    super::words::short(&format!("{}: {}", e.class, oracle::steady(&e.message).replace('\n', " ")))
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

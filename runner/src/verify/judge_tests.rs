@@ -1,0 +1,86 @@
+//! What becomes of a plan whose other side gives a certain result.
+
+use polars::prelude::*;
+
+use super::*;
+
+/// A side that gives what it is told, whatever the plan.
+struct Fixed(Result<DataFrame, QueryError>);
+
+impl Side for Fixed {
+    fn run(&self, _name: &str, _bytes: &[u8], _plan: &DslPlan) -> Ran {
+        Ran {
+            outcome: self.0.clone().map(|frame| vec![frame]),
+            stages: 2,
+            tasks: 4,
+            single_worker: Vec::new(),
+            fell_back: None,
+            elapsed: Duration::ZERO,
+        }
+    }
+}
+
+fn class(lf: LazyFrame, there: Result<DataFrame, QueryError>) -> Class {
+    check("test", &[], &lf.logical_plan, &Fixed(there), Duration::from_secs(30)).outcome
+}
+
+fn frame() -> LazyFrame {
+    df!("k" => [1, 1, 2, 2, 3], "v" => [10, 20, 30, 40, 50]).unwrap().lazy()
+}
+
+#[test]
+fn rows_in_another_order_count_only_where_an_order_is_promised() {
+    let swapped = || Ok(df!("k" => [2, 2, 3, 1, 1], "v" => [30, 40, 50, 10, 20]).unwrap());
+    assert_eq!(class(frame(), swapped()), Class::OrderDiffers);
+    let sums = |k: [i32; 3], v: [i32; 3]| Ok(df!("k" => k, "v" => v).unwrap());
+    let groups = || frame().group_by([col("k")]).agg([col("v").sum()]);
+    assert_eq!(class(groups(), sums([3, 1, 2], [50, 30, 70])), Class::Equal);
+    assert_eq!(class(groups(), sums([3, 1, 2], [50, 30, 71])), Class::Differs);
+    let ordered = || frame().group_by_stable([col("k")]).agg([col("v").sum()]);
+    assert_eq!(class(ordered(), sums([3, 1, 2], [50, 30, 70])), Class::OrderDiffers);
+}
+
+#[test]
+fn ties_of_an_unstable_sort_are_free_and_its_keys_are_not() {
+    let sorted = || frame().sort(["k"], SortMultipleOptions::default());
+    let ties = df!("k" => [1, 1, 2, 2, 3], "v" => [20, 10, 40, 30, 50]).unwrap();
+    assert_eq!(class(sorted(), Ok(ties)), Class::Equal);
+    let keys = df!("k" => [1, 2, 1, 2, 3], "v" => [10, 30, 20, 40, 50]).unwrap();
+    assert_eq!(class(sorted(), Ok(keys)), Class::OrderDiffers);
+}
+
+#[test]
+fn any_row_of_a_unique_is_as_good_as_another_but_its_key_is_not() {
+    let unique = || frame().unique(Some(by_name(["k"], true, false)), UniqueKeepStrategy::Any);
+    assert_eq!(class(unique(), Ok(df!("k" => [1, 2, 3], "v" => [20, 30, 50]).unwrap())), Class::NotPromised);
+    assert_eq!(class(unique(), Ok(df!("k" => [1, 2, 4], "v" => [20, 30, 50]).unwrap())), Class::Differs);
+    assert_eq!(class(unique(), Ok(df!("k" => [1, 2], "v" => [20, 30]).unwrap())), Class::Differs);
+}
+
+#[test]
+fn the_first_row_of_unordered_groups_is_not_promised_and_that_of_a_sort_is() {
+    let groups = frame().group_by([col("k")]).agg([col("v").sum()]).slice(0, 1);
+    assert_eq!(class(groups, Ok(df!("k" => [3], "v" => [50]).unwrap())), Class::NotPromised);
+    let top = || frame().sort(["v"], SortMultipleOptions::default()).slice(0, 1);
+    assert_eq!(class(top(), Ok(df!("k" => [1], "v" => [20]).unwrap())), Class::Differs);
+}
+
+#[test]
+fn samples_without_a_seed_are_not_promised_but_their_size_is() {
+    let many = df!("v" => (0..1000).collect::<Vec<i32>>()).unwrap().lazy();
+    let sample = || many.clone().select([col("v").sample_n(lit(5), false, false, None)]);
+    assert_eq!(class(sample(), Ok(df!("v" => [1, 2, 3, 4, 5]).unwrap())), Class::NotPromised);
+    assert_eq!(class(sample(), Ok(df!("v" => [1, 2, 3]).unwrap())), Class::Differs);
+}
+
+#[test]
+fn errors_by_class_and_message() {
+    let failing = || frame().select([lit("x").strict_cast(DataType::Int32)]);
+    let here =
+        super::super::oracle::run(failing().logical_plan, With::Streaming, Duration::from_secs(30)).0.unwrap_err();
+    assert_eq!(class(failing(), Err(here.clone())), Class::FailedAlike);
+    let other = QueryError::user("ShapeError", here.message.clone());
+    assert_eq!(class(failing(), Err(other)), Class::FailedDifferently);
+    assert_eq!(class(failing(), Ok(df!("v" => [1]).unwrap())), Class::FailedHereOnly);
+    assert_eq!(class(frame(), Err(here)), Class::FailedThereOnly);
+}

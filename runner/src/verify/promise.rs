@@ -1,0 +1,160 @@
+//! What a plan promises about the order of its result. Polars' own analysis of orders (the one by which its optimizer
+//! drops orders that nobody observes) says whether there is an order at all; the walk here adds which columns an
+//! unstable sort leaves to chance.
+//!
+//! What no static look can tell (whether ties exist, whether an aggregate saw its rows in an order that nobody
+//! promised) is found by running perturbed plans; see `perturb`.
+
+use polars_ops::prelude::MaintainOrderJoin;
+use polars_plan::dsl::{DslPlan, SinkTypeIR};
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::plans::simplify_ordering::ir_node_key::IRNodeKey;
+use polars_plan::plans::simplify_ordering::simplify_and_fetch_orderings;
+use polars_plan::plans::{AExpr, FunctionIR, IR, IRPlan};
+use polars_plan::prelude::{Arena, Node};
+use polars_utils::pl_str::PlSmallStr;
+
+use super::compare::Order;
+use crate::plan;
+
+/// The order that a plan promises. A plan that cannot be optimized promises nothing that could be compared.
+pub fn of_plan(dsl: DslPlan) -> Order {
+    match plan::optimize(dsl) {
+        Ok(ir) => of_ir(ir),
+        Err(_) => Order::Exact,
+    }
+}
+
+/// The order that an optimized plan promises. Takes the plan: Polars' analysis rewrites it.
+pub fn of_ir(mut ir: IRPlan) -> Order {
+    ir.ensure_root_node_is_sink();
+    if let IR::Sink { payload: SinkTypeIR::Partitioned(_), .. } = ir.root() {
+        // Rows of a partition may lie in several files.
+        return Order::Any;
+    }
+    if let IR::SinkMultiple { .. } = ir.root() {
+        // Each sink could promise its own; their frames are compared as multisets unless all keep an order.
+        let IR::SinkMultiple { inputs } = ir.root() else { return Order::Any };
+        let inputs = inputs.clone();
+        let all = inputs.iter().all(|input| {
+            let (mut lp, mut exprs) = (ir.lp_arena.clone(), ir.expr_arena.clone());
+            ordered(*input, &mut lp, &mut exprs) && by_walk(*input, &ir.lp_arena, &ir.expr_arena) == Order::Exact
+        });
+        return if all { Order::Exact } else { Order::Any };
+    }
+    let walked = by_walk(ir.lp_top, &ir.lp_arena, &ir.expr_arena);
+    let top = ir.lp_top;
+    if ordered(top, &mut ir.lp_arena, &mut ir.expr_arena) { walked } else { Order::Any }
+}
+
+/// Polars' analysis: does an order reach the sink? It asserts what it expects of a plan; where that fails, an order
+/// is taken as promised.
+fn ordered(sink: Node, lp: &mut Arena<IR>, exprs: &mut Arena<AExpr>) -> bool {
+    let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let (nodes, edges) = simplify_and_fetch_orderings(&[sink], lp, exprs);
+        let edge = nodes.get(&IRNodeKey::new(sink, lp))?.in_edges.first().copied()?;
+        edges.get(edge).map(|e| !e.is_unordered())
+    }));
+    looked.ok().flatten().unwrap_or(true)
+}
+
+/// Walks from the result down to where its order comes from.
+fn by_walk(top: Node, lp: &Arena<IR>, exprs: &Arena<AExpr>) -> Order {
+    let mut node = top;
+    // Column names of the result, as they are called at `node`; None where the column is computed.
+    let mut renames: Option<Vec<(PlSmallStr, PlSmallStr)>> = None;
+    loop {
+        match lp.get(node) {
+            IR::Sink { input, .. } | IR::Filter { input, .. } | IR::Slice { input, .. } | IR::Cache { input, .. } => {
+                node = *input;
+            }
+            IR::SimpleProjection { input, columns } => {
+                let same = columns.iter_names().map(|n| (n.clone(), n.clone())).collect();
+                renames = Some(compose(renames, same));
+                node = *input;
+            }
+            IR::Select { input, expr, .. } => {
+                if !expr.iter().all(|e| row_wise(e, exprs)) {
+                    return Order::Exact;
+                }
+                renames = Some(compose(renames, plain_columns(expr, exprs)));
+                node = *input;
+            }
+            IR::HStack { input, exprs: added, .. } => {
+                if !added.iter().all(|e| row_wise(e, exprs)) {
+                    return Order::Exact;
+                }
+                let mut map: Vec<(PlSmallStr, PlSmallStr)> = lp
+                    .get(*input)
+                    .schema(lp)
+                    .iter_names()
+                    .filter(|n| !added.iter().any(|e| e.output_name() == *n))
+                    .map(|n| (n.clone(), n.clone()))
+                    .collect();
+                map.extend(plain_columns(added, exprs));
+                renames = Some(compose(renames, map));
+                node = *input;
+            }
+            IR::MapFunction { input, function } => match function {
+                FunctionIR::Hint(_) | FunctionIR::Rechunk | FunctionIR::RowIndex { .. } => node = *input,
+                _ => return Order::Exact,
+            },
+            IR::Join { input_left, options, .. } if options.args.maintain_order == MaintainOrderJoin::Left => {
+                // Names of the left side stay as they are.
+                node = *input_left;
+            }
+            IR::Sort { by_column, sort_options, .. } => {
+                if sort_options.maintain_order {
+                    return Order::Exact;
+                }
+                let mut keys = Vec::new();
+                for key in by_column {
+                    let AExpr::Column(name) = exprs.get(key.node()) else { break };
+                    let shown = match &renames {
+                        None => Some(name.clone()),
+                        Some(map) => map.iter().find(|(_, from)| from == name).map(|(to, _)| to.clone()),
+                    };
+                    match shown {
+                        Some(name) => keys.push(name),
+                        None => break,
+                    }
+                }
+                return if keys.is_empty() { Order::Any } else { Order::By(keys) };
+            }
+            _ => return Order::Exact,
+        }
+    }
+}
+
+/// (name here, name in the input) of the expressions that only pass a column on.
+fn plain_columns(list: &[ExprIR], exprs: &Arena<AExpr>) -> Vec<(PlSmallStr, PlSmallStr)> {
+    list.iter()
+        .filter_map(|e| match exprs.get(e.node()) {
+            AExpr::Column(name) => Some((e.output_name().clone(), name.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// `outer` maps result names to names here, `inner` maps names here to names in the input.
+fn compose(
+    outer: Option<Vec<(PlSmallStr, PlSmallStr)>>,
+    inner: Vec<(PlSmallStr, PlSmallStr)>,
+) -> Vec<(PlSmallStr, PlSmallStr)> {
+    match outer {
+        None => inner,
+        Some(outer) => outer
+            .into_iter()
+            .filter_map(|(to, mid)| inner.iter().find(|(m, _)| *m == mid).map(|(_, from)| (to, from.clone())))
+            .collect(),
+    }
+}
+
+/// Whether rows come out one for one and in place.
+fn row_wise(e: &ExprIR, exprs: &Arena<AExpr>) -> bool {
+    polars_plan::plans::is_elementwise_rec(e.node(), exprs)
+}
+
+#[cfg(test)]
+#[path = "promise_tests.rs"]
+mod tests;

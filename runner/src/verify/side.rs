@@ -1,0 +1,65 @@
+//! The other side of a comparison: the distributed engine with warm workers in this process's children, or the
+//! in-memory engine when only the oracles are compared. Here the plans of files and query objects become jobs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use floe_api::execution::Mode;
+use polars_plan::dsl::DslPlan;
+
+use super::Args;
+use super::judge::{Ran, Side};
+use super::oracle::{self, With};
+use crate::error::QueryError;
+use crate::{plan, planner};
+
+/// Polars' in-memory engine as the other side.
+pub struct InMemory {
+    pub limit: Duration,
+}
+
+impl Side for InMemory {
+    fn run(&self, _name: &str, _bytes: &[u8], plan: &DslPlan) -> Ran {
+        let (outcome, elapsed) = oracle::run(plan.clone(), With::InMemory, self.limit);
+        Ran { outcome, stages: 1, tasks: 1, single_worker: Vec::new(), fell_back: None, elapsed }
+    }
+
+    fn is_in_memory_engine(&self) -> bool {
+        true
+    }
+}
+
+/// What the planner is told for a run in this process: everything small enough that stages have several tasks.
+pub fn planner_options(args: &Args) -> anyhow::Result<planner::Options> {
+    let mode = match args.mode.as_str() {
+        "distributed" => planner::Mode::Distributed,
+        "auto" => planner::Mode::Auto,
+        "single-node" => planner::Mode::SingleNode,
+        other => anyhow::bail!("no mode `{other}`: distributed, auto or single-node"),
+    };
+    Ok(planner::Options { mode, workers: args.workers as u32, ..planner::Options::default() })
+}
+
+/// The bytes of a plan file; for a query object, of the plan that its script or source gives.
+pub fn plan_bytes(path: &Path) -> Result<Vec<u8>, QueryError> {
+    let bytes = std::fs::read(path).map_err(|e| QueryError::io(format!("{}: {e}", path.display())))?;
+    if !path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+        return Ok(bytes);
+    }
+    let query: floe_api::DistributedQuery = serde_yaml_ng::from_slice(&bytes)
+        .map_err(|e| QueryError::user("BadSpec", format!("{}: {e}", path.display())))?;
+    let job = floe_api::job::Job::new("verify", query.metadata.name.unwrap_or_default(), query.spec);
+    let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let loaded = plan::load(&job, &plan::LoadEnv::new(base))?;
+    floe_codec::encode_dsl(&loaded.plan).map_err(plan::polars_error)
+}
+
+/// The distributed engine with its workers up.
+pub fn distributed(args: &Args, limit: Duration) -> anyhow::Result<Box<dyn Side>> {
+    let mode = match planner_options(args)?.mode {
+        planner::Mode::Distributed => Mode::Distributed,
+        planner::Mode::Auto => Mode::Auto,
+        planner::Mode::SingleNode => Mode::SingleNode,
+    };
+    Ok(Box::new(super::engine::Distributed::start(args.workers, mode, limit)?))
+}

@@ -1,0 +1,153 @@
+//! Plans that end in sinks of their own: for a comparison each run writes to a directory of its own, and what it wrote
+//! is read back as frames. Text files are compared line by line, whatever their dialect is; partitioned sinks by the
+//! directory of each row, because how many files a partition has is nobody's promise.
+
+use std::fs::File;
+use std::io::{BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use polars::prelude::{
+    Column, DataFrame, IpcReader, ParquetReader, PlRefPath, PolarsResult, SerReader as _, UnionArgs, concat_lf_diagonal,
+};
+use polars::prelude::{IntoColumn as _, IntoLazy as _, NamedFrom as _, Series};
+use polars_plan::dsl::{DslPlan, FileWriteFormat, SinkTarget, SinkType};
+
+use super::perturb::map_inputs;
+use crate::error::QueryError;
+use crate::plan;
+
+/// A plan whose sinks write below a directory that goes with this.
+pub struct Redirected {
+    pub plan: DslPlan,
+    sinks: Vec<Sink>,
+    _dir: tempfile::TempDir,
+}
+
+struct Sink {
+    at: PathBuf,
+    text: bool,
+    parquet: bool,
+    partitioned: bool,
+}
+
+/// None for plans without sinks to files.
+pub fn redirect(plan: &DslPlan) -> Option<Result<Redirected, QueryError>> {
+    if !has_sinks(plan) {
+        return None;
+    }
+    let dir = match tempfile::tempdir() {
+        Ok(dir) => dir,
+        Err(e) => return Some(Err(QueryError::io(format!("no directory for the sinks of a plan: {e}")))),
+    };
+    let mut sinks = Vec::new();
+    let plan = rec(plan.clone(), dir.path(), &mut sinks);
+    Some(Ok(Redirected { plan, sinks, _dir: dir }))
+}
+
+/// Whether a plan writes files.
+pub fn has_sinks(plan: &DslPlan) -> bool {
+    match plan {
+        DslPlan::Sink { payload: SinkType::File(_) | SinkType::Partitioned(_), .. } => true,
+        DslPlan::SinkMultiple { inputs } => inputs.iter().any(has_sinks),
+        DslPlan::IR { dsl, .. } => has_sinks(dsl),
+        _ => false,
+    }
+}
+
+fn rec(plan: DslPlan, dir: &Path, sinks: &mut Vec<Sink>) -> DslPlan {
+    match plan {
+        DslPlan::Sink { input, payload: SinkType::File(mut options) } => {
+            let name = match &options.target {
+                SinkTarget::Path(path) => path.file_name().map(|n| n.to_string_lossy().into_owned()),
+                SinkTarget::Dyn(_) => None,
+            };
+            let at = dir.join(sinks.len().to_string()).join(name.unwrap_or_else(|| "file".into()));
+            if let Some(parent) = at.parent() {
+                // Should it fail, the sink says so itself.
+                let _ = std::fs::create_dir_all(parent);
+            }
+            options.target = SinkTarget::Path(reference(&at));
+            sinks.push(Sink::new(at, &options.file_format, false));
+            DslPlan::Sink { input, payload: SinkType::File(options) }
+        }
+        DslPlan::Sink { input, payload: SinkType::Partitioned(mut options) } => {
+            let at = dir.join(sinks.len().to_string());
+            options.base_path = reference(&at);
+            options.unified_sink_args.mkdir = true;
+            sinks.push(Sink::new(at, &options.file_format, true));
+            DslPlan::Sink { input, payload: SinkType::Partitioned(options) }
+        }
+        plan @ (DslPlan::SinkMultiple { .. } | DslPlan::IR { .. }) => map_inputs(plan, &mut |p| rec(p, dir, sinks)),
+        other => other,
+    }
+}
+
+fn reference(path: &Path) -> PlRefPath {
+    PlRefPath::new(path.to_string_lossy().as_ref())
+}
+
+impl Redirected {
+    /// What the sinks hold, a frame for each.
+    pub fn read(&self) -> Result<Vec<DataFrame>, QueryError> {
+        self.sinks.iter().map(|sink| sink.read().map_err(plan::polars_error)).collect()
+    }
+}
+
+impl Sink {
+    fn new(at: PathBuf, format: &FileWriteFormat, partitioned: bool) -> Sink {
+        let text = matches!(format, FileWriteFormat::Csv(_) | FileWriteFormat::NDJson(_));
+        Sink { at, text, parquet: matches!(format, FileWriteFormat::Parquet(_)), partitioned }
+    }
+
+    fn read(&self) -> PolarsResult<DataFrame> {
+        if !self.partitioned {
+            return self.file(&self.at);
+        }
+        let mut files = Vec::new();
+        walk(&self.at, &mut files)?;
+        files.sort();
+        let mut frames = Vec::new();
+        for file in files {
+            let mut frame = self.file(&file)?;
+            let inside = file.parent().and_then(|p| p.strip_prefix(&self.at).ok()).unwrap_or(Path::new(""));
+            let names = vec![inside.to_string_lossy().into_owned(); frame.height()];
+            frame.with_column(Column::new("__directory".into(), names))?;
+            frames.push(frame.lazy());
+        }
+        if frames.is_empty() {
+            return Ok(DataFrame::empty());
+        }
+        concat_lf_diagonal(frames, UnionArgs::default())?.collect()
+    }
+
+    fn file(&self, path: &Path) -> PolarsResult<DataFrame> {
+        let mut file = BufReader::new(File::open(path)?);
+        if self.text {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            let text = String::from_utf8_lossy(&bytes);
+            let lines: Vec<&str> = text.lines().collect();
+            return DataFrame::new(lines.len(), vec![Series::new("line".into(), lines).into_column()]);
+        }
+        if self.parquet {
+            ParquetReader::new(file.into_inner()).finish()
+        } else {
+            IpcReader::new(file.into_inner()).finish()
+        }
+    }
+}
+
+fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            walk(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! The distributed plan without the machinery: planner, tasks and exchanges as on a cluster, but run one after another
+//! in this process, with every piece kept in memory. What differs here is a fault of the planner or of `exec`; what
+//! differs only on workers is a fault of shuffle, scheduler or transport. Tests use it because it needs no processes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use polars::prelude::DataFrame;
+use polars_buffer::Buffer;
+use polars_plan::dsl::DslPlan;
+
+use super::judge::{Ran, Side};
+use super::oracle::{self, panic_error};
+use super::sinks;
+use crate::error::{Category, QueryError, Result};
+use crate::exec::{self, Context, PieceWriter, Progress, Store};
+use crate::graph::{Exchange, Location, Piece, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
+use crate::{plan, planner};
+
+/// Runs plans in stages in this process.
+pub struct Staged {
+    pub options: planner::Options,
+    pub limit: Duration,
+}
+
+impl Side for Staged {
+    fn run(&self, _name: &str, bytes: &[u8], plan: &DslPlan) -> Ran {
+        let started = Instant::now();
+        if sinks::has_sinks(plan) {
+            // Staged files and their commit belong to the coordinator: here such a plan runs as it is.
+            let outcome = oracle::contained_run(plan.clone(), oracle::With::InMemory);
+            return Ran {
+                outcome,
+                stages: 1,
+                tasks: 1,
+                single_worker: Vec::new(),
+                fell_back: None,
+                elapsed: started.elapsed(),
+            };
+        }
+        let (send, receive) = mpsc::sync_channel(1);
+        let (bytes, options) = (bytes.to_vec(), self.options.clone());
+        let spawned = std::thread::Builder::new().name("staged".into()).stack_size(16 << 20).spawn(move || {
+            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&bytes, &options)));
+            // The receiver is gone when the limit has passed.
+            let _ = send.send(ran.unwrap_or_else(|payload| (Err(panic_error(payload.as_ref())), None)));
+        });
+        let late = || {
+            let text = format!("the stages did not finish within {} s", self.limit.as_secs());
+            (Err(QueryError::new(Category::Deadline, "Timeout", text)), None)
+        };
+        let (outcome, graph) = match spawned {
+            Ok(_) => receive.recv_timeout(self.limit).unwrap_or_else(|_| late()),
+            Err(e) => (Err(QueryError::internal(format!("no thread: {e}"))), None),
+        };
+        Ran {
+            outcome,
+            stages: graph.as_ref().map_or(0, |g| g.stages.len()),
+            tasks: 0,
+            single_worker: graph.map(|g| g.single_worker).unwrap_or_default(),
+            fell_back: None,
+            elapsed: started.elapsed(),
+        }
+    }
+}
+
+fn run(bytes: &[u8], options: &planner::Options) -> (Result<Vec<DataFrame>>, Option<StageGraph>) {
+    let planned = plan::decode(bytes, &plan::StorageOptions::default())
+        .and_then(|loaded| plan::optimize(loaded.plan))
+        .and_then(|ir| {
+            let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
+            Ok((planner::plan(ir, options)?, schema))
+        });
+    match planned {
+        Err(e) => (Err(e), None),
+        Ok((graph, schema)) => {
+            let result = drive(&graph).and_then(|(pieces, store)| exec::read(&pieces, &schema, QUERY, store.as_ref()));
+            (result.map(|frame| vec![frame]), Some(graph))
+        }
+    }
+}
+
+const QUERY: &str = "verify";
+
+fn drive(graph: &StageGraph) -> Result<(Vec<Piece>, Arc<Memory>)> {
+    let store = Arc::new(Memory);
+    let ctx = Context {
+        query: QUERY.into(),
+        store: store.clone(),
+        open_sink: Arc::new(|_, _, _| Err(QueryError::internal("this run has no sinks"))),
+        compression: None,
+        cancel: Arc::new(AtomicBool::new(false)),
+        progress: Arc::new(Progress::default()),
+    };
+    let mut done: HashMap<StageId, Vec<TaskOutput>> = HashMap::new();
+    for stage in &graph.stages {
+        let mut outputs = Vec::new();
+        for (task, resolved) in planner::resolve(graph, stage.id, &done)?.into_iter().enumerate() {
+            let id = TaskId { stage: stage.id, task: task as u32 };
+            let spec = TaskSpec { id, attempt: 1, leaves: resolved.leaves, output: stage.output.clone() };
+            outputs.push(exec::run(&stage.fragment, &spec, &ctx)?);
+        }
+        done.insert(stage.id, outputs);
+    }
+    let mut pieces = Vec::new();
+    for root in &graph.roots {
+        let kept = graph.stages.get(root.0 as usize).is_some_and(|s| s.output == Exchange::Result);
+        if !kept {
+            return Err(QueryError::internal(format!("stage {} is a root and keeps no result", root.0)));
+        }
+        pieces.extend(done.remove(root).into_iter().flatten().flat_map(|o| o.pieces).map(|p| p.piece));
+    }
+    Ok((pieces, store))
+}
+
+/// Every piece travels inline.
+struct Memory;
+
+impl Store for Memory {
+    fn create(&self, _query: &str, _task: TaskId, _attempt: u32) -> Result<Box<dyn PieceWriter>> {
+        Ok(Box::new(InMemory(Vec::new())))
+    }
+
+    fn open(&self, _query: &str, piece: &Piece) -> Result<Buffer<u8>> {
+        match &piece.at {
+            Location::Inline(bytes) => {
+                let (from, len) = (piece.offset as usize, piece.len as usize);
+                Ok(Buffer::from_vec(bytes.slice(from..from + len).to_vec()))
+            }
+            other => Err(QueryError::internal(format!("a piece in memory is at {other:?}"))),
+        }
+    }
+}
+
+struct InMemory(Vec<u8>);
+
+impl std::io::Write for InMemory {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.0.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl PieceWriter for InMemory {
+    fn position(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn finish(self: Box<Self>) -> Result<Location> {
+        Ok(Location::Inline(Bytes::from(self.0)))
+    }
+}
