@@ -50,9 +50,14 @@ pub(super) fn lock(staging: &Path) -> Result<bool> {
     }
 }
 
+/// Whether this process has the lock of a staging directory.
+pub(super) fn is_ours(staging: &Path) -> bool {
+    LOCKS.lock().unwrap_or_else(PoisonError::into_inner).contains_key(staging)
+}
+
 /// Whether nobody holds the lock of a staging directory. One without a lock file is being made or removed.
 pub(super) fn is_dead(staging: &Path) -> bool {
-    if LOCKS.lock().unwrap_or_else(PoisonError::into_inner).contains_key(staging) {
+    if is_ours(staging) {
         return false;
     }
     match File::options().write(true).open(staging.join(LOCK_FILE)) {
@@ -123,6 +128,11 @@ pub(super) fn hold(store: &Store, path: &str) -> Result<()> {
         .spawn(renew)
         .map(drop)
         .map_err(|error| crate::error::QueryError::io(format!("cannot start a thread: {error}")))
+}
+
+/// Whether this process renews the lease.
+pub(super) fn is_held(store: &Store, path: &str) -> bool {
+    RENEWALS.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&store_key(store, path))
 }
 
 fn store_key(store: &Store, path: &str) -> String {

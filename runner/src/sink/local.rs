@@ -93,6 +93,9 @@ fn clear(plan: &Plan, base: &Path) -> Result<()> {
             continue;
         }
         if name == own {
+            if lease::is_ours(&staging) {
+                return Err(twice(plan));
+            }
             if !lease::lock(&staging)? {
                 return Err(QueryError::io(format!("{}: the same query is at work there", plan.uri())));
             }
@@ -103,6 +106,11 @@ fn clear(plan: &Plan, base: &Path) -> Result<()> {
         undo_or_finish(plan, &staging)?;
     }
     Ok(())
+}
+
+/// Two sinks of one plan with the same target: the second would take the first one's files for leftovers.
+pub(super) fn twice(plan: &Plan) -> QueryError {
+    QueryError::user("BadSink", format!("{}: another sink of this query writes there", plan.uri()))
 }
 
 pub(super) fn has_manifest(staging: &Path) -> bool {
@@ -304,7 +312,7 @@ pub(super) fn remove(plan: &Plan, staging: &Path) {
     if let Err(error) = fs::remove_dir_all(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        tracing::warn!(path = %path.display(), target = %plan.uri(), %error, "cannot remove a hidden directory");
+        tracing::warn!(path = %path.display(), sink = %plan.uri(), %error, "cannot remove a hidden directory");
     }
     lease::unlock(staging);
 }

@@ -155,11 +155,15 @@ impl<'a> Target<'a> {
             }
             None => {}
         }
-        // Some may list but not see uploads; then a lifecycle rule of the bucket has to do it.
-        if let Err(error) = self.abort_uploads(query, others) {
-            tracing::warn!(target = %self.plan.uri(), %error, "cannot abort pending uploads");
-        }
+        self.abort_forgotten_uploads(query, others);
         self.remove_hidden(hidden)
+    }
+
+    /// Some may write but not list uploads; then a lifecycle rule of the bucket has to do it.
+    fn abort_forgotten_uploads(&self, query: &str, others: bool) {
+        if let Err(error) = self.abort_uploads(query, others) {
+            tracing::warn!(sink = %self.plan.uri(), %error, "cannot abort pending uploads");
+        }
     }
 
     /// The manifest goes last: as long as it is there, the rest is not done.
@@ -223,6 +227,9 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     let target = Target::open(plan)?;
     let hidden = target.hidden();
     // Before our own lease is there: what an earlier try at this query left.
+    if lease::is_held(&target.store, &format!("{hidden}/{LEASE}")) {
+        return Err(super::local::twice(plan));
+    }
     let queries = target.hidden_queries()?;
     if queries.iter().any(|(other, ..)| *other == hidden) {
         target.undo_or_finish(&hidden, &plan.short_id(), queries.len() > 1)?;
@@ -314,6 +321,8 @@ fn finish(target: &Target<'_>, hidden: &str, chosen: &Chosen) -> Result<()> {
             target.store.abort_upload(&target.key(&file.name), id)?;
         }
     }
+    // Attempts that came too late and workers that were lost have uploads nobody told of.
+    target.abort_forgotten_uploads(&target.plan.short_id(), target.hidden_queries()?.len() > 1);
     target.remove_hidden(hidden)
 }
 

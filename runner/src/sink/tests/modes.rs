@@ -54,6 +54,8 @@ fn commit_is_idempotent(place: &Place) {
     let before = place.everything();
     let plan = place.prepare(&spec, "new").unwrap();
     let staged = stage(&plan, &[rows(0, 3), large(3, 300_000), rows(300_003, 300_003)]);
+    // Another attempt at the second task that nobody waited for.
+    drop(stage(&plan, &[rows(0, 0), large(3, 300_000)]));
     let visible = |place: &Place| -> Vec<String> {
         let hidden = |name: &String| name.contains(".floe-") || name.starts_with("upload ");
         place.everything().into_iter().filter(|name| !hidden(name)).collect()
@@ -204,6 +206,10 @@ fn what_a_spec_cannot_mean_is_named() {
         assert_eq!((error.category, error.class.as_str()), (Category::User, class), "{error}");
         assert!(error.message.contains(text), "{error}");
     }
+    let plan = place.prepare(&base(), "twice").unwrap();
+    let error = place.prepare(&base(), "twice").unwrap_err();
+    assert!(error.message.contains("another sink of this query"), "{error}");
+    abort(&plan).unwrap();
     let mut plan = place.prepare(&SinkSpec { partition_by: vec!["missing".into()], ..base() }, "q").unwrap();
     let error = plan.check(rows(0, 1).schema()).unwrap_err();
     assert_eq!(error.class, "ColumnNotFoundError");
