@@ -50,7 +50,9 @@ def test_workers(workers, scale_factor, data, tmp_path):
     checked = {int(one["plan"][1:3]): one for one in json.loads(report.read_text())["checked"]}
     assert set(checked) == set(pdsh.QUERIES)
     assert {n: one["outcome"] for n, one in checked.items() if one["outcome"] != "equal"} == {}
-    assert {n for n, one in checked.items() if one["stages"] > 1} >= DISTRIBUTED
+    # One worker scans in one task, after which nothing is left to exchange (q6).
+    if workers > 1:
+        assert {n for n, one in checked.items() if one["stages"] > 1} >= DISTRIBUTED
 
 
 @pytest.mark.parametrize("number", pdsh.QUERIES)

@@ -8,6 +8,7 @@
   sink-…    decode; the plan writes
   python-…  refused: Python in the plan
   warn-…    decode with a warning: 2.x gives `expected/2.x/<name>.ipc`, the engine another result
+  new-…     refused: what 2.x has and the engine has not
   sql-…     refused on 2.x, where SQL is a plan node; 1.x turns it into a plan
 """
 
@@ -119,6 +120,7 @@ save("ok-unnest", orders.select(pl.struct("id", "customer").alias("s")).unnest("
 save("ok-row-index", orders.with_row_index("n", offset=3).filter(pl.col("n") > 4))
 save("ok-cast-selector", orders.cast({pl.Int64: pl.Int32, "day": pl.Datetime("us")}).drop("price").rename({"id": "key"}))
 save("ok-match-schema", numbers.match_to_schema({"x": pl.Int64, "lo": pl.Int64, "hi": pl.Int64, "g": pl.String}))
+save("ok-struct-fields", orders.select(pl.struct("id", "price").alias("s")).select(pl.col("s").struct.with_fields(pl.field("id") + 1)))
 save("ok-strings", orders.select(pl.col("customer").str.to_uppercase().str.replace("A", "z", literal=True), pl.col("day").dt.strftime("%Y-%m"), pl.col("customer").str.contains("a|b").alias("m")))
 save("ok-lists", numbers.select(pl.concat_list("x", "lo").list.eval(pl.element() * 2).list.sum().alias("s"), pl.concat_list("x", "hi").list.contains(3).alias("c")))
 if hasattr(pl.col("x").arr, "dot"):
@@ -216,3 +218,9 @@ save("warn-struct-float", mixed.select(pl.struct("i") * 1.5))
 save("warn-zfill", mixed.select(pl.col("t").str.zfill(4)))
 save("warn-join-keys", mixed.select("u").join(mixed.select("i").collect().lazy(), left_on="u", right_on="i", how="full", coalesce=True))
 save("warn-no-columns", pl.LazyFrame().with_columns(pl.lit(1).alias("x")))
+
+# What came with 2.x.
+if hasattr(pl.col("x").struct, "eval"):
+    save("new-struct-eval", orders.select(pl.struct("id", "price").alias("s")).select(pl.col("s").struct.eval(pl.field("id") + 1)))
+if hasattr(pl.Expr, "erf"):
+    save("new-erf", orders.select(pl.col("price").erf()))

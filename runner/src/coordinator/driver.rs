@@ -99,8 +99,7 @@ impl Drop for Hold {
         self.send_end();
         if let Some(remote) = self.remote.take() {
             remote.forget();
-            // Requests to a store take their time, and this may be an async thread.
-            std::thread::spawn(move || remote.remove_all());
+            remote.remove_all_later();
         }
     }
 }

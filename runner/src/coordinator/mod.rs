@@ -245,6 +245,7 @@ impl Engine {
         if let Some(pool) = &self.pool {
             pool.stop(Duration::from_secs(2));
         }
+        shuffle::finish_removals(Duration::from_secs(20));
     }
 }
 

@@ -295,6 +295,16 @@ impl<'a> Node<'a> {
         }
     }
 
+    pub fn variant_mut(&mut self) -> Option<&mut Node<'a>> {
+        match self {
+            Node::Map(entries) => match entries.as_mut_slice() {
+                [(_, content)] => Some(content),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
             Node::Raw(bytes) => out.extend_from_slice(bytes),

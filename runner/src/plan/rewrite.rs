@@ -37,6 +37,8 @@ pub fn rewrite(node: &mut Node<'_>, ctx: &mut Context<'_>) -> Result<()> {
                 match name.as_str() {
                     Some("Join") => join(content, ctx)?,
                     Some("Scan") => scan(content, ctx)?,
+                    Some("Select" | "HStack") => select(content),
+                    Some("StructEval") => struct_eval(content)?,
                     Some("Function") => array_dot(content),
                     Some("File") => sink(content, "target", ctx)?,
                     Some("Partitioned") => sink(content, "base_path", ctx)?,
@@ -91,6 +93,26 @@ fn join(join: &mut Node<'_>, ctx: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
+/// 2.0 keeps the height of a frame that loses all its columns; here a frame without columns has no rows. There is
+/// nothing to turn that into, and no query that names a column can tell.
+fn select(select: &mut Node<'_>) {
+    if let Some(options) = select.get_mut("options") {
+        options.remove("maintain_dataframe_height");
+    }
+}
+
+/// 2.0 has two kinds of it; `WithFields` is the one there was.
+fn struct_eval(eval: &mut Node<'_>) -> Result<()> {
+    match eval.remove("variant") {
+        Some(kind) if kind.as_str() != Some("WithFields") => Err(QueryError::user(
+            "UnsupportedPlan",
+            "the plan uses struct.eval, which came with Polars 2.0 and this engine (Rust Polars 0.55.2) does not have; \
+             use struct.with_fields, or pl.struct over struct.field",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// 1.44 has `arr.dot`, which is the sum of the product, nulls and dtypes included.
 fn array_dot(function: &mut Node<'_>) {
     let is_dot = |f: &Node<'_>| f.get("ArrayExpr").and_then(Node::as_str) == Some("Dot");
@@ -124,14 +146,19 @@ fn scan(scan: &mut Node<'_>, ctx: &mut Context<'_>) -> Result<()> {
     if let Some(deletes) = args.get_mut("deletion_files") {
         deletion_files(deletes)?;
     }
-    let options = scan.get("scan_type").and_then(Node::variant).and_then(|(_, format)| format.get("options"));
-    if options.and_then(|o| o.get("decryption_properties")).is_some_and(|p| !p.is_nil()) {
-        return Err(QueryError::user(
+    let options = scan.get_mut("scan_type").and_then(Node::variant_mut).and_then(|format| format.get_mut("options"));
+    no_encryption(options, "decryption_properties", "reads encrypted Parquet")
+}
+
+/// 2.1 reads and writes encrypted Parquet.
+fn no_encryption(options: Option<&mut Node<'_>>, field: &str, what: &str) -> Result<()> {
+    match options.and_then(|options| options.remove(field)) {
+        Some(properties) if !properties.is_nil() => Err(QueryError::user(
             "UnsupportedPlan",
-            "the plan reads encrypted Parquet (decryption properties), which this engine does not do",
-        ));
+            format!("the plan {what} ({}), which this engine does not do", field.replace('_', " ")),
+        )),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn sink(sink: &mut Node<'_>, target: &str, ctx: &mut Context<'_>) -> Result<()> {
@@ -145,13 +172,9 @@ fn sink(sink: &mut Node<'_>, target: &str, ctx: &mut Context<'_>) -> Result<()> 
         args.set("sinked_paths_callback", Node::nil());
         ctx.warn("the plan's sink names a Python function to call with the written paths; it is not called");
     }
+    let format = sink.get_mut("file_format").and_then(Node::variant_mut);
+    no_encryption(format, "encryption_properties", "writes encrypted Parquet")?;
     let format = sink.get("file_format").and_then(Node::variant).map(|(_, format)| format);
-    if format.and_then(|f| f.get("encryption_properties")).is_some_and(|p| !p.is_nil()) {
-        return Err(QueryError::user(
-            "UnsupportedPlan",
-            "the plan writes encrypted Parquet (encryption properties), which this engine does not do",
-        ));
-    }
     let metadata = format.and_then(|f| f.get("key_value_metadata")).and_then(Node::variant);
     if metadata.is_some_and(|(kind, _)| kind != "Static") {
         return Err(QueryError::user(

@@ -146,7 +146,7 @@ fn no_field_of_any_version_is_skipped_silently() {
     let mut skipped = std::collections::BTreeSet::new();
     for version in VERSIONS {
         for name in names(version) {
-            if !name.starts_with("python-") && !name.starts_with("sql-") {
+            if !["python-", "sql-", "new-"].iter().any(|kind| name.starts_with(kind)) {
                 let fields =
                     skipped_fields(&fixture(version, &name)).unwrap_or_else(|e| panic!("{version} {name}: {e}"));
                 skipped.extend(fields.into_iter().map(|field| format!("{version} {name}: {field}")));
@@ -180,6 +180,21 @@ fn skipped_fields(bytes: &[u8]) -> Result<std::collections::BTreeSet<String>> {
         collect(&msgpack::parse(versions::split(&again)?.1).unwrap(), "", &mut after);
         Ok(before.difference(&after).cloned().collect())
     })
+}
+
+#[test]
+fn what_2x_added_is_refused_by_name() {
+    let table = [
+        ("new-struct-eval", "the plan uses struct.eval, which came with Polars 2.0 and this engine"),
+        ("new-erf", "the plan of Polars 2.1 uses `Erf`, which this engine (Rust Polars 0.55.2) does not have"),
+    ];
+    let seen = names("2.1.0").into_iter().filter(|name| name.starts_with("new-"));
+    for name in seen {
+        let part = table.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no message for {name}")).1;
+        let error = decode(&fixture("2.1.0", &name), &StorageOptions::default()).unwrap_err();
+        assert_eq!(error.class, "UnsupportedPlan", "{name}: {error}");
+        assert!(error.message.starts_with(part), "{name}: {error}");
+    }
 }
 
 /// No damage may panic, hang or allocate without bound: every prefix of a plan, and seeded changes of its bytes.

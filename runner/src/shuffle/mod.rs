@@ -14,7 +14,7 @@ mod writer;
 
 pub use name::{Producer, file_name, producer};
 pub use read::{LOST_OUTPUT, open, open_bytes, take_lost};
-pub use remote::Remote;
+pub use remote::{Remote, finish_removals};
 pub(crate) use serve::bearer;
 pub use serve::router;
 pub(crate) use store::same;

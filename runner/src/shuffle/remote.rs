@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,11 @@ impl Remote {
         KNOWN.write().unwrap_or_else(PoisonError::into_inner).remove(&self.prefix);
     }
 
+    /// Removes everything of the query on a thread of its own: requests to a store take their time.
+    pub fn remove_all_later(self: Arc<Self>) {
+        later(move || self.remove_all());
+    }
+
     /// Removes everything of the query. Blocking.
     pub fn remove_all(&self) {
         if let Err(error) = storage::delete_prefix(&self.prefix, &self.options) {
@@ -58,7 +64,11 @@ impl Remote {
         Ok(uri)
     }
 
-    pub(super) fn remove(&self, uris: &[String]) {
+    pub(super) fn remove_later(self: Arc<Self>, uris: Vec<String>) {
+        later(move || self.remove(&uris));
+    }
+
+    fn remove(&self, uris: &[String]) {
         for uri in uris {
             let removed = match Location::parse(uri) {
                 Ok(Location::Object { root, path }) => {
@@ -73,6 +83,31 @@ impl Remote {
             }
         }
     }
+}
+
+/// Removals that go on, for whoever ends the process.
+static PENDING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+fn later(work: impl FnOnce() + Send + 'static) {
+    struct Pending;
+    impl Drop for Pending {
+        fn drop(&mut self) {
+            *PENDING.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+            PENDING.1.notify_all();
+        }
+    }
+    *PENDING.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    let pending = Pending;
+    std::thread::spawn(move || {
+        work();
+        drop(pending);
+    });
+}
+
+/// Waits for removals that were begun. Blocking.
+pub fn finish_removals(limit: Duration) {
+    let pending = PENDING.0.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(PENDING.1.wait_timeout_while(pending, limit, |pending| *pending > 0));
 }
 
 /// A range of an object; `None` when it is not there any more.

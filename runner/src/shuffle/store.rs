@@ -164,8 +164,7 @@ impl Store {
         }
         released.iter().for_each(|held| self.remove(held));
         if let (Some(remote), false) = (remote, sent.is_empty()) {
-            // Requests to a store take their time, and whoever releases must not wait.
-            std::thread::spawn(move || remote.remove(&sent));
+            remote.remove_later(sent);
         }
     }
 

@@ -17,22 +17,28 @@ mod armed {
 
     thread_local! {
         static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+        static FAILED: Cell<bool> = const { Cell::new(false) };
     }
 
     /// Lets `steps` steps of this thread pass and fails the next ones.
     pub(crate) fn arm(steps: u32) {
         LEFT.set(Some(steps));
+        FAILED.set(false);
     }
 
     /// Whether a step failed since `arm`.
     pub(crate) fn disarm() -> bool {
-        LEFT.take() == Some(0)
+        LEFT.set(None);
+        FAILED.take()
     }
 
     pub(crate) fn step() -> Result<()> {
         match LEFT.get() {
             None => Ok(()),
-            Some(0) => Err(QueryError::io("injected failure")),
+            Some(0) => {
+                FAILED.set(true);
+                Err(QueryError::io("injected failure"))
+            }
             Some(left) => {
                 LEFT.set(Some(left - 1));
                 Ok(())

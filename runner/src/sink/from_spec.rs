@@ -12,7 +12,7 @@ use polars_io::{
     prelude::IpcCompression,
 };
 use polars_parquet::write::StatisticsOptions;
-use polars_plan::dsl::{Expr, FileWriteFormat, functions::col};
+use polars_plan::dsl::{Expr, FileWriteFormat};
 use polars_utils::compression::{BrotliLevel, GzipLevel, ZstdLevel};
 
 use super::{Key, Mode, Names, Plan, from_ir::encode_expression};
@@ -67,7 +67,7 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
     let keys = spec
         .partition_by
         .iter()
-        .map(|name| Ok(Key { name: name.clone(), expression: encode_expression(&column(name))? }))
+        .map(|name| Ok(Key { name: name.clone(), expression: encode_expression(&Expr::Column(name.as_str().into()))? }))
         .collect::<Result<_>>()?;
     let max_file_bytes = match &spec.max_file_size {
         None => None,
@@ -100,15 +100,6 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
         staging: None,
         made: Vec::new(),
     })
-}
-
-fn column(name: &str) -> Expr {
-    // `col` reads `*` and `^…$` as patterns; here a name is a name.
-    match name {
-        "*" | "" => Expr::Column(name.into()),
-        _ if name.starts_with('^') => Expr::Column(name.into()),
-        _ => col(name),
-    }
 }
 
 pub(super) fn extension(format: &FileWriteFormat) -> String {

@@ -50,9 +50,14 @@ pub(super) fn lock(staging: &Path) -> Result<bool> {
     }
 }
 
+/// Whether this process has the lock of a staging directory.
+pub(super) fn is_ours(staging: &Path) -> bool {
+    LOCKS.lock().unwrap_or_else(PoisonError::into_inner).contains_key(staging)
+}
+
 /// Whether nobody holds the lock of a staging directory. One without a lock file is being made or removed.
 pub(super) fn is_dead(staging: &Path) -> bool {
-    if LOCKS.lock().unwrap_or_else(PoisonError::into_inner).contains_key(staging) {
+    if is_ours(staging) {
         return false;
     }
     match File::options().write(true).open(staging.join(LOCK_FILE)) {
@@ -125,6 +130,11 @@ pub(super) fn hold(store: &Store, path: &str) -> Result<()> {
         .map_err(|error| crate::error::QueryError::io(format!("cannot start a thread: {error}")))
 }
 
+/// Whether this process renews the lease.
+pub(super) fn is_held(store: &Store, path: &str) -> bool {
+    RENEWALS.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&store_key(store, path))
+}
+
 fn store_key(store: &Store, path: &str) -> String {
     format!("{}/{path}", store.root())
 }
@@ -141,4 +151,35 @@ pub(super) fn release(store: &Store, path: &str) {
 pub(super) fn owner_is_gone(data: &[u8]) -> bool {
     let Ok(owner) = serde_json::from_slice::<Owner>(data) else { return false };
     owner.machine == machine() && started(owner.pid) != Some(owner.started)
+}
+
+/// As if the process that holds the lease had been killed.
+#[cfg(test)]
+pub(super) fn die(plan: &super::Plan) {
+    if let Some(staging) = &plan.staging {
+        unlock(staging);
+    }
+    if let crate::storage::Location::Object { root, .. } = &plan.root {
+        let store = Store::open(root, &plan.storage).unwrap();
+        let path = format!("{}/lease", super::object::hidden_prefix(plan).unwrap());
+        release(&store, &path);
+        let owner = Owner { machine: machine(), pid: 1, started: 1 };
+        store.put(&path, serde_json::to_vec(&owner).unwrap().into()).unwrap();
+    }
+}
+
+/// What a process that ends gives back by itself.
+#[cfg(test)]
+pub(super) fn die_quietly(plan: &super::Plan) {
+    if let Some(staging) = &plan.staging {
+        unlock(staging);
+    }
+}
+
+/// Dead only if its commit did not get through: else it gave back its lease in order.
+#[cfg(test)]
+pub(super) fn die_or_not(plan: &super::Plan, dead: bool) {
+    if dead {
+        die(plan);
+    }
 }

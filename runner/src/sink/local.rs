@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Plan, fault, files, lease,
+    local_target::{at, bases, existing, follow_link, gone_is_fine, make_directories, root},
     naming::hidden_query,
     staged::{At, Chosen},
 };
@@ -44,23 +45,8 @@ struct New {
     size: u64,
 }
 
-fn root(plan: &Plan) -> Result<&Path> {
-    plan.root.local_path().ok_or_else(|| QueryError::internal("not a local sink"))
-}
-
-/// `fs` calls with the path in their errors; a file that is gone already is no error to a removal.
-fn at<T>(path: &Path, result: std::io::Result<T>) -> Result<T> {
-    result.map_err(|error| path_error(path, &error))
-}
-
-fn gone_is_fine(path: &Path, result: std::io::Result<()>) -> Result<()> {
-    match result {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => at(path, other),
-    }
-}
-
 pub(super) fn begin(plan: &mut Plan) -> Result<()> {
+    follow_link(plan);
     let root = root(plan)?.to_owned();
     match &plan.file {
         Some(file) if root.join(file).is_dir() => {
@@ -82,7 +68,7 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     let result = (|| {
         plan.made = if plan.mkdir { make_directories(&base)? } else { Vec::new() };
         let staging = base.join(plan.hidden_name());
-        at(&staging, fs::create_dir(&staging))?;
+        at(&base, fs::create_dir(&staging))?;
         plan.staging = Some(staging.clone());
         if !lease::lock(&staging)? {
             return Err(QueryError::io(format!("{}: the same query is at work there", plan.uri())));
@@ -93,77 +79,6 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
         let _ = abort(plan);
     }
     result
-}
-
-/// Where hidden directories of this target can be; new ones are made in the last of them. Beside the target, unless a
-/// rename from there would cross file systems or nothing may be written there.
-fn bases(plan: &Plan, root: &Path) -> Result<Vec<PathBuf>> {
-    if plan.file.is_some() {
-        return Ok(vec![root.to_owned()]);
-    }
-    let Some(parent) = root.parent() else {
-        return Err(QueryError::user("BadSink", format!("{}: cannot be a sink", plan.uri())));
-    };
-    let mut bases = vec![parent.to_owned()];
-    if root.is_dir() && (!same_device(parent, root) || !is_writable(parent)) {
-        bases.push(root.to_owned());
-    }
-    Ok(bases)
-}
-
-#[cfg(unix)]
-fn same_device(a: &Path, b: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (a.metadata(), b.metadata()) {
-        (Ok(a), Ok(b)) => a.dev() == b.dev(),
-        _ => false,
-    }
-}
-
-fn is_writable(directory: &Path) -> bool {
-    tempfile::Builder::new().prefix(".floe-probe").tempfile_in(directory).is_ok()
-}
-
-/// Tells which directories it made, outermost first.
-fn make_directories(path: &Path) -> Result<Vec<PathBuf>> {
-    let mut missing: Vec<PathBuf> =
-        path.ancestors().take_while(|ancestor| !ancestor.exists()).map(Path::to_owned).collect();
-    missing.reverse();
-    at(path, fs::create_dir_all(path))?;
-    Ok(missing)
-}
-
-/// Files below the root as `files::replaced` reads them: those in the directory and its `key=value` directories; other
-/// directories by name alone, `name/`.
-fn existing(plan: &Plan, root: &Path) -> Result<Vec<String>> {
-    if let Some(file) = &plan.file {
-        return Ok(if root.join(file).exists() { vec![file.clone()] } else { Vec::new() });
-    }
-    let mut found = Vec::new();
-    let mut open = vec![String::new()];
-    while let Some(below) = open.pop() {
-        let directory = root.join(&below);
-        let children = match fs::read_dir(&directory) {
-            Ok(children) => children,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(path_error(&directory, &error)),
-        };
-        for child in children {
-            let child = at(&directory, child)?;
-            let name = child.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') {
-                continue;
-            }
-            let is_directory = at(&directory, child.file_type())?.is_dir();
-            match (is_directory, name.contains('=') || name == "metadata") {
-                (true, true) => open.push(format!("{below}{name}/")),
-                (true, false) => found.push(format!("{below}{name}/")),
-                (false, _) => found.push(format!("{below}{name}")),
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Removes hidden directories of queries with this target whose coordinator is gone, and those of earlier tries at this
@@ -178,6 +93,9 @@ fn clear(plan: &Plan, base: &Path) -> Result<()> {
             continue;
         }
         if name == own {
+            if lease::is_ours(&staging) {
+                return Err(twice(plan));
+            }
             if !lease::lock(&staging)? {
                 return Err(QueryError::io(format!("{}: the same query is at work there", plan.uri())));
             }
@@ -188,6 +106,11 @@ fn clear(plan: &Plan, base: &Path) -> Result<()> {
         undo_or_finish(plan, &staging)?;
     }
     Ok(())
+}
+
+/// Two sinks of one plan with the same target: the second would take the first one's files for leftovers.
+pub(super) fn twice(plan: &Plan) -> QueryError {
+    QueryError::user("BadSink", format!("{}: another sink of this query writes there", plan.uri()))
 }
 
 pub(super) fn has_manifest(staging: &Path) -> bool {
@@ -389,7 +312,7 @@ pub(super) fn remove(plan: &Plan, staging: &Path) {
     if let Err(error) = fs::remove_dir_all(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        tracing::warn!(path = %path.display(), target = %plan.uri(), %error, "cannot remove a hidden directory");
+        tracing::warn!(path = %path.display(), sink = %plan.uri(), %error, "cannot remove a hidden directory");
     }
     lease::unlock(staging);
 }

@@ -21,6 +21,7 @@ mod from_ir;
 mod from_spec;
 mod lease;
 mod local;
+mod local_target;
 mod naming;
 mod object;
 mod registry;

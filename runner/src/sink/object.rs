@@ -99,7 +99,13 @@ impl<'a> Target<'a> {
     fn hidden_queries(&self) -> Result<Vec<(String, String, u64)>> {
         let tag = self.plan.target_tag();
         let mut found: Vec<(String, String, u64)> = Vec::new();
-        for entry in self.store.list_text(&format!("{}{HIDDEN}", self.beside))? {
+        let prefix = format!("{}{HIDDEN}", self.beside);
+        // The user asked for the target; the hidden prefix would only puzzle.
+        let named = |error: QueryError| {
+            let shown = Location::Object { root: self.store.root().to_owned(), path: prefix.clone() }.uri();
+            QueryError { message: error.message.replace(&shown, &self.plan.uri()), ..error }
+        };
+        for entry in self.store.list_text(&prefix).map_err(named)? {
             let Some((name, file)) = entry.path[self.beside.len()..].split_once('/') else { continue };
             let Some(query) = hidden_query(name, &tag) else { continue };
             let hidden = format!("{}{name}", self.beside);
@@ -149,11 +155,15 @@ impl<'a> Target<'a> {
             }
             None => {}
         }
-        // Some may list but not see uploads; then a lifecycle rule of the bucket has to do it.
-        if let Err(error) = self.abort_uploads(query, others) {
-            tracing::warn!(target = %self.plan.uri(), %error, "cannot abort pending uploads");
-        }
+        self.abort_forgotten_uploads(query, others);
         self.remove_hidden(hidden)
+    }
+
+    /// Some may write but not list uploads; then a lifecycle rule of the bucket has to do it.
+    fn abort_forgotten_uploads(&self, query: &str, others: bool) {
+        if let Err(error) = self.abort_uploads(query, others) {
+            tracing::warn!(sink = %self.plan.uri(), %error, "cannot abort pending uploads");
+        }
     }
 
     /// The manifest goes last: as long as it is there, the rest is not done.
@@ -217,6 +227,9 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     let target = Target::open(plan)?;
     let hidden = target.hidden();
     // Before our own lease is there: what an earlier try at this query left.
+    if lease::is_held(&target.store, &format!("{hidden}/{LEASE}")) {
+        return Err(super::local::twice(plan));
+    }
     let queries = target.hidden_queries()?;
     if queries.iter().any(|(other, ..)| *other == hidden) {
         target.undo_or_finish(&hidden, &plan.short_id(), queries.len() > 1)?;
@@ -308,6 +321,8 @@ fn finish(target: &Target<'_>, hidden: &str, chosen: &Chosen) -> Result<()> {
             target.store.abort_upload(&target.key(&file.name), id)?;
         }
     }
+    // Attempts that came too late and workers that were lost have uploads nobody told of.
+    target.abort_forgotten_uploads(&target.plan.short_id(), target.hidden_queries()?.len() > 1);
     target.remove_hidden(hidden)
 }
 
@@ -319,4 +334,9 @@ pub(super) fn abort(plan: &Plan) -> Result<()> {
         target.undo_or_finish(&hidden, &plan.short_id(), queries.len() > 1)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) fn hidden_prefix(plan: &Plan) -> Result<String> {
+    Ok(Target::open(plan)?.hidden())
 }

@@ -1,8 +1,11 @@
 //! One task's part of a sink: the end of its Polars plan, and what came of it.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -23,7 +26,9 @@ use polars_utils::arena::{Arena, Node};
 use super::{Plan, from_ir::decode_expression, registry, write::Stage};
 use crate::{
     error::{QueryError, Result},
+    exec::panic_error,
     graph::TaskId,
+    plan::polars_error,
 };
 
 /// Stages the rows of one task. Dropped before `finish`, it removes what it had staged.
@@ -91,11 +96,7 @@ impl TaskSink {
             let keys = plan
                 .keys
                 .iter()
-                .map(|key| {
-                    to_expr_ir(decode_expression(&key.expression)?, &mut context).map_err(|error| {
-                        QueryError::user("ComputeError", format!("partition key of the sink: {error}"))
-                    })
-                })
+                .map(|key| to_expr_ir(decode_expression(&key.expression)?, &mut context).map_err(polars_error))
                 .collect::<Result<_>>()?;
             PartitionStrategyIR::Keyed { keys, include_keys: plan.include_keys, keys_pre_grouped: false }
         };
@@ -169,7 +170,7 @@ impl TaskWriter {
 
     pub fn finish(self) -> Result<Vec<Bytes>> {
         let TaskWriter { sink, frames } = self;
-        let run = || {
+        let run = || -> PolarsResult<()> {
             let Some(frame) = (!frames.is_empty()).then(|| accumulate_dataframes_vertical(frames)).transpose()? else {
                 return Ok(());
             };
@@ -179,7 +180,8 @@ impl TaskWriter {
             let top = sink.attach(scan, &mut nodes, &mut expressions).map_err(super::write::to_polars)?;
             polars_stream::StreamingQuery::build(top, &mut nodes, &mut expressions)?.execute().map(drop)
         };
-        run().map_err(|error| sink.explain(QueryError::user("ComputeError", error.to_string())))?;
+        let ran = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panic_error(&*panic))?;
+        ran.map_err(|error| sink.explain(polars_error(error)))?;
         sink.finish()
     }
 }

@@ -16,8 +16,30 @@ pub fn object_error(uri: &str, error: &object_store::Error) -> QueryError {
         E::UnknownConfigurationKey { key, .. } => {
             QueryError::user("BadStorage", format!("{uri}: unknown storage option '{key}'"))
         }
-        // The client's text can name the address of a server, never a key.
-        other => QueryError::io(format!("{uri}: {}", chain(other))),
+        other => by_status(uri, &chain(other)),
+    }
+}
+
+/// Some requests (lists above all) keep the server's answer in a text only. What the answer holds beside code and
+/// message is left out: it may repeat the request, key ids and signatures included.
+fn by_status(uri: &str, text: &str) -> QueryError {
+    let Some((_, answer)) = text.split_once("status code: ") else {
+        return QueryError::io(format!("{uri}: {}", text.split("<?xml").next().unwrap_or(text)));
+    };
+    let status: u16 = answer.get(..3).and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    let tag = |name: &str| {
+        let inside = answer.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>"))?.0;
+        Some(inside.to_owned())
+    };
+    let said = match (tag("Code"), tag("Message")) {
+        (Some(code), Some(message)) => format!("HTTP {status}, {code}: {message}"),
+        (Some(code), None) => format!("HTTP {status}, {code}"),
+        _ => format!("HTTP {status}"),
+    };
+    match status {
+        401 | 403 => denied(uri, said),
+        404 => not_found(uri),
+        _ => QueryError::io(format!("{uri}: {said}")),
     }
 }
 
@@ -54,4 +76,22 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Category;
+
+    #[test]
+    fn answers_are_told_by_status_and_hide_the_request() {
+        let text = "Server returned non-2xx status code: 403 Forbidden: <?xml?><Error><Code>SignatureDoesNotMatch</Code>\
+                    <Message>no</Message><AWSAccessKeyId>AKIA</AWSAccessKeyId></Error>";
+        let error = by_status("s3://b/x", text);
+        assert_eq!((error.category, error.class.as_str()), (Category::User, "PermissionError"));
+        assert_eq!(error.message, "s3://b/x: access denied (HTTP 403, SignatureDoesNotMatch: no)");
+        assert_eq!(by_status("u", "status code: 404 Not Found").class, "FileNotFoundError");
+        assert_eq!(by_status("u", "status code: 503 Slow Down").category, Category::Io);
+        assert_eq!(by_status("u", "connection refused").message, "u: connection refused");
+    }
 }

@@ -14,6 +14,8 @@ mod location;
 mod options;
 mod runtime;
 mod store;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 use bytes::Bytes;
@@ -49,16 +51,24 @@ pub fn write(uri: &str, data: Bytes, options: &Options) -> Result<()> {
     }
 }
 
-/// All files under a directory or prefix, by name. A prefix that does not exist has none.
+/// All files under a directory or prefix, or the one file of that name; sorted. What does not exist has none.
 pub fn list(uri: &str, options: &Options) -> Result<Vec<Entry>> {
     match Location::parse(uri)? {
         Location::Local(path) => local::list(&path),
-        Location::Object { root, path } => Store::open(&root, options)?.list(&path),
+        Location::Object { root, path } => list_objects(&Store::open(&root, options)?, &path),
         Location::Http(url) => Err(QueryError::user(
             "BadUri",
             format!("{}: files behind http(s) cannot be listed, name each file", display_uri(&url)),
         )),
     }
+}
+
+fn list_objects(store: &Store, path: &str) -> Result<Vec<Entry>> {
+    let mut entries = store.list(path)?;
+    if entries.is_empty() && !path.is_empty() {
+        entries.extend(store.head(path)?);
+    }
+    Ok(entries)
 }
 
 /// Whether there is a file or a directory (with an object store: a file or something under the prefix).
@@ -67,7 +77,7 @@ pub fn exists(uri: &str, options: &Options) -> Result<bool> {
         Location::Local(path) => path.try_exists().map_err(|error| path_error(&path, &error)),
         Location::Object { root, path } => {
             let store = Store::open(&root, options)?;
-            Ok(store.head(&path)?.is_some() || !store.list(&path)?.is_empty())
+            Ok(!list_objects(&store, &path)?.is_empty())
         }
         Location::Http(url) => store::read_http(&url).map(|_| true),
     }
@@ -82,7 +92,7 @@ pub fn delete_prefix(uri: &str, options: &Options) -> Result<usize> {
             if path.is_empty() {
                 return Err(QueryError::internal(format!("{uri}: will not delete a whole bucket")));
             }
-            let entries = store.list(&path)?;
+            let entries = list_objects(&store, &path)?;
             for entry in &entries {
                 store.delete(&entry.path)?;
             }

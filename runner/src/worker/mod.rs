@@ -2,6 +2,7 @@
 //! outputs to its peers, and goes away when the coordinator does, leaving no file behind. What a task does is in
 //! `exec`; which task runs where is the scheduler's business.
 
+mod metrics;
 mod options;
 mod queries;
 mod runner;
@@ -128,10 +129,12 @@ async fn serve(args: Args, id: String, token: String, scratch: &Scratch) -> Resu
         ..StoreOptions::default()
     });
     let files = shuffle::router(store.clone());
+    let session = session::Session::new(args, id, token.clone(), store.clone())?;
+    let router = files.merge(metrics::router(store, session.slots(), token));
     tokio::spawn(async move {
-        let _ = axum::serve(listener, files).await;
+        let _ = axum::serve(listener, router).await;
     });
-    session::Session::new(args, id, token, store)?.run().await
+    session.run().await
 }
 
 fn base_url(args: &Args, local: SocketAddr) -> String {

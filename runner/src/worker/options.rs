@@ -43,10 +43,10 @@ pub struct Args {
     #[arg(long)]
     pub sweep: Vec<PathBuf>,
     /// How long a cancelled task may go on before it is given up.
-    #[arg(long, default_value = "2000")]
+    #[arg(long, default_value_t = 1000)]
     pub cancel_grace_ms: u64,
     /// How long outputs are still served after a request to leave.
-    #[arg(long, default_value = "25000")]
+    #[arg(long, default_value_t = 25_000)]
     pub drain_ms: u64,
 }
 

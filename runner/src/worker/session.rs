@@ -91,6 +91,10 @@ impl Session {
         })
     }
 
+    pub fn slots(&self) -> Arc<Slots> {
+        self.slots.clone()
+    }
+
     pub async fn run(mut self) -> Result<End> {
         let end = self.talk().await;
         self.slots.close();

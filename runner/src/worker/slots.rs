@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,30 @@ pub enum Report {
     Ended(Attempt, Result<TaskOutput>),
 }
 
+/// What the task threads did so far.
+#[derive(Default)]
+pub struct Counters {
+    pub done: AtomicU64,
+    pub failed: AtomicU64,
+    pub rows: AtomicU64,
+    pub bytes: AtomicU64,
+    pub run_us: AtomicU64,
+}
+
+impl Counters {
+    fn count(&self, result: &Result<TaskOutput>) {
+        match result {
+            Ok(output) => {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                self.rows.fetch_add(output.rows, Ordering::Relaxed);
+                self.bytes.fetch_add(output.bytes, Ordering::Relaxed);
+                self.run_us.fetch_add(output.metrics.run_us, Ordering::Relaxed);
+            }
+            Err(_) => drop(self.failed.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+}
+
 type RunTask = dyn Fn(&Job, &Running) -> Result<TaskOutput> + Send + Sync;
 type Reporter = dyn Fn(Report) + Send + Sync;
 
@@ -48,6 +72,7 @@ pub struct Slots {
     wake: Condvar,
     /// Tasks given up whose threads still run.
     hopeless: AtomicU32,
+    pub counters: Counters,
     run: Box<RunTask>,
     report: Box<Reporter>,
 }
@@ -69,6 +94,7 @@ impl Slots {
             state: Mutex::default(),
             wake: Condvar::new(),
             hopeless: AtomicU32::new(0),
+            counters: Counters::default(),
             run: Box::new(run),
             report: Box::new(report),
         });
@@ -137,6 +163,7 @@ impl Slots {
                 }
                 None => result,
             };
+            self.counters.count(&result);
             (self.report)(Report::Ended(attempt, result));
         }
     }

@@ -1,0 +1,57 @@
+//! A worker's numbers in Prometheus' text form, for those who show the engine's token.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::shuffle::{self, Store};
+
+use super::slots::Slots;
+use super::watch;
+
+pub fn router(store: Arc<Store>, slots: Arc<Slots>, token: String) -> Router {
+    let show = move |headers: HeaderMap| {
+        let answer = answer(&store, &slots, &token, &headers);
+        std::future::ready(answer)
+    };
+    Router::new().route("/metrics", get(show)).route("/healthz", get(|| async { "ok" }))
+}
+
+fn answer(store: &Store, slots: &Slots, token: &str, headers: &HeaderMap) -> Response {
+    match shuffle::bearer(headers) {
+        Some(shown) if shuffle::same(shown, token) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render(store, slots)).into_response()
+        }
+        _ => StatusCode::UNAUTHORIZED.into_response(),
+    }
+}
+
+fn render(store: &Store, slots: &Slots) -> String {
+    let (usage, counters) = (store.usage(), &slots.counters);
+    let families = [
+        ("floe_worker_tasks_done_total", "counter", "Tasks that ended well.", counters.done.load(Ordering::Relaxed)),
+        ("floe_worker_tasks_failed_total", "counter", "Tasks that failed.", counters.failed.load(Ordering::Relaxed)),
+        ("floe_worker_rows_total", "counter", "Rows that tasks put out.", counters.rows.load(Ordering::Relaxed)),
+        ("floe_worker_bytes_total", "counter", "Bytes that tasks put out.", counters.bytes.load(Ordering::Relaxed)),
+        (
+            "floe_worker_engine_microseconds_total",
+            "counter",
+            "Time inside Polars' engine.",
+            counters.run_us.load(Ordering::Relaxed),
+        ),
+        ("floe_worker_tasks_running", "gauge", "Tasks that run now.", slots.running().len() as u64),
+        ("floe_worker_memory_bytes", "gauge", "Memory in use.", watch::used_bytes(store)),
+        ("floe_worker_shuffle_memory_bytes", "gauge", "Shuffle files in memory.", usage.memory_bytes),
+        ("floe_worker_shuffle_disk_bytes", "gauge", "Shuffle files on disk.", usage.disk_bytes),
+    ];
+    let mut out = String::new();
+    for (name, kind, help, value) in families {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+    }
+    out
+}
