@@ -108,14 +108,14 @@ pub fn execute(mut plan: IRPlan) -> Result<DataFrame> {
     }
 }
 
-/// A panic of the engine, as Python shows it.
+/// A panic of the engine, as Python shows it. It comes from the plan and its data, and would come again: no retry.
 pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> QueryError {
     let text = payload
         .downcast_ref::<&str>()
         .map(|s| (*s).to_string())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "the engine panicked".into());
-    QueryError::new(Category::Internal, "PanicException", text)
+    QueryError::user("PanicException", text)
 }
 
 /// Pieces of the query's result as one frame.

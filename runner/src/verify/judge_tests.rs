@@ -70,7 +70,7 @@ fn the_first_row_of_unordered_groups_is_not_promised_and_that_of_a_sort_is() {
 #[test]
 fn samples_without_a_seed_are_not_promised_but_their_size_is() {
     let many = df!("v" => (0..1000).collect::<Vec<i32>>()).unwrap().lazy();
-    let sample = || many.clone().select([col("v").sample_n(lit(5), Some(false), false, None)]);
+    let sample = || many.clone().select([col("v").sample_n(lit(5), false, Some(false), None)]);
     assert_eq!(class(sample(), Ok(df!("v" => [1, 2, 3, 4, 5]).unwrap())), Class::NotPromised);
     assert_eq!(class(sample(), Ok(df!("v" => [1, 2, 3]).unwrap())), Class::Differs);
 }

@@ -126,7 +126,7 @@ impl Sink {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
             let text = String::from_utf8_lossy(&bytes);
-            let lines: Vec<&str> = text.lines().collect();
+            let lines: Vec<String> = text.lines().map(positive_zero).collect();
             return DataFrame::new(lines.len(), vec![Series::new("line".into(), lines).into_column()]);
         }
         if self.parquet {
@@ -135,6 +135,21 @@ impl Sink {
             IpcReader::new(file.into_inner()).finish()
         }
     }
+}
+
+/// A line with `0.0` for `-0.0`, which are equal everywhere else, too.
+fn positive_zero(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find("-0.0") {
+        let goes_on = rest[at + 4..].starts_with(|c: char| c.is_ascii_digit() || c == 'e');
+        let inside = rest[..at].ends_with(|c: char| c.is_alphanumeric());
+        out.push_str(&rest[..at]);
+        out.push_str(if goes_on || inside { "-0.0" } else { "0.0" });
+        rest = &rest[at + 4..];
+    }
+    out.push_str(rest);
+    out
 }
 
 fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -150,4 +165,15 @@ fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::positive_zero;
+
+    #[test]
+    fn zeroes_have_no_sign_in_text() {
+        assert_eq!(positive_zero("-0.0,1,-0.05,{\"a\":-0.0}"), "0.0,1,-0.05,{\"a\":0.0}");
+        assert_eq!(positive_zero("a-0.0"), "a-0.0");
+    }
 }

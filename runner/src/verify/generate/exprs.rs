@@ -41,7 +41,8 @@ pub fn of(g: &mut Gen, scope: &Scope, e: Expr, dtype: &DataType, depth: usize) -
         DataType::String => text(g, scope, e),
         DataType::Categorical(..) | DataType::Enum(..) => match g.below(5) {
             0 => e.cast(DataType::String),
-            1 => e.to_physical(),
+            // The numbers of categories depend on what the process has seen before; those of an enum do not.
+            1 if dtype.is_enum() => e.to_physical(),
             2 => e.cat().len_chars(),
             3 => e.cat().starts_with("t".into()),
             _ => e.eq(lit(*g.pick(&["one", "low", "mid"]))),

@@ -20,9 +20,15 @@ pub fn height(g: &mut Gen) -> usize {
 /// A frame: keys `k` and `s`, a unique `id`, a sorted time `t`, a float `f`, and columns of random dtypes.
 pub fn frame(g: &mut Gen, rows: usize) -> PolarsResult<DataFrame> {
     let nulls = *g.pick(&[0.0, 0.1, 0.1, 0.5]);
-    let distinct = *g.pick(&[2_i64, 5, 5, 20, 1000]);
+    // Two large frames of few keys would join to millions of rows.
+    let large = rows > 300;
+    let distinct = if large { 1000 } else { *g.pick(&[2_i64, 5, 5, 20, 1000]) };
     // One huge key in every fourth frame.
-    let skew = if g.chance(0.25) { 0.9 } else { 0.0 };
+    let skew = match g.chance(0.25) {
+        true if large => 0.1,
+        true => 0.9,
+        false => 0.0,
+    };
     let mut columns = vec![
         keys(g, rows, distinct, skew, nulls)?,
         strings(g, rows, distinct.min(30), skew, nulls)?,
