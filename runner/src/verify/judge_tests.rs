@@ -54,7 +54,7 @@ fn ties_of_an_unstable_sort_are_free_and_its_keys_are_not() {
 #[test]
 fn any_row_of_a_unique_is_as_good_as_another_but_its_key_is_not() {
     let unique = || frame().unique(Some(by_name(["k"], true, false)), UniqueKeepStrategy::Any);
-    assert_eq!(class(unique(), Ok(df!("k" => [1, 2, 3], "v" => [20, 30, 50]).unwrap())), Class::NotPromised);
+    assert!(!class(unique(), Ok(df!("k" => [1, 2, 3], "v" => [20, 30, 50]).unwrap())).is_fault());
     assert_eq!(class(unique(), Ok(df!("k" => [1, 2, 4], "v" => [20, 30, 50]).unwrap())), Class::Differs);
     assert_eq!(class(unique(), Ok(df!("k" => [1, 2], "v" => [20, 30]).unwrap())), Class::Differs);
 }
@@ -62,7 +62,8 @@ fn any_row_of_a_unique_is_as_good_as_another_but_its_key_is_not() {
 #[test]
 fn the_first_row_of_unordered_groups_is_not_promised_and_that_of_a_sort_is() {
     let groups = frame().group_by([col("k")]).agg([col("v").sum()]).slice(0, 1);
-    assert_eq!(class(groups, Ok(df!("k" => [3], "v" => [50]).unwrap())), Class::NotPromised);
+    // Not promised, or just what a run with its rows moved gives.
+    assert!(!class(groups, Ok(df!("k" => [3], "v" => [50]).unwrap())).is_fault());
     let top = || frame().sort(["v"], SortMultipleOptions::default()).slice(0, 1);
     assert_eq!(class(top(), Ok(df!("k" => [1], "v" => [20]).unwrap())), Class::Differs);
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DataFrame, Expr, LazyFrame, UniqueKeepStrategy, all};
+use polars::prelude::{DataFrame, Expr, JoinType, LazyFrame, UniqueKeepStrategy, all};
 use polars_ops::prelude::MaintainOrderJoin;
 use polars_plan::dsl::{DslPlan, FunctionExpr};
 
@@ -50,7 +50,15 @@ fn rec(plan: DslPlan, how: Move, touched: &mut usize) -> DslPlan {
                 MaintainOrderJoin::Left => (input_left, Arc::new(moved(Arc::unwrap_or_clone(input_right), how))),
                 _ => (Arc::new(moved(Arc::unwrap_or_clone(input_left), how)), input_right),
             };
-            DslPlan::Join { input_left, input_right, left_on, right_on, predicates, options }
+            // Rows without a match on the ordered side come by their hashes, which no order of the inputs moves.
+            let unmatched = match options.args.how {
+                JoinType::Full => true,
+                JoinType::Left => options.args.maintain_order == MaintainOrderJoin::Right,
+                JoinType::Right => options.args.maintain_order == MaintainOrderJoin::Left,
+                _ => false,
+            };
+            let join = DslPlan::Join { input_left, input_right, left_on, right_on, predicates, options };
+            if unmatched { moved(join, how) } else { join }
         }
         plan if unordered(&plan) => {
             *touched += 1;
@@ -67,8 +75,7 @@ fn unordered(plan: &DslPlan) -> bool {
             !maintain_order && options.dynamic.is_none() && options.rolling.is_none()
         }
         DslPlan::Join { options, .. } => {
-            options.args.maintain_order == MaintainOrderJoin::None
-                && !matches!(options.args.how, polars::prelude::JoinType::AsOf(_))
+            options.args.maintain_order == MaintainOrderJoin::None && !matches!(options.args.how, JoinType::AsOf(_))
         }
         DslPlan::Union { args, .. } => !args.maintain_order,
         DslPlan::Pivot { maintain_order, .. } => !maintain_order,
