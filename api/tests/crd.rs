@@ -26,7 +26,14 @@ fn hold(file: &str, made: &str) {
 
 #[test]
 fn the_crd_file_is_what_the_types_make() {
-    hold("crds/floe.dev_distributedqueries.yaml", &floe_api::schema::crd_yaml());
+    let file = "crds/floe.dev_distributedqueries.yaml";
+    let made = floe_api::schema::crd_yaml();
+    // The order of keys hangs on how the workspace builds serde_json; what they say does not.
+    let kept = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+    let parsed = |text: &str| serde_yaml_ng::from_str::<Value>(text).unwrap_or_default();
+    if parsed(&kept) != parsed(&made) {
+        hold(file, &made);
+    }
 }
 
 #[test]
