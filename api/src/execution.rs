@@ -18,7 +18,8 @@ pub struct ExecutionSpec {
     pub single_worker_ops: SingleWorkerOps,
     /// How rows go from stage to stage.
     pub shuffle: ShuffleSpec,
-    /// A side of a join that is smaller goes to every worker instead of a shuffle. `0` turns it off.
+    /// A side of a join that is smaller goes whole to every worker instead of a shuffle; never more than a 32nd of a
+    /// worker's memory. `0` turns it off.
     #[schemars(schema_with = "quantity::schema")]
     pub broadcast_limit: Quantity,
     /// Partitions of a shuffle per worker. Left out, chosen from sizes and memory.
@@ -34,9 +35,9 @@ pub struct ExecutionSpec {
     pub retries: u32,
     /// Start a second attempt of a task that is far slower than its peers; the first to end wins.
     pub speculation: bool,
-    /// Change what follows by the sizes that a stage really had: broadcast instead of shuffle, fewer partitions.
+    /// Fit what follows to the sizes that a stage really had: small partitions are read together by one task.
     pub adaptive: bool,
-    /// Send filters made from a join's finished side into the scans of its other side.
+    /// Let a small side of a semi or anti join tell the tasks of the large side which keys can match.
     pub runtime_filters: bool,
     /// `report`: warnings (a difference between Polars versions, an ignored option) are told with the result. `fail`:
     /// the query fails on the first.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::cluster::ClusterArgs;
+
 /// Distributed Polars queries, on this machine or on your own Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "floe", version, max_term_width = 100)]
@@ -22,6 +24,12 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Run plans on one node and distributed, and compare the results
     Verify(VerifyArgs),
+    /// Create queries on a cluster and watch them
+    Submit(SubmitArgs),
+    /// Watch a query on a cluster until it ends
+    Watch(WatchArgs),
+    /// Stop a query on a cluster for good
+    Cancel(CancelArgs),
     /// Check queries without planning or running them
     Validate(ValidateArgs),
     /// Print the CustomResourceDefinition of DistributedQuery
@@ -108,6 +116,42 @@ pub struct ValidateArgs {
     pub query: QueryArgs,
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SubmitArgs {
+    /// Queries (YAML), or plans made by LazyFrame.serialize(); `-` reads a query from standard input
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub query: QueryArgs,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Only create them
+    #[arg(short, long)]
+    pub detach: bool,
+    /// What is printed at the end
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct WatchArgs {
+    /// Name of the query
+    pub name: String,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// What is printed at the end
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct CancelArgs {
+    /// Name of the query
+    pub name: String,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 #[derive(Debug, clap::Args)]

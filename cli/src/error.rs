@@ -24,6 +24,9 @@ pub enum Failure {
     Io { what: String, source: std::io::Error },
     #[error("floe-runner is not where floe looks for it: {0}")]
     NoRunner(String),
+    /// What the API server said, or that it said nothing.
+    #[error("{0}")]
+    Cluster(String),
     #[error("{0}")]
     Internal(String),
 }
@@ -36,7 +39,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Spec { .. } | Failure::Read { .. } | Failure::Usage(_) => USER,
-            Failure::Io { .. } => IO,
+            Failure::Io { .. } | Failure::Cluster(_) => IO,
             Failure::NoRunner(_) | Failure::Internal(_) => INTERNAL,
         }
     }

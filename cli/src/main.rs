@@ -2,6 +2,7 @@
 //! in a file of its own and returns the process's exit code.
 
 mod args;
+mod cluster;
 mod commands;
 mod error;
 mod events;
@@ -36,6 +37,9 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Run(args) => commands::run::run(args),
         Command::Explain(args) => commands::explain::run(args),
         Command::Verify(args) => commands::verify::run(args),
+        Command::Submit(args) => commands::cluster::submit(args),
+        Command::Watch(args) => commands::cluster::watch(args),
+        Command::Cancel(args) => commands::cluster::cancel(args),
         Command::Validate(args) => commands::validate::run(args),
         Command::Crd => commands::crd::run(),
         Command::Version(args) => commands::version::run(args),

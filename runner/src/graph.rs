@@ -25,6 +25,8 @@ pub struct StageGraph {
     pub single_worker: Vec<SingleWorker>,
     /// Warnings for the user (version differences, ignored options).
     pub warnings: Vec<String>,
+    /// How small parts of exchanges are put together; none: they stay as they were planned.
+    pub merge: Option<Merge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +57,14 @@ pub enum Leaf {
     Source { what: String, per_task: Vec<Bytes> },
     /// The outputs of earlier stages, read in this order.
     Exchange { stages: Vec<StageId>, read: Read },
+}
+
+/// Parts of a hash exchange that turn out small are read by one task: so many tasks stay at least, and none that gets
+/// more than so many bytes is made larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merge {
+    pub tasks: u32,
+    pub bytes: u64,
 }
 
 /// Which part of an exchange a task reads.

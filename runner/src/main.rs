@@ -25,6 +25,8 @@ enum Role {
     Worker(worker::Args),
     /// Show the stages of a job without running it
     Explain(cli::ExplainArgs),
+    /// Remove what a query left behind whose coordinator is gone
+    Clean(cli::CleanArgs),
     /// Keep a warm engine on this machine that takes jobs over HTTP
     Serve(cli::ServeArgs),
     /// Check plans: single-node Polars against this engine
@@ -33,13 +35,29 @@ enum Role {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Role::Worker(args) = &cli.role {
+        set_defaults(args.environment());
+    }
+    set_defaults(floe_runner::plan::environment());
     // Secrets come by the environment, where other users cannot read them.
     let token = std::env::var("FLOE_TOKEN").unwrap_or_default();
     match cli.role {
         Role::Coordinator(args) => cli::coordinator(args, token),
         Role::Worker(args) => worker::run(args, token),
+        Role::Clean(args) => cli::clean(args),
         Role::Explain(args) => cli::explain(args),
         Role::Serve(args) => cli::serve(args, token),
         Role::Verify(args) => verify::main(&args),
+    }
+}
+
+/// What Polars and the standard library take from the environment, unless whoever started the process said otherwise.
+#[allow(unsafe_code)]
+fn set_defaults(defaults: Vec<(&'static str, String)>) {
+    for (name, value) in defaults {
+        if std::env::var_os(name).is_none() {
+            // SAFETY: first thing in the process, no other thread is there to read the environment.
+            unsafe { std::env::set_var(name, value) };
+        }
     }
 }

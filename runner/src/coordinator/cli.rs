@@ -46,9 +46,12 @@ pub struct CoordinatorArgs {
     /// Where status, progress and results are served.
     #[arg(long, env = "FLOE_HTTP")]
     pub http: Option<SocketAddr>,
-    /// Stay after the end of the query, for clients that read its result, until told to end.
-    #[arg(long)]
+    /// Stay after the end of a query that has a result to read, until told to end.
+    #[arg(long, env = "FLOE_STAY")]
     pub stay: bool,
+    /// After the end, answer for so long, or until a client has seen the end and deletes the query.
+    #[arg(long, env = "FLOE_LINGER_SECONDS", default_value_t = 0)]
+    pub linger_seconds: u64,
     /// Cancel when stdin is closed (done by itself when stdin is a pipe).
     #[arg(long)]
     pub stdin_watch: bool,
@@ -58,6 +61,13 @@ pub struct CoordinatorArgs {
 pub enum EventsTo {
     Stdout,
     None,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct CleanArgs {
+    /// The job whose leftovers go.
+    #[arg(long, env = "FLOE_JOB")]
+    pub job: PathBuf,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -180,15 +190,22 @@ async fn run_job(args: &CoordinatorArgs, token: String, stdout: bool) -> Result<
     });
     let result = engine.run(job, events, cancel.clone()).await;
     let _ = tokio::time::timeout(Duration::from_secs(1), printer).await;
+    let has_result = result.as_ref().is_ok_and(|outcome| outcome.result.is_some());
     let result = match result {
         Ok(outcome) => done(&outcome).await,
         Err(error) => Err(error),
     };
-    if args.stay {
+    if args.stay && has_result {
         if let Ok(event) = &result {
             emit(stdout, event);
         }
         cancel.cancelled().await;
+    } else if engine.http_address().is_some() {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(args.linger_seconds)) => {}
+            () = engine.let_go() => {}
+            () = cancel.cancelled() => {}
+        }
     }
     let stopping = engine.clone();
     let _ = tokio::task::spawn_blocking(move || stopping.stop()).await;
@@ -312,6 +329,22 @@ async fn serve_until_told(args: ServeArgs, token: String) -> Result<()> {
     told.cancelled().await;
     let _ = tokio::task::spawn_blocking(move || engine.stop()).await;
     Ok(())
+}
+
+/// Removes what a query left behind whose coordinator is gone.
+pub fn clean(args: CleanArgs) -> ExitCode {
+    let cleaned = read_job(&args.job).and_then(|job| {
+        let context = Context { base: Options::local(1).base, workers: 1, threads: 1 };
+        super::clean::clean(&job, &context)
+    });
+    match cleaned {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            leave_message(&Event::from(&error));
+            eprintln!("{}: {}", error.class, error.message);
+            ExitCode::from(error.category.exit_code())
+        }
+    }
 }
 
 fn read_job(path: &Path) -> Result<Job> {

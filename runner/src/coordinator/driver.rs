@@ -11,7 +11,7 @@ use tracing::Span;
 
 use crate::error::{Category, QueryError, Result};
 use crate::graph::{Exchange, Leaf, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
-use crate::planner;
+use crate::planner::{self, ResolvedTask};
 use crate::proto::{self, Attempt, to_worker};
 use crate::scheduler::{self, Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
 use crate::shuffle::Remote;
@@ -224,6 +224,10 @@ impl<'a> Driver<'a> {
                 (self.run.on_worker)(&worker, WorkerState::Lost);
                 self.hold.workers.remove(&worker);
                 self.fragments.retain(|(holder, _)| *holder != worker);
+                if out_of_memory {
+                    // Nothing is to be tried again there, whichever of its tasks is heard of first.
+                    queue.push_back(Event::WorkerDraining { worker: worker.clone() });
+                }
                 let gone: Vec<_> = self.out.iter().filter(|(_, at)| **at == worker).map(|(id, _)| *id).collect();
                 for (task, attempt) in gone {
                     self.out.remove(&(task, attempt));
@@ -309,7 +313,8 @@ impl<'a> Driver<'a> {
         }
         let tasks = planner::resolve(self.run.graph, stage, &done)?;
         self.clock.began.entry(stage).or_insert_with(Instant::now);
-        let (leaves, inputs) = tasks.into_iter().map(|task| (task.leaves, ResolvedInputs::from(task.inputs))).unzip();
+        let inputs = |task: ResolvedTask| (task.leaves, ResolvedInputs { inputs: task.inputs, bytes: task.bytes });
+        let (leaves, inputs) = tasks.into_iter().map(inputs).unzip();
         self.resolved.insert(stage, Resolved::new(leaves, &done));
         Ok(inputs)
     }

@@ -171,6 +171,7 @@ mod tests {
             roots: vec![StageId(1)],
             single_worker: Vec::new(),
             warnings: vec!["careful".into()],
+            merge: None,
         }
     }
 

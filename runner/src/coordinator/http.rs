@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use floe_api::job::Job;
 use futures::StreamExt;
@@ -47,6 +48,8 @@ pub fn serve(engine: &Arc<Engine>, listener: TcpListener) {
         .with_state(Arc::downgrade(engine));
     let ended = engine.ended.clone();
     tokio::spawn(async move {
+        // Answers are small: waiting for more to send with them costs 40 ms each.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let server = axum::serve(listener, router);
         tokio::select! {
             served = server => if let Err(error) = served {
@@ -132,7 +135,10 @@ async fn show_metrics(State(weak): Shared, headers: HeaderMap) -> Answer<impl In
 
 async fn list(State(weak): Shared, headers: HeaderMap) -> Answer<impl IntoResponse> {
     let engine = engine(&weak, &headers)?;
-    Ok(Json(engine.statuses.all().iter().map(|status| status.view()).collect::<Vec<_>>()))
+    Ok(Json({
+        let workers = connected(&engine);
+        engine.statuses.all().iter().map(|status| status.view(workers.clone())).collect::<Vec<_>>()
+    }))
 }
 
 async fn submit(State(weak): Shared, headers: HeaderMap, body: Bytes) -> Answer<impl IntoResponse> {
@@ -144,14 +150,23 @@ async fn submit(State(weak): Shared, headers: HeaderMap, body: Bytes) -> Answer<
 }
 
 async fn status(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<impl IntoResponse> {
-    Ok(Json(query(&weak, &headers, &id)?.view()))
+    let status = query(&weak, &headers, &id)?;
+    Ok(Json(status.view(connected(&*alive(&weak)?))))
+}
+
+fn connected(engine: &Engine) -> Vec<String> {
+    let mut workers: Vec<String> = engine.registry.links().iter().map(|link| link.id.clone()).collect();
+    workers.sort_unstable();
+    workers
 }
 
 async fn cancel(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<StatusCode> {
     let status = query(&weak, &headers, &id)?;
     status.cancel.cancel();
     if status.finished() {
-        alive(&weak)?.statuses.remove(&id);
+        let engine = alive(&weak)?;
+        engine.statuses.remove(&id);
+        engine.forgotten.notify_waiters();
     }
     Ok(StatusCode::ACCEPTED)
 }
@@ -191,7 +206,7 @@ async fn events(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>)
     let status = query(&weak, &headers, &id)?;
     // Listen first, then look: what happens in between is told twice rather than never.
     let live = BroadcastStream::new(status.events.subscribe());
-    let view = status.view();
+    let view = status.view(Vec::new());
     let mut past: Vec<Event> = view.stages.into_iter().map(Event::Stage).collect();
     past.extend(view.outcome.map(|outcome| Event::Done { outcome: Box::new(outcome) }));
     past.extend(view.error.as_ref().map(Event::from));

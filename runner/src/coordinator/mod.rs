@@ -4,6 +4,7 @@
 //! deadline and the second look at failures; `registry` and `control` hold the workers. What to do next is decided by
 //! `scheduler` alone; nothing here knows how a task computes.
 
+mod clean;
 pub mod cli;
 mod control;
 mod driver;
@@ -27,7 +28,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use floe_api::job::Job;
@@ -118,6 +119,8 @@ pub struct Engine {
     control: SocketAddr,
     http: Option<SocketAddr>,
     ended: CancellationToken,
+    /// Told when a client has let go of a finished query.
+    forgotten: Notify,
     was_ready: AtomicBool,
 }
 
@@ -182,6 +185,7 @@ impl Engine {
             control,
             http: http.as_ref().map(|(_, address)| *address),
             ended,
+            forgotten: Notify::new(),
             was_ready: AtomicBool::new(false),
             options,
         });
@@ -204,6 +208,11 @@ impl Engine {
         let (engine, started) = (self.clone(), status.clone());
         tokio::spawn(async move { drop(run::run(&engine, job, &started).await) });
         Ok(status)
+    }
+
+    /// Waits until a client lets go of a finished query.
+    pub async fn let_go(&self) {
+        self.forgotten.notified().await;
     }
 
     /// Where workers connect.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use floe_api::execution::{Mode, SingleWorkerOps, WarningPolicy};
+use floe_api::SinkSpec;
 use floe_api::job::Job;
 use polars_core::prelude::SchemaRef;
 use polars_plan::plans::IRPlan;
@@ -78,10 +79,19 @@ fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef) -> Result<Vec<sink::Plan>> 
         let message = "the plan ends in sinks of its own: leave spec.sink out, or remove them from the plan";
         return Err(QueryError::user("BadSpec", message));
     }
-    let options = job.storage_options(&spec.uri, spec.storage.as_deref());
-    let plan = sink::from_spec(spec, &storage::Options::from(&options), &job.id)?;
+    let plan = spec_sink(job, spec)?;
     plan.check(schema)?;
     Ok(vec![plan])
+}
+
+fn spec_sink(job: &Job, spec: &SinkSpec) -> Result<sink::Plan> {
+    let options = job.storage_options(&spec.uri, spec.storage.as_deref());
+    sink::from_spec(spec, &storage::Options::from(&options), &job.id)
+}
+
+/// The sinks that the spec names; `None` when it names none and the plan may have its own.
+pub(super) fn spec_sinks(job: &Job) -> Result<Option<Vec<sink::Plan>>> {
+    job.spec.sink.as_ref().map(|spec| Ok(vec![spec_sink(job, spec)?])).transpose()
 }
 
 fn options(job: &Job, context: &Context, mode: Mode) -> planner::Options {
@@ -95,15 +105,17 @@ fn options(job: &Job, context: &Context, mode: Mode) -> planner::Options {
         },
         workers: context.workers.max(1),
         cpus: context.threads.max(1),
-        partitions_per_worker: execution.partitions_per_worker.unwrap_or(defaults.partitions_per_worker),
+        partitions_per_worker: execution.partitions_per_worker,
+        adaptive: execution.adaptive,
+        runtime_filters: execution.runtime_filters,
         // What is broadcast is held by every worker beside its own work.
         broadcast_limit_bytes: execution
             .broadcast_limit
             .bytes()
             .unwrap_or(defaults.broadcast_limit_bytes)
-            .min(memory / 8),
-        scan_task_bytes: execution.scan_task_bytes.as_ref().and_then(|q| q.bytes()).unwrap_or(defaults.scan_task_bytes),
-        partition_bytes: (memory / 16).clamp(16 << 20, 256 << 20),
+            .min(memory / 32),
+        scan_task_bytes: execution.scan_task_bytes.as_ref().and_then(|q| q.bytes()).unwrap_or((memory / 64).clamp(4 << 20, 128 << 20)),
+        partition_bytes: (memory / 32).clamp(8 << 20, 256 << 20),
         ..defaults
     }
 }

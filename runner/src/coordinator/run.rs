@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use floe_api::execution::{Mode, ShufflePlace};
+use floe_api::execution::{Mode, ShuffleCompression, ShufflePlace, ShuffleSpec};
 use floe_api::job::Job;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::error::{Category, QueryError, Result};
-use crate::graph::{Exchange, StageGraph};
+use crate::graph::{Exchange, Location, Piece, StageGraph};
 use crate::scheduler::{Limits, Snapshot, StagePhase};
 use crate::{proto, shuffle, sink, storage, telemetry, worker};
 
@@ -21,13 +21,17 @@ use super::events::{self, StageState, StageSummary, WorkerState};
 use super::prepare::{Context, Prepared, prepare};
 use super::result::ResultHandle;
 use super::status::Status;
-use super::{Engine, Outcome};
+use super::{Engine, Outcome, Provider};
 
 /// Input up to this size is read again to confirm a failure.
 const CONFIRM_BYTES: u64 = 256 << 20;
 /// Decoding and planning recurse with the plan.
 const STACK_BYTES: usize = 256 << 20;
 const COMMIT_ATTEMPTS: u32 = 4;
+/// A result without a sink is kept by the coordinator up to this size.
+const RESULT_HERE_BYTES: u64 = 256 << 20;
+/// The first run of a job, and the second one that confirms a failure.
+const RUNS: [&str; 2] = ["a", "b"];
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>) -> Result<Outcome> {
@@ -70,7 +74,7 @@ impl Query<'_> {
             Ok(prepared) => {
                 source_bytes = prepared.source_bytes;
                 let staged = prepared.graph.stages.len() > 1;
-                match self.go(prepared, "a").await {
+                match self.go(prepared, RUNS[0]).await {
                     Err(error) if staged => error,
                     other => return other,
                 }
@@ -93,7 +97,7 @@ impl Query<'_> {
         }
         tracing::info!(class = error.class, "the query failed and is run again on one node: {error}");
         let prepared = self.prepare(Mode::SingleNode).await?;
-        let outcome = self.go(prepared, "b").await?;
+        let outcome = self.go(prepared, RUNS[1]).await?;
         Ok(Outcome { fell_back: Some(format!("{}: {}", error.class, error.message)), ..outcome })
     }
 
@@ -145,10 +149,13 @@ impl Query<'_> {
         self.status.plan(graph);
         let token = uuid::Uuid::new_v4().simple().to_string();
         let query = format!("{}-{run}", self.job.id);
-        let remote = self.remote(&query);
+        let remote = remote(&self.job, &query);
+        if let Some(remote) = &remote {
+            remote.register();
+        }
         let settings = worker::Settings {
             sinks: prepared.sinks.clone(),
-            shuffle: self.job.spec.execution.shuffle.clone(),
+            shuffle: self.shuffle(),
             remote: remote.clone(),
         };
         self.ready().await;
@@ -180,13 +187,14 @@ impl Query<'_> {
         }
     }
 
-    fn remote(&self, query: &str) -> Option<Arc<shuffle::Remote>> {
-        let spec = &self.job.spec.execution.shuffle;
-        let uri = spec.uri.as_deref().filter(|_| spec.place == ShufflePlace::Store)?;
-        let options = storage::Options::from(&self.job.storage_options(uri, spec.storage.as_deref()));
-        let remote = Arc::new(shuffle::Remote::new(uri, query, options));
-        remote.register();
-        Some(remote)
+    /// Workers on machines of their own reach each other over a network, where bytes are dearer than packing them.
+    fn shuffle(&self) -> ShuffleSpec {
+        let mut shuffle = self.job.spec.execution.shuffle.clone();
+        let apart = matches!(self.engine.options.provider, Provider::External { .. });
+        if apart && shuffle.place == ShufflePlace::Auto && shuffle.compression == ShuffleCompression::Auto {
+            shuffle.compression = ShuffleCompression::Lz4;
+        }
+        shuffle
     }
 
     /// The first query of an engine starts with all workers; later ones take those that are there.
@@ -251,12 +259,14 @@ impl Query<'_> {
             }
         }
         if prepared.sinks.is_empty() {
+            let (pieces, token) = self.blocking(move || (brought_here(pieces, &token), token), drop).await?;
             driven.hold.succeed();
             let store = self.engine.store.clone();
             let handle = ResultHandle::new(pieces, prepared.schema.clone(), query, token, store, driven.hold);
             outcome.result = Some(Arc::new(handle));
             return Ok(outcome);
         }
+        self.status.committing();
         let sinks = prepared.sinks.clone();
         outcome.sinks = self.blocking(move || commit(&sinks, &staged), drop).await??;
         driven.hold.succeed();
@@ -272,6 +282,45 @@ impl Engine {
             base: self.options.base.clone(),
             workers: self.expected_workers() as u32,
             threads: self.threads() as u32,
+        }
+    }
+}
+
+/// Where a run of the job keeps its shuffle, if that is a store.
+fn remote(job: &Job, query: &str) -> Option<Arc<shuffle::Remote>> {
+    let spec = &job.spec.execution.shuffle;
+    let uri = spec.uri.as_deref().filter(|_| spec.place == ShufflePlace::Store)?;
+    let options = storage::Options::from(&job.storage_options(uri, spec.storage.as_deref()));
+    Some(Arc::new(shuffle::Remote::new(uri, query, options)))
+}
+
+/// Removes what runs of the job may have left in its shuffle store. Blocking.
+pub(super) fn remove_shuffle(job: &Job) {
+    for run in RUNS {
+        if let Some(remote) = remote(job, &format!("{}-{run}", job.id)) {
+            remote.remove_all();
+        }
+    }
+}
+
+/// A result of moderate size comes to the coordinator, so that it no longer rests on its workers: those of this machine
+/// are mapped, which costs nothing. What cannot be brought stays where it is. Blocking.
+fn brought_here(pieces: Vec<Piece>, token: &str) -> Vec<Piece> {
+    if pieces.iter().map(|piece| piece.len).sum::<u64>() > RESULT_HERE_BYTES {
+        return pieces;
+    }
+    let bring = |piece: &Piece| match &piece.at {
+        Location::Inline(_) => Ok(piece.clone()),
+        Location::Worker { .. } | Location::Store { .. } => {
+            let bytes = shuffle::open_bytes(piece, token)?;
+            Ok::<_, QueryError>(Piece { at: Location::Inline(bytes), offset: 0, ..piece.clone() })
+        }
+    };
+    match pieces.iter().map(bring).collect() {
+        Ok(here) => here,
+        Err(error) => {
+            tracing::warn!("the result stays with its workers: {error}");
+            pieces
         }
     }
 }

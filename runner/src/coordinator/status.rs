@@ -11,11 +11,11 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Category, QueryError, Result};
-use crate::graph::StageGraph;
+use crate::graph::{SingleWorker, StageGraph};
 use crate::scheduler::Snapshot;
 
 use super::driver::Clock;
-use super::events::{self, Event, RunState, StageState, Summary, WorkerState};
+use super::events::{self, Event, RunState, StageInfo, StageState, Summary, WorkerState};
 use super::result::ResultHandle;
 use super::run::{stage_events, summary};
 use super::{Outcome, explain};
@@ -27,6 +27,7 @@ const REMEMBERED: usize = 64;
 pub enum Phase {
     Planning,
     Running,
+    Committing,
     Succeeded,
     Failed,
     Cancelled,
@@ -62,9 +63,22 @@ pub struct View {
     pub phase: Phase,
     pub stages: Vec<StageState>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanView>,
+    /// Names of the workers that are connected to the engine.
+    pub workers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Summary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<QueryError>,
+}
+
+/// What is known of the query once it is planned.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanView {
+    pub stages: Vec<StageInfo>,
+    pub single_worker: Vec<SingleWorker>,
+    pub warnings: Vec<String>,
 }
 
 impl Status {
@@ -97,6 +111,11 @@ impl Status {
                 self.send(|| Event::Stage(stage.clone()));
             }
         }
+    }
+
+    /// All tasks are done and the result is about to become visible.
+    pub fn committing(&self) {
+        self.state().phase = Phase::Committing;
     }
 
     pub fn worker(&self, worker: &str, state: WorkerState) {
@@ -145,9 +164,17 @@ impl Status {
         }
     }
 
-    pub fn view(&self) -> View {
+    /// `workers`: those that are connected.
+    pub fn view(&self, workers: Vec<String>) -> View {
         let state = self.state();
+        let plan = |graph: &StageGraph| PlanView {
+            stages: events::stage_infos(graph),
+            single_worker: graph.single_worker.clone(),
+            warnings: graph.warnings.clone(),
+        };
         View {
+            plan: state.graph.as_ref().map(plan),
+            workers,
             id: self.id.clone(),
             name: self.name.clone(),
             phase: state.phase,
@@ -167,7 +194,7 @@ impl Status {
 
     pub fn finished(&self) -> bool {
         match self.state().phase {
-            Phase::Planning | Phase::Running => false,
+            Phase::Planning | Phase::Running | Phase::Committing => false,
             Phase::Succeeded | Phase::Failed | Phase::Cancelled => true,
         }
     }

@@ -13,7 +13,7 @@ use super::{Context, frames};
 use crate::error::{QueryError, Result};
 use crate::graph::{KeyRange, LeafInput, TaskOutput};
 use crate::plan::polars_error;
-use crate::planner::{SourceUnit, decode};
+use crate::planner::{Keep, SourceUnit, decode};
 
 pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut TaskOutput) -> Result<()> {
     let mut nodes = Vec::new();
@@ -71,7 +71,7 @@ fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput)
             Ok(())
         },
         (
-            SourceUnit::Files { first, count, rows, rows_before },
+            SourceUnit::Files { first, count, rows, rows_before, keep },
             IR::Scan {
                 sources,
                 file_info,
@@ -108,7 +108,10 @@ fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput)
                 unified_scan_args,
             };
             plan.lp_arena.replace(node, scan);
-            Ok(())
+            match keep {
+                Some(keep) => keep_numbers(plan, node, &keep),
+                None => Ok(()),
+            }
         },
         _ => Err(QueryError::internal("a task's data does not fit its fragment")),
     }
@@ -134,14 +137,48 @@ fn keep_range(plan: &mut IRPlan, node: Node, range: &KeyRange) {
     };
     let from = range.from.as_ref().map(|b| bound(b, Operator::GtEq));
     let to = range.to.as_ref().map(|b| bound(b, Operator::Lt));
+    filter(plan, node, from, to);
+}
+
+/// A filter between a leaf and what reads it.
+fn filter(plan: &mut IRPlan, node: Node, from: Option<AExprBuilder>, to: Option<AExprBuilder>) {
     let predicate = match (from, to) {
-        (Some(a), Some(b)) => a.and(b, arena),
+        (Some(a), Some(b)) => a.and(b, &mut plan.expr_arena),
         (Some(a), None) | (None, Some(a)) => a,
         (None, None) => return,
     };
     let leaf = plan.lp_arena.get(node).clone();
     let moved = plan.lp_arena.add(leaf);
     plan.lp_arena.replace(node, IR::Filter { input: moved, predicate: predicate.expr_ir("range") });
+}
+
+/// Rows whose number or date is in [from, to): the others of these row groups are another task's.
+fn keep_numbers(plan: &mut IRPlan, node: Node, keep: &Keep) -> Result<()> {
+    let schema = plan.lp_arena.get(node).schema(&plan.lp_arena).into_owned();
+    let dtype = schema.get(&keep.column).cloned();
+    let dtype = dtype.ok_or_else(|| QueryError::internal(format!("a scan is cut by '{}', which it lacks", keep.column)))?;
+    let column = PlSmallStr::from_str(&keep.column);
+    let arena = &mut plan.expr_arena;
+    let mut bound = |value: i64, op| {
+        let literal = AExprBuilder::lit_scalar(number(value, &dtype), arena);
+        AExprBuilder::col(column.clone(), arena).binary_op(literal, op, arena)
+    };
+    let from = keep.from.map(|value| bound(value, Operator::GtEq));
+    let to = keep.to.map(|value| bound(value, Operator::Lt));
+    filter(plan, node, from, to);
+    Ok(())
+}
+
+/// A bound as a value of the column's type; it came from values of that column, or of one of the same type.
+fn number(value: i64, dtype: &DataType) -> Scalar {
+    let value = match dtype {
+        DataType::Int8 => AnyValue::Int8(value as i8),
+        DataType::Int16 => AnyValue::Int16(value as i16),
+        DataType::Int32 => AnyValue::Int32(value as i32),
+        DataType::Date => AnyValue::Date(value as i32),
+        _ => AnyValue::Int64(value),
+    };
+    Scalar::new(dtype.clone(), value)
 }
 
 /// The row index that reads this leaf counts on from the rows of earlier tasks.

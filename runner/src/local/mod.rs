@@ -20,8 +20,6 @@ pub use scratch::Scratch;
 /// Replacements within `RESTART_WINDOW` before a pool stops to replace.
 const RESTARTS: usize = 30;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
-/// What worker threads of Polars get: deep expressions recurse.
-const THREAD_STACK_BYTES: &str = "33554432";
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -199,8 +197,6 @@ impl Shared {
             .arg(&self.scratch.dir)
             .env("FLOE_TOKEN", &self.token)
             .env("POLARS_MAX_THREADS", options.threads.to_string())
-            .env("POLARS_OOC_SPILL_DIR", self.scratch.dir.join(name).join("spill"))
-            .env("RUST_MIN_STACK", THREAD_STACK_BYTES)
             .envs(options.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -211,14 +207,11 @@ impl Shared {
         }
         if let Some(limit) = options.memory_limit_bytes {
             command.arg("--memory-limit-bytes").arg(limit.to_string());
-            // The engine spills before the limit is near; the rest is for what it cannot spill.
-            command.env("POLARS_OOC_MEMORY_BUDGET_MB", ((limit >> 20) * 6 / 10).max(16).to_string());
         }
         let shuffle = options.shuffle_memory_bytes.or(options.memory_limit_bytes.map(|limit| limit / 4));
         command.arg("--shuffle-memory-bytes").arg(shuffle.unwrap_or(1 << 30).to_string());
         if let Some(limit) = options.disk_limit_bytes {
             command.arg("--shuffle-disk-bytes").arg(limit.to_string());
-            command.env("POLARS_OOC_DISK_BUDGET_MB", (limit >> 20).to_string());
         }
         die_with_parent(&mut command);
         command

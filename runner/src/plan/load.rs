@@ -53,7 +53,7 @@ fn dsl_bytes(source: &DslSource, job: &Job, base: &Path) -> Result<Vec<u8>> {
             .map_err(|e| refuse::bad_plan(format!("spec.plan.dsl.inline is not base64: {e}")));
     }
     if let Some(path) = &source.path {
-        return read_file(&base.join(path), path);
+        return from_file(read_parts(&base.join(path), path)?);
     }
     if let Some(uri) = &source.uri {
         return read_uri(uri, source.storage.as_deref(), job, base);
@@ -85,6 +85,36 @@ fn read_uri(uri: &str, storage: Option<&str>, job: &Job, base: &Path) -> Result<
             crate::storage::read(uri, &options).map(Vec::from)
         }
     }
+}
+
+/// A file, or a directory whose files are the parts of one plan in the order of their names (what one object of a
+/// cluster cannot hold).
+fn read_parts(path: &Path, as_given: &str) -> Result<Vec<u8>> {
+    if !path.is_dir() {
+        return read_file(path, as_given);
+    }
+    let failed = |e: std::io::Error| io_error(e.kind(), format!("the plan {as_given} cannot be read: {e}"));
+    let entries = std::fs::read_dir(path).map_err(failed)?;
+    let mut parts = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    // Mounted volumes have hidden directories beside their files.
+    parts.retain(|part| part.is_file());
+    parts.sort();
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend(read_file(&part, as_given)?);
+    }
+    Ok(bytes)
+}
+
+/// A text file may hold the bytes as base64.
+fn from_file(bytes: Vec<u8>) -> Result<Vec<u8>> {
+    const TEXT: fn(&u8) -> bool =
+        |byte| byte.is_ascii_alphanumeric() || byte.is_ascii_whitespace() || matches!(byte, b'+' | b'/' | b'=');
+    if bytes.is_empty() || bytes.starts_with(b"DSL_VERSION") || !bytes.iter().all(TEXT) {
+        return Ok(bytes);
+    }
+    let compact: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    Ok(STANDARD.decode(compact).unwrap_or(bytes))
 }
 
 fn read_file(path: &Path, as_given: &str) -> Result<Vec<u8>> {

@@ -28,6 +28,11 @@ pub use load::{LoadEnv, load};
 pub use storage::StorageOptions;
 pub use versions::ACCEPTED;
 
+/// What Polars takes from the environment: scans are cut by the footers of all their files.
+pub fn environment() -> Vec<(&'static str, String)> {
+    vec![("POLARS_RESOLVE_METADATA_LEVEL", "full".to_string())]
+}
+
 /// A plan that Polars can optimize, and what the user should know about it.
 #[derive(Debug)]
 pub struct Loaded {

@@ -206,6 +206,7 @@ impl<'a> Node<'a> {
     }
 
     /// The payload of a `bin`, or of an array of small integers.
+    #[cfg(test)]
     pub fn as_bytes(&self) -> Option<Vec<u8>> {
         self.head_bytes(usize::MAX)
     }

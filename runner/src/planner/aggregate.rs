@@ -70,6 +70,11 @@ impl Parts<'_> {
                 self.input(input[0].node(), arena)?;
                 Ok(self.part(node, Combine::Function(f.clone()), arena))
             },
+            AExpr::Function { ref input, function: IRFunctionExpr::NullCount, .. } if input.len() == 1 => {
+                self.input(input[0].node(), arena)?;
+                let counts = self.part(node, Combine::SumWide, arena);
+                Ok(AExprBuilder::new_from_node(counts).cast(DataType::IDX_DTYPE, arena).node())
+            },
             AExpr::Literal(ref v) if v.is_scalar() => Ok(node),
             ae if expr::top_elementwise(node, arena) => {
                 let mut inputs = Vec::new();
@@ -152,6 +157,14 @@ impl Parts<'_> {
                 Ok(self.part(node, if first { Combine::First } else { Combine::Last }, arena))
             },
             IRAggExpr::Median(_) => Err("a median needs all values of its group".into()),
+            IRAggExpr::NUnique(input) if self.setting == Setting::Columns => {
+                self.input(input, arena)?;
+                let inner = dtype(input, arena, self.schema)?;
+                if inner.is_nested() || inner.is_object() {
+                    return Err(format!("unique values of {inner} are not counted from parts"));
+                }
+                Ok(self.count_unique(input, arena))
+            },
             IRAggExpr::NUnique(_) => Err("a count of unique values needs all values of its group".into()),
             IRAggExpr::Implode { .. } => Err("lists are made from whole groups".into()),
             IRAggExpr::First(_)
@@ -170,7 +183,7 @@ impl Parts<'_> {
             arena.get(n).to_dtype(&ToFieldContext::new(arena, schema)).map_err(|e| e.to_string())
         };
         let inner = to_dtype(input, arena, self.schema)?;
-        if !inner.is_primitive_numeric() || self.setting == Setting::Columns {
+        if !inner.is_primitive_numeric() {
             return Err("this variance is not combined from parts".into());
         }
         let out = to_dtype(node, arena, self.schema)?;
@@ -200,6 +213,18 @@ impl Parts<'_> {
         let (combined, total) = (self.combined(result.node(), arena), self.combined(total.node(), arena));
         let kept = self.null_below(combined, total, i64::from(ddof) + 1, arena);
         Ok(b(kept).cast(out, arena).node())
+    }
+
+    /// The values of each part, once each, in a list; then those of all lists.
+    fn count_unique(&mut self, input: Node, arena: &mut Arena<AExpr>) -> Node {
+        let of = vec![AExprBuilder::new_from_node(input).expr_ir("v")];
+        let unique = AExprBuilder::function(of, IRFunctionExpr::Unique(false), arena).node();
+        let list = AExprBuilder::agg(IRAggExpr::Implode { input: unique, maintain_order: false }, arena).node();
+        let lists = AExprBuilder::new_from_node(self.raw(list, arena));
+        // A part without rows has an empty list, which is no value.
+        let values = lists.explode(arena, ExplodeOptions { empty_as_null: false, keep_nulls: false }).node();
+        let count = AExprBuilder::agg(IRAggExpr::NUnique(values), arena).node();
+        self.combined(count, arena)
     }
 
     /// Null where fewer than `least` values were counted.

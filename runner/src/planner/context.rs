@@ -164,11 +164,20 @@ impl<'a> Cx<'a> {
         (self.with_columns(rel, added), names)
     }
 
+    /// Into how many parts an exchange of these rows is cut. Estimates are rough, and parts that turn out small are
+    /// put together again when their sizes are known: so rather too many.
     pub fn partitions(&self, rel: &Rel) -> u32 {
-        let least = (self.options.workers * self.options.partitions_per_worker.max(1)).max(1);
-        let by_size = rel.bytes.map_or(0.0, |b| b / self.options.partition_bytes.max(1) as f64).ceil();
-        let rounded = (by_size / f64::from(least)).ceil() * f64::from(least);
-        (rounded.min(4096.0) as u32).max(least)
+        let workers = self.options.workers.max(1);
+        if let Some(fixed) = self.options.partitions_per_worker {
+            return workers * fixed.max(1);
+        }
+        let parts = match rel.bytes {
+            Some(bytes) => 2.0 * bytes / self.options.partition_bytes.max(1) as f64,
+            None if self.options.adaptive => 4.0 * f64::from(workers),
+            None => 1.0,
+        };
+        let per_worker = (parts / f64::from(workers)).ceil().clamp(1.0, 64.0) as u32;
+        (workers * per_worker).min(4096).max(workers)
     }
 
     /// Ends the fragments of a relation: one stage a branch.
@@ -234,6 +243,12 @@ impl<'a> Cx<'a> {
     /// Rows with equal values in `keys` come together. `ordered`: the order is still wanted afterwards.
     pub fn hash(&mut self, rel: Rel, keys: &[PlSmallStr], partitions: Option<u32>, ordered: bool) -> Result<Rel> {
         let rel = if ordered { rel } else { self.unordered(rel) };
+        if partitions.is_none() && !ordered {
+            let by: Vec<ExprIR> = keys.iter().map(|key| expr::col(key, &mut self.ex)).collect();
+            if let Some(rel) = self.together(&rel, &by)? {
+                return Ok(rel);
+            }
+        }
         if partitions.is_none() && rel.branches.len() == 1 && rel.hashed.as_deref() == Some(keys) && rel.locally_ordered() {
             return Ok(rel);
         }
@@ -244,13 +259,8 @@ impl<'a> Cx<'a> {
         let schema = self.tagged_schema(&rel, tag.as_ref());
         let stages = self.close(&rel, Exchange::Hash { keys: keys_out, partitions }, tag)?;
         let leaf = self.exchange_leaf(schema, stages, Read::Partition);
-        let rel = Rel {
-            branches: vec![Branch { root: leaf, width: Width::Many(partitions) }],
-            order,
-            hashed: Some(keys.to_vec()),
-            ..rel
-        };
-        Ok(rel)
+        let branches = vec![Branch { root: leaf, width: Width::Many(partitions) }];
+        Ok(Rel { hashed: Some(keys.to_vec()), rows: rel.rows, bytes: rel.bytes, ..Rel::of(branches, order) })
     }
 
     /// Categories in keys go by their text, in columns of their own.
@@ -305,7 +315,7 @@ impl<'a> Cx<'a> {
             let stages = self.close(&rel, Exchange::Whole, None)?;
             let leaf = self.exchange_leaf(schema, stages, Read::All);
             let branches = vec![Branch { root: leaf, width: Width::One }];
-            Rel { branches, order, hashed: None, rows: rel.rows, bytes: rel.bytes }
+            Rel { rows: rel.rows, bytes: rel.bytes, ..Rel::of(branches, order) }
         };
         Ok(self.sort_locally(rel, true))
     }
@@ -324,6 +334,7 @@ impl<'a> Cx<'a> {
                     .with_nulls_last_multi(vec![true; by.len()]);
                 cx.build(root, |b| b.sort(by, None, options))
             });
+            rel = rel.fixed();
         }
         if drop {
             rel = self.unordered(rel);
@@ -341,7 +352,7 @@ impl<'a> Cx<'a> {
         let width = if rel.is_one() { Width::One } else { Width::Many(tasks) };
         let stages = self.close(&rel, Exchange::Whole, None)?;
         let root = self.exchange_leaf(schema, stages, Read::Forward);
-        Ok(Rel { branches: vec![Branch { root, width }], hashed: None, ..rel })
+        Ok(Rel { branches: vec![Branch { root, width }], hashed: None, ..rel }.fixed())
     }
 
     /// The same stages, read by another user.

@@ -34,8 +34,19 @@ impl Cx<'_> {
             ..options.clone()
         };
         let dedupe = |cx: &mut Self, rel: Rel| {
-            cx.put(rel, |cx, root| cx.ir.add(IR::Distinct { input: root, options: local.clone() }))
+            cx.put(rel, |cx, root| cx.ir.add(IR::Distinct { input: root, options: local.clone() })).fixed()
         };
+        let by: Vec<_> = subset.iter().map(|name| super::expr::col(name, &mut self.ex)).collect();
+        if let Some(rel) = self.together(&rel, &by)? {
+            let mut rel = dedupe(self, rel);
+            if !ordered_out {
+                rel.order = Order::Free;
+            }
+            return match options.slice {
+                Some((offset, len)) => self.slice(rel, offset, len),
+                None => Ok(rel),
+            };
+        }
         let pre = options.keep_strategy != UniqueKeepStrategy::None && rel.locally_ordered();
         let rel = if pre && rel.hashed.as_deref() != Some(&subset[..]) { dedupe(self, rel).scaled(0.6) } else { rel };
         let mend = ordered_in && matches!(rel.order, Order::Tags { .. });

@@ -55,10 +55,18 @@ impl Tag {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SourceUnit {
     /// `count` files of the scan's source list from `first` on; of them `rows` (offset, length) only; `rows_before`
-    /// counts the rows of the scan before these, for its row index.
-    Files { first: usize, count: usize, rows: Option<(usize, usize)>, rows_before: u64 },
+    /// counts the rows of the scan before these, for its row index; `keep` drops rows that are another task's.
+    Files { first: usize, count: usize, rows: Option<(usize, usize)>, rows_before: u64, keep: Option<Keep> },
     /// A part of a frame as IPC, with its height for frames without columns.
     Frame { height: usize, ipc: Bytes },
+}
+
+/// Rows whose whole number or date in `column` is in [from, to).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Keep {
+    pub column: String,
+    pub from: Option<i64>,
+    pub to: Option<i64>,
 }
 
 pub fn encode<T: Serialize>(value: &T) -> Result<Bytes> {

@@ -40,9 +40,22 @@ impl Cx<'_> {
         let rel = if windows {
             self.group_windows(node, rel, keys, aggs, options)?
         } else {
+            if let Some(rel) = self.together(&rel, &keys)? {
+                let kept = ordered_in || ordered_out;
+                let mut rel = self.put_group_by(rel, keys.clone(), aggs.clone(), options.clone(), kept)?;
+                if !ordered_out {
+                    rel.order = Order::Free;
+                }
+                let key = |name: &PlSmallStr| {
+                    let of = |k: &&ExprIR| expr::column_name(k, &self.ex).as_ref() == Some(name);
+                    keys.iter().find(of).map(|k| k.output_name().clone())
+                };
+                rel.renamed(key).scaled(0.3)
+            } else {
             match self.group_in_parts(&rel, &keys, &aggs, ordered_in, ordered_out)? {
                 Some(rel) => rel,
                 None => self.group_whole(rel, keys, aggs, options, ordered_in, ordered_out)?,
+            }
             }
         };
         let rel = self.project(rel, &names);
@@ -76,8 +89,7 @@ impl Cx<'_> {
         // Keys keep their names; where a name of a partial would clash, ours are unlike any user's.
         let key_names: Vec<PlSmallStr> = keys.iter().map(|k| k.output_name().clone()).collect();
         let rel = self.put_group_by(rel.clone(), keys.to_vec(), parts.partial, Arc::default(), ordered_in || ordered_out)?;
-        let mut rel = rel.scaled(0.3);
-        rel.hashed = None;
+        let mut rel = rel.scaled(0.3).scattered();
         rel.order = if ordered_in || ordered_out { Order::Tasks } else { Order::Free };
         let rel = self.hash(rel, &key_names, None, ordered_out)?;
         let final_keys = key_names.iter().map(|k| expr::col(k, &mut self.ex)).collect::<Vec<_>>();
@@ -92,6 +104,7 @@ impl Cx<'_> {
             let finish = finish.clone();
             cx.build(root, |b| b.project(finish, ProjectionOptions::default()))
         });
+        rel = rel.scattered();
         rel.hashed = Some(key_names);
         Ok(Some(rel))
     }
@@ -116,6 +129,7 @@ impl Cx<'_> {
         let key_names: Vec<PlSmallStr> = keys.iter().map(|k| k.output_name().clone()).collect();
         let mut rel = self.put_group_by(rel, keys, aggs, options, false)?;
         rel.order = order;
+        let mut rel = rel.scattered();
         rel.hashed = Some(key_names);
         Ok(rel.scaled(0.3))
     }
@@ -151,8 +165,7 @@ impl Cx<'_> {
         let rel = self.sort_locally(rel, false);
         let mut rel = self.put_group_by(rel, keys, aggs, options, false)?;
         rel.order = Order::Free;
-        rel.hashed = None;
-        Ok(rel)
+        Ok(rel.scattered())
     }
 
     /// Groups stand where their first row stood.
@@ -187,7 +200,7 @@ impl Cx<'_> {
             let b = b.group_by(keys.clone(), aggs.clone(), None, maintain_order, options.clone());
             rel.branches[i].root = b.map_err(crate::plan::polars_error)?.node();
         }
-        Ok(rel)
+        Ok(rel.fixed())
     }
 
     /// `select` of aggregates only.

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use polars_core::frame::UniqueKeepStrategy;
 use polars_core::prelude::*;
 use polars_ops::frame::{JoinArgs, JoinType, MaintainOrderJoin};
 use polars_plan::dsl::JoinOptionsIR;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{FunctionIR, IR, ToFieldContext};
+use polars_plan::prelude::DistinctOptionsIR;
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
@@ -15,7 +17,7 @@ use super::context::Cx;
 use super::expr;
 use super::rel::{Branch, Order, Rel, Width};
 use crate::error::Result;
-use crate::graph::{Exchange, Read};
+use crate::graph::{Exchange, Leaf, Read};
 
 /// What the join promises about order, by its `maintain_order`: the sides whose order counts, most important first.
 fn promised(order: MaintainOrderJoin) -> &'static [Side] {
@@ -60,6 +62,16 @@ impl Cx<'_> {
             JoinType::AsOf(_) if self.hinted(input_left) || self.hinted(input_right) => {
                 self.join_alone(node, left, right, "its input is declared sorted")?
             },
+            // Every row looks its match up by itself, in the whole other side.
+            JoinType::AsOf(asof)
+                if (asof.left_by.is_some() || !asof.check_sortedness || self.sorted_by(input_left, &parts.left_on))
+                    && right.bytes.is_some_and(|b| b <= self.options.broadcast_limit_bytes as f64) && !left.is_one() =>
+            {
+                let order: &[Side] = if self.order_out(node) { &[Side::Left] } else { &[] };
+                let left = self.sort_locally(left, false);
+                let right = self.in_order(right)?;
+                self.whole_side(left, right, Side::Left, parts, order)?
+            },
             JoinType::AsOf(asof) => match (&asof.left_by, &asof.right_by) {
                 (Some(l), Some(r)) if !l.is_empty() => {
                     let (l, r) = (l.to_vec(), r.to_vec());
@@ -83,6 +95,24 @@ impl Cx<'_> {
         matches!(ir, IR::MapFunction { function: FunctionIR::Hint(_), .. }) || ir.inputs().any(|n| self.hinted(n))
     }
 
+    /// Whether the rows are known to rise in this key: parts of rows that do not could each be in order by chance, and
+    /// nobody would see what Polars refuses.
+    fn sorted_by(&self, node: Node, key: &[ExprIR]) -> bool {
+        let [key] = key else { return false };
+        let Some(key) = expr::column_name(key, &self.ex) else { return false };
+        let mut node = node;
+        while let IR::Filter { input, .. } | IR::SimpleProjection { input, .. } = self.ir.get(node) {
+            node = *input;
+        }
+        match self.ir.get(node) {
+            IR::Sort { by_column, sort_options, .. } => {
+                let first = by_column.first().and_then(|by| expr::column_name(by, &self.ex));
+                first == Some(key) && sort_options.descending.first() == Some(&false)
+            },
+            _ => false,
+        }
+    }
+
     fn join_alone(&mut self, node: Node, left: Rel, right: Rel, reason: &str) -> Result<Rel> {
         let (left, right) = (self.gather(left)?, self.gather(right)?);
         Ok(self.on_one(node, vec![left, right], reason))
@@ -96,26 +126,116 @@ impl Cx<'_> {
             return self.join_alone(node, left, right, "join keys of different types");
         }
         let checked = args.validation.needs_checks();
+        let workers = f64::from(self.options.workers.max(1));
+        let (left, right) = match order {
+            [] => match self.side_by_side(&left, &right, &parts.left_on, &parts.right_on)? {
+                Some((left, right)) => return self.in_place(left, right, parts),
+                None => (left, right),
+            },
+            _ => (left, right),
+        };
         let limit = self.options.broadcast_limit_bytes as f64;
         let small = |rel: &Rel| rel.bytes.is_some_and(|b| b <= limit);
+        // What is sent whole is built by every worker; two sides of about the same size are cheaper by hash.
+        let worth = |sent: &Rel, kept: &Rel| {
+            sent.bytes.zip(kept.bytes).is_none_or(|(sent, kept)| sent * workers <= 2.0 * (sent + kept))
+        };
+        let (left, right, parts) = if matches!(how, JoinType::Semi | JoinType::Anti)
+            && small(&left)
+            && !small(&right)
+            && !checked
+            && !right.is_one()
+            && self.options.runtime_filters
+        {
+            self.narrowed(left, right, parts)?
+        } else {
+            (left, right, parts)
+        };
         let order_allows = |kept: Side| order.iter().all(|s| *s == kept);
         let right_whole = matches!(how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti)
             && !checked
             && small(&right)
+            && worth(&right, &left)
             && (order_allows(Side::Left) || order == [Side::Left, Side::Right]);
         let left_whole = matches!(how, JoinType::Inner | JoinType::Right)
             && !checked
             && small(&left)
+            && worth(&left, &right)
             && (order_allows(Side::Right) || order == [Side::Right, Side::Left]);
         let smaller_left = left.bytes.zip(right.bytes).is_some_and(|(l, r)| l < r);
         let rel = if left_whole && (smaller_left || !right_whole) && !right.is_one() {
-            self.whole_side(node, right, left, Side::Right, parts, order)?
+            self.whole_side(right, left, Side::Right, parts, order)?
         } else if right_whole && !left.is_one() {
-            self.whole_side(node, left, right, Side::Left, parts, order)?
+            self.whole_side(left, right, Side::Left, parts, order)?
         } else {
             self.by_hash(left, right, parts, order)?
         };
         Ok(rel)
+    }
+
+    /// A semi or anti join of a small side with a large one asks only which of the small side's keys the large one has:
+    /// every task of the large side looks its own up among them and sends on what it found, once each.
+    fn narrowed(&mut self, left: Rel, right: Rel, mut parts: Parts) -> Result<(Rel, Rel, Parts)> {
+        let left = self.keep(left)?;
+        let Some(Leaf::Exchange { stages, .. }) = self.leaves.get(&left.branches[0].root).cloned() else {
+            return Err(crate::error::QueryError::internal("a relation that was kept is read from no stage"));
+        };
+        let right = self.unordered(right);
+        let (right, mut keys) = self.as_columns(right, &parts.right_on);
+        let schema = self.rel_schema(&left);
+        let mut options = (*parts.options).clone();
+        options.args.how = JoinType::Semi;
+        options.args.maintain_order = MaintainOrderJoin::None;
+        let (left_on, right_on) = (parts.left_on.clone(), keys.iter().map(|key| expr::col(key, &mut self.ex)).collect::<Vec<_>>());
+        let options = Arc::new(options);
+        let right = self.put(right, |cx, root| {
+            let leaf = cx.exchange_leaf(schema.clone(), stages.clone(), Read::All);
+            let (left_on, right_on, options) = (left_on.clone(), right_on.clone(), options.clone());
+            cx.build(root, |b| b.join(leaf, right_on, left_on, options))
+        });
+        keys.sort_unstable();
+        keys.dedup();
+        let right = self.project(right, &keys);
+        let once = DistinctOptionsIR {
+            subset: None,
+            maintain_order: false,
+            keep_strategy: UniqueKeepStrategy::Any,
+            slice: None,
+        };
+        let right = self.put(right, |cx, root| cx.ir.add(IR::Distinct { input: root, options: once.clone() }));
+        let bytes = left.bytes.zip(right.bytes).map_or(left.bytes, |(l, r)| Some(l.min(r)));
+        parts.right_on = right_on;
+        Ok((left, Rel { bytes, rows: None, ..right.scattered() }, parts))
+    }
+
+    /// Every row of `rows` with the one row of `one`.
+    pub(super) fn beside(&mut self, rows: Rel, one: Rel, options: Arc<JoinOptionsIR>) -> Result<Rel> {
+        let names: Vec<PlSmallStr> = {
+            let (left, right) = (self.rel_schema(&rows), self.rel_schema(&one));
+            let tags = rows.tags();
+            left.iter_names().filter(|name| !tags.contains(name)).chain(right.iter_names()).cloned().collect()
+        };
+        let parts = Parts { left_on: Vec::new(), right_on: Vec::new(), options, names };
+        let order: &[Side] = if rows.order == Order::Free { &[] } else { &[Side::Left] };
+        self.whole_side(rows, one, Side::Left, parts, order)
+    }
+
+    /// Both sides are cut at the same keys.
+    fn in_place(&mut self, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {
+        let Width::Many(tasks) = left.branches[0].width else {
+            return Err(crate::error::QueryError::internal("a relation cut by ranges is in one task"));
+        };
+        let how = parts.options.args.how.clone();
+        let names = parts.names.clone();
+        let ranged = left.ranged.clone();
+        let (rows, bytes) = (left.rows.zip(right.rows).map(|(l, r)| l.max(r)), left.bytes.zip(right.bytes).map(|(l, r)| l + r));
+        let (left, right) = (self.unordered(left), self.unordered(right));
+        let mut rel = self.meet(left, right, parts, &[], tasks, rows, bytes)?;
+        // Rows of the right side alone have no key in the left one's columns.
+        if matches!(how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti) {
+            rel.ranged = ranged;
+        }
+        Ok(rel.renamed(|name| names.contains(name).then(|| name.clone())))
     }
 
     fn same_key_types(&mut self, left: &Rel, right: &Rel, parts: &Parts) -> Result<bool> {
@@ -132,10 +252,11 @@ impl Cx<'_> {
     }
 
     /// `kept` stays where it is, every task of it reads the whole of `sent`.
-    fn whole_side(&mut self, node: Node, kept: Rel, sent: Rel, side: Side, parts: Parts, order: &[Side]) -> Result<Rel> {
+    fn whole_side(&mut self, kept: Rel, sent: Rel, side: Side, parts: Parts, order: &[Side]) -> Result<Rel> {
         let wanted = !order.is_empty();
-        let kept = if wanted { kept } else { self.unordered(kept) };
-        let sent = if order.len() == 2 { self.in_order(sent)? } else { self.unordered(sent) };
+        let searched = matches!(parts.options.args.how, JoinType::AsOf(_));
+        let kept = if wanted || searched { kept } else { self.unordered(kept) };
+        let sent = if order.len() == 2 || searched { self.in_order(sent)? } else { self.unordered(sent) };
         let schema = self.rel_schema(&sent);
         let (rows, bytes) = (kept.rows, kept.bytes.zip(sent.bytes).map(|(k, s)| k + s.min(k)));
         let stages = self.close(&sent, Exchange::Whole, None)?;
@@ -146,11 +267,17 @@ impl Cx<'_> {
             branch.root = self.put_join(l, r, &parts, order);
         }
         out.hashed = None;
+        let others = schema.clone();
+        let names = &parts.names;
+        // A column of the right side goes on under another name where the left one has it too.
+        out = out.renamed(|name| {
+            let same = names.contains(name) && (side == Side::Left || !others.contains(name));
+            same.then(|| name.clone())
+        });
         (out.rows, out.bytes) = (rows, bytes);
         if !wanted {
-            out.order = Order::Free;
+            out = self.unordered(out);
         }
-        let _ = node;
         Ok(self.project(out, &parts.names))
     }
 
@@ -184,7 +311,7 @@ impl Cx<'_> {
         let root = self.put_join(left.branches[0].root, right.branches[0].root, &parts, &[]);
         let order = if tags.is_empty() { Order::Free } else { Order::Tags { columns: tags, local: false } };
         let branches = vec![Branch { root, width: Width::Many(partitions) }];
-        let rel = Rel { branches, order, hashed: None, rows, bytes };
+        let rel = Rel { rows, bytes, ..Rel::of(branches, order) };
         Ok(self.project(rel, &parts.names))
     }
 
@@ -237,9 +364,9 @@ impl Cx<'_> {
             return self.join_alone(node, left, right, "both sides are in one task already");
         }
         if keep_right {
-            self.whole_side(node, right, left, Side::Right, parts, order)
+            self.whole_side(right, left, Side::Right, parts, order)
         } else {
-            self.whole_side(node, left, right, Side::Left, parts, order)
+            self.whole_side(left, right, Side::Left, parts, order)
         }
     }
 }

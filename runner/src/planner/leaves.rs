@@ -114,6 +114,7 @@ impl Cx<'_> {
         } else {
             self.scan_units(&sources, &scan_type, unified_scan_args.row_index.is_some())
         };
+        let can_be_cut = units.is_some();
         let what = format!("scan {}", source_name(&sources));
         let leaf = self.ir.add(self.ir.get(node).clone());
         let mut rel = match units {
@@ -123,10 +124,13 @@ impl Cx<'_> {
                 self.leaf(leaf, Leaf::Source { what, per_task }, width)
             },
             _ => {
-                let unit = SourceUnit::Files { first: 0, count: sources.len(), rows: None, rows_before: 0 };
+                let unit = SourceUnit::Files { first: 0, count: sources.len(), rows: None, rows_before: 0, keep: None };
                 self.leaf(leaf, Leaf::Source { what, per_task: vec![encode(&unit)?] }, Width::One)
             },
         };
+        if can_be_cut {
+            rel.clustered = self.clustered(leaf);
+        }
         let share = output_schema.map_or(1.0, |o| o.len() as f64 / width.max(1) as f64).min(1.0);
         let passes = if predicate.is_some() { 0.5 } else { 1.0 };
         if let Some((bytes, rows)) = known {
@@ -168,7 +172,7 @@ fn file_runs(files: usize, tasks: usize) -> Vec<SourceUnit> {
     (0..tasks)
         .map(|t| {
             let (from, to) = (files * t / tasks, files * (t + 1) / tasks);
-            SourceUnit::Files { first: from, count: to - from, rows: None, rows_before: 0 }
+            SourceUnit::Files { first: from, count: to - from, rows: None, rows_before: 0, keep: None }
         })
         .collect()
 }
@@ -188,7 +192,7 @@ fn row_group_runs(metadata: &[polars_io::parquet::metadata::FileMetadataRef], ta
                 size += g.compressed_size();
                 if size >= target || i + 1 == m.row_groups.len() {
                     let rows_before = rows_before + offset as u64;
-                    units.push(SourceUnit::Files { first: file, count: 1, rows: Some((offset, len)), rows_before });
+                    units.push(SourceUnit::Files { first: file, count: 1, rows: Some((offset, len)), rows_before, keep: None });
                     offset += len;
                     (len, size) = (0, 0);
                 }
@@ -200,7 +204,7 @@ fn row_group_runs(metadata: &[polars_io::parquet::metadata::FileMetadataRef], ta
                     *count += 1;
                 },
                 _ => {
-                    units.push(SourceUnit::Files { first: file, count: 1, rows: None, rows_before });
+                    units.push(SourceUnit::Files { first: file, count: 1, rows: None, rows_before, keep: None });
                     open = Some((bytes, 1));
                 },
             }

@@ -14,8 +14,10 @@ mod fragment;
 mod group_by;
 mod join;
 mod leaves;
+mod ranges;
 mod rel;
 mod resolve;
+mod scalars;
 mod slice;
 mod sort;
 mod walk;
@@ -24,12 +26,12 @@ mod window;
 use polars_plan::dsl::SinkTypeIR;
 use polars_plan::plans::{IR, IRPlan};
 
-pub use fragment::{Fragment, SourceUnit, Tag, decode};
+pub use fragment::{Fragment, Keep, SourceUnit, Tag, decode};
 pub use leaves::source_bytes;
 pub use resolve::{ResolvedTask, resolve};
 
 use crate::error::Result;
-use crate::graph::{Exchange, StageGraph};
+use crate::graph::{Exchange, Merge, StageGraph};
 use context::Cx;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +50,18 @@ pub struct Options {
     pub workers: u32,
     /// Threads a worker runs a task with.
     pub cpus: u32,
-    pub partitions_per_worker: u32,
+    /// Parts of an exchange for each worker; without it, by size.
+    pub partitions_per_worker: Option<u32>,
     /// A join side up to this size is sent whole to every task instead of shuffling both sides.
     pub broadcast_limit_bytes: u64,
     /// Compressed bytes of files that one scan task reads at most, where files and row groups can be cut so.
     pub scan_task_bytes: u64,
     /// Bytes of shuffled data that one task should hold.
     pub partition_bytes: u64,
+    /// Sizes that are known after a stage may change how the next one is cut.
+    pub adaptive: bool,
+    /// A small side of a join tells the scan of the other which keys can match.
+    pub runtime_filters: bool,
     /// `Mode::Auto` runs inputs up to this size as one task.
     pub small_input_bytes: u64,
     /// The job's own sink takes the result, and whether it is one file.
@@ -72,10 +79,12 @@ impl Default for Options {
             mode: Mode::Auto,
             workers: 1,
             cpus: 1,
-            partitions_per_worker: 1,
+            partitions_per_worker: None,
             broadcast_limit_bytes: 128 << 20,
             scan_task_bytes: 128 << 20,
             partition_bytes: 128 << 20,
+            adaptive: false,
+            runtime_filters: true,
             small_input_bytes: 32 << 20,
             sink: None,
         }
@@ -100,6 +109,9 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
         mode => mode,
     };
     let (mut cx, inputs) = Cx::new(ir, options);
+    if options.adaptive {
+        cx.graph.merge = Some(Merge { tasks: options.workers, bytes: options.partition_bytes });
+    }
     let mut sinks = 0;
     for input in inputs {
         let (input, own) = match cx.ir.get(input).clone() {
@@ -130,5 +142,7 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
     Ok(cx.graph)
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! What the planner knows of a node's output: the fragments that make it, in how many tasks, in what order.
 
+use std::sync::Arc;
+
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
@@ -29,12 +31,32 @@ pub enum Order {
     Tags { columns: Vec<PlSmallStr>, local: bool },
 }
 
+/// Each task has one range of whole numbers: the first those below `bounds[0]`, and so on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranged {
+    /// Columns that all have the key (a join's two sides).
+    pub columns: Vec<PlSmallStr>,
+    pub bounds: Arc<[i64]>,
+}
+
+/// A column that rises over the row groups of the scan `leaf`, where it is called `source`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clustered {
+    pub column: PlSmallStr,
+    pub source: PlSmallStr,
+    pub leaf: Node,
+}
+
 #[derive(Clone, Debug)]
 pub struct Rel {
     pub branches: Vec<Branch>,
     pub order: Order,
     /// Rows that are equal in these columns are in one task.
     pub hashed: Option<Vec<PlSmallStr>>,
+    /// Rows with equal values in one of its columns are in one task, by ranges of those values.
+    pub ranged: Option<Ranged>,
+    /// Columns by which the scan at the bottom can still be cut: everything above it looks at one row at a time.
+    pub clustered: Vec<Clustered>,
     /// Estimates from statistics, none where unknown.
     pub rows: Option<f64>,
     pub bytes: Option<f64>,
@@ -43,7 +65,35 @@ pub struct Rel {
 impl Rel {
     pub fn one(root: Node) -> Self {
         let branches = vec![Branch { root, width: Width::One }];
-        Rel { branches, order: Order::Tasks, hashed: None, rows: None, bytes: None }
+        Rel::of(branches, Order::Tasks)
+    }
+
+    pub fn of(branches: Vec<Branch>, order: Order) -> Self {
+        Rel { branches, order, hashed: None, ranged: None, clustered: Vec::new(), rows: None, bytes: None }
+    }
+
+    /// Nothing is known any more of which rows are together.
+    pub fn scattered(self) -> Self {
+        Rel { hashed: None, ranged: None, clustered: Vec::new(), ..self }
+    }
+
+    /// A node that looks at all rows of a task was put on top: the tasks are now what they are.
+    pub fn fixed(mut self) -> Self {
+        self.clustered.clear();
+        self
+    }
+
+    /// What is known of where rows are, for columns that go on under another name or not at all.
+    pub fn renamed(mut self, new_name: impl Fn(&PlSmallStr) -> Option<PlSmallStr>) -> Self {
+        self.clustered = std::mem::take(&mut self.clustered)
+            .into_iter()
+            .filter_map(|by| Some(Clustered { column: new_name(&by.column)?, ..by }))
+            .collect();
+        self.ranged = self.ranged.and_then(|ranged| {
+            let columns: Vec<_> = ranged.columns.iter().filter_map(&new_name).collect();
+            (!columns.is_empty()).then_some(Ranged { columns, ..ranged })
+        });
+        self
     }
 
     /// All in one task of one fragment.

@@ -15,7 +15,7 @@ impl Cx<'_> {
     pub fn slice(&mut self, rel: Rel, offset: i64, len: usize) -> Result<Rel> {
         let cut = |cx: &mut Self, rel: Rel, offset: i64, len: usize| {
             let len = len.min(IdxSize::MAX as usize) as IdxSize;
-            cx.put(rel, |cx, root| cx.ir.add(IR::Slice { input: root, offset, len }))
+            cx.put(rel, |cx, root| cx.ir.add(IR::Slice { input: root, offset, len })).fixed()
         };
         let end = if offset >= 0 { offset.saturating_add(len as i64) } else { -offset };
         let rel = if !rel.is_one() && end < CUT_EARLY_ROWS {
@@ -40,8 +40,6 @@ impl Cx<'_> {
     pub fn row_index(&mut self, node: Node, rel: Rel) -> Result<Rel> {
         let rel = self.in_order(rel)?;
         let rel = if rel.is_one() { rel } else { self.keep(rel)? };
-        let mut rel = self.put_same(node, rel);
-        rel.hashed = None;
-        Ok(rel)
+        Ok(self.put_same(node, rel).scattered())
     }
 }

@@ -71,12 +71,8 @@ impl Cx<'_> {
         let schema = self.rel_schema(&rel);
         let stages = self.close(&rel, Exchange::Range { key: key.to_string(), partitions }, None)?;
         let leaf = self.exchange_leaf(schema, stages, Read::Partition);
-        let mut rel = Rel {
-            branches: vec![Branch { root: leaf, width: Width::Many(partitions) }],
-            order: Order::Tasks,
-            hashed: None,
-            ..rel
-        };
+        let branches = vec![Branch { root: leaf, width: Width::Many(partitions) }];
+        let mut rel = Rel { rows: rel.rows, bytes: rel.bytes, ..Rel::of(branches, Order::Tasks) };
         let options = options.with_maintain_order(true);
         rel = self.put(rel, |cx, root| {
             let (by, options) = (by.clone(), options.clone());
@@ -88,10 +84,11 @@ impl Cx<'_> {
     fn top(&mut self, rel: Rel, by: &[ExprIR], options: &SortMultipleOptions, offset: i64, len: usize) -> Result<Rel> {
         let sort = |cx: &mut Self, rel: Rel, slice: (i64, usize)| {
             let rel = cx.sort_locally(rel, false);
-            cx.put(rel, |cx, root| {
+            let rel = cx.put(rel, |cx, root| {
                 let (by, options) = (by.to_vec(), options.clone());
                 cx.build(root, |b| b.sort(by, Some(slice), options))
-            })
+            });
+            rel.fixed()
         };
         let rel = if rel.is_one() {
             rel

@@ -1,19 +1,20 @@
-//! Plans cut into stages and run here, task by task in one process, against the same plan run whole.
-//! `FLOE_PLANS=<directory>` runs every plan file in it and prints what differs.
+//! Plans cut into stages and run here, task by task in one process, against the same plan run whole; and in how many
+//! stages. `floe-runner verify` does the same with real workers for plans without number.
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use polars::prelude::*;
 use polars_buffer::Buffer;
-use polars_core::prelude::*;
 use polars_plan::plans::{IR, IRPlan};
 
 use super::{Mode, Options, plan, resolve};
 use crate::error::{QueryError, Result};
 use crate::exec::{self, Context, PieceWriter, Store};
 use crate::graph::*;
+use crate::verify::compare::{Order, compare};
 
 struct Memory;
 struct Inline(Vec<u8>);
@@ -90,86 +91,123 @@ fn output_schema(ir: &IRPlan) -> SchemaRef {
     ir.lp_arena.get(node).schema(&ir.lp_arena).into_owned()
 }
 
-fn sorted(df: &DataFrame) -> Option<DataFrame> {
-    let names: Vec<_> = df.get_column_names_owned();
-    if names.is_empty() {
-        return Some(df.clone());
-    }
-    df.sort(names, SortMultipleOptions::default()).ok()
+fn three_workers() -> Options {
+    Options { mode: Mode::Distributed, workers: 3, ..Options::default() }
+}
+
+/// Runs both ways and gives the stages; rows are compared in any order unless `ordered`.
+fn check(name: &str, plan: &LazyFrame, options: &Options, ordered: bool) -> StageGraph {
+    let load = || crate::plan::optimize(plan.logical_plan.clone()).unwrap();
+    let expected = exec::execute(load()).unwrap();
+    let (ours, graph) = distributed(load(), options).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let order = if ordered { Order::Exact } else { Order::Any };
+    let verdict = compare(&expected, &ours, &order);
+    assert!(verdict.is_equal(), "{name}: {verdict:?}\n{expected}\n{ours}\n{}", explained(&graph));
+    graph
+}
+
+fn explained(graph: &StageGraph) -> String {
+    graph.stages.iter().map(|stage| format!("{} -> {:?}\n", stage.label, stage.output)).collect()
+}
+
+fn shuffles(graph: &StageGraph) -> usize {
+    graph.stages.iter().filter(|stage| matches!(stage.output, Exchange::Hash { .. })).count()
+}
+
+/// A file in the order of `k`, which has runs of equal values over the borders of its row groups.
+fn in_key_order(dir: &std::path::Path, name: &str, rows: i64, repeat: i64) -> LazyFrame {
+    let k: Vec<i64> = (0..rows).map(|row| row / repeat).collect();
+    let mut frame = df!("k" => &k, name => (0..rows).map(|row| row * 7919 % 101).collect::<Vec<_>>()).unwrap();
+    let path = dir.join(format!("{name}.parquet"));
+    let file = std::fs::File::create(&path).unwrap();
+    let writer = ParquetWriter::new(file).with_row_group_size(Some(500)).with_statistics(StatisticsOptions::full());
+    writer.finish(&mut frame).unwrap();
+    LazyFrame::scan_parquet(PlRefPath::new(path.to_str().unwrap()), ScanArgsParquet::default()).unwrap()
 }
 
 #[test]
-fn plans_of_a_directory() {
-    let Ok(dir) = std::env::var("FLOE_PLANS") else { return };
-    let limit: u64 = std::env::var("FLOE_BROADCAST").ok().and_then(|v| v.parse().ok()).unwrap_or(128 << 20);
-    let only = std::env::var("FLOE_ONLY").ok();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut counts: HashMap<&'static str, u32> = HashMap::new();
-    let mut reasons: HashMap<String, u32> = HashMap::new();
-    let mut files: Vec<_> = std::fs::read_dir(dir).expect("a directory").map(|e| e.expect("an entry").path()).collect();
-    files.sort();
-    for file in files {
-        let name = file.file_name().expect("a name").to_string_lossy().to_string();
-        if only.as_ref().is_some_and(|o| !name.contains(o.as_str())) {
-            continue;
-        }
-        let bytes = std::fs::read(&file).expect("a file");
-        let load = || crate::plan::decode(&bytes, &Default::default()).and_then(|l| crate::plan::optimize(l.plan));
-        let oracle = load().and_then(exec::execute);
-        let options =
-            Options { mode: Mode::Distributed, workers: 3, broadcast_limit_bytes: limit, ..Options::default() };
-        let ours = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| load().and_then(|ir| distributed(ir, &options))))
-            .unwrap_or_else(|p| Err(exec::panic_error(&*p)));
-        if let Ok((_, graph)) = &ours {
-            if graph.stages.len() > 1 {
-                *counts.entry("  of them in several stages").or_default() += 1;
-            }
-            for s in &graph.single_worker {
-                let reason = s.reason.chars().take(60).collect::<String>();
-                *reasons.entry(format!("{}: {}", s.node, reason)).or_default() += 1;
-            }
-        }
-        let outcome = match (&oracle, &ours) {
-            (Ok(a), Ok((b, graph))) => {
-                if a.schema() != b.schema() {
-                    println!("{name} SCHEMA\n  {:?}\n  {:?}", a.schema(), b.schema());
-                    "differs"
-                } else if a.equals_missing(b) {
-                    "equal"
-                } else {
-                    let same = sorted(a).zip(sorted(b)).is_some_and(|(a, b)| a.equals_missing(&b));
-                    if !same || only.is_some() {
-                        println!("{name} DIFFERS {} vs {} rows", a.height(), b.height());
-                    }
-                    if only.is_some() {
-                        println!("{a}\n{b}");
-                        for s in &graph.stages {
-                            println!("{} {:?}\n{}", s.label, s.output, s.explain.join("\n"));
-                        }
-                    }
-                    if same { "order" } else { "differs" }
-                }
-            },
-            (Err(a), Err(b)) if a.message == b.message => "failed alike",
-            (Err(a), Err(b)) => {
-                println!("{name} MESSAGES\n  {a}\n  {b}");
-                "failed differently"
-            },
-            (Ok(_), Err(b)) => {
-                println!("{name} FAILED HERE {} {}", b.class, b.message.chars().take(300).collect::<String>());
-                "failed here only"
-            },
-            (Err(a), Ok(_)) => {
-                println!("{name} FAILED THERE {a}");
-                "failed there only"
-            },
-        };
-        *counts.entry(outcome).or_default() += 1;
+fn data_in_key_order_is_not_shuffled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (in_key_order(dir.path(), "a", 30_000, 3), in_key_order(dir.path(), "b", 10_007, 1));
+    let options = Options { broadcast_limit_bytes: 0, ..three_workers() };
+    for how in [JoinType::Inner, JoinType::Left, JoinType::Right, JoinType::Full, JoinType::Semi, JoinType::Anti] {
+        let args = JoinArgs::new(how.clone());
+        let plan = a.clone().filter(col("a").gt(lit(40))).join(b.clone(), [col("k")], [col("k")], args);
+        let graph = check(&format!("{how} join"), &plan, &options, false);
+        assert_eq!(graph.stages.len(), 1, "{how}:\n{}", explained(&graph));
     }
-    println!("{counts:#?}");
-    let mut reasons: Vec<_> = reasons.into_iter().collect();
-    reasons.sort_by_key(|r| std::cmp::Reverse(r.1));
-    for (reason, n) in reasons.iter().take(60) {
-        println!("{n:5} {reason}");
+    let renamed = b.clone().select([col("k").alias("key"), (col("b") + lit(1)).alias("c")]);
+    let plan = a.clone().join(renamed, [col("k")], [col("key")], JoinArgs::new(JoinType::Inner));
+    let plan = plan.group_by([col("k")]).agg([col("a").median(), col("c").sum()]);
+    let graph = check("renamed key, then groups", &plan, &options, false);
+    assert_eq!(graph.stages.len(), 1, "{}", explained(&graph));
+    let other = b.clone().with_columns([(col("k") % lit(100)).alias("k")]);
+    let plan = a.clone().join(other, [col("k")], [col("k")], JoinArgs::new(JoinType::Inner));
+    let graph = check("a key that is computed", &plan, &options, false);
+    assert_eq!(shuffles(&graph), 2, "{}", explained(&graph));
+}
+
+#[test]
+fn groups_windows_and_unique_rows_of_data_in_key_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = in_key_order(dir.path(), "a", 30_000, 3);
+    let stable = a.clone().group_by_stable([col("k")]).agg([col("a").first(), col("a").n_unique().alias("n")]);
+    let window = a.clone().with_columns([col("a").max().over([col("k")]).unwrap().alias("most")]);
+    let unique = a.clone().unique_stable(Some(cols(["k"])), UniqueKeepStrategy::First);
+    for (name, plan, ordered) in [("groups", stable, true), ("window", window, false), ("unique", unique, true)] {
+        let graph = check(name, &plan, &three_workers(), ordered);
+        assert_eq!(shuffles(&graph), 0, "{name}:\n{}", explained(&graph));
+    }
+    let sliced = a.slice(5, 20_000).group_by([col("k")]).agg([col("a").sum()]);
+    check("groups of a slice", &sliced, &three_workers(), false);
+}
+
+#[test]
+fn a_small_side_narrows_the_large_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = in_key_order(dir.path(), "large", 30_000, 1).select([(col("k") % lit(1000)).alias("k"), col("large")]);
+    let keys = df!("k" => [Some(1i64), Some(5), Some(5), None, Some(5000)], "s" => ["a", "b", "c", "d", "e"]).unwrap();
+    let options = Options { broadcast_limit_bytes: 1000, ..three_workers() };
+    for how in [JoinType::Semi, JoinType::Anti] {
+        let plan = keys.clone().lazy().join(large.clone(), [col("k")], [col("k")], JoinArgs::new(how.clone()));
+        let graph = check(&how.to_string(), &plan, &options, false);
+        assert_eq!(shuffles(&graph), 0, "{how}:\n{}", explained(&graph));
     }
 }
+
+#[test]
+fn rows_beside_aggregates_of_all_rows() {
+    let frame = df!("g" => (0..1000i64).map(|i| i % 7).collect::<Vec<_>>(), "x" => (0..1000).map(f64::from).collect::<Vec<_>>());
+    let frame = frame.unwrap().lazy();
+    let plans = [
+        ("centred", frame.clone().with_columns([(col("x") - col("x").mean()).alias("c")])),
+        ("two", frame.clone().select([col("g"), col("x") / col("x").sum(), col("x").max().alias("most")])),
+        ("only an aggregate", frame.clone().with_columns([col("x").std(1).alias("s"), col("g").n_unique().alias("n")])),
+        ("filter", frame.clone().filter(col("x").gt(col("x").mean()))),
+    ];
+    for (name, plan) in plans {
+        let graph = check(name, &plan, &three_workers(), true);
+        assert!(graph.single_worker.is_empty(), "{name}: {:?}", graph.single_worker);
+    }
+    let reduced = frame.select([col("g").n_unique(), col("x").null_count().alias("nulls"), col("x").var(1).alias("v")]);
+    let graph = check("reduction", &reduced, &three_workers(), true);
+    assert!(graph.single_worker.is_empty(), "{:?}", graph.single_worker);
+}
+
+#[test]
+fn small_parts_are_read_together() {
+    let frame = df!("k" => (0..5000i64).collect::<Vec<_>>(), "v" => (0..5000i64).collect::<Vec<_>>()).unwrap().lazy();
+    let plan = frame.clone().group_by([col("k") / lit(3)]).agg([col("v").median()]);
+    let plan = plan.join(frame, [col("k")], [col("k")], JoinArgs::new(JoinType::Full));
+    for (adaptive, bytes) in [(false, 128 << 20), (true, 128 << 20), (true, 1000)] {
+        let options = Options {
+            adaptive,
+            partitions_per_worker: Some(5),
+            partition_bytes: bytes,
+            broadcast_limit_bytes: 0,
+            ..three_workers()
+        };
+        check("merged", &plan, &options, false);
+    }
+}
+

@@ -2,6 +2,7 @@
 
 use polars_core::prelude::*;
 use polars_ops::frame::JoinType;
+use polars_plan::dsl::FileScanIR;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{AExpr, ExprIRDisplay, FunctionIR, IR};
 use polars_utils::arena::Node;
@@ -23,7 +24,7 @@ impl Cx<'_> {
                 let kept = rel.hashed.as_ref().is_some_and(|h| h.iter().all(|k| names.contains(k)));
                 let mut rel = self.project(rel, &names);
                 rel.hashed = rel.hashed.filter(|_| kept);
-                Ok(rel)
+                Ok(rel.renamed(|name| names.contains(name).then(|| name.clone())))
             },
             IR::Filter { input, predicate } => {
                 let rel = self.walk(input)?;
@@ -58,8 +59,10 @@ impl Cx<'_> {
                 for input in inputs {
                     let rel = self.walk(input)?;
                     let rel = if ordered { self.in_order(rel)? } else { self.unordered(rel) };
+                    // Any order of a part without one is right, and the parts stand one below the other.
+                    let rel = if ordered { Rel { order: Order::Tasks, ..rel } } else { rel };
                     all = Some(match all {
-                        None => Rel { hashed: None, ..rel },
+                        None => rel.scattered(),
                         Some(mut all) => {
                             all.branches.extend(rel.branches);
                             all.rows = all.rows.zip(rel.rows).map(|(a, b)| a + b);
@@ -82,6 +85,10 @@ impl Cx<'_> {
                     return Ok(self.reread(&rel));
                 }
                 let rel = self.walk(input)?;
+                if self.cheap(input) {
+                    // Read again sooner than written and read again.
+                    return Ok(rel);
+                }
                 let rel = self.keep(rel)?;
                 self.caches.insert(id, rel.clone());
                 Ok(self.reread(&rel))
@@ -93,6 +100,19 @@ impl Cx<'_> {
             IR::ExtContext { .. } => self.alone(node, "expressions over columns of another frame"),
             IR::UnoptimizedDispatch { .. } => self.alone(node, "a function of whole columns"),
             IR::SinkMultiple { .. } | IR::Invalid => self.alone(node, "not a node of a query"),
+        }
+    }
+
+    /// Files read row by row: two readers of them cost less than keeping what one of them made.
+    fn cheap(&self, node: Node) -> bool {
+        let row_wise = |exprs: &[ExprIR]| exprs.iter().all(|e| expr::elementwise(e, &self.ex));
+        match self.ir.get(node) {
+            IR::Scan { scan_type, .. } => matches!(**scan_type, FileScanIR::Parquet { .. } | FileScanIR::Ipc { .. }),
+            IR::SimpleProjection { input, .. } => self.cheap(*input),
+            IR::Filter { input, predicate } => row_wise(std::slice::from_ref(predicate)) && self.cheap(*input),
+            IR::Select { input, expr, .. } => row_wise(expr) && self.cheap(*input),
+            IR::HStack { input, exprs, .. } => row_wise(exprs) && self.cheap(*input),
+            _ => false,
         }
     }
 
@@ -124,6 +144,8 @@ impl Cx<'_> {
         if rel.hashed.as_ref().is_some_and(|h| exprs.iter().any(|e| h.contains(e.output_name()))) {
             rel.hashed = None;
         }
+        let made: Vec<&PlSmallStr> = exprs.iter().map(|e| e.output_name()).collect();
+        rel = rel.renamed(|name| (!made.contains(&name)).then(|| name.clone()));
         let IR::HStack { options, .. } = self.ir.get(node).clone() else { return rel };
         self.put(rel, |cx, root| {
             let exprs = exprs.to_vec();
@@ -170,6 +192,9 @@ impl Cx<'_> {
             cx.build(root, |b| b.project(exprs, options))
         });
         rel.hashed = rel.hashed.filter(|h| h.iter().all(|k| plain.contains(k)));
+        let names: Vec<(Option<PlSmallStr>, PlSmallStr)> =
+            exprs.iter().map(|e| (expr::column_name(e, &self.ex), e.output_name().clone())).collect();
+        rel = rel.renamed(|name| names.iter().find(|(from, _)| from.as_ref() == Some(name)).map(|(_, to)| to.clone()));
         rel.bytes = rel.bytes.map(|b| b * (kept / before.max(1.0)).min(1.0));
         rel
     }
@@ -181,13 +206,11 @@ impl Cx<'_> {
                 self.row_index(node, rel)
             },
             FunctionIR::Explode { .. } | FunctionIR::Unnest { .. } | FunctionIR::Rechunk | FunctionIR::Hint(_) => {
-                let mut rel = self.walk(input)?;
-                rel.hashed = None;
+                let rel = self.walk(input)?.scattered();
                 Ok(self.put_same(node, rel))
             },
             FunctionIR::Unpivot { .. } if !self.order_out(node) => {
-                let mut rel = self.walk(input)?;
-                rel.hashed = None;
+                let rel = self.walk(input)?.scattered();
                 let rel = self.unordered(rel);
                 Ok(self.put_same(node, rel))
             },

@@ -21,8 +21,12 @@ impl Cx<'_> {
     pub fn windowed(&mut self, node: Node, rel: Rel, exprs: Vec<ExprIR>) -> Result<Rel> {
         let mut found = Vec::new();
         let all = exprs.iter().all(|e| expr::windows(e.node(), &self.ex, &mut found));
-        let some_column = exprs.iter().any(|e| !expr::scalar(e, &self.ex));
+        let adds = matches!(self.ir.get(node), IR::HStack { .. });
+        let some_column = adds || exprs.iter().any(|e| !expr::scalar(e, &self.ex));
         if !all || found.is_empty() || !some_column {
+            if some_column && let Some(parts) = self.scalar_parts(&exprs) {
+                return self.beside_scalars(node, rel, exprs, parts);
+            }
             let why = exprs
                 .iter()
                 .find(|e| !expr::elementwise(e, &self.ex))
@@ -41,13 +45,16 @@ impl Cx<'_> {
         for group in &mut groups {
             let keys: Vec<ExprIR> = group.keys.iter().map(|k| AExprBuilder::new_from_node(*k).expr_ir("k")).collect();
             let (with_keys, names) = self.as_columns(rel, &keys);
-            let keep = ordered || ordered_in;
-            rel = self.hash(with_keys, &names, None, keep)?;
-            rel = self.sort_locally(rel, false);
+            let by: Vec<ExprIR> = names.iter().map(|name| expr::col(name, &mut self.ex)).collect();
+            rel = match self.together(&with_keys, &by)? {
+                Some(rel) => rel,
+                None => {
+                    let rel = self.hash(with_keys, &names, None, ordered || ordered_in)?;
+                    self.sort_locally(rel, false)
+                },
+            };
             let columns = group.windows.iter().map(|(w, n)| AExprBuilder::new_from_node(*w).expr_ir(n.clone())).collect();
-            let hashed = rel.hashed.clone();
-            rel = self.with_columns(rel, columns);
-            rel.hashed = hashed;
+            rel = self.with_columns(rel, columns).fixed();
         }
         let columns: Vec<(Node, PlSmallStr)> = groups.into_iter().flat_map(|g| g.windows).collect();
         let rewritten: Vec<ExprIR> = exprs
@@ -64,7 +71,7 @@ impl Cx<'_> {
         Ok(if ordered { rel } else { self.unordered(rel) })
     }
 
-    fn finish(&mut self, node: Node, rel: Rel, exprs: Vec<ExprIR>, mut before: Vec<PlSmallStr>) -> Result<Rel> {
+    pub(super) fn finish(&mut self, node: Node, rel: Rel, exprs: Vec<ExprIR>, mut before: Vec<PlSmallStr>) -> Result<Rel> {
         match self.ir.get(node).clone() {
             IR::Filter { .. } => {
                 let Some(predicate) = exprs.into_iter().next() else { return Ok(rel) };
@@ -78,6 +85,7 @@ impl Cx<'_> {
                     }
                 }
                 let hashed = rel.hashed.clone().filter(|h| !exprs.iter().any(|e| h.contains(e.output_name())));
+                let rel = rel.renamed(|name| (!exprs.iter().any(|e| e.output_name() == name)).then(|| name.clone()));
                 let mut rel = self.with_columns(rel, exprs);
                 rel.hashed = hashed.filter(|h| h.iter().all(|k| before.contains(k)));
                 Ok(self.project(rel, &before))

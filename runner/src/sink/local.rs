@@ -332,3 +332,14 @@ pub(super) fn abort(plan: &Plan) -> Result<()> {
     }
     Ok(())
 }
+
+/// Finds the query's hidden directories by name, wherever they can be.
+pub(super) fn sweep(plan: &Plan) -> Result<()> {
+    for base in bases(plan, root(plan)?)? {
+        let staging = base.join(plan.hidden_name());
+        if staging.is_dir() {
+            abort(&Plan { staging: Some(staging), ..plan.clone() })?;
+        }
+    }
+    Ok(())
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use floe_api::execution::Mode;
+use floe_api::execution::ExecutionSpec;
 use floe_api::job::Job;
 use floe_api::{DistributedQuerySpec, DslSource, PlanSource};
 use polars::prelude::DataFrame;
@@ -25,14 +25,14 @@ use crate::error::{Category, QueryError, Result};
 pub struct Distributed {
     engine: Arc<Engine>,
     runtime: Runtime,
-    mode: Mode,
+    execution: ExecutionSpec,
     limit: Duration,
     jobs: AtomicU64,
 }
 
 impl Distributed {
     /// Starts the workers and waits until they are there.
-    pub fn start(workers: usize, mode: Mode, limit: Duration) -> anyhow::Result<Distributed> {
+    pub fn start(workers: usize, execution: ExecutionSpec, limit: Duration) -> anyhow::Result<Distributed> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -41,7 +41,7 @@ impl Distributed {
         let engine = runtime.block_on(Engine::start(coordinator::Options::local(workers)))?;
         let ready = runtime.block_on(engine.wait_ready());
         anyhow::ensure!(ready > 0, "no worker came up");
-        Ok(Distributed { engine, runtime, mode, limit, jobs: AtomicU64::new(0) })
+        Ok(Distributed { engine, runtime, execution, limit, jobs: AtomicU64::new(0) })
     }
 
     fn job(&self, name: &str, bytes: &[u8]) -> Job {
@@ -53,7 +53,7 @@ impl Distributed {
             },
             ..DistributedQuerySpec::default()
         };
-        spec.execution.mode = self.mode;
+        spec.execution = self.execution.clone();
         spec.active_deadline_seconds = u32::try_from(self.limit.as_secs()).ok();
         Job::new(format!("verify-{number}"), name, spec)
     }

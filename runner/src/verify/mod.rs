@@ -45,6 +45,9 @@ pub struct Args {
     /// How the other side executes: distributed (every plan in stages), auto, single-node
     #[arg(long, default_value = "distributed")]
     pub mode: String,
+    /// `spec.execution` of every query as JSON, such as '{"broadcastLimit": "0", "partitionsPerWorker": 2}'
+    #[arg(long)]
+    pub execution: Option<String>,
     /// Write the whole report as JSON to this file, `-` for the standard output
     #[arg(long)]
     pub json: Option<PathBuf>,

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use floe_api::execution::Mode;
+use anyhow::Context as _;
+use floe_api::execution::{ExecutionSpec, Mode};
 use polars_plan::dsl::DslPlan;
 
 use super::Args;
@@ -29,6 +30,10 @@ impl Side for InMemory {
     }
 }
 
+fn execution(args: &Args) -> anyhow::Result<Option<ExecutionSpec>> {
+    args.execution.as_deref().map(|text| serde_json::from_str(text).context("--execution")).transpose()
+}
+
 /// What the planner is told for a run in this process: everything small enough that stages have several tasks.
 pub fn planner_options(args: &Args) -> anyhow::Result<planner::Options> {
     let mode = match args.mode.as_str() {
@@ -37,7 +42,16 @@ pub fn planner_options(args: &Args) -> anyhow::Result<planner::Options> {
         "single-node" => planner::Mode::SingleNode,
         other => anyhow::bail!("no mode `{other}`: distributed, auto or single-node"),
     };
-    Ok(planner::Options { mode, workers: args.workers as u32, ..planner::Options::default() })
+    let defaults = planner::Options::default();
+    let execution = execution(args)?;
+    let broadcast = execution.as_ref().and_then(|execution| execution.broadcast_limit.bytes());
+    Ok(planner::Options {
+        mode,
+        workers: args.workers as u32,
+        broadcast_limit_bytes: broadcast.unwrap_or(defaults.broadcast_limit_bytes),
+        partitions_per_worker: execution.and_then(|execution| execution.partitions_per_worker),
+        ..defaults
+    })
 }
 
 /// The bytes of a plan file; for a query object, of the plan that its script or source gives.
@@ -61,5 +75,6 @@ pub fn distributed(args: &Args, limit: Duration) -> anyhow::Result<Box<dyn Side>
         planner::Mode::Auto => Mode::Auto,
         planner::Mode::SingleNode => Mode::SingleNode,
     };
-    Ok(Box::new(super::engine::Distributed::start(args.workers, mode, limit)?))
+    let execution = ExecutionSpec { mode, ..execution(args)?.unwrap_or_default() };
+    Ok(Box::new(super::engine::Distributed::start(args.workers, execution, limit)?))
 }

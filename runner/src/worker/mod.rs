@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 
 use crate::error::{QueryError, Result};
@@ -132,6 +133,7 @@ async fn serve(args: Args, id: String, token: String, scratch: &Scratch) -> Resu
     let session = session::Session::new(args, id, token.clone(), store.clone())?;
     let router = files.merge(metrics::router(store, session.slots(), token));
     tokio::spawn(async move {
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let _ = axum::serve(listener, router).await;
     });
     session.run().await

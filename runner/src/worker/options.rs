@@ -50,7 +50,26 @@ pub struct Args {
     pub drain_ms: u64,
 }
 
+/// What threads of Polars get: deep expressions recurse.
+const THREAD_STACK_BYTES: u64 = 32 << 20;
+
 impl Args {
+    /// What Polars takes from the environment.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut all = vec![("RUST_MIN_STACK", THREAD_STACK_BYTES.to_string())];
+        let scratch = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
+        let own = self.id.as_ref().map_or_else(|| scratch.clone(), |id| scratch.join(id));
+        all.push(("POLARS_OOC_SPILL_DIR", own.join("spill").display().to_string()));
+        if let Some(limit) = self.memory_limit_bytes {
+            // The engine spills before the limit is near; the rest is for what it cannot spill.
+            all.push(("POLARS_OOC_MEMORY_BUDGET_MB", ((limit >> 20) * 6 / 10).max(16).to_string()));
+        }
+        if self.shuffle_disk_bytes < u64::MAX {
+            all.push(("POLARS_OOC_DISK_BUDGET_MB", (self.shuffle_disk_bytes >> 20).to_string()));
+        }
+        all
+    }
+
     pub fn cancel_grace(&self) -> Duration {
         Duration::from_millis(self.cancel_grace_ms)
     }

@@ -3,7 +3,6 @@
 use super::scenario::{Kind, id, value_of};
 use super::watch::Watch;
 use crate::error::Category;
-use crate::graph::*;
 use crate::scheduler::{Outcome, StagePhase, State};
 
 impl Watch<'_> {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::scenario::{Kept, Kind, Scenario, id, value_of};
+use super::scenario::{Kept, Scenario, id};
 use super::seen::Seen;
 use crate::error::Category;
 use crate::graph::*;

@@ -3,7 +3,7 @@
 use floe_api::SinkMode;
 
 use super::support::{Place, local, rows, s3, stage};
-use crate::sink::{abort, commit, fault, lease};
+use crate::sink::{abort, commit, fault, from_spec, lease, sweep};
 
 const OLD: std::ops::Range<i64> = 0..4;
 const NEW: std::ops::Range<i64> = 10..16;
@@ -19,6 +19,8 @@ enum Then {
     Another,
     /// It is dead; the same query runs again from the start.
     Again,
+    /// It is dead; somebody else cleans up after it.
+    Sweep,
 }
 
 fn expected(mode: SinkMode, committed: bool) -> Vec<i64> {
@@ -72,6 +74,13 @@ fn every_point(place: &Place, mode: SinkMode, partitioned: bool, then: Then) -> 
                 abort(&other).unwrap();
                 assert_eq!(place.sorted(), now, "{name}");
             }
+            Then::Sweep => {
+                lease::die_or_not(&plan, crashed);
+                sweep(&from_spec(&spec, &place.options, "new").unwrap()).unwrap();
+                let now = place.sorted();
+                assert!(now == expected(mode, false) || now == whole, "{name}: {now:?}");
+                assert!(crashed || now == whole, "{name}: a finished commit was undone");
+            }
             Then::Again => {
                 lease::die_or_not(&plan, crashed);
                 let again = place.prepare(&spec, "new").unwrap();
@@ -94,7 +103,7 @@ fn every_point(place: &Place, mode: SinkMode, partitioned: bool, then: Then) -> 
 fn all(place: &Place) {
     for mode in [SinkMode::Append, SinkMode::Overwrite] {
         for partitioned in [false, true] {
-            for then in [Then::Retry, Then::Abort, Then::Another, Then::Again] {
+            for then in [Then::Retry, Then::Abort, Then::Another, Then::Again, Then::Sweep] {
                 let points = every_point(place, mode, partitioned, then);
                 assert!(points >= 4, "{mode:?} {then:?}: only {points} crash points");
             }

@@ -1,0 +1,25 @@
+//! What a query left behind when nobody was there to clean up: staged files, unfinished uploads, shuffle objects of
+//! any attempt. A finished commit is not undone. Blocking.
+
+use floe_api::execution::Mode;
+use floe_api::job::Job;
+
+use crate::error::{Category, Result};
+use crate::sink;
+
+use super::{Context, prepare, run};
+
+pub fn clean(job: &Job, context: &Context) -> Result<()> {
+    run::remove_shuffle(job);
+    let planned = match prepare::spec_sinks(job)? {
+        Some(sinks) => sinks,
+        // The sinks are in the plan. A plan that cannot be read never began to write.
+        None => match prepare(job, context, Mode::SingleNode, false) {
+            Ok(prepared) => prepared.sinks.to_vec(),
+            Err(error) if error.category == Category::User => Vec::new(),
+            Err(error) => return Err(error),
+        },
+    };
+    // Each of them is tried, whatever becomes of the others.
+    planned.iter().map(sink::sweep).fold(Ok(()), |all, one| all.and(one))
+}

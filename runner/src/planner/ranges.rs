@@ -1,0 +1,296 @@
+//! Data that is written in key order is not shuffled: where Parquet statistics show that a column rises from row group
+//! to row group, a scan can be cut into tasks by ranges of that column, and rows with equal keys are together already.
+//! Two such scans cut at the same keys are joined where they stand.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use polars_core::prelude::*;
+use polars_io::parquet::metadata::FileMetadataRef;
+use polars_parquet::parquet::statistics::Statistics;
+use polars_parquet::read::{ColumnChunkMetadata, PrimitiveConvertedType};
+use polars_plan::dsl::FileScanIR;
+use polars_plan::plans::IR;
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_utils::arena::Node;
+use polars_utils::pl_str::PlSmallStr;
+
+use super::context::Cx;
+use super::expr;
+use super::fragment::{Keep, SourceUnit, encode};
+use super::rel::{Clustered, Order, Ranged, Rel, Width};
+use crate::error::Result;
+use crate::graph::Leaf;
+
+/// A task may read that much more than its share before cutting by key is worse than shuffling.
+const SKEW: f64 = 1.6;
+/// Row groups at the borders are read by two tasks; so much of the data may be.
+const READ_TWICE: f64 = 1.25;
+
+/// One row group of a scan, with the least and greatest key in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Group {
+    file: usize,
+    /// Rows of its file before it.
+    offset: usize,
+    rows: usize,
+    bytes: usize,
+    min: i64,
+    max: i64,
+}
+
+/// The row groups in file order, if their keys never fall; none where that is not known.
+fn groups(files: &[FileMetadataRef], column: &str) -> Option<Vec<Group>> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (file, metadata) in files.iter().enumerate() {
+        let mut offset = 0;
+        for group in &metadata.row_groups {
+            let rows = group.num_rows();
+            if rows > 0 {
+                let mut chunks = group.columns_under_root_iter(column)?;
+                let (min, max) = bounds(chunks.next()?, &metadata.footer_buf)?;
+                let bytes = group.compressed_size();
+                groups.push(Group { file, offset, rows, bytes, min, max });
+            }
+            offset += rows;
+        }
+    }
+    groups.windows(2).all(|pair| pair[0].max <= pair[1].min).then_some(groups)
+}
+
+/// Of a column of signed whole numbers without nulls.
+fn bounds(chunk: &ColumnChunkMetadata, footer: &[u8]) -> Option<(i64, i64)> {
+    let descriptor = chunk.descriptor();
+    let primitive = &descriptor.descriptor.primitive_type;
+    let signed = match primitive.converted_type {
+        None => primitive.logical_type.is_none(),
+        Some(
+            PrimitiveConvertedType::Int8
+            | PrimitiveConvertedType::Int16
+            | PrimitiveConvertedType::Int32
+            | PrimitiveConvertedType::Int64
+            | PrimitiveConvertedType::Date,
+        ) => true,
+        Some(_) => false,
+    };
+    if descriptor.path_in_schema.len() != 1 || !signed {
+        return None;
+    }
+    match chunk.statistics(footer)?.ok()? {
+        Statistics::Int32(s) if s.null_count == Some(0) => Some((i64::from(s.min_value?), i64::from(s.max_value?))),
+        Statistics::Int64(s) if s.null_count == Some(0) => Some((s.min_value?, s.max_value?)),
+        _ => None,
+    }
+}
+
+/// About `n` ranges of equal size, as the keys where all but the first begin. None: the data cannot be cut evenly.
+fn cut(groups: &[Group], n: usize) -> Option<Vec<i64>> {
+    let total: usize = groups.iter().map(|group| group.bytes).sum();
+    let (mut bounds, mut before): (Vec<i64>, usize) = (Vec::new(), 0);
+    for group in groups {
+        let wanted = bounds.len() + 1;
+        let later = bounds.last().map_or(groups[0].min, |last| *last);
+        if wanted < n && before * n >= total * wanted && group.min > later {
+            bounds.push(group.min);
+        }
+        before += group.bytes;
+    }
+    (bounds.len() + 1 == n && fair(groups, &bounds)).then_some(bounds)
+}
+
+/// Whether no task reads far more than its share, and not too much is read twice.
+fn fair(groups: &[Group], bounds: &[i64]) -> bool {
+    let total = groups.iter().map(|group| group.bytes).sum::<usize>() as f64;
+    let sizes: Vec<f64> = ranges(bounds)
+        .map(|(from, to)| overlapping(groups, from, to).iter().map(|group| group.bytes).sum::<usize>() as f64)
+        .collect();
+    let largest = sizes.iter().copied().fold(0.0, f64::max);
+    largest <= total / sizes.len() as f64 * SKEW && sizes.iter().sum::<f64>() <= total * READ_TWICE
+}
+
+/// [from, to) of every task; the first and the last have no end.
+fn ranges(bounds: &[i64]) -> impl Iterator<Item = (Option<i64>, Option<i64>)> + '_ {
+    (0..=bounds.len()).map(|i| (i.checked_sub(1).map(|i| bounds[i]), bounds.get(i).copied()))
+}
+
+fn overlapping(groups: &[Group], from: Option<i64>, to: Option<i64>) -> &[Group] {
+    let first = groups.partition_point(|group| from.is_some_and(|from| group.max < from));
+    let last = groups.partition_point(|group| to.is_none_or(|to| group.min < to));
+    &groups[first..last.max(first)]
+}
+
+/// What a task reads of the scan: the row groups that overlap its range, and of their rows those in it.
+fn unit(groups: &[Group], files: &[FileMetadataRef], source: &str, range: (Option<i64>, Option<i64>)) -> SourceUnit {
+    let (from, to) = range;
+    let own = overlapping(groups, from, to);
+    let (Some(first), Some(last)) = (own.first(), own.last()) else {
+        return SourceUnit::Files { first: 0, count: 1, rows: Some((0, 0)), rows_before: 0, keep: None };
+    };
+    let rows: usize = own.iter().map(|group| group.rows).sum();
+    let rows_of = |files: &[FileMetadataRef]| files.iter().map(|file| file.num_rows).sum::<usize>();
+    let whole = first.offset == 0 && rows == rows_of(&files[first.file..=last.file]);
+    let from = from.filter(|from| first.min < *from);
+    let to = to.filter(|to| last.max >= *to);
+    SourceUnit::Files {
+        first: first.file,
+        count: last.file - first.file + 1,
+        rows: (!whole).then_some((first.offset, rows)),
+        rows_before: (rows_of(&files[..first.file]) + first.offset) as u64,
+        keep: (from.is_some() || to.is_some()).then(|| Keep { column: source.to_string(), from, to }),
+    }
+}
+
+impl Cx<'_> {
+    /// The columns by which a scan can be cut: whole numbers and dates that rise over its row groups.
+    pub(super) fn clustered(&self, leaf: Node) -> Vec<Clustered> {
+        let IR::Scan { unified_scan_args, output_schema, file_info, .. } = self.ir.get(leaf) else { return Vec::new() };
+        if unified_scan_args.pre_slice.is_some() || unified_scan_args.deletion_files.is_some() {
+            return Vec::new();
+        }
+        let Some(files) = self.footers(leaf) else { return Vec::new() };
+        if files.iter().map(|file| file.row_groups.len()).sum::<usize>() < 2 {
+            return Vec::new();
+        }
+        let schema = output_schema.as_ref().unwrap_or(&file_info.schema);
+        let rising = schema.iter().filter(|(name, dtype)| {
+            matches!(dtype, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Date)
+                && groups(&files, name).is_some()
+        });
+        rising.map(|(name, _)| Clustered { column: name.clone(), source: name.clone(), leaf }).collect()
+    }
+
+    /// Footers of all files of a Parquet scan.
+    fn footers(&self, leaf: Node) -> Option<Vec<FileMetadataRef>> {
+        let IR::Scan { sources, scan_type, .. } = self.ir.get(leaf) else { return None };
+        let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = &**scan_type else { return None };
+        match (metadata_per_source, first_metadata) {
+            (Some(all), _) if all.len() == sources.len() => Some(all.iter().cloned().collect()),
+            (None, Some(first)) if sources.len() == 1 => Some(vec![first.clone()]),
+            _ => None,
+        }
+    }
+
+    /// The relation with rows that are equal in `keys` in one task, if that takes no exchange.
+    pub(super) fn together(&mut self, rel: &Rel, keys: &[ExprIR]) -> Result<Option<Rel>> {
+        if rel.branches.len() != 1 || matches!(rel.order, Order::Tags { .. }) {
+            return Ok(None);
+        }
+        let plain: Vec<PlSmallStr> = keys.iter().filter_map(|key| expr::column_name(key, &self.ex)).collect();
+        if rel.ranged.as_ref().is_some_and(|ranged| ranged.columns.iter().any(|column| plain.contains(column))) {
+            return Ok(Some(rel.clone()));
+        }
+        let Some(by) = rel.clustered.iter().find(|by| plain.contains(&by.column)).cloned() else { return Ok(None) };
+        match self.own_bounds(&by) {
+            Some(bounds) => self.cut_by(rel.clone(), &by, bounds),
+            None => Ok(None),
+        }
+    }
+
+    /// Both sides of a join in tasks by the same ranges of one pair of keys, if that takes no exchange.
+    pub(super) fn side_by_side(
+        &mut self,
+        left: &Rel,
+        right: &Rel,
+        left_on: &[ExprIR],
+        right_on: &[ExprIR],
+    ) -> Result<Option<(Rel, Rel)>> {
+        if left.branches.len() != 1 || right.branches.len() != 1 || !left.tags().is_empty() || !right.tags().is_empty() {
+            return Ok(None);
+        }
+        for (l, r) in left_on.iter().zip(right_on) {
+            let (Some(l), Some(r)) = (expr::column_name(l, &self.ex), expr::column_name(r, &self.ex)) else { continue };
+            let bounds_of = |rel: &Rel, column: &PlSmallStr| {
+                let ranged = rel.ranged.as_ref().filter(|ranged| ranged.columns.contains(column))?;
+                Some(ranged.bounds.clone())
+            };
+            let by = |rel: &Rel, column: &PlSmallStr| rel.clustered.iter().find(|by| by.column == *column).cloned();
+            let (cut_l, cut_r) = match (bounds_of(left, &l), bounds_of(right, &r)) {
+                (Some(a), Some(b)) if a == b => (Some(left.clone()), Some(right.clone())),
+                (Some(bounds), _) => match by(right, &r) {
+                    Some(by) => (Some(left.clone()), self.cut_by(right.clone(), &by, bounds)?),
+                    None => continue,
+                },
+                (None, Some(bounds)) => match by(left, &l) {
+                    Some(by) => (self.cut_by(left.clone(), &by, bounds)?, Some(right.clone())),
+                    None => continue,
+                },
+                (None, None) => {
+                    let (Some(by_l), Some(by_r)) = (by(left, &l), by(right, &r)) else { continue };
+                    let larger_left = self.scanned_bytes(&by_l) >= self.scanned_bytes(&by_r);
+                    let Some(bounds) = self.own_bounds(if larger_left { &by_l } else { &by_r }) else { continue };
+                    (
+                        self.cut_by(left.clone(), &by_l, bounds.clone())?,
+                        self.cut_by(right.clone(), &by_r, bounds)?,
+                    )
+                },
+            };
+            if let (Some(left), Some(right)) = (cut_l, cut_r) {
+                return Ok(Some((left, right)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn scanned_bytes(&self, by: &Clustered) -> usize {
+        let of = |file: &FileMetadataRef| file.row_groups.iter().map(|group| group.compressed_size()).sum::<usize>();
+        self.footers(by.leaf).map_or(0, |files| files.iter().map(of).sum())
+    }
+
+    /// Where the scan's own data is best cut: into as many tasks as it would have anyway.
+    fn own_bounds(&self, by: &Clustered) -> Option<Arc<[i64]>> {
+        let groups = groups(&self.footers(by.leaf)?, &by.source)?;
+        let total: usize = groups.iter().map(|group| group.bytes).sum();
+        let by_size = total.div_ceil(self.options.scan_task_bytes.max(1) as usize);
+        let n = by_size.max(self.options.workers as usize).max(1);
+        // Fewer, when there are not row groups enough.
+        (self.options.workers.max(1) as usize..=n).rev().find_map(|n| cut(&groups, n)).map(Arc::from)
+    }
+
+    /// The scan at the bottom of the fragment cut anew. None where that would read too much.
+    fn cut_by(&mut self, mut rel: Rel, by: &Clustered, bounds: Arc<[i64]>) -> Result<Option<Rel>> {
+        let Some(files) = self.footers(by.leaf) else { return Ok(None) };
+        let Some(groups) = groups(&files, &by.source).filter(|groups| fair(groups, &bounds)) else { return Ok(None) };
+        let units = ranges(&bounds).map(|range| encode(&unit(&groups, &files, &by.source, range)));
+        let units = units.collect::<Result<Vec<Bytes>>>()?;
+        let Some(Leaf::Source { what, .. }) = self.leaves.get(&by.leaf).cloned() else { return Ok(None) };
+        rel.branches[0].width = Width::Many(units.len() as u32);
+        self.leaves.insert(by.leaf, Leaf::Source { what, per_task: units });
+        rel.ranged = Some(Ranged { columns: vec![by.column.clone()], bounds });
+        rel.clustered.clear();
+        rel.hashed = None;
+        Ok(Some(rel))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(file: usize, offset: usize, min: i64, max: i64) -> Group {
+        Group { file, offset, rows: 10, bytes: 100, min, max }
+    }
+
+    fn four() -> Vec<Group> {
+        vec![group(0, 0, 1, 10), group(0, 10, 10, 20), group(1, 0, 21, 30), group(1, 10, 31, 40)]
+    }
+
+    #[test]
+    fn cuts_are_even_and_at_keys_where_groups_begin() {
+        assert_eq!(cut(&four(), 2), Some(vec![21]));
+        assert_eq!(cut(&four(), 4), None, "key 10 is in two groups, which would be read twice by too many");
+        assert_eq!(cut(&[group(0, 0, 5, 5), group(0, 10, 5, 5)], 2), None, "one key cannot be cut");
+        let skewed = [Group { bytes: 1000, ..group(0, 0, 1, 10) }, group(0, 10, 11, 20)];
+        assert_eq!(cut(&skewed, 2), None, "one task would have nearly all");
+    }
+
+    #[test]
+    fn every_key_is_in_the_range_of_one_task() {
+        let groups = four();
+        assert_eq!(overlapping(&groups, None, Some(10)).len(), 1);
+        assert_eq!(overlapping(&groups, Some(10), Some(21)).len(), 2);
+        assert_eq!(overlapping(&groups, Some(21), None).len(), 2);
+        assert_eq!(overlapping(&groups, Some(100), None).len(), 0);
+        let all: Vec<_> = ranges(&[10, 21]).collect();
+        assert_eq!(all, [(None, Some(10)), (Some(10), Some(21)), (Some(21), None)]);
+    }
+}
