@@ -36,6 +36,12 @@ pub struct RunArgs {
     /// Image of coordinators and workers for queries that name none
     #[arg(long, env = "FLOE_RUNNER_IMAGE", default_value = concat!("floe-runner:", env!("CARGO_PKG_VERSION")))]
     pub runner_image: String,
+    /// When nodes pull that image, for queries that do not say
+    #[arg(long, env = "FLOE_RUNNER_IMAGE_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub runner_image_pull_policy: Option<String>,
+    /// Secrets of the query's namespace with credentials of that image's registry (a,b), for queries that name none
+    #[arg(long, env = "FLOE_RUNNER_IMAGE_PULL_SECRETS", value_delimiter = ',')]
+    pub runner_image_pull_secrets: Vec<String>,
     /// Namespaces to serve, separated by commas; empty: all
     #[arg(long, env = "FLOE_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
@@ -81,6 +87,8 @@ impl RunArgs {
     pub fn defaults(&self) -> Defaults {
         Defaults {
             runner_image: self.runner_image.clone(),
+            pull_policy: self.runner_image_pull_policy.clone(),
+            pull_secrets: self.runner_image_pull_secrets.iter().filter(|name| !name.is_empty()).cloned().collect(),
             runner_env: self.runner_env.clone(),
             operator_namespace: self.operator_namespace.clone().filter(|name| !name.is_empty()),
             operator_labels: self.pod_selector.iter().cloned().collect::<BTreeMap<_, _>>(),

@@ -25,6 +25,8 @@ pub use service::{HTTP_PORT, service};
 #[derive(Clone, Debug, Default)]
 pub struct Defaults {
     pub runner_image: String,
+    pub pull_policy: Option<String>,
+    pub pull_secrets: Vec<String>,
     /// Environment of every runner container.
     pub runner_env: Vec<(String, String)>,
     /// Where the operator runs, for the NetworkPolicy. Without a namespace only the query's own pods get in.

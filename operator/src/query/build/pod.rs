@@ -38,6 +38,7 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     if let Some(spec) = &mut pod.spec {
         spec.restart_policy = Some("Never".to_owned());
         spec.automount_service_account_token = Some(false);
+        spec.image_pull_secrets = spec.image_pull_secrets.take().filter(|secrets| !secrets.is_empty());
         if place.role() == Role::Clean {
             spec.active_deadline_seconds = Some(CLEAN_SECONDS);
         }
@@ -100,6 +101,13 @@ fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
     merge(&mut container, &json!({"env": general}));
     merge(&mut container, &json!({"env": [env("TMPDIR", "/tmp"), env("HOME", "/tmp")]}));
     merge(&mut container, &part.container);
+    // The query's own image has its own ways.
+    let own_image = compute.image.is_none();
+    if let (Some(policy), true) = (&inputs.defaults.pull_policy, own_image) {
+        merge(&mut container, &json!({"imagePullPolicy": policy}));
+    }
+    let pull_secrets: Vec<Value> =
+        inputs.defaults.pull_secrets.iter().filter(|_| own_image).map(|name| json!({"name": name})).collect();
     let mut volumes = vec![json!({"name": "floe-tmp", "emptyDir": {}})];
     volumes.extend(part.volumes);
     json!({
@@ -118,6 +126,7 @@ fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [container],
+            "imagePullSecrets": pull_secrets,
             "volumes": volumes,
         },
     })

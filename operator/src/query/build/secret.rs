@@ -24,7 +24,6 @@ const PART_BYTES: usize = 700_000;
 pub struct JobSecrets {
     pub job: Secret,
     pub plan_parts: Vec<Secret>,
-    pub plan: PlanSecrets,
 }
 
 /// What an attempt is given. Later attempts repeat the first one's plan, parameters, tables and sink, whatever the
@@ -90,7 +89,7 @@ pub fn job_secrets(
             string_data: None,
         })
         .collect();
-    Ok(JobSecrets { job: secret, plan_parts, plan })
+    Ok(JobSecrets { job: secret, plan_parts })
 }
 
 /// Takes a plan that lies in another object, or is too large for the job, out of the job; the job names the place

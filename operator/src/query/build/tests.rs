@@ -39,12 +39,12 @@ spec:
     affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}
     serviceAccountName: reader
     priorityClassName: high
-    labels: {team: data, floe.dev/query: other}
+    labels: {team: data}
     annotations: {note: hello}
     env: [{name: AWS_REGION, value: eu-1}, {name: POLARS_MAX_THREADS, value: "7"}]
     envFrom: [{secretRef: {name: creds}}]
     podTemplate:
-      metadata: {name: ignored, labels: {tier: batch}}
+      metadata: {name: ignored, labels: {tier: batch, floe.dev/query: other}}
       spec:
         restartPolicy: Always
         automountServiceAccountToken: true
@@ -64,6 +64,8 @@ fn query(text: &str) -> DistributedQuery {
 fn defaults() -> Defaults {
     Defaults {
         runner_image: "floe-runner:test".into(),
+        pull_policy: Some("IfNotPresent".into()),
+        pull_secrets: vec!["pull".into()],
         runner_env: vec![("OTEL_EXPORTER_OTLP_ENDPOINT".into(), "http://otel:4317".into())],
         operator_namespace: Some("floe-system".into()),
         operator_labels: [("app".to_owned(), "floe-operator".to_owned())].into(),
@@ -186,11 +188,11 @@ fn large_plans_lie_in_secrets_of_their_own() {
     };
     let inputs = Inputs { query: Arc::new(large.clone()), ..Inputs::default() };
     let secrets = job_secrets(&inputs, 1, "t", None).unwrap();
-    assert_eq!(secrets.plan, PlanSecrets { attempt: 1, parts: 2 });
     let joined: Vec<u8> =
         secrets.plan_parts.iter().flat_map(|part| part.data.as_ref().unwrap()["plan"].0.clone()).collect();
     assert_eq!(joined, bytes);
     let (job, plan, _) = read_first(&secrets.job).unwrap();
+    assert_eq!(plan, PlanSecrets { attempt: 1, parts: 2 });
     assert_eq!(job.spec.plan.dsl.unwrap().path.as_deref(), Some("/etc/floe/plan"));
     let defaults = defaults();
     let inputs = PodInputs { query: &large, defaults: &defaults, coordinator_ip: "", plan, attempt: 1 };

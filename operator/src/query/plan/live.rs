@@ -90,6 +90,10 @@ fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
                 lose_attempt(draft, loss.reason, &format!("the coordinator (pod {}) {}", pod.name, loss.words), true)
             }
             Some(pod) if !pod.is_ended() => {
+                // Nothing keeps it: its end comes sooner when it need not linger.
+                if let Some(ip) = &pod.ip {
+                    draft.act(Action::Dismiss { ip: ip.clone() });
+                }
                 draft.tell(Reason::Waiting, "The coordinator was told to stop");
                 draft.look_again(Duration::from_secs(1));
             }

@@ -258,7 +258,9 @@ impl World {
     pub fn settle(&mut self) {
         self.run_until("rest", |w| {
             let again = plan(&w.observed(true), &settings(), w.now);
-            again.actions.is_empty() && again.status == w.status() && w.pods.values().all(|p| p.deleting_at.is_none())
+            let waits = again.requeue.is_some_and(|after| after < Duration::from_secs(10));
+            let leaves = w.pods.values().any(|pod| pod.deleting_at.is_some());
+            again.actions.is_empty() && again.status == w.status() && !waits && !leaves
         });
     }
 }
