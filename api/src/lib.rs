@@ -32,5 +32,7 @@ pub use read::{from_value, from_yaml};
 pub use schema::crd;
 pub use secret::Secret;
 pub use sink::{CsvSinkSpec, QuoteStyle, SinkCompression, SinkFormat, SinkMode, SinkSpec};
-pub use status::{DistributedQueryStatus, Phase, SingleWorkerStatus, StageState, StageStatus, WorkerCounts};
+pub use status::{
+    DistributedQueryStatus, MAX_STAGES, Phase, SingleWorkerStatus, StageState, StageStatus, WorkerCounts,
+};
 pub use validate::{FieldError, validate};

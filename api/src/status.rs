@@ -1,5 +1,7 @@
 //! What the operator tells about a query. Bounded: at most `MAX_STAGES` stages, so that the object always fits.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,7 @@ pub struct DistributedQueryStatus {
     /// The same in a sentence, with what to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Accepted, CoordinatorReady, WorkersReady, Planned and Succeeded, each with its reason.
+    /// Accepted, CoordinatorReady, WorkersReady, Planned, Succeeded and CleanedUp, each with its reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -30,6 +32,12 @@ pub struct DistributedQueryStatus {
     /// Which try at the whole query this is, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// When that try began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt_started_at: Option<Time>,
+    /// Tries that failed for reasons of the infrastructure; `backoffLimit` bounds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
     /// Workers ready and wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<WorkerCounts>,
@@ -131,6 +139,10 @@ pub struct WorkerCounts {
     /// Both as text (`3/4`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// Workers of this attempt that were lost and replaced: how often, by the worker's number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 10000))]
+    pub replaced: BTreeMap<String, u32>,
 }
 
 /// One stage of the plan.

@@ -1,1 +1,36 @@
-fn main(){}
+//! `floe-operator`: runs DistributedQuery objects on Kubernetes. What it does is in the modules.
+
+mod controller;
+mod coordinator;
+mod crd;
+mod events;
+mod leader;
+mod metrics;
+mod options;
+mod pods;
+mod poll;
+mod query;
+mod reason;
+mod run;
+mod server;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = options::Cli::parse();
+    let result = match cli.command {
+        Some(options::Command::Crd) => crd::print(),
+        Some(options::Command::InstallCrd { force }) => run::block_on(crd::install(force)),
+        None => run::block_on(run::run(cli.run)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("floe-operator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

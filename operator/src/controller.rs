@@ -1,0 +1,219 @@
+//! The loop: watches queries and their pods, and looks at a query whenever something of it changed, its coordinator
+//! said something new, or its time has come. One loop for each namespace that is served, or one for all.
+
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use floe_api::DistributedQuery;
+use futures::{StreamExt, TryStreamExt};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Config, ReconcileRequest, applier};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, Resource};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::pods::{Key, PodIndex, PodView};
+use crate::query::names::{LABEL_QUERY, MANAGED_BY, MANAGER};
+use crate::query::{Context, reconcile, retry};
+
+type Guarded = DeserializeGuard<DistributedQuery>;
+type Scope = Option<String>;
+
+/// An inline plan longer than this is not kept; who needs it reads it again.
+const KEPT_PLAN_BYTES: usize = 4096;
+const GARBAGE: Duration = Duration::from_secs(600);
+
+/// The pods' indexes for the namespaces that are served.
+pub fn indexes(scopes: &[Scope]) -> HashMap<Scope, Arc<PodIndex>> {
+    scopes.iter().map(|scope| (scope.clone(), Arc::default())).collect()
+}
+
+/// Runs until `stop`; what is under way then is finished first.
+pub async fn run(
+    context: Arc<Context>,
+    news: &mut mpsc::UnboundedReceiver<Key>,
+    ready: Arc<AtomicBool>,
+    stop: CancellationToken,
+) {
+    let mut loops = JoinSet::new();
+    let mut triggers: HashMap<Scope, mpsc::UnboundedSender<Key>> = HashMap::new();
+    let mut stores = Vec::new();
+    for (scope, index) in &context.indexes {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        triggers.insert(scope.clone(), sender.clone());
+        let writer = reflector::store::Writer::<Guarded>::default();
+        stores.push(writer.as_reader());
+        let pods = pods(context.client.clone(), scope.clone(), Arc::clone(index), sender);
+        loops.spawn(serve(Arc::clone(&context), scope.clone(), writer, pods, receiver, stop.clone()));
+    }
+    let counted = stores.clone();
+    context.metrics.count_by(Some(Box::new(move || census(&counted))));
+    ready.store(true, Ordering::Relaxed);
+    let mut garbage = tokio::time::interval(GARBAGE);
+    garbage.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = garbage.tick() => context.memories.keep_only(&uids(&stores)),
+            key = news.recv() => {
+                let Some(key) = key else { break };
+                let to = triggers.get(&None).or_else(|| triggers.get(&Some(key.0.clone())));
+                if let Some(to) = to {
+                    // A loop that has ended needs no news.
+                    let _ = to.send(key);
+                }
+            }
+        }
+    }
+    while loops.join_next().await.is_some() {}
+    context.metrics.count_by(None);
+    context.poller.forget_all();
+}
+
+fn api<K>(client: Client, scope: &Scope) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    }
+}
+
+/// Keeps the index, and tells whose pods changed. Ends never by itself.
+async fn pods(client: Client, scope: Scope, index: Arc<PodIndex>, changed: mpsc::UnboundedSender<Key>) {
+    let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER},{LABEL_QUERY}"));
+    let mut events = std::pin::pin!(watch(api::<PodView>(client, &scope), config).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                let is_list = matches!(event, Event::InitDone);
+                for key in index.take(event) {
+                    if changed.send(key).is_err() {
+                        return;
+                    }
+                }
+                if is_list {
+                    index.set_ready();
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the watch of pods broke off"),
+        }
+    }
+}
+
+async fn serve(
+    context: Arc<Context>,
+    scope: Scope,
+    writer: reflector::store::Writer<Guarded>,
+    pods: impl Future<Output = ()> + Send + 'static,
+    changed: mpsc::UnboundedReceiver<Key>,
+    stop: CancellationToken,
+) {
+    let pods = tokio::spawn(pods);
+    let store = writer.as_reader();
+    let index = context.indexes.get(&scope).cloned().unwrap_or_default();
+    // A query must not be looked at before its pods are known: they would seem to be gone.
+    tokio::select! {
+        () = stop.cancelled() => { pods.abort(); return }
+        () = index.ready() => {}
+    }
+    let queries: Api<Guarded> = api(context.client.clone(), &scope);
+    let gone = Arc::clone(&context);
+    let touched = watch(queries, watcher::Config::default().any_semantic())
+        .modify(trim)
+        .default_backoff()
+        .inspect_ok(move |event| {
+            if let Event::Delete(object) = event
+                && let Some(uid) = &object.meta().uid
+            {
+                gone.memories.forget(uid);
+                gone.poller.forget(uid);
+            }
+        })
+        .reflect(writer)
+        .applied_objects()
+        .filter_map(|object| async move {
+            match object {
+                Ok(object) => Some(ObjectRef::from_obj(&object)),
+                Err(error) => {
+                    tracing::warn!(%error, "the watch of queries broke off");
+                    None
+                }
+            }
+        });
+    let changed = UnboundedReceiverStream::new(changed)
+        .map(|(namespace, name)| ObjectRef::<Guarded>::new(&name).within(&namespace));
+    let queue = futures::stream::select(touched, changed)
+        .map(|object| Ok::<_, Infallible>(ReconcileRequest::from(object)))
+        .take_until(stop.cancelled_owned());
+    let config = Config::default().concurrency(0);
+    applier(
+        |object, context| Box::pin(reconcile(object, context)),
+        |object, error, context| retry(object, error, context),
+        context,
+        store,
+        Box::pin(queue),
+        config,
+    )
+    .for_each(|result| async move {
+        match result {
+            // Told where they happen; a query that is gone is no error.
+            Ok(_) | Err(kube::runtime::controller::Error::ReconcilerFailed(..)) => {}
+            Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
+            Err(error) => tracing::warn!(%error, "the loop stumbled"),
+        }
+    })
+    .await;
+    pods.abort();
+}
+
+/// Drops what is not needed between two looks: who wrote what, large plans, the stages of queries that have ended.
+fn trim(object: &mut Guarded) {
+    object.meta_mut().managed_fields = None;
+    if let Some(annotations) = &mut object.meta_mut().annotations {
+        annotations.retain(|key, _| key.starts_with("floe.dev/"));
+    }
+    let Ok(query) = &mut object.0 else { return };
+    if let Some(inline) = query.spec.plan.dsl.as_mut().and_then(|dsl| dsl.inline.as_mut())
+        && inline.len() > KEPT_PLAN_BYTES
+    {
+        *inline = String::new();
+    }
+    let is_over = query.status.as_ref().and_then(|status| status.phase).is_some_and(|phase| phase.is_terminal());
+    if is_over {
+        query.spec.plan = floe_api::PlanSource::default();
+        query.spec.params.clear();
+        query.spec.tables.clear();
+        if let Some(status) = &mut query.status {
+            status.stages = Vec::new();
+            status.single_worker = Vec::new();
+            status.warnings = Vec::new();
+        }
+    }
+}
+
+fn census(stores: &[Store<Guarded>]) -> Vec<(&'static str, String, i64)> {
+    let mut counts: HashMap<(&'static str, String), i64> = HashMap::new();
+    for object in stores.iter().flat_map(Store::state) {
+        let status = object.0.as_ref().ok().and_then(|query| query.status.as_ref());
+        let phase = status.and_then(|status| status.phase).map_or("Pending", floe_api::Phase::as_str);
+        // Only words that are known: the status could have been written by anybody.
+        let reason = status.and_then(|status| status.reason.as_deref()).and_then(crate::reason::Reason::parse);
+        let reason = reason.map_or("None", crate::reason::Reason::as_str);
+        *counts.entry((phase, reason.to_owned())).or_default() += 1;
+    }
+    counts.into_iter().map(|((phase, reason), count)| (phase, reason, count)).collect()
+}
+
+fn uids(stores: &[Store<Guarded>]) -> BTreeSet<String> {
+    stores.iter().flat_map(Store::state).filter_map(|object| object.meta().uid.clone()).collect()
+}

@@ -1,0 +1,194 @@
+//! Who works, when several replicas run: the holder of a Lease. The holder renews it well before it runs out and stops
+//! working when it cannot; others take it when its holder has been silent for the lease's time, measured by their own
+//! clock from when they saw it change.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+const LEASE: Duration = Duration::from_secs(15);
+/// A holder that could not renew for so long stops working.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+
+pub struct Leader {
+    leases: Api<Lease>,
+    name: String,
+    identity: String,
+    /// The lease as seen last, and since when it looks so.
+    seen: Option<(Sighting, Instant)>,
+}
+
+/// What changes when a holder renews.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sighting {
+    holder: Option<String>,
+    renewed: Option<Timestamp>,
+    transitions: i32,
+}
+
+/// What to do about a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Move {
+    Renew,
+    Take,
+    Wait,
+}
+
+/// `silent_for` is how long the lease has looked the same.
+fn decide(seen: &Sighting, identity: &str, lease: Duration, silent_for: Duration) -> Move {
+    match seen.holder.as_deref() {
+        Some(holder) if holder == identity => Move::Renew,
+        None | Some("") => Move::Take,
+        Some(_) if silent_for >= lease => Move::Take,
+        Some(_) => Move::Wait,
+    }
+}
+
+impl Leader {
+    pub fn new(client: Client, namespace: &str, name: String, identity: String) -> Self {
+        Self { leases: Api::namespaced(client, namespace), name, identity, seen: None }
+    }
+
+    /// Waits for the lease; `false` when told to stop before.
+    pub async fn acquire(&mut self, stop: &CancellationToken) -> bool {
+        loop {
+            match self.attempt().await {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the lease cannot be asked for"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+
+    /// Renews the lease until `stop`, or until that has failed for too long.
+    pub async fn hold(&mut self, stop: &CancellationToken) {
+        let mut renewed = Instant::now();
+        loop {
+            let asked = Instant::now();
+            let renewal = async {
+                tokio::time::sleep(RETRY).await;
+                self.attempt().await
+            };
+            let outcome = tokio::select! {
+                () = stop.cancelled() => return,
+                outcome = tokio::time::timeout_at((renewed + RENEW_DEADLINE).into(), renewal) => outcome,
+            };
+            match outcome {
+                // Counted from before the request: others count from when they saw it.
+                Ok(Ok(true)) => renewed = asked + RETRY,
+                Ok(Ok(false)) => {
+                    tracing::error!("another replica took the lease");
+                    return;
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed"),
+                Err(_) => {
+                    tracing::error!("the lease could not be renewed in time");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives the lease back, so that the next holder need not wait.
+    pub async fn release(&mut self) {
+        let released = async {
+            let Some(mut lease) = self.leases.get_opt(&self.name).await? else { return Ok(()) };
+            let spec = lease.spec.get_or_insert_default();
+            if spec.holder_identity.as_deref() != Some(self.identity.as_str()) {
+                return Ok(());
+            }
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+            self.leases.replace(&self.name, &PostParams::default(), &lease).await.map(|_| ())
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, released).await {
+            Ok(Ok(())) => tracing::info!("the lease is given back"),
+            Ok(Err(error)) => tracing::warn!(%error, "the lease was not given back"),
+            Err(_) => tracing::warn!("the lease was not given back in time"),
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<bool, kube::Error> {
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.take_or_renew()).await {
+            Ok(Err(kube::Error::Api(answer))) if answer.code == 409 => Ok(false),
+            Ok(result) => result,
+            Err(_) => Err(kube::Error::Service("the API server did not answer in time".into())),
+        }
+    }
+
+    async fn take_or_renew(&mut self) -> Result<bool, kube::Error> {
+        let Some(mut lease) = self.leases.get_opt(&self.name).await? else {
+            let lease = Lease {
+                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                spec: Some(self.spec(0, true, None)),
+                ..Lease::default()
+            };
+            self.leases.create(&PostParams::default(), &lease).await?;
+            return Ok(true);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let sighting = Sighting {
+            holder: spec.holder_identity.clone(),
+            renewed: spec.renew_time.as_ref().map(|t| t.0),
+            transitions: spec.lease_transitions.unwrap_or(0),
+        };
+        let silent_for = match &self.seen {
+            Some((known, since)) if *known == sighting => since.elapsed(),
+            _ => {
+                self.seen = Some((sighting.clone(), Instant::now()));
+                Duration::ZERO
+            }
+        };
+        let lease_time = Duration::from_secs(spec.lease_duration_seconds.unwrap_or(15).max(1).unsigned_abs().into());
+        let taken = match decide(&sighting, &self.identity, lease_time, silent_for) {
+            Move::Wait => return Ok(false),
+            Move::Renew => false,
+            Move::Take => true,
+        };
+        lease.spec = Some(self.spec(sighting.transitions + i32::from(taken), taken, spec.acquire_time));
+        // The version that was read goes with it: of two replicas, one gets it.
+        self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
+        Ok(true)
+    }
+
+    fn spec(&self, transitions: i32, taken: bool, acquired: Option<MicroTime>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(LEASE.as_secs()).ok(),
+            acquire_time: if taken { Some(now.clone()) } else { acquired },
+            renew_time: Some(now),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_taken_when_free_or_silent_and_renewed_by_its_holder() {
+        let seen = |holder: Option<&str>| Sighting { holder: holder.map(str::to_owned), renewed: None, transitions: 0 };
+        let at = |holder, silent| decide(&seen(holder), "me", LEASE, Duration::from_secs(silent));
+        assert_eq!(at(None, 0), Move::Take);
+        assert_eq!(at(Some(""), 0), Move::Take);
+        assert_eq!(at(Some("me"), 100), Move::Renew);
+        assert_eq!(at(Some("other"), 14), Move::Wait);
+        assert_eq!(at(Some("other"), 15), Move::Take);
+        const { assert!(RENEW_DEADLINE.as_secs() < LEASE.as_secs(), "a holder must stop before others may take over") };
+    }
+}

@@ -1,0 +1,152 @@
+//! The command line, turned once into what the parts need.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::query::build::Defaults;
+use crate::query::plan::Settings;
+
+/// Floe's Kubernetes operator: runs DistributedQuery objects.
+#[derive(Debug, Parser)]
+#[command(name = "floe-operator", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the CustomResourceDefinition
+    Crd,
+    /// Apply the CustomResourceDefinition to the cluster by server-side apply
+    InstallCrd {
+        /// Take over fields that another manager set
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Image of coordinators and workers for queries that name none
+    #[arg(long, env = "FLOE_RUNNER_IMAGE", default_value = concat!("floe-runner:", env!("CARGO_PKG_VERSION")))]
+    pub runner_image: String,
+    /// When nodes pull that image, for queries that do not say
+    #[arg(long, env = "FLOE_RUNNER_IMAGE_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub runner_image_pull_policy: Option<String>,
+    /// Secrets of the query's namespace with credentials of that image's registry (a,b), for queries that name none
+    #[arg(long, env = "FLOE_RUNNER_IMAGE_PULL_SECRETS", value_delimiter = ',')]
+    pub runner_image_pull_secrets: Vec<String>,
+    /// Namespaces to serve, separated by commas; empty: all
+    #[arg(long, env = "FLOE_NAMESPACES", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+    /// Work only while holding the lease, for several replicas
+    #[arg(long, env = "FLOE_LEADER_ELECT", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+    /// Name of the lease
+    #[arg(long, default_value = "floe-operator")]
+    pub lease_name: String,
+    /// Where /healthz, /readyz and /metrics are served
+    #[arg(long, env = "FLOE_METRICS_LISTEN", default_value = "0.0.0.0:8080")]
+    pub metrics_listen: SocketAddr,
+    /// NAME=VALUE, an environment variable of every coordinator and worker; may be repeated
+    #[arg(long, value_parser = pair)]
+    pub runner_env: Vec<(String, String)>,
+    /// Queries looked at at the same time
+    #[arg(long, env = "FLOE_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: u16,
+    #[arg(long, env = "FLOE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+    /// The operator's own namespace: for its lease, and for the NetworkPolicies that let it in
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub operator_namespace: Option<String>,
+    /// Labels of the operator's pods (a=b,c=d), for the NetworkPolicies
+    #[arg(long, env = "FLOE_POD_SELECTOR", value_delimiter = ',', value_parser = pair,
+          default_value = "app.kubernetes.io/name=floe,app.kubernetes.io/component=operator")]
+    pub pod_selector: Vec<(String, String)>,
+    /// Name of this replica, for the lease and for Events
+    #[arg(long, env = "POD_NAME")]
+    pub identity: Option<String>,
+    /// Seconds that a result without a sink stays when the query names no TTL
+    #[arg(long, env = "FLOE_DEFAULT_RESULT_TTL", default_value_t = 600)]
+    pub default_result_ttl: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+impl RunArgs {
+    pub fn defaults(&self) -> Defaults {
+        Defaults {
+            runner_image: self.runner_image.clone(),
+            pull_policy: self.runner_image_pull_policy.clone(),
+            pull_secrets: self.runner_image_pull_secrets.iter().filter(|name| !name.is_empty()).cloned().collect(),
+            runner_env: self.runner_env.clone(),
+            operator_namespace: self.operator_namespace.clone().filter(|name| !name.is_empty()),
+            operator_labels: self.pod_selector.iter().cloned().collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    pub fn settings(&self) -> Settings {
+        Settings { result_ttl: Duration::from_secs(self.default_result_ttl.into()) }
+    }
+
+    /// The namespaces to serve; `None` stands for all.
+    pub fn scopes(&self) -> Vec<Option<String>> {
+        let mut named: Vec<String> =
+            self.namespaces.iter().map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect();
+        named.sort();
+        named.dedup();
+        if named.is_empty() { vec![None] } else { named.into_iter().map(Some).collect() }
+    }
+
+    pub fn identity(&self) -> String {
+        self.identity.clone().filter(|id| !id.is_empty()).unwrap_or_else(|| {
+            let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "floe-operator".to_owned());
+            format!("{host}-{:08x}", rand::random::<u32>())
+        })
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let cli = Cli::try_parse_from([
+            "floe-operator",
+            "--namespaces",
+            "b,a,,a",
+            "--runner-env",
+            "OTEL_X=a=b",
+            "--leader-elect",
+            "--operator-namespace",
+            "ops",
+        ])
+        .unwrap();
+        assert_eq!(cli.run.scopes(), [Some("a".to_owned()), Some("b".to_owned())]);
+        assert_eq!(cli.run.runner_env, [("OTEL_X".to_owned(), "a=b".to_owned())]);
+        assert!(cli.run.leader_elect);
+        assert_eq!(cli.run.defaults().operator_labels.len(), 2);
+        let plain = Cli::try_parse_from(["floe-operator", "--leader-elect=false", "--namespaces", ""]).unwrap();
+        assert_eq!(plain.run.scopes(), [None]);
+        assert!(matches!(Cli::try_parse_from(["floe-operator", "crd"]).unwrap().command, Some(Command::Crd)));
+        assert!(Cli::try_parse_from(["floe-operator", "--runner-env", "x"]).is_err());
+    }
+}

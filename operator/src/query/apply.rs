@@ -1,0 +1,293 @@
+//! Carries a plan's actions out, wave by wave, those of a wave at the same time. Decides nothing: an action that was
+//! carried out before is no error, and an object of the same name that is not the query's is left alone.
+
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+
+use floe_api::DistributedQuery;
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::error::ApplyError;
+use super::facts::{Observed, PlanSecrets};
+use super::names::{self, FINALIZER, MANAGER, Place, TRACEPARENT};
+use super::observe::{self, is_owned};
+use super::plan::Action;
+use super::{Context, build};
+use crate::poll::Address;
+use crate::telemetry;
+
+/// The finalizer's own field manager: applying nothing under it takes the finalizer away.
+const FINALIZER_MANAGER: &str = "floe-operator-cleanup";
+const AT_ONCE: usize = 16;
+
+type Result<T, E = ApplyError> = std::result::Result<T, E>;
+
+/// What came of it.
+#[derive(Default)]
+pub struct Applied {
+    /// The first refusal of each wave that had one.
+    pub errors: Vec<ApplyError>,
+    /// The query's version after its metadata was changed.
+    pub version: Option<String>,
+}
+
+/// What one wave leaves for the next.
+#[derive(Default)]
+struct Made {
+    service_ip: Option<String>,
+    plan: Option<PlanSecrets>,
+    version: Option<String>,
+}
+
+pub async fn apply(context: &Context, observed: &Observed, actions: &[Action]) -> Applied {
+    let made = Mutex::new(Made::default());
+    let mut errors = Vec::new();
+    let waves: std::collections::BTreeSet<u8> = actions.iter().map(Action::wave).collect();
+    for wave in waves {
+        let run = Run { context, observed, made: &made };
+        let work: Vec<_> =
+            actions.iter().filter(|action| action.wave() == wave).map(|action| run.act(action).boxed()).collect();
+        let results: Vec<_> = futures::stream::iter(work).buffer_unordered(AT_ONCE).collect().await;
+        errors.extend(results.into_iter().filter_map(Result::err));
+        if !errors.is_empty() {
+            break;
+        }
+    }
+    let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Applied { errors, version: made.version }
+}
+
+struct Run<'a> {
+    context: &'a Context,
+    observed: &'a Observed,
+    made: &'a Mutex<Made>,
+}
+
+impl Run<'_> {
+    fn query(&self) -> &DistributedQuery {
+        &self.observed.query
+    }
+
+    fn name(&self) -> &str {
+        self.observed.name()
+    }
+
+    fn uid(&self) -> &str {
+        self.query().metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        let namespace = self.query().metadata.namespace.as_deref().unwrap_or_default();
+        Api::namespaced(self.context.client.clone(), namespace)
+    }
+
+    fn made(&self) -> std::sync::MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn act(&self, action: &Action) -> Result<()> {
+        match action {
+            Action::AddFinalizer => self.finalizer(&[FINALIZER]).await,
+            Action::RemoveFinalizer => self.finalizer(&[]).await,
+            Action::EnsureService { attempt } => self.ensure_service(*attempt).await,
+            Action::EnsureJob { attempt } => self.ensure_job(*attempt).await,
+            Action::EnsurePolicy => {
+                let policy = build::network_policy(self.query(), &self.context.defaults);
+                self.ensure("NetworkPolicy", policy, true).await.map(|_| ())
+            }
+            Action::CreatePod(place) => self.create_pod(*place).await,
+            Action::Dismiss { ip } => self.dismiss(ip).await,
+            Action::DeletePod { name, uid } => self.delete_pod(name, uid).await,
+            Action::DeleteShared { attempts } => self.delete_shared(*attempts).await,
+            Action::DeleteQuery => self.delete_query().await,
+        }
+    }
+
+    /// Makes an object, or finds the query's own. One that changes with the attempt is brought up to date.
+    async fn ensure<K>(&self, kind: &'static str, object: K, changes: bool) -> Result<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        let api: Api<K> = self.api();
+        let name = object.meta().name.clone().unwrap_or_default();
+        let failed = |source| ApplyError::Api { kind, name: name.clone(), source };
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        match api.create(&params, &object).await {
+            Ok(made) => return Ok(made),
+            Err(kube::Error::Api(answer)) if answer.code == 409 => {}
+            Err(source) => return Err(failed(source)),
+        }
+        let Some(found) = api.get_opt(&name).await.map_err(failed)? else {
+            return Err(ApplyError::Incomplete("an object was there and is gone: once more"));
+        };
+        if !is_owned(&found, self.uid()) {
+            return Err(ApplyError::Foreign { kind, name });
+        }
+        if found.meta().deletion_timestamp.is_some() {
+            return Err(ApplyError::Incomplete("an object of the same name is still being deleted"));
+        }
+        if !changes {
+            return Ok(found);
+        }
+        // The UID makes sure that it is this object, and no other that took its name since.
+        let mut object = object;
+        object.meta_mut().uid.clone_from(&found.meta().uid);
+        let mut body = serde_json::to_value(&object).map_err(build::BuildError::from)?;
+        body["apiVersion"] = K::api_version(&()).into();
+        body["kind"] = K::kind(&()).into();
+        let params = PatchParams::apply(MANAGER).force();
+        api.patch(&name, &params, &Patch::Apply(body)).await.map_err(failed)
+    }
+
+    async fn ensure_service(&self, attempt: u32) -> Result<()> {
+        let service: Service = self.ensure("Service", build::service(self.query(), attempt), true).await?;
+        let ip = service.spec.and_then(|spec| spec.cluster_ip).filter(|ip| !ip.is_empty() && ip != "None");
+        let Some(ip) = ip else { return Err(ApplyError::Incomplete("the Service has no cluster address")) };
+        self.made().service_ip = Some(ip);
+        Ok(())
+    }
+
+    async fn ensure_job(&self, attempt: u32) -> Result<()> {
+        let Some(inputs) = &self.observed.inputs else {
+            return Err(ApplyError::Incomplete("the inputs of the job were not read"));
+        };
+        let token: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let annotation = inputs.query.metadata.annotations.as_ref().and_then(|a| a.get(TRACEPARENT)).cloned();
+        let trace = annotation.or_else(telemetry::traceparent);
+        let secrets = build::job_secrets(inputs, attempt, &token, trace)?;
+        for part in secrets.plan_parts {
+            self.ensure("Secret", part, false).await?;
+        }
+        let kept: Secret = self.ensure("Secret", secrets.job, false).await?;
+        let Some((_, plan, token)) = build::read_first(&kept) else {
+            return Err(ApplyError::Incomplete("the attempt's Secret cannot be read"));
+        };
+        self.made().plan = Some(plan);
+        let memory = self.context.memories.of(self.uid());
+        memory.lock().unwrap_or_else(PoisonError::into_inner).token = Some((attempt, token));
+        Ok(())
+    }
+
+    async fn create_pod(&self, place: Place) -> Result<()> {
+        let (ip, plan) = {
+            let made = self.made();
+            (made.service_ip.clone().unwrap_or_default(), made.plan.unwrap_or_default())
+        };
+        let inputs = build::PodInputs {
+            query: self.query(),
+            defaults: &self.context.defaults,
+            coordinator_ip: &ip,
+            plan,
+            attempt: self.observed.attempt().max(1).max(place.attempt().unwrap_or(0)),
+        };
+        let pod: Pod = self.ensure("Pod", build::pod(place, &inputs)?, false).await?;
+        let (name, uid) = (pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default());
+        let memory = self.context.memories.of(self.uid());
+        memory.lock().unwrap_or_else(PoisonError::into_inner).made(name, uid, place, Timestamp::now());
+        Ok(())
+    }
+
+    async fn dismiss(&self, ip: &str) -> Result<()> {
+        let attempt = self.observed.attempt();
+        let namespace = self.query().metadata.namespace.as_deref().unwrap_or_default();
+        // Without a token nobody can be told; the pod's deletion says the same.
+        if let Ok(Some(token)) = observe::token(self.context, namespace, self.name(), self.uid(), attempt).await {
+            let address = Address { id: self.uid().to_owned(), attempt, ip: ip.to_owned(), token };
+            self.context.poller.dismiss(&address).await;
+        }
+        Ok(())
+    }
+
+    async fn delete_pod(&self, name: &str, uid: &str) -> Result<()> {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        self.delete::<Pod>("Pod", name, DeleteParams::default().preconditions(preconditions)).await
+    }
+
+    async fn delete<K>(&self, kind: &'static str, name: &str, params: DeleteParams) -> Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        match self.api::<K>().delete(name, &params).await {
+            Ok(_) => Ok(()),
+            // Gone, or another object of the name: not ours to delete.
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+            Err(source) => Err(ApplyError::Api { kind, name: name.to_owned(), source }),
+        }
+    }
+
+    /// Deletes an object that is the query's, by its UID.
+    async fn delete_owned<K>(&self, kind: &'static str, name: String) -> Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let found = self.api::<K>().get_opt(&name).await;
+        let found = found.map_err(|source| ApplyError::Api { kind, name: name.clone(), source })?;
+        let Some(found) = found.filter(|found| is_owned(found, self.uid())) else { return Ok(()) };
+        let preconditions = Preconditions { uid: found.meta().uid.clone(), resource_version: None };
+        self.delete::<K>(kind, &name, DeleteParams::default().preconditions(preconditions)).await
+    }
+
+    async fn delete_shared(&self, attempts: u32) -> Result<()> {
+        let name = self.name();
+        let shared = names::shared(name);
+        let both = futures::join!(
+            self.delete_owned::<Service>("Service", shared.clone()),
+            self.delete_owned::<NetworkPolicy>("NetworkPolicy", shared),
+        );
+        both.0.and(both.1)?;
+        // Counted down, so that the first attempt's Secret, which tells of the plan's, goes last.
+        for attempt in (1..=attempts).rev() {
+            let job = names::job_secret(name, attempt);
+            let found = self.api::<Secret>().get_opt(&job).await;
+            let found = found.map_err(|source| ApplyError::Api { kind: "Secret", name: job.clone(), source })?;
+            let Some(found) = found.filter(|secret| is_owned(secret, self.uid())) else { continue };
+            let plan = build::read_first(&found).map(|(_, plan, _)| plan).unwrap_or_default();
+            if plan.attempt == attempt {
+                for part in 0..plan.parts {
+                    self.delete_owned::<Secret>("Secret", names::plan_secret(name, attempt, part)).await?;
+                }
+            }
+            let preconditions = Preconditions { uid: found.metadata.uid.clone(), resource_version: None };
+            self.delete::<Secret>("Secret", &job, DeleteParams::default().preconditions(preconditions)).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_query(&self) -> Result<()> {
+        let preconditions = Preconditions { uid: Some(self.uid().to_owned()), resource_version: None };
+        let params = DeleteParams::background().preconditions(preconditions);
+        self.delete::<DistributedQuery>("DistributedQuery", self.name(), params).await
+    }
+
+    async fn finalizer(&self, finalizers: &[&str]) -> Result<()> {
+        let api: Api<DistributedQuery> = self.api();
+        let body = json!({
+            "apiVersion": DistributedQuery::api_version(&()),
+            "kind": DistributedQuery::kind(&()),
+            "metadata": {"name": self.name(), "uid": self.uid(), "finalizers": finalizers},
+        });
+        let params = PatchParams::apply(FINALIZER_MANAGER).force();
+        let failed = |source| ApplyError::Api { kind: "DistributedQuery", name: self.name().to_owned(), source };
+        match api.patch_metadata(self.name(), &params, &Patch::Apply(body)).await {
+            Ok(patched) => {
+                self.made().version = patched.metadata.resource_version;
+                Ok(())
+            }
+            Err(source) => {
+                // A query that is gone, or another of its name, has nothing to release.
+                let found = api.get_metadata_opt(self.name()).await.map_err(failed)?;
+                let is_there = found.is_some_and(|found| found.metadata.uid.as_deref() == Some(self.uid()));
+                if is_there || !finalizers.is_empty() { Err(failed(source)) } else { Ok(()) }
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The objects of a query, made from its spec. Pure: no client, no clock.
+
+mod merge;
+mod network_policy;
+mod pod;
+mod secret;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use floe_api::DistributedQuery;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
+
+use super::facts::PlanSecrets;
+
+pub use network_policy::network_policy;
+pub use pod::{check_template, pod};
+pub use secret::{job_secrets, read_first};
+pub use service::{HTTP_PORT, service};
+
+/// What of the operator's options goes into the objects.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    pub runner_image: String,
+    pub pull_policy: Option<String>,
+    pub pull_secrets: Vec<String>,
+    /// Environment of every runner container.
+    pub runner_env: Vec<(String, String)>,
+    /// Where the operator runs, for the NetworkPolicy. Without a namespace only the query's own pods get in.
+    pub operator_namespace: Option<String>,
+    pub operator_labels: BTreeMap<String, String>,
+}
+
+/// Everything that a pod is made of.
+pub struct PodInputs<'a> {
+    pub query: &'a DistributedQuery,
+    pub defaults: &'a Defaults,
+    /// The Service's address.
+    pub coordinator_ip: &'a str,
+    pub plan: PlanSecrets,
+    /// The attempt whose Secret a cleaning pod uses.
+    pub attempt: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("the pod template cannot be merged: {0}")]
+    Template(String),
+    #[error("the job cannot be written: {0}")]
+    Job(#[from] serde_json::Error),
+}
+
+pub fn owner(query: &DistributedQuery) -> OwnerReference {
+    let (api_version, kind) = (DistributedQuery::api_version(&()), DistributedQuery::kind(&()));
+    OwnerReference {
+        api_version: api_version.into_owned(),
+        kind: kind.into_owned(),
+        name: query.metadata.name.clone().unwrap_or_default(),
+        uid: query.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+fn meta(query: &DistributedQuery, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: query.metadata.namespace.clone(),
+        labels: Some(labels),
+        owner_references: Some(vec![owner(query)]),
+        ..ObjectMeta::default()
+    }
+}

@@ -1,0 +1,201 @@
+//! The objects as YAML, held against files, and the few things that must hold for every pod.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::*;
+use crate::query::facts::Inputs;
+use crate::query::names::Place;
+
+const PLAIN: &str = r#"
+apiVersion: floe.dev/v1alpha1
+kind: DistributedQuery
+metadata: {name: q, namespace: n}
+spec:
+  plan: {python: {script: "result = scan('t')"}}
+  tables: {t: {uri: s3://b/t.parquet}}
+  sink: {uri: s3://b/out/, format: parquet}
+"#;
+
+const RICH: &str = r#"
+apiVersion: floe.dev/v1alpha1
+kind: DistributedQuery
+metadata: {name: q, namespace: n}
+spec:
+  plan: {dsl: {configMapKeyRef: {name: plans, key: q.bin}}}
+  compute:
+    workers: 3
+    cpus: 1500m
+    memory: 4Gi
+    scratch: {medium: claim, size: 50Gi, storageClassName: fast}
+    image: localhost/mine:1
+    imagePullPolicy: IfNotPresent
+    imagePullSecrets: [{name: registry}]
+    nodeSelector: {disk: ssd}
+    tolerations: [{key: spot, operator: Exists}]
+    topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {floe.dev/query: q}}}
+    affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}
+    serviceAccountName: reader
+    priorityClassName: high
+    labels: {team: data}
+    annotations: {note: hello}
+    env: [{name: AWS_REGION, value: eu-1}, {name: POLARS_MAX_THREADS, value: "7"}]
+    envFrom: [{secretRef: {name: creds}}]
+    podTemplate:
+      metadata: {name: ignored, labels: {tier: batch, floe.dev/query: other}}
+      spec:
+        restartPolicy: Always
+        automountServiceAccountToken: true
+        dnsPolicy: Default
+        containers:
+          - {name: floe, env: [{name: RUST_LOG, value: debug}], volumeMounts: [{name: ca, mountPath: /ca}]}
+          - {name: side, image: side}
+        volumes: [{name: ca, configMap: {name: ca}}]
+"#;
+
+fn query(text: &str) -> DistributedQuery {
+    let mut query = floe_api::from_yaml(text).unwrap();
+    query.metadata.uid = Some("uid".into());
+    query
+}
+
+fn defaults() -> Defaults {
+    Defaults {
+        runner_image: "floe-runner:test".into(),
+        pull_policy: Some("IfNotPresent".into()),
+        pull_secrets: vec!["pull".into()],
+        runner_env: vec![("OTEL_EXPORTER_OTLP_ENDPOINT".into(), "http://otel:4317".into())],
+        operator_namespace: Some("floe-system".into()),
+        operator_labels: [("app".to_owned(), "floe-operator".to_owned())].into(),
+    }
+}
+
+fn made(text: &str, place: Place) -> Pod {
+    let (query, defaults) = (query(text), defaults());
+    let plan = PlanSecrets { attempt: 1, parts: 0 };
+    let inputs = PodInputs { query: &query, defaults: &defaults, coordinator_ip: "10.96.0.7", plan, attempt: 1 };
+    pod(place, &inputs).unwrap()
+}
+
+const COORDINATOR: Place = Place::Coordinator { attempt: 1 };
+const WORKER: Place = Place::Worker { attempt: 1, index: 0, replacement: 0 };
+
+/// FLOE_WRITE_GENERATED=1 writes the files.
+fn hold(file: &str, object: &impl serde::Serialize) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/query/build/golden").join(file);
+    // By way of JSON, whose maps are sorted whatever the workspace builds.
+    let value: serde_yaml_ng::Value = serde_yaml_ng::to_value(sorted(serde_json::to_value(object).unwrap())).unwrap();
+    let text = serde_yaml_ng::to_string(&value).unwrap();
+    if std::env::var_os("FLOE_WRITE_GENERATED").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text, "{file} has changed");
+}
+
+fn sorted(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(map) => {
+            let ordered: BTreeMap<String, serde_json::Value> = map.into_iter().map(|(k, v)| (k, sorted(v))).collect();
+            ordered.into_iter().collect()
+        }
+        serde_json::Value::Array(items) => items.into_iter().map(sorted).collect(),
+        other => other,
+    }
+}
+
+#[test]
+fn objects_are_as_the_files_say() {
+    hold("coordinator.yaml", &made(PLAIN, COORDINATOR));
+    hold("worker.yaml", &made(PLAIN, WORKER));
+    hold("clean.yaml", &made(PLAIN, Place::Clean));
+    hold("rich-coordinator.yaml", &made(RICH, COORDINATOR));
+    hold("rich-worker.yaml", &made(RICH, WORKER));
+    hold("service.yaml", &service(&query(PLAIN), 2));
+    hold("network-policy.yaml", &network_policy(&query(PLAIN), &defaults()));
+}
+
+#[test]
+fn every_pod_keeps_to_the_restricted_level_and_has_no_token() {
+    for text in [PLAIN, RICH] {
+        for place in [COORDINATOR, WORKER, Place::Clean] {
+            let pod = made(text, place);
+            let spec = pod.spec.unwrap();
+            assert_eq!(spec.automount_service_account_token, Some(false));
+            assert_eq!(spec.restart_policy.as_deref(), Some("Never"));
+            assert_eq!(spec.enable_service_links, Some(false));
+            let security = spec.security_context.unwrap();
+            assert_eq!((security.run_as_non_root, security.run_as_user), (Some(true), Some(65532)));
+            let main = spec.containers.iter().find(|c| c.name == "floe").unwrap();
+            let own = main.security_context.as_ref().unwrap();
+            assert_eq!((own.read_only_root_filesystem, own.allow_privilege_escalation), (Some(true), Some(false)));
+            assert_eq!(own.capabilities.as_ref().unwrap().drop.as_deref(), Some(&["ALL".to_owned()][..]));
+            let labels = pod.metadata.labels.unwrap();
+            assert_eq!(labels["floe.dev/query"], "q", "not the user's to change");
+            assert_eq!(pod.metadata.owner_references.unwrap()[0].uid, "uid");
+        }
+    }
+}
+
+#[test]
+fn the_users_wishes_come_over_floes_own() {
+    let pod = made(RICH, WORKER);
+    let spec = pod.spec.unwrap();
+    let main = spec.containers.iter().find(|c| c.name == "floe").unwrap();
+    let value = |name: &str| main.env.iter().flatten().find(|e| e.name == name).and_then(|e| e.value.clone());
+    assert_eq!(value("POLARS_MAX_THREADS").as_deref(), Some("7"));
+    assert_eq!(value("RUST_LOG").as_deref(), Some("debug"));
+    assert_eq!(value("FLOE_COORDINATOR").as_deref(), Some("10.96.0.7:7070"));
+    assert_eq!(value("FLOE_SHUFFLE_MEMORY"), Some((1u64 << 30).to_string()));
+    assert_eq!((spec.containers.len(), spec.dns_policy.as_deref()), (2, Some("Default")));
+    assert_eq!((pod.metadata.name.as_deref(), main.image.as_deref()), (Some("q-1-w0-0"), Some("localhost/mine:1")));
+    assert!(spec.volumes.unwrap().iter().any(|v| v.name == "ca"));
+}
+
+#[test]
+fn a_job_carries_secrets_and_later_attempts_repeat_the_first() {
+    let mut first = query(PLAIN);
+    first.spec.params.insert("day".into(), "monday".into());
+    let mut inputs = Inputs { query: Arc::new(first.clone()), ..Inputs::default() };
+    inputs.secrets.insert(String::new(), [("aws_access_key_id".into(), "k".into())].into());
+    let one = job_secrets(&inputs, 1, "t1", Some("00-a-b-01".into())).unwrap();
+    let (job, plan, token) = read_first(&one.job).unwrap();
+    assert_eq!((job.id.as_str(), job.attempt, token.as_str()), ("uid", 1, "t1"));
+    assert_eq!(job.secrets[""]["aws_access_key_id"].reveal(), "k");
+    // The object changes; the second attempt does not.
+    let mut later = first;
+    later.spec.params.insert("day".into(), "tuesday".into());
+    later.spec.compute.memory = "8Gi".into();
+    let inputs = Inputs { query: Arc::new(later), first: Some((job, plan)), ..Inputs::default() };
+    let (job, _, _) = read_first(&job_secrets(&inputs, 2, "t2", None).unwrap().job).unwrap();
+    assert_eq!((job.attempt, job.spec.params["day"].as_str()), (2, Some("monday")));
+    assert_eq!(job.spec.compute.memory.as_str(), "8Gi");
+    assert_eq!(job.traceparent.as_deref(), Some("00-a-b-01"));
+}
+
+#[test]
+fn large_plans_lie_in_secrets_of_their_own() {
+    use base64::Engine;
+    let mut large = query(PLAIN);
+    large.spec.tables.clear();
+    let bytes: Vec<u8> = (0..900_000u32).map(|i| (i % 251) as u8).collect();
+    let inline = base64::engine::general_purpose::STANDARD.encode(&bytes);
+    large.spec.plan = floe_api::PlanSource {
+        dsl: Some(floe_api::DslSource { inline: Some(inline), ..Default::default() }),
+        ..Default::default()
+    };
+    let inputs = Inputs { query: Arc::new(large.clone()), ..Inputs::default() };
+    let secrets = job_secrets(&inputs, 1, "t", None).unwrap();
+    let joined: Vec<u8> =
+        secrets.plan_parts.iter().flat_map(|part| part.data.as_ref().unwrap()["plan"].0.clone()).collect();
+    assert_eq!(joined, bytes);
+    let (job, plan, _) = read_first(&secrets.job).unwrap();
+    assert_eq!(plan, PlanSecrets { attempt: 1, parts: 2 });
+    assert_eq!(job.spec.plan.dsl.unwrap().path.as_deref(), Some("/etc/floe/plan"));
+    let defaults = defaults();
+    let inputs = PodInputs { query: &large, defaults: &defaults, coordinator_ip: "", plan, attempt: 1 };
+    let text = serde_json::to_string(&pod(COORDINATOR, &inputs).unwrap()).unwrap();
+    assert!(text.contains("q-floe-1-plan-1") && text.contains("plan/part-001"), "{text}");
+}

@@ -1,0 +1,219 @@
+//! One query, from what is there to what should be: observe, plan (which validates), apply, write the status. Only
+//! observe, apply and write know the client; what they are told to do is decided by the pure steps.
+
+mod apply;
+pub mod build;
+mod error;
+mod facts;
+mod kubelet;
+mod memory;
+pub mod names;
+mod observe;
+pub mod plan;
+#[cfg(test)]
+mod scenarios;
+mod status;
+mod validate;
+mod verdict;
+mod write;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use floe_api::DistributedQuery;
+use jiff::Timestamp;
+use kube::Client;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action as Next;
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+use crate::events::{Events, Regarding};
+use crate::metrics::Metrics;
+use crate::pods::PodIndex;
+use crate::poll::Poller;
+use build::Defaults;
+pub use error::Error;
+use facts::Observed;
+pub use memory::Memories;
+use plan::{Plan, Settings};
+
+/// Everything that the steps share.
+pub struct Context {
+    pub client: Client,
+    pub defaults: Defaults,
+    pub settings: Settings,
+    pub memories: Memories,
+    pub poller: Poller,
+    pub events: Events,
+    pub metrics: Arc<Metrics>,
+    /// Queries looked at at the same time, over all namespaces.
+    pub slots: Semaphore,
+    /// The pods by scope of watching: a namespace, or all.
+    pub indexes: HashMap<Option<String>, Arc<PodIndex>>,
+}
+
+impl Context {
+    fn pods(&self, namespace: &str) -> Option<&Arc<PodIndex>> {
+        self.indexes.get(&None).or_else(|| self.indexes.get(&Some(namespace.to_owned())))
+    }
+}
+
+/// Refusals that may pass are told after so many.
+const TELL_AFTER: u32 = 3;
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+pub async fn reconcile(object: Arc<DeserializeGuard<DistributedQuery>>, context: Arc<Context>) -> Result<Next, Error> {
+    let (query, unreadable) = match &object.0 {
+        Ok(query) => (query.clone(), None),
+        Err(invalid) => {
+            let query = DistributedQuery { metadata: invalid.metadata.clone(), ..DistributedQuery::default() };
+            (query, Some(invalid.error.clone()))
+        }
+    };
+    let meta = &query.metadata;
+    let span = tracing::info_span!(
+        "reconcile",
+        query = meta.name.as_deref().unwrap_or_default(),
+        namespace = meta.namespace.as_deref().unwrap_or_default(),
+        attempt = tracing::field::Empty,
+    );
+    let _slot = context.slots.acquire().await;
+    let began = Instant::now();
+    let result = look(&context, Arc::new(query), unreadable).instrument(span).await;
+    context.metrics.reconciled(began.elapsed(), result.as_ref().err().map(Error::category));
+    result
+}
+
+/// One look at a query, and what follows from it.
+async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Option<String>) -> Result<Next, Error> {
+    if query.spec.managed_by.is_some() {
+        return Ok(Next::await_change());
+    }
+    let now = Timestamp::now();
+    let mut observed = observe::observe(context, query, unreadable, now).await?;
+    let (_, _, uid) = observe::identity(&observed.query)?;
+    let memory = context.memories.of(&uid);
+    tracing::Span::current().record("attempt", observed.attempt());
+
+    let mut plan = plan::plan(&observed, &context.settings, now);
+    if plan.wants_inputs {
+        let attempt = plan.status.attempt.unwrap_or(1);
+        let Some(inputs) = observe::inputs(context, &observed.query, attempt).await? else {
+            return Ok(Next::await_change());
+        };
+        observed.inputs = Some(Arc::new(inputs));
+        plan = plan::plan(&observed, &context.settings, now);
+    }
+    let is_over = plan.status.phase.is_some_and(|phase| phase.is_terminal());
+    let is_ending = is_over || observed.query.metadata.deletion_timestamp.is_some();
+    if !plan.actions.is_empty() {
+        tracing::debug!(actions = ?plan.actions, "apply");
+    }
+    let applied = apply::apply(context, &observed, &plan.actions).await;
+    let mut errors = applied.errors;
+    let trouble = errors.first().map(error::ApplyError::trouble);
+    let setbacks = {
+        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.setbacks = if trouble.is_some() { memory.setbacks.saturating_add(1) } else { 0 };
+        memory.trouble.clone_from(&trouble);
+        memory.setbacks
+    };
+    for error in &errors {
+        tracing::info!(category = error.category(), "not applied: {error}");
+        context.metrics.failed(error.category());
+    }
+    if let Some(trouble) = &trouble {
+        let passing = trouble.reason == crate::reason::Reason::ClusterError && setbacks < TELL_AFTER;
+        if is_ending || passing {
+            // What has ended is not told about; what may pass is tried again first.
+            return Err(Error::Apply(errors.swap_remove(0)));
+        }
+    }
+    if trouble != observed.trouble && !is_ending {
+        observed.trouble = trouble.clone();
+        let again = plan::plan(&observed, &context.settings, now);
+        plan = Plan { notices: plan.notices, ..again };
+    }
+    let outcome = write::write(context, &observed, &mut plan.status, applied.version, now).await?;
+    let mut requeue = plan.requeue;
+    match outcome {
+        write::Outcome::Unchanged => {}
+        write::Outcome::Later(after) => requeue = Some(requeue.map_or(after, |at| at.min(after))),
+        write::Outcome::Written => tell(context, &observed, &plan),
+    }
+    if trouble.is_none() {
+        publish(context, &observed, plan.notices);
+    } else {
+        requeue = Some(requeue.unwrap_or(MAX_BACKOFF).max(backoff(setbacks)));
+    }
+    if is_over && plan.requeue.is_none_or(|after| after > Duration::from_secs(60)) {
+        // At rest: nothing of it is needed any more.
+        context.poller.forget(&uid);
+        memory.lock().unwrap_or_else(PoisonError::into_inner).settle();
+    }
+    Ok(requeue.map_or_else(Next::await_change, Next::requeue))
+}
+
+/// Events and metrics of a status that was written.
+fn tell(context: &Context, observed: &Observed, plan: &Plan) {
+    let (old, new) = (&observed.status, &plan.status);
+    publish(context, observed, status::notices(old, new));
+    let (Some(phase), true) = (new.phase, old.phase != new.phase) else { return };
+    tracing::info!(phase = phase.as_str(), reason = new.reason, "{}", new.message.as_deref().unwrap_or_default());
+    if phase.is_terminal() {
+        let seconds = match (&new.started_at, &new.finished_at) {
+            (Some(started), Some(finished)) => finished.0.duration_since(started.0).as_secs_f64(),
+            _ => 0.0,
+        };
+        context.metrics.ended(phase, seconds);
+    }
+}
+
+fn publish(context: &Context, observed: &Observed, notices: Vec<plan::Notice>) {
+    if notices.is_empty() {
+        return;
+    }
+    let regarding = Regarding::of(&observed.query);
+    for mut notice in notices {
+        notice.note = status::scrub(&observed.query.spec, &notice.note);
+        context.events.publish(&regarding, notice);
+    }
+}
+
+/// After an error the query is looked at again, later with every error in a row.
+pub fn retry(object: Arc<DeserializeGuard<DistributedQuery>>, error: &Error, context: Arc<Context>) -> Next {
+    let metadata = match &object.0 {
+        Ok(query) => &query.metadata,
+        Err(invalid) => &invalid.metadata,
+    };
+    let uid = metadata.uid.as_deref().unwrap_or_default();
+    let memory = context.memories.of(uid);
+    let setbacks = {
+        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(error, Error::Apply(_)) {
+            memory.setbacks = memory.setbacks.saturating_add(1);
+        }
+        memory.setbacks
+    };
+    match error {
+        Error::Status(error::StatusError::Conflict) => {
+            tracing::debug!(query = metadata.name, "written by somebody else in between: looking again");
+            Next::requeue(Duration::from_millis(200).max(backoff(setbacks) / 4))
+        }
+        error => {
+            tracing::warn!(
+                query = metadata.name,
+                namespace = metadata.namespace,
+                category = error.category(),
+                "{error}"
+            );
+            Next::requeue(backoff(setbacks))
+        }
+    }
+}
+
+fn backoff(setbacks: u32) -> Duration {
+    Duration::from_millis(250 << setbacks.saturating_sub(1).min(10)).min(MAX_BACKOFF)
+}

@@ -1,0 +1,248 @@
+//! A plan in the making: the status so far, and the few ways to change it. Knows no policy.
+
+use std::time::Duration;
+
+use floe_api::{DistributedQuerySpec, DistributedQueryStatus, Phase, WorkerCounts};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{
+    ACCEPTED, Action, CLEANED_UP, COORDINATOR_READY, Notice, PLANNED, Plan, SUCCEEDED, Settings, WORKERS_READY,
+};
+use crate::query::facts::{Observed, PodFacts};
+use crate::reason::{Reason, sentence};
+
+/// Longer messages are cut: a status must stay small.
+const MAX_MESSAGE_BYTES: usize = 8 << 10;
+/// A query at work is looked at this often even when nothing is heard of it.
+const RESYNC: Duration = Duration::from_secs(30);
+
+pub struct Draft<'a> {
+    pub seen: &'a Observed,
+    pub settings: &'a Settings,
+    pub now: Timestamp,
+    pub status: DistributedQueryStatus,
+    pub actions: Vec<Action>,
+    pub notices: Vec<Notice>,
+    pub wants_inputs: bool,
+    requeue: Option<Duration>,
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(seen: &'a Observed, settings: &'a Settings, now: Timestamp) -> Self {
+        Self {
+            seen,
+            settings,
+            now,
+            status: seen.status.clone(),
+            actions: Vec::new(),
+            notices: Vec::new(),
+            wants_inputs: false,
+            requeue: None,
+        }
+    }
+
+    pub fn spec(&self) -> &'a DistributedQuerySpec {
+        &self.seen.query.spec
+    }
+
+    pub fn attempt(&self) -> u32 {
+        self.status.attempt.unwrap_or(0)
+    }
+
+    pub fn act(&mut self, action: Action) {
+        if !self.actions.contains(&action) {
+            self.actions.push(action);
+        }
+    }
+
+    /// Look again after `after` at the latest.
+    pub fn look_again(&mut self, after: Duration) {
+        let after = after.max(Duration::from_millis(50));
+        self.requeue = Some(self.requeue.map_or(after, |before| before.min(after)));
+    }
+
+    pub fn look_again_at(&mut self, at: Timestamp) {
+        let left = at.duration_since(self.now);
+        self.look_again(Duration::try_from(left).unwrap_or_default());
+    }
+
+    pub fn notice(&mut self, warning: bool, reason: Reason, note: String, pod: Option<String>) {
+        self.notices.push(Notice { warning, reason, note, pod });
+    }
+
+    pub fn phase(&mut self, phase: Phase) {
+        self.status.phase = Some(phase);
+    }
+
+    pub fn tell(&mut self, reason: Reason, message: &str) {
+        self.status.reason = Some(reason.as_str().to_owned());
+        self.status.message = Some(cut(message));
+    }
+
+    /// Says nothing in particular: all goes well.
+    pub fn tell_nothing(&mut self) {
+        self.status.reason = None;
+        self.status.message = None;
+    }
+
+    /// Sets a condition; its time moves only when its truth does.
+    pub fn set(&mut self, kind: &str, truth: Truth, reason: Reason, message: &str) {
+        let generation = self.seen.query.metadata.generation;
+        let known = self.status.conditions.iter_mut().find(|c| c.type_ == kind);
+        match known {
+            Some(known) => {
+                if known.status != truth.as_str() {
+                    truth.as_str().clone_into(&mut known.status);
+                    known.last_transition_time = Time(self.now);
+                }
+                known.reason = reason.as_str().to_owned();
+                known.message = cut(message);
+                known.observed_generation = generation;
+            }
+            None => self.status.conditions.push(Condition {
+                type_: kind.to_owned(),
+                status: truth.as_str().to_owned(),
+                reason: reason.as_str().to_owned(),
+                message: cut(message),
+                last_transition_time: Time(self.now),
+                observed_generation: generation,
+            }),
+        }
+    }
+
+    /// Conditions of a query that begins an attempt.
+    pub fn begin_attempt(&mut self, attempt: u32) {
+        self.status.attempt = Some(attempt);
+        self.status.attempt_started_at = Some(Time(self.now));
+        self.status.stages.clear();
+        self.status.stages_total = None;
+        self.status.stages_summary = None;
+        self.status.progress = None;
+        self.status.single_worker.clear();
+        self.status.warnings.clear();
+        self.workers(0);
+        if let Some(workers) = &mut self.status.workers {
+            workers.replaced.clear();
+        }
+        self.phase(Phase::Starting);
+        self.set(COORDINATOR_READY, Truth::False, Reason::PodsStarting, "");
+        self.set(WORKERS_READY, Truth::False, Reason::PodsStarting, "");
+        self.set(PLANNED, Truth::False, Reason::Waiting, "");
+        self.set(SUCCEEDED, Truth::Unknown, Reason::Waiting, "");
+    }
+
+    pub fn workers(&mut self, ready: u32) {
+        let desired = self.spec().compute.worker_count();
+        let replaced = self.status.workers.take().map(|w| w.replaced).unwrap_or_default();
+        self.status.workers =
+            Some(WorkerCounts { ready, desired, summary: Some(format!("{ready}/{desired}")), replaced });
+    }
+
+    /// Ends the query. What it made is removed by the plans that follow, once this is written.
+    pub fn end(&mut self, phase: Phase, reason: Reason, what: &str) {
+        self.actions.clear();
+        self.phase(phase);
+        let message = sentence(reason, what);
+        self.tell(reason, &message);
+        self.status.finished_at = Some(Time(self.now));
+        if let Some(started) = &self.status.started_at {
+            self.status.duration = Some(duration_text(self.now.duration_since(started.0).as_secs()));
+        }
+        let truth = if phase == Phase::Succeeded { Truth::True } else { Truth::False };
+        self.set(SUCCEEDED, truth, reason, &message);
+        match reason {
+            Reason::BadSpec | Reason::Unsupported => self.set(ACCEPTED, Truth::False, reason, &message),
+            _ => self.set(ACCEPTED, Truth::True, Reason::Accepted, ""),
+        }
+        for kind in [COORDINATOR_READY, WORKERS_READY] {
+            self.set(kind, Truth::False, reason, "the query has ended");
+        }
+        self.workers(0);
+        self.requeue = None;
+        self.look_again(Duration::from_millis(50));
+    }
+
+    /// Whether an earlier coordinator may have left something outside of the cluster.
+    pub fn is_dirty(&self) -> bool {
+        condition(&self.status, CLEANED_UP).is_some_and(|c| c.reason == Reason::LeftBehind.as_str())
+    }
+
+    /// Deletes a pod unless that is under way.
+    pub fn delete(&mut self, pod: &PodFacts) {
+        if pod.deleting_at.is_none() && !pod.uid.is_empty() {
+            self.act(Action::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() });
+        }
+    }
+
+    /// Nothing to do, now or later.
+    pub fn idle(self) -> Plan {
+        Plan {
+            actions: Vec::new(),
+            status: self.seen.status.clone(),
+            requeue: None,
+            wants_inputs: false,
+            notices: Vec::new(),
+        }
+    }
+
+    pub fn into_plan(mut self) -> Plan {
+        let generation = self.seen.query.metadata.generation;
+        if self.seen.query.metadata.deletion_timestamp.is_none() && self.status.phase.is_some() {
+            self.status.observed_generation = generation;
+        }
+        let at_work = self.status.phase.is_none_or(|phase| !phase.is_terminal());
+        if at_work {
+            self.look_again(RESYNC);
+        }
+        Plan {
+            actions: self.actions,
+            status: self.status,
+            requeue: self.requeue,
+            wants_inputs: self.wants_inputs,
+            notices: self.notices,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    True,
+    False,
+    Unknown,
+}
+
+impl Truth {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Truth::True => "True",
+            Truth::False => "False",
+            Truth::Unknown => "Unknown",
+        }
+    }
+}
+
+pub fn condition<'a>(status: &'a DistributedQueryStatus, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|c| c.type_ == kind)
+}
+
+fn cut(message: &str) -> String {
+    if message.len() <= MAX_MESSAGE_BYTES {
+        return message.to_owned();
+    }
+    let mut end = MAX_MESSAGE_BYTES;
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &message[..end])
+}
+
+/// `1h2m3s`, as people read it.
+pub fn duration_text(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    match (seconds / 3600, seconds % 3600 / 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s}s"),
+        (h, m, s) => format!("{h}h{m}m{s}s"),
+    }
+}

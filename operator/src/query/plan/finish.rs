@@ -1,0 +1,252 @@
+//! After the end: pods and Secrets go, what an attempt may have left outside of the cluster is removed, results
+//! without a sink wait for their reader, the query itself goes after its TTL. Also queries that are deleted or held.
+
+use std::time::Duration;
+
+use floe_api::Phase;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::draft::{Draft, Truth, condition};
+use super::live;
+use super::{Action, CLEANED_UP};
+use crate::query::facts::PodState;
+use crate::query::names::Place;
+use crate::reason::{Reason, sentence};
+
+/// A cleaning pod gets so long from its creation.
+const CLEAN: SignedDuration = SignedDuration::from_secs(120);
+/// A cleaning pod that cannot even be made is given up so long after the end.
+const CLEAN_UNMADE: SignedDuration = SignedDuration::from_secs(210);
+/// A coordinator that was dismissed and does not end is deleted after this.
+const DISMISSAL: SignedDuration = SignedDuration::from_secs(30);
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long a result without a sink stays.
+pub fn result_ttl(draft: &Draft<'_>) -> Duration {
+    let own = draft.spec().ttl_seconds_after_finished.as_ref().and_then(|ttl| ttl.succeeded);
+    own.map_or(draft.settings.result_ttl, |seconds| Duration::from_secs(seconds.into()))
+}
+
+/// A query in a terminal phase, which it never leaves.
+pub fn finished(draft: &mut Draft<'_>) {
+    let ended = draft.status.finished_at.as_ref().map_or(draft.now, |t| t.0);
+    if expire(draft, ended) {
+        return;
+    }
+    let settled = condition(&draft.status, CLEANED_UP)
+        .is_some_and(|c| c.reason == Reason::Removed.as_str() || c.reason == Reason::CleanFailed.as_str());
+    if settled {
+        if draft.seen.has_finalizer() {
+            draft.act(Action::RemoveFinalizer);
+        }
+        return delete_pods(draft);
+    }
+    release_if_clean(draft);
+    if let Some(until) = kept_until(draft, ended).filter(|until| *until > draft.now) {
+        return keep(draft, ended, until);
+    }
+    if let Some(pod) = draft.seen.coordinator()
+        && pod.is_running()
+        && let Some(ip) = &pod.ip
+    {
+        draft.act(Action::Dismiss { ip: ip.clone() });
+    }
+    delete_pods(draft);
+    let swept = match sweep(draft, ended) {
+        Sweep::Underway => return draft.look_again(TICK),
+        Sweep::Done => None,
+        Sweep::Failed(why) => Some(why),
+    };
+    let left = draft.seen.pods.iter().filter(|pod| pod.place != Place::Clean && !pod.is_over(draft.now)).count();
+    if left > 0 {
+        return draft.look_again(TICK);
+    }
+    draft.act(Action::DeleteShared { attempts: draft.attempt() });
+    match swept {
+        None => draft.set(CLEANED_UP, Truth::True, Reason::Removed, ""),
+        Some(why) => draft.set(CLEANED_UP, Truth::False, Reason::CleanFailed, &sentence(Reason::CleanFailed, &why)),
+    }
+    let result_gone = draft.status.phase == Some(Phase::Succeeded) && draft.spec().sink.is_none();
+    // A plan may have sinks of its own: then there was no result to remove.
+    if result_gone && draft.status.result_uri.is_none() {
+        let rows = draft.status.rows.unwrap_or(0);
+        let ttl = result_ttl(draft).as_secs();
+        let early = draft.now < ended + SignedDuration::from_secs(i64::try_from(ttl).unwrap_or(i64::MAX / 4));
+        let message = if early {
+            format!("{rows} rows; they are gone with the coordinator's pod")
+        } else {
+            format!("{rows} rows; they were removed {ttl} s after the end")
+        };
+        draft.tell(Reason::ResultExpired, &sentence(Reason::ResultExpired, &message));
+    }
+}
+
+/// Deletes the query when its time is over; else looks again then.
+fn expire(draft: &mut Draft<'_>, ended: Timestamp) -> bool {
+    let Some(ttl) = &draft.spec().ttl_seconds_after_finished else { return false };
+    let seconds = match draft.status.phase {
+        Some(Phase::Succeeded) => ttl.succeeded,
+        Some(Phase::Failed | Phase::Cancelled) => ttl.failed,
+        None | Some(Phase::Pending | Phase::Starting | Phase::Planning | Phase::Running) => None,
+        Some(Phase::Committing | Phase::Suspended) => None,
+    };
+    let Some(seconds) = seconds else { return false };
+    let at = ended + SignedDuration::from_secs(seconds.into());
+    if draft.now < at {
+        draft.look_again_at(at);
+        return false;
+    }
+    draft.act(Action::DeleteQuery);
+    draft.look_again(Duration::from_secs(5));
+    true
+}
+
+/// Until when the pods of a finished query stay.
+fn kept_until(draft: &Draft<'_>, ended: Timestamp) -> Option<Timestamp> {
+    let stays = match draft.status.phase {
+        Some(Phase::Succeeded) if draft.spec().sink.is_none() && draft.status.result_uri.is_none() => {
+            // The result lies with the coordinator: without it there is nothing to wait for.
+            draft.seen.coordinator().filter(|pod| pod.is_running())?;
+            result_ttl(draft)
+        }
+        Some(Phase::Failed) => Duration::from_secs(draft.spec().keep_failed_pods_seconds?.into()),
+        None
+        | Some(Phase::Pending | Phase::Starting | Phase::Planning | Phase::Running | Phase::Committing)
+        | Some(Phase::Succeeded | Phase::Cancelled | Phase::Suspended) => return None,
+    };
+    Some(ended + SignedDuration::try_from(stays).unwrap_or(SignedDuration::MAX))
+}
+
+fn keep(draft: &mut Draft<'_>, ended: Timestamp, until: Timestamp) {
+    draft.look_again_at(until);
+    let shown = until.strftime("%FT%TZ").to_string();
+    if !draft.is_dirty() {
+        draft.set(CLEANED_UP, Truth::False, Reason::PodsKept, &format!("Pods stay until {shown}"));
+    }
+    if draft.status.phase == Some(Phase::Succeeded) {
+        return;
+    }
+    // Logs are kept, work is not: the coordinator ends, and its workers end with it.
+    let seen = draft.seen;
+    let late = draft.now > ended + DISMISSAL;
+    for pod in seen.pods.iter().filter(|pod| !pod.is_ended()) {
+        match (&pod.place, &pod.ip) {
+            (Place::Coordinator { .. }, Some(ip)) if !late => draft.act(Action::Dismiss { ip: ip.clone() }),
+            (Place::Coordinator { .. } | Place::Worker { .. }, _) if late => draft.delete(pod),
+            (Place::Coordinator { .. } | Place::Worker { .. } | Place::Clean, _) => {}
+        }
+        draft.look_again(Duration::from_secs(5));
+    }
+}
+
+fn delete_pods(draft: &mut Draft<'_>) {
+    let seen = draft.seen;
+    for pod in seen.pods.iter().filter(|pod| pod.place != Place::Clean || pod.is_ended()) {
+        draft.delete(pod);
+    }
+}
+
+/// The finalizer goes as soon as it is known that nothing is left outside: the coordinator had its last word, or it
+/// never ran.
+pub fn release_if_clean(draft: &mut Draft<'_>) {
+    if !draft.seen.has_finalizer() || draft.is_dirty() {
+        return;
+    }
+    let seen = draft.seen;
+    let ran = seen.status.started_at.is_some()
+        || seen.report.is_some()
+        || seen.coordinator().is_some_and(|pod| !matches!(pod.state, PodState::Waiting(_)));
+    if seen.verdict().is_some() || !ran {
+        draft.act(Action::RemoveFinalizer);
+    }
+}
+
+enum Sweep {
+    Done,
+    Underway,
+    Failed(String),
+}
+
+/// Sees to what attempts may have left outside of the cluster, by a pod of its own, within bounds.
+fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
+    let seen = draft.seen;
+    if !seen.has_finalizer() || draft.actions.contains(&Action::RemoveFinalizer) {
+        return Sweep::Done;
+    }
+    // The coordinator's own word would do.
+    if seen.coordinator().is_some_and(|pod| !pod.is_over(draft.now)) {
+        return Sweep::Underway;
+    }
+    let fail = |draft: &mut Draft<'_>, why: String| {
+        draft.notice(true, Reason::CleanFailed, sentence(Reason::CleanFailed, &why), None);
+        draft.act(Action::RemoveFinalizer);
+        Sweep::Failed(why)
+    };
+    let Some(pod) = seen.pod(Place::Clean) else {
+        if seen.gone.contains(&Place::Clean.name(seen.name())) {
+            return fail(draft, "the cleaning pod was deleted".into());
+        }
+        if draft.now > since + CLEAN_UNMADE || seen.trouble.as_ref().is_some_and(|t| t.fatal) {
+            let why = seen.trouble.as_ref().map_or("it could not be made in time", |t| t.message.as_str());
+            return fail(draft, format!("no cleaning pod: {why}"));
+        }
+        draft.act(Action::CreatePod(Place::Clean));
+        return Sweep::Underway;
+    };
+    match &pod.state {
+        PodState::Ended(ending) if ending.exit_code == Some(0) => {
+            draft.delete(pod);
+            draft.act(Action::RemoveFinalizer);
+            Sweep::Done
+        }
+        PodState::Ended(ending) => {
+            draft.delete(pod);
+            fail(draft, format!("the cleaning pod {}", ending.describe()))
+        }
+        PodState::Waiting(_) | PodState::Running => {
+            if draft.now < pod.created_at.unwrap_or(since) + CLEAN {
+                return Sweep::Underway;
+            }
+            draft.delete(pod);
+            let held = match &pod.state {
+                PodState::Waiting(Some(stuck)) => format!(": {}", stuck.words),
+                PodState::Waiting(None) | PodState::Running | PodState::Ended(_) => String::new(),
+            };
+            fail(draft, format!("the cleaning pod did not end within {} s{held}", CLEAN.as_secs()))
+        }
+    }
+}
+
+/// The query is deleted: everything of it goes, and the garbage collector takes what the owner references name.
+pub fn teardown(draft: &mut Draft<'_>) {
+    if !draft.seen.has_finalizer() {
+        return;
+    }
+    let since = draft.seen.query.metadata.deletion_timestamp.as_ref().map_or(draft.now, |t| t.0);
+    release_if_clean(draft);
+    delete_pods(draft);
+    match sweep(draft, since) {
+        Sweep::Underway => draft.look_again(TICK),
+        Sweep::Done | Sweep::Failed(_) => {}
+    }
+}
+
+/// A suspended query: it holds no pods, and goes on or ends as the spec says.
+pub fn held(draft: &mut Draft<'_>) {
+    if draft.spec().cancel {
+        return live::stop(draft);
+    }
+    if draft.spec().suspend {
+        release_if_clean(draft);
+        return delete_pods(draft);
+    }
+    let attempt = draft.attempt();
+    if draft.status.started_at.is_some() {
+        // The deadline counts from the resumption, as that of Jobs does.
+        draft.status.started_at = Some(Time(draft.now));
+    }
+    draft.begin_attempt(attempt + 1);
+    draft.tell(Reason::PodsStarting, "The query goes on: its pods are being made");
+    draft.look_again(Duration::from_millis(50));
+}

@@ -1,0 +1,518 @@
+//! A query at work: from nothing to its end, through lost pods and stubborn ones.
+
+use std::time::Duration;
+
+use floe_api::Phase;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::draft::{Draft, Truth, condition};
+use super::finish;
+use super::progress;
+use super::{ACCEPTED, Action, CLEANED_UP, COORDINATOR_READY, PLANNED, WORKERS_READY};
+use crate::coordinator::{Outcome, ReportPhase, Verdict};
+use crate::query::facts::{Loss, PodFacts, PodState};
+use crate::query::names::Place;
+use crate::query::validate::validate;
+use crate::query::verdict::{self, Meaning};
+use crate::reason::{Reason, sentence};
+
+/// What is missing or refused is asked for again this often.
+const RETRY: Duration = Duration::from_secs(2);
+/// The coordinator keeps the deadline itself; past it by so much, the operator does.
+const DEADLINE_SLACK: SignedDuration = SignedDuration::from_secs(5);
+/// A worker that ended with one of these may have heard of the query's end before the operator did.
+const QUIET_ENDINGS: [i32; 2] = [0, 69];
+/// A worker that stays away so long after such an ending is lost.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Where the coordinator of the current attempt is.
+enum Coordinator<'a> {
+    NotMade,
+    Alive(&'a PodFacts),
+    /// It is being deleted, and may yet leave a word.
+    Leaving(&'a PodFacts),
+    Lost(Loss),
+}
+
+pub fn live(draft: &mut Draft<'_>) {
+    if draft.attempt() == 0 {
+        draft.status.failures.get_or_insert(0);
+        draft.set(ACCEPTED, Truth::True, Reason::Accepted, "");
+        draft.begin_attempt(1);
+        draft.tell(Reason::PodsStarting, "The query's pods are being made");
+        if draft.spec().cancel || draft.spec().suspend {
+            return stop(draft);
+        }
+        return work(draft);
+    }
+    if let Some(verdict) = draft.seen.verdict() {
+        return judge(draft, verdict);
+    }
+    if draft.spec().cancel || draft.spec().suspend {
+        return stop(draft);
+    }
+    if deadline_passed(draft) {
+        return;
+    }
+    work(draft)
+}
+
+/// The object says something that cannot be read; what runs goes on, and what does not fails.
+pub fn unreadable(draft: &mut Draft<'_>, fault: &str) {
+    let message = sentence(Reason::BadSpec, &format!("the object cannot be read: {fault}"));
+    draft.set(ACCEPTED, Truth::False, Reason::BadSpec, &message);
+    if draft.attempt() == 0 && draft.status.phase.is_none() {
+        draft.end(Phase::Failed, Reason::BadSpec, &format!("the object cannot be read: {fault}"));
+    }
+}
+
+/// The coordinator has had its last word.
+fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
+    let error = match verdict {
+        Verdict::Done(outcome) => return succeed(draft, &outcome),
+        Verdict::Failed(error) => error,
+    };
+    let planned = condition(&draft.status, PLANNED).is_some_and(|c| c.status == "True");
+    let words = verdict::words(&error);
+    match verdict::meaning(&error, planned) {
+        Meaning::Final(reason) => {
+            progress::show_failure(&mut draft.status, draft.seen.report.as_deref());
+            draft.end(Phase::Failed, reason, &words);
+        }
+        Meaning::Again(reason) => lose_attempt(draft, reason, &words, true),
+        Meaning::Stopped if draft.spec().cancel || draft.spec().suspend => stop(draft),
+        // It was told to stop, but not by the spec: by a client, or because its pod is taken away. Its pod's end
+        // tells which.
+        Meaning::Stopped => match draft.seen.coordinator() {
+            Some(pod) if pod.disruption.is_some() || pod.deleting_at.is_some() => {
+                let loss = pod.loss().unwrap_or(Loss { reason: Reason::PodDeleted, words: "was deleted".into() });
+                lose_attempt(draft, loss.reason, &format!("the coordinator (pod {}) {}", pod.name, loss.words), true)
+            }
+            Some(pod) if !pod.is_ended() => {
+                // Nothing keeps it: its end comes sooner when it need not linger.
+                if let Some(ip) = &pod.ip {
+                    draft.act(Action::Dismiss { ip: ip.clone() });
+                }
+                draft.tell(Reason::Waiting, "The coordinator was told to stop");
+                draft.look_again(Duration::from_secs(1));
+            }
+            Some(_) => draft.end(Phase::Cancelled, Reason::Cancelled, "The query was cancelled at its coordinator"),
+            None => lose_attempt(draft, Reason::PodDeleted, "the coordinator's pod was deleted", true),
+        },
+    }
+}
+
+fn succeed(draft: &mut Draft<'_>, outcome: &Outcome) {
+    draft.status.started_at.get_or_insert(Time(draft.now));
+    progress::show_outcome(&mut draft.status, draft.seen.report.as_deref(), outcome);
+    let rows = outcome.rows;
+    let message = match (&outcome.sink_uri, &draft.spec().sink) {
+        (Some(uri), _) => format!("{rows} rows at {uri}"),
+        (None, Some(sink)) => format!("{rows} rows at {}", sink.uri),
+        (None, None) => {
+            let until = draft.now + SignedDuration::try_from(finish::result_ttl(draft)).unwrap_or_default();
+            format!("{rows} rows; they can be read from the query until {}", until.strftime("%FT%TZ"))
+        }
+    };
+    draft.set(PLANNED, Truth::True, Reason::Planned, "");
+    draft.end(Phase::Succeeded, Reason::Completed, &message);
+}
+
+/// Deletes all pods; when they are gone the query is cancelled, or held.
+pub fn stop(draft: &mut Draft<'_>) {
+    let seen = draft.seen;
+    let target = if draft.spec().cancel { Phase::Cancelled } else { Phase::Suspended };
+    finish::release_if_clean(draft);
+    let mut left = 0;
+    for pod in seen.pods.iter().filter(|pod| pod.place != Place::Clean) {
+        draft.delete(pod);
+        left += u32::from(!pod.is_over(draft.now));
+    }
+    if left > 0 {
+        draft.workers(0);
+        let reason = if target == Phase::Cancelled { Reason::Cancelled } else { Reason::Suspended };
+        draft.tell(reason, &format!("Stopping: {left} pods are on their way out"));
+        draft.look_again(Duration::from_secs(1));
+        return;
+    }
+    if target == Phase::Cancelled {
+        let actions = std::mem::take(&mut draft.actions);
+        draft.end(Phase::Cancelled, Reason::Cancelled, "The query was cancelled by spec.cancel");
+        draft.actions = actions;
+        return;
+    }
+    if seen.has_finalizer() && !draft.actions.contains(&Action::RemoveFinalizer) {
+        draft.set(CLEANED_UP, Truth::False, Reason::LeftBehind, "The suspended attempt ended without a word");
+    }
+    draft.phase(Phase::Suspended);
+    draft.workers(0);
+    for kind in [COORDINATOR_READY, WORKERS_READY] {
+        draft.set(kind, Truth::False, Reason::Suspended, "");
+    }
+    draft.tell(Reason::Suspended, &sentence(Reason::Suspended, "No pods while spec.suspend is true"));
+}
+
+fn deadline_passed(draft: &mut Draft<'_>) -> bool {
+    let Some(seconds) = draft.spec().active_deadline_seconds else { return false };
+    let Some(started) = draft.status.started_at.clone() else { return false };
+    let end = started.0 + SignedDuration::from_secs(seconds.into()) + DEADLINE_SLACK;
+    if draft.now < end {
+        draft.look_again_at(end);
+        return false;
+    }
+    progress::show_failure(&mut draft.status, draft.seen.report.as_deref());
+    draft.end(Phase::Failed, Reason::Deadline, &format!("The query did not finish within {seconds} s"));
+    true
+}
+
+fn work(draft: &mut Draft<'_>) {
+    if let Some(trouble) = draft.seen.trouble.as_ref().filter(|t| t.fatal) {
+        return draft.end(Phase::Failed, trouble.reason, &trouble.message);
+    }
+    match coordinator(draft) {
+        Coordinator::NotMade => start(draft),
+        Coordinator::Alive(pod) => supervise(draft, pod),
+        Coordinator::Leaving(pod) => {
+            let why = pod.loss().map_or_else(|| "is being deleted".to_owned(), |loss| loss.words);
+            draft.set(COORDINATOR_READY, Truth::False, Reason::CoordinatorLost, &why);
+            draft.tell(Reason::CoordinatorLost, &format!("The coordinator (pod {}) {why}", pod.name));
+            draft.look_again(Duration::from_secs(1));
+        }
+        Coordinator::Lost(loss) => lose_attempt(draft, loss.reason, &loss.words, false),
+    }
+}
+
+fn coordinator<'a>(draft: &Draft<'a>) -> Coordinator<'a> {
+    let place = Place::Coordinator { attempt: draft.attempt() };
+    let name = place.name(draft.seen.name());
+    let lost =
+        |loss: Loss| Coordinator::Lost(Loss { words: format!("the coordinator (pod {name}) {}", loss.words), ..loss });
+    let Some(pod) = draft.seen.pod(place) else {
+        let was_there = match draft.seen.status.phase {
+            Some(Phase::Planning | Phase::Running | Phase::Committing) => true,
+            None | Some(Phase::Pending | Phase::Starting | Phase::Suspended) => false,
+            Some(Phase::Succeeded | Phase::Failed | Phase::Cancelled) => false,
+        };
+        return if was_there || draft.seen.gone.contains(&name) {
+            lost(Loss { reason: Reason::PodDeleted, words: "was deleted".into() })
+        } else {
+            Coordinator::NotMade
+        };
+    };
+    match &pod.state {
+        PodState::Ended(ending) => {
+            let loss = match pod.loss() {
+                _ if ending.oom => Loss {
+                    reason: Reason::CoordinatorOutOfMemory,
+                    words: format!("ran out of its memory ({})", draft.spec().compute.coordinator.memory),
+                },
+                Some(loss) if loss.reason != Reason::WorkerLost => loss,
+                _ => Loss { reason: Reason::CoordinatorLost, words: ending.describe() },
+            };
+            lost(loss)
+        }
+        PodState::Waiting(_) | PodState::Running if pod.is_over(draft.now) => {
+            lost(pod.loss().unwrap_or(Loss { reason: Reason::NodeLost, words: "does not end".into() }))
+        }
+        PodState::Waiting(_) | PodState::Running if pod.deleting_at.is_some() => Coordinator::Leaving(pod),
+        PodState::Waiting(_) | PodState::Running => Coordinator::Alive(pod),
+    }
+}
+
+/// An attempt failed for reasons that are not the query's.
+fn lose_attempt(draft: &mut Draft<'_>, reason: Reason, words: &str, is_clean: bool) {
+    let (attempt, limit) = (draft.attempt(), draft.spec().backoff_limit);
+    let failures = draft.status.failures.unwrap_or(0).saturating_add(1);
+    draft.status.failures = Some(failures);
+    if !is_clean {
+        let message = format!("Attempt {attempt} ended without a word; what it staged is removed at the end");
+        draft.set(CLEANED_UP, Truth::False, Reason::LeftBehind, &message);
+    }
+    if failures > limit {
+        progress::show_failure(&mut draft.status, draft.seen.report.as_deref());
+        let (told, what) = match reason {
+            Reason::CoordinatorOutOfMemory | Reason::Internal => (reason, format!("attempt {attempt}: {words}")),
+            _ => (Reason::BackoffLimit, format!("attempt {attempt}: {words} ({reason}); backoffLimit is {limit}")),
+        };
+        return draft.end(Phase::Failed, told, &capital(&what));
+    }
+    let note = format!("Attempt {attempt} failed: {words}. Attempt {} follows", attempt + 1);
+    draft.notice(true, reason, note.clone(), None);
+    for pod in &draft.seen.pods {
+        draft.delete(pod);
+    }
+    draft.begin_attempt(attempt + 1);
+    draft.tell(reason, &note);
+    draft.look_again(Duration::from_millis(50));
+}
+
+/// Makes everything an attempt needs.
+fn start(draft: &mut Draft<'_>) {
+    let attempt = draft.attempt();
+    if let Some(at) = pause(draft).filter(|at| *at > draft.now) {
+        return draft.look_again_at(at);
+    }
+    draft.workers(0);
+    let Some(inputs) = draft.seen.inputs.clone() else {
+        draft.wants_inputs = true;
+        return;
+    };
+    if let Err(invalid) = validate(&inputs.query) {
+        return draft.end(Phase::Failed, invalid.reason, &invalid.message);
+    }
+    draft.set(ACCEPTED, Truth::True, Reason::Accepted, "");
+    if starting_deadline_passed(draft) {
+        return;
+    }
+    if let Some(missing) = inputs.missing.first() {
+        let words: Vec<&str> = inputs.missing.iter().map(|m| m.message.as_str()).collect();
+        let message = sentence(missing.reason, &words.join("; "));
+        draft.tell(missing.reason, &message);
+        draft.set(COORDINATOR_READY, Truth::False, missing.reason, &message);
+        return draft.look_again(RETRY);
+    }
+    if !draft.seen.has_finalizer() {
+        draft.act(Action::AddFinalizer);
+    }
+    draft.act(Action::EnsureService { attempt });
+    draft.act(Action::EnsureJob { attempt });
+    draft.act(Action::EnsurePolicy);
+    draft.act(Action::CreatePod(Place::Coordinator { attempt }));
+    for index in 0..draft.spec().compute.worker_count() {
+        let place = Place::Worker { attempt, index, replacement: 0 };
+        if draft.seen.pod(place).is_none() {
+            draft.act(Action::CreatePod(place));
+        }
+    }
+    match &draft.seen.trouble {
+        None => draft.tell(Reason::PodsStarting, "The pods are being made"),
+        Some(trouble) => {
+            let message = sentence(trouble.reason, &trouble.message);
+            draft.tell(trouble.reason, &message);
+            draft.set(COORDINATOR_READY, Truth::False, trouble.reason, &message);
+            draft.look_again(RETRY);
+        }
+    }
+}
+
+/// When an attempt after failures may begin.
+fn pause(draft: &Draft<'_>) -> Option<Timestamp> {
+    let failures = draft.status.failures.filter(|failures| *failures > 0)?;
+    let began = draft.status.attempt_started_at.as_ref()?.0;
+    Some(began + SignedDuration::from_secs(1 << (failures - 1).min(5)))
+}
+
+/// The coordinator is there: watch over the workers and tell how far things are.
+fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
+    let report = draft.seen.report.clone();
+    if report.is_some() {
+        draft.status.started_at.get_or_insert(Time(draft.now));
+    }
+    let crew = match crew(draft) {
+        Ok(crew) => crew,
+        Err(lost) => {
+            progress::show_failure(&mut draft.status, report.as_deref());
+            return draft.end(Phase::Failed, lost.reason, &lost.words);
+        }
+    };
+    let pods = std::iter::once(coordinator).chain(crew.pods.iter().copied());
+    let stuck: Vec<_> = pods.clone().filter_map(|pod| Some((pod, stuck_of(pod)?))).collect();
+    if let Some((pod, stuck)) = stuck.iter().find(|(_, stuck)| stuck.2) {
+        return draft.end(Phase::Failed, stuck.0, &format!("Pod {}: {}", pod.name, stuck.1));
+    }
+    draft.workers(crew.ready);
+    let needed = draft.spec().compute.workers_to_start();
+    let was_running = match draft.seen.status.phase {
+        Some(Phase::Planning | Phase::Running | Phase::Committing) => true,
+        None | Some(Phase::Pending | Phase::Starting | Phase::Suspended) => false,
+        Some(Phase::Succeeded | Phase::Failed | Phase::Cancelled) => false,
+    };
+    match &report {
+        Some(_) => draft.set(COORDINATOR_READY, Truth::True, Reason::CoordinatorRunning, ""),
+        None => draft.set(COORDINATOR_READY, Truth::False, Reason::PodsStarting, ""),
+    }
+    if crew.ready >= needed {
+        draft.set(WORKERS_READY, Truth::True, Reason::WorkersConnected, "");
+    } else {
+        let message = format!("{} of {needed} workers are there", crew.ready);
+        draft.set(WORKERS_READY, Truth::False, Reason::PodsStarting, &message);
+    }
+    if let Some(report) = &report {
+        if report.plan.as_ref().is_some_and(|plan| !plan.stages.is_empty()) {
+            draft.set(PLANNED, Truth::True, Reason::Planned, "");
+        }
+        progress::show(&mut draft.status, report);
+    }
+    let phase = match report.as_ref().map(|report| report.phase) {
+        Some(phase) if crew.ready >= needed || was_running => match phase {
+            ReportPhase::Planning => Phase::Planning,
+            ReportPhase::Committing => Phase::Committing,
+            // Verdicts are judged before.
+            ReportPhase::Running | ReportPhase::Succeeded | ReportPhase::Failed | ReportPhase::Cancelled => {
+                Phase::Running
+            }
+        },
+        _ => Phase::Starting,
+    };
+    draft.phase(phase);
+    if phase == Phase::Starting && starting_deadline_passed(draft) {
+        return;
+    }
+    tell_trouble(draft, phase, &stuck, coordinator);
+}
+
+/// The first thing that holds the query up, or how far its start is.
+fn tell_trouble(draft: &mut Draft<'_>, phase: Phase, stuck: &[(&PodFacts, Hold)], coordinator: &PodFacts) {
+    if let Some((pod, (reason, words, _))) = stuck.first() {
+        let more = match stuck.len() {
+            1 => String::new(),
+            count => format!(" (and {} more pods)", count - 1),
+        };
+        let message = sentence(*reason, &format!("Pod {}: {words}{more}", pod.name));
+        draft.tell(*reason, &message);
+        let kind = if pod.name == coordinator.name { COORDINATOR_READY } else { WORKERS_READY };
+        if draft.status.conditions.iter().any(|c| c.type_ == kind && c.status == "False") {
+            draft.set(kind, Truth::False, *reason, &message);
+        }
+    } else if let Some(trouble) = &draft.seen.trouble {
+        draft.tell(trouble.reason, &sentence(trouble.reason, &trouble.message));
+        draft.look_again(RETRY);
+    } else if phase == Phase::Starting {
+        let running = draft.seen.pods.iter().filter(|pod| pod.is_running() && pod.attempt() == draft.status.attempt);
+        let (running, all) = (running.count(), draft.spec().compute.worker_count() + 1);
+        draft.tell(Reason::PodsStarting, &format!("{running} of {all} pods are running"));
+    } else {
+        draft.tell_nothing();
+    }
+}
+
+/// Reason, words, and whether it cannot heal.
+type Hold = (Reason, String, bool);
+
+fn stuck_of(pod: &PodFacts) -> Option<Hold> {
+    match &pod.state {
+        PodState::Waiting(stuck) => stuck.as_ref().map(|s| (s.reason, s.words.clone(), s.fatal)),
+        PodState::Running if pod.unready => {
+            let node = pod.node.as_deref().unwrap_or("?");
+            Some((Reason::NodeLost, format!("its node {node} does not answer"), false))
+        }
+        PodState::Running | PodState::Ended(_) => None,
+    }
+}
+
+fn starting_deadline_passed(draft: &mut Draft<'_>) -> bool {
+    let Some(seconds) = draft.spec().starting_deadline_seconds else { return false };
+    let Some(began) = draft.status.attempt_started_at.as_ref().map(|t| t.0) else { return false };
+    let end = began + SignedDuration::from_secs(seconds.into());
+    if draft.now < end {
+        draft.look_again_at(end);
+        return false;
+    }
+    // What held it up is what the status said last.
+    let last = match (&draft.seen.status.reason, &draft.seen.status.message) {
+        (Some(reason), Some(message)) => format!(". Last seen: {reason}: {message}"),
+        _ => String::new(),
+    };
+    draft.end(Phase::Failed, Reason::StartingDeadline, &format!("The pods were not ready within {seconds} s{last}"));
+    true
+}
+
+/// The workers of the attempt as they are.
+struct Crew<'a> {
+    pods: Vec<&'a PodFacts>,
+    ready: u32,
+}
+
+/// Looks at every worker's place, and fills those that are empty. An error when one was lost too often.
+fn crew<'a>(draft: &mut Draft<'a>) -> Result<Crew<'a>, Loss> {
+    let seen = draft.seen;
+    let attempt = draft.attempt();
+    let limit = draft.spec().backoff_limit;
+    let mut newest: std::collections::HashMap<u32, &PodFacts> = std::collections::HashMap::new();
+    for pod in &seen.pods {
+        if let Place::Worker { attempt: of, index, replacement } = pod.place
+            && of == attempt
+        {
+            let slot = newest.entry(index).or_insert(pod);
+            if matches!(slot.place, Place::Worker { replacement: known, .. } if known < replacement) {
+                *slot = pod;
+            }
+        }
+    }
+    let connected: Option<std::collections::HashSet<&str>> =
+        seen.report.as_ref().map(|report| report.workers.iter().map(String::as_str).collect());
+    let mut crew = Crew { pods: Vec::new(), ready: 0 };
+    for index in 0..draft.spec().compute.worker_count() {
+        let told = draft.status.workers.as_ref().and_then(|w| w.replaced.get(&index.to_string()).copied()).unwrap_or(0);
+        let pod = newest.get(&index).copied();
+        let pod = pod.filter(|pod| matches!(pod.place, Place::Worker { replacement, .. } if replacement >= told));
+        let at = match pod.map(|pod| pod.place) {
+            Some(Place::Worker { replacement, .. }) => replacement,
+            Some(Place::Coordinator { .. } | Place::Clean) | None => told,
+        };
+        let name = Place::Worker { attempt, index, replacement: at }.name(seen.name());
+        let loss = match pod {
+            Some(pod) if may_be_the_end(pod, draft.now) => {
+                draft.look_again(QUIET);
+                None
+            }
+            Some(pod) => pod.loss(),
+            None if seen.gone.contains(&name) => {
+                Some(Loss { reason: Reason::PodDeleted, words: "was deleted".to_owned() })
+            }
+            None => {
+                draft.act(Action::EnsureService { attempt });
+                draft.act(Action::CreatePod(Place::Worker { attempt, index, replacement: at }));
+                None
+            }
+        };
+        let Some(loss) = loss else {
+            if let Some(pod) = pod {
+                let there = connected.as_ref().map_or(pod.is_running(), |ids| ids.contains(pod.name.as_str()));
+                crew.ready += u32::from(there && pod.is_running());
+                crew.pods.push(pod);
+            }
+            continue;
+        };
+        if at >= limit {
+            let memory = &draft.spec().compute.memory;
+            let bound =
+                if loss.reason == Reason::OutOfMemory { format!(" (its limit is {memory})") } else { String::new() };
+            let times = at + 1;
+            let words = format!("Worker {index} (pod {name}) {}{bound}, and was lost {times} times", loss.words);
+            return Err(Loss { reason: loss.reason, words });
+        }
+        let next = Place::Worker { attempt, index, replacement: at + 1 };
+        draft.notice(
+            true,
+            loss.reason,
+            format!("Worker {index} (pod {name}) {}; pod {} takes its place", loss.words, next.name(seen.name())),
+            Some(name),
+        );
+        draft.act(Action::EnsureService { attempt });
+        draft.act(Action::CreatePod(next));
+        draft.workers(crew.ready);
+        if let Some(workers) = &mut draft.status.workers {
+            workers.replaced.insert(index.to_string(), at + 1);
+        }
+    }
+    Ok(crew)
+}
+
+/// A worker that ended as workers end when their query is over, a moment ago.
+fn may_be_the_end(pod: &PodFacts, now: Timestamp) -> bool {
+    match &pod.state {
+        PodState::Ended(ending) if pod.deleting_at.is_none() && pod.disruption.is_none() => {
+            let quiet = ending.exit_code.is_some_and(|code| QUIET_ENDINGS.contains(&code));
+            let since = ending.at.map(|at| now.duration_since(at));
+            quiet && since.is_some_and(|since| since < SignedDuration::try_from(QUIET).unwrap_or_default())
+        }
+        PodState::Ended(_) | PodState::Waiting(_) | PodState::Running => false,
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}

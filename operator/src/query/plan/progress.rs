@@ -1,0 +1,120 @@
+//! The coordinator's report as the status shows it: stages, share of the tasks, counts.
+
+use floe_api::{DistributedQueryStatus, MAX_STAGES, SingleWorkerStatus, StageState, StageStatus};
+
+use crate::coordinator::{Outcome, PlanView, Report, SingleWorker};
+
+const MAX_NOTES: usize = 100;
+
+/// Puts what a running coordinator says into the status.
+pub fn show(status: &mut DistributedQueryStatus, report: &Report) {
+    let Some(plan) = &report.plan else { return };
+    let mut stages: Vec<StageStatus> = plan
+        .stages
+        .iter()
+        .map(|stage| StageStatus {
+            id: stage.id,
+            label: stage.label.clone(),
+            tasks_total: stage.tasks.unwrap_or(0),
+            ..StageStatus::default()
+        })
+        .collect();
+    for seen in &report.stages {
+        let Some(stage) = stages.iter_mut().find(|stage| stage.id == seen.id) else { continue };
+        stage.state = seen.state;
+        stage.tasks_done = seen.tasks_done;
+        stage.tasks_total = seen.tasks_total.max(seen.tasks_done);
+        stage.rows = seen.rows;
+        stage.bytes = seen.bytes;
+    }
+    let (mut done, mut total, mut finished) = (0u64, 0u64, 0u32);
+    for stage in &stages {
+        done += u64::from(stage.tasks_done);
+        // A stage whose tasks are not known yet counts as one.
+        total += u64::from(stage.tasks_total.max(1));
+        finished += u32::from(stage.state == StageState::Done);
+    }
+    // The commit comes after the last task.
+    status.progress = Some(format!("{}%", (done * 100).checked_div(total).unwrap_or(0).min(99)));
+    put_stages(status, stages, finished);
+    notes(status, plan);
+}
+
+/// The same for a query that succeeded.
+pub fn show_outcome(status: &mut DistributedQueryStatus, report: Option<&Report>, outcome: &Outcome) {
+    if let Some(report) = report {
+        show(status, report);
+    }
+    if outcome.stages.len() >= status.stages.len() {
+        let stages: Vec<StageStatus> = outcome
+            .stages
+            .iter()
+            .map(|stage| StageStatus {
+                id: stage.id,
+                label: stage.label.clone(),
+                state: StageState::Done,
+                tasks_done: stage.tasks,
+                tasks_total: stage.tasks,
+                rows: stage.rows,
+                bytes: stage.bytes,
+            })
+            .collect();
+        let count = stages.len() as u32;
+        put_stages(status, stages, count);
+    } else {
+        // A termination message has no room for all of them.
+        for stage in &mut status.stages {
+            stage.state = StageState::Done;
+            stage.tasks_total = stage.tasks_total.max(stage.tasks_done);
+            stage.tasks_done = stage.tasks_total;
+        }
+        let total = status.stages_total.unwrap_or(0);
+        status.stages_summary = Some(format!("{total}/{total}"));
+    }
+    status.progress = Some("100%".to_owned());
+    status.rows = Some(outcome.rows);
+    status.bytes_written = Some(outcome.bytes_written);
+    status.bytes_shuffled = Some(outcome.bytes_shuffled);
+    status.result_uri.clone_from(&outcome.sink_uri);
+    if !outcome.single_worker.is_empty() {
+        status.single_worker = single_worker(&outcome.single_worker);
+    }
+    if !outcome.warnings.is_empty() {
+        status.warnings = outcome.warnings.iter().take(MAX_NOTES).cloned().collect();
+    }
+    if let Some(why) = &outcome.fell_back
+        && status.warnings.len() < MAX_NOTES
+    {
+        status.warnings.push(format!("the stages failed, and the query ran again on one worker: {why}"));
+    }
+}
+
+/// Stages that were at work when the query failed.
+pub fn show_failure(status: &mut DistributedQueryStatus, report: Option<&Report>) {
+    if let Some(report) = report {
+        show(status, report);
+    }
+    for stage in status.stages.iter_mut().filter(|stage| stage.state == StageState::Running) {
+        stage.state = StageState::Failed;
+    }
+}
+
+fn put_stages(status: &mut DistributedQueryStatus, mut stages: Vec<StageStatus>, finished: u32) {
+    let count = stages.len() as u32;
+    stages.truncate(MAX_STAGES);
+    status.stages = stages;
+    status.stages_total = Some(count);
+    status.stages_summary = Some(format!("{finished}/{count}"));
+}
+
+fn notes(status: &mut DistributedQueryStatus, plan: &PlanView) {
+    status.single_worker = single_worker(&plan.single_worker);
+    status.warnings = plan.warnings.iter().take(MAX_NOTES).cloned().collect();
+}
+
+fn single_worker(nodes: &[SingleWorker]) -> Vec<SingleWorkerStatus> {
+    let nodes = nodes.iter().take(MAX_NOTES);
+    nodes
+        .map(|node| SingleWorkerStatus { stage: node.stage, node: node.node.clone(), reason: node.reason.clone() })
+        .collect()
+}

@@ -1,0 +1,418 @@
+//! What `plan` decides, case by case.
+
+use floe_api::Phase;
+use jiff::SignedDuration;
+
+use super::world::World;
+use super::{Action, CLEANED_UP, PLANNED, SUCCEEDED, WORKERS_READY, draft::condition};
+use crate::coordinator::{Category, ReportPhase};
+use crate::query::facts::{Ending, Loss, Missing, PodState, Stuck, Trouble};
+use crate::query::names::{FINALIZER, Place};
+use crate::reason::Reason;
+
+fn truth(world: &World, kind: &str) -> String {
+    condition(&world.status(), kind).map(|c| c.status.clone()).unwrap_or_default()
+}
+
+#[test]
+fn a_query_is_made_at_once_runs_and_leaves_nothing() {
+    let mut world = World::new();
+    let first = world.reconcile();
+    let pods: Vec<_> = first.actions.iter().filter(|a| matches!(a, Action::CreatePod(_))).collect();
+    assert_eq!(pods.len(), 3, "all pods in the first look: {:?}", first.actions);
+    assert!(first.actions.contains(&Action::AddFinalizer));
+    assert_eq!(world.phase(), Some(Phase::Starting));
+    world.to_running();
+    assert_eq!((truth(&world, PLANNED), truth(&world, WORKERS_READY)), ("True".into(), "True".into()));
+    assert_eq!(world.status().workers.unwrap().summary.as_deref(), Some("2/2"));
+    world.say(ReportPhase::Committing);
+    world.run_until("Committing", |w| w.phase() == Some(Phase::Committing));
+    world.say(ReportPhase::Succeeded);
+    world.reconcile();
+    let status = world.status();
+    assert_eq!(
+        (status.phase, status.rows, status.result_uri.as_deref()),
+        (Some(Phase::Succeeded), Some(7), Some("s3://b/out/"))
+    );
+    assert_eq!((status.progress.as_deref(), truth(&world, SUCCEEDED).as_str()), (Some("100%"), "True"));
+    world.settle();
+    assert!(world.pods.is_empty() && !world.shared && world.query.metadata.finalizers.is_none());
+    assert_eq!(truth(&world, CLEANED_UP), "True");
+}
+
+#[test]
+fn faults_of_the_query_fail_it_at_once() {
+    for (category, class, reason) in [
+        (Category::User, "ColumnNotFoundError", "BadPlan"),
+        (Category::User, "FileNotFoundError", "MissingData"),
+        (Category::User, "PermissionError", "AccessDenied"),
+        (Category::User, "ComputeError", "QueryFailed"),
+        (Category::Io, "IOError", "StorageFailed"),
+        (Category::OutOfMemory, "OutOfMemory", "OutOfMemory"),
+        (Category::Deadline, "DeadlineExceeded", "Deadline"),
+    ] {
+        let mut world = World::new();
+        world.to_running();
+        world.fail(category, class);
+        world.reconcile();
+        assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Failed), reason), "{class}");
+        assert!(world.status().message.unwrap().contains("the words"), "{class}");
+        world.settle();
+        assert!(world.pods.is_empty() && world.query.metadata.finalizers.is_none());
+    }
+}
+
+#[test]
+fn faults_of_the_infrastructure_begin_another_attempt_within_the_limit() {
+    let mut world = World::new();
+    for attempt in 1..=3 {
+        world.run_until("the attempt", |w| w.status().attempt == Some(attempt) && w.report.is_some());
+        world.fail(Category::Internal, "InternalError");
+        world.run_until("the loss", |w| w.status().failures == Some(attempt));
+        world.report = None;
+    }
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Failed), "Internal"));
+    world.settle();
+    assert!(world.query.metadata.finalizers.is_none());
+}
+
+#[test]
+fn a_killed_coordinator_is_followed_by_a_new_attempt_and_its_leftovers_are_removed_at_the_end() {
+    let mut world = World::new();
+    world.to_running();
+    world.end_coordinator(None);
+    world.reconcile();
+    assert_eq!((world.status().attempt, world.phase()), (Some(2), Some(Phase::Starting)));
+    assert_eq!(condition(&world.status(), CLEANED_UP).unwrap().reason, "LeftBehind");
+    world.to_running();
+    world.say(ReportPhase::Succeeded);
+    world.run_until("the cleaning pod", |w| w.pods.contains_key("q-clean"));
+    assert_eq!(world.phase(), Some(Phase::Succeeded));
+    assert!(world.query.metadata.finalizers.is_some());
+    world.settle();
+    assert!(world.query.metadata.finalizers.is_none() && world.pods.is_empty());
+}
+
+#[test]
+fn a_coordinator_that_runs_out_of_memory_is_named() {
+    let mut world = World::new();
+    world.query.spec.backoff_limit = 0;
+    world.to_running();
+    let name = world.coordinator().unwrap().name.clone();
+    world.end(&name, Ending { exit_code: Some(137), oom: true, ..Ending::default() });
+    world.report = None;
+    world.reconcile();
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Failed), "CoordinatorOutOfMemory"));
+    assert!(world.status().message.unwrap().contains("compute.coordinator.memory"));
+}
+
+#[test]
+fn a_lost_worker_is_replaced_under_the_next_name_until_the_limit() {
+    let mut world = World::new();
+    world.to_running();
+    for round in 0..3u32 {
+        let name = format!("q-1-w1-{round}");
+        world.end(&name, Ending { exit_code: Some(137), oom: true, ..Ending::default() });
+        world.reconcile();
+        if round < 2 {
+            assert!(world.pods.contains_key(&format!("q-1-w1-{}", round + 1)), "round {round}");
+            assert_eq!(world.phase(), Some(Phase::Running));
+            assert_eq!(world.status().workers.unwrap().replaced["1"], round + 1);
+        }
+        world.tick();
+    }
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Failed), "OutOfMemory"));
+    let message = world.status().message.unwrap();
+    for part in ["Worker 1", "q-1-w1-2", "2Gi", "compute.memory"] {
+        assert!(message.contains(part), "{message} must name {part}");
+    }
+}
+
+#[test]
+fn deleted_and_evicted_workers_are_replaced_too() {
+    let mut world = World::new();
+    world.to_running();
+    world.pods.remove("q-1-w0-0");
+    world.pods.get_mut("q-1-w1-0").unwrap().disruption =
+        Some(Loss { reason: Reason::Evicted, words: "was evicted".into() });
+    let plan = world.reconcile();
+    assert!(world.pods.contains_key("q-1-w0-1") && world.pods.contains_key("q-1-w1-1"));
+    let reasons: Vec<Reason> = plan.notices.iter().map(|n| n.reason).collect();
+    assert_eq!(reasons, [Reason::PodDeleted, Reason::Evicted]);
+}
+
+#[test]
+fn a_worker_that_ends_quietly_may_have_heard_of_the_end_first() {
+    let mut world = World::new();
+    world.to_running();
+    let at = Some(world.now);
+    world.end("q-1-w0-0", Ending { exit_code: Some(0), at, ..Ending::default() });
+    world.reconcile();
+    assert!(!world.pods.contains_key("q-1-w0-1"));
+    world.now += SignedDuration::from_secs(4);
+    world.reconcile();
+    assert!(world.pods.contains_key("q-1-w0-1"));
+}
+
+#[test]
+fn what_holds_a_start_up_is_told_and_heals() {
+    for (stuck, reason) in
+        [(Reason::Unschedulable, "Unschedulable"), (Reason::ImagePull, "ImagePull"), (Reason::Volume, "Volume")]
+    {
+        let mut world = World::new();
+        world.reconcile();
+        let words = "0/3 nodes are available".to_owned();
+        world.pods.get_mut("q-1-w0-0").unwrap().state =
+            PodState::Waiting(Some(Stuck { reason: stuck, words, fatal: false }));
+        world.reconcile();
+        assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Starting), reason));
+        assert!(world.status().message.unwrap().contains("0/3 nodes"));
+        world.to_running();
+        assert_eq!(world.status().reason, None);
+    }
+}
+
+#[test]
+fn what_cannot_heal_fails_at_once() {
+    let mut world = World::new();
+    world.reconcile();
+    let stuck = Stuck { reason: Reason::ImagePull, words: "InvalidImageName".into(), fatal: true };
+    world.pods.get_mut("q-1-c").unwrap().state = PodState::Waiting(Some(stuck));
+    world.reconcile();
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Failed), "ImagePull"));
+    let mut world = World::new();
+    world.trouble = Some(Trouble { reason: Reason::BadSpec, message: "Pod q is invalid".into(), fatal: true });
+    world.reconcile();
+    world.reconcile();
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Failed), "BadSpec"));
+}
+
+#[test]
+fn a_missing_secret_is_told_and_waited_for() {
+    let mut world = World::new();
+    world.missing.push(Missing { reason: Reason::MissingSecret, message: "there is no Secret s".into() });
+    let plan = world.reconcile();
+    assert!(plan.actions.is_empty() && plan.requeue.is_some_and(|after| after.as_secs() <= 2));
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Starting), "MissingSecret"));
+    world.missing.clear();
+    world.to_running();
+}
+
+#[test]
+fn the_starting_deadline_ends_a_start_that_never_comes() {
+    let mut world = World::new();
+    world.query.spec.starting_deadline_seconds = Some(30);
+    world.missing.push(Missing { reason: Reason::MissingSecret, message: "there is no Secret s".into() });
+    world.run_until("the deadline", |w| w.phase() == Some(Phase::Failed));
+    assert_eq!(world.reason(), "StartingDeadline");
+    assert!(world.status().message.unwrap().contains("MissingSecret"));
+}
+
+#[test]
+fn the_deadline_holds_even_when_the_coordinator_does_not() {
+    let mut world = World::new();
+    world.query.spec.active_deadline_seconds = Some(10);
+    world.to_running();
+    world.run_until("the deadline", |w| w.phase() == Some(Phase::Failed));
+    assert_eq!(world.reason(), "Deadline");
+    world.settle();
+    assert!(world.query.metadata.finalizers.is_none(), "the coordinator left its word when it was stopped");
+}
+
+#[test]
+fn a_bad_spec_or_a_context_never_makes_a_pod() {
+    let mut world = World::new();
+    world.query.spec.compute.workers = Some(0);
+    world.reconcile();
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Failed), "BadSpec"));
+    let mut world = World::new();
+    world.query.spec.compute.context_ref = Some(floe_api::NameRef { name: "warm".into() });
+    world.reconcile();
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Failed), "Unsupported"));
+    assert!(world.pods.is_empty());
+}
+
+#[test]
+fn cancel_ends_when_the_pods_are_gone() {
+    for polite in [true, false] {
+        let mut world = World::new();
+        world.polite = polite;
+        world.to_running();
+        world.query.spec.cancel = true;
+        world.reconcile();
+        assert_eq!(world.phase(), Some(Phase::Running), "the pods are still there");
+        world.run_until("Cancelled", |w| w.phase() == Some(Phase::Cancelled));
+        assert!(world.pods.values().all(|pod| pod.is_ended()));
+        world.settle();
+        assert!(world.pods.is_empty() && !world.shared && world.query.metadata.finalizers.is_none());
+    }
+    let mut world = World::new();
+    world.query.spec.cancel = true;
+    world.reconcile();
+    assert_eq!(world.phase(), Some(Phase::Cancelled), "a query that never began");
+}
+
+#[test]
+fn a_commit_that_won_the_race_against_cancel_is_a_success() {
+    let mut world = World::new();
+    world.to_running();
+    world.query.spec.cancel = true;
+    world.say(ReportPhase::Succeeded);
+    world.reconcile();
+    assert_eq!(world.phase(), Some(Phase::Succeeded));
+}
+
+#[test]
+fn suspend_frees_the_pods_and_resume_is_a_new_attempt_that_counts_for_nothing() {
+    let mut world = World::new();
+    world.to_running();
+    world.query.spec.suspend = true;
+    world.run_until("Suspended", |w| w.phase() == Some(Phase::Suspended) && w.pods.is_empty());
+    assert!(world.query.metadata.finalizers.is_none(), "the coordinator left its word");
+    world.query.spec.suspend = false;
+    world.report = None;
+    world.to_running();
+    assert_eq!((world.status().attempt, world.status().failures), (Some(2), Some(0)));
+}
+
+#[test]
+fn an_evicted_coordinator_is_no_cancellation() {
+    let mut world = World::new();
+    world.to_running();
+    let now = world.now;
+    world.coordinator().unwrap().deleting_at = Some(now);
+    world.tick();
+    world.run_until("the next attempt", |w| w.status().attempt == Some(2));
+    assert_eq!(world.status().failures, Some(1));
+}
+
+#[test]
+fn a_client_may_cancel_at_the_coordinator() {
+    let mut world = World::new();
+    world.to_running();
+    world.end_coordinator(Some(super::world::cancelled()));
+    world.reconcile();
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Cancelled), "Cancelled"));
+}
+
+#[test]
+fn deletion_waits_for_the_last_word_or_cleans() {
+    for polite in [true, false] {
+        let mut world = World::new();
+        world.polite = polite;
+        world.to_running();
+        world.query.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now));
+        let mut cleaned = false;
+        for _ in 0..60 {
+            world.reconcile();
+            cleaned |= world.pods.contains_key("q-clean");
+            if world.is_gone {
+                break;
+            }
+            world.tick();
+        }
+        assert!(world.is_gone && cleaned != polite, "polite: {polite}, cleaned: {cleaned}");
+    }
+}
+
+#[test]
+fn cleaning_is_bounded() {
+    let mut world = World::new();
+    world.polite = false;
+    world.to_running();
+    world.query.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now));
+    for second in 0..400 {
+        let plan = world.reconcile();
+        if world.is_gone {
+            assert!(second > 100 && plan.notices.iter().any(|n| n.reason == Reason::CleanFailed));
+            return;
+        }
+        world.tick();
+        if let Some(pod) = world.pods.get_mut("q-clean") {
+            pod.state = PodState::Waiting(None);
+        }
+    }
+    panic!("the finalizer stayed");
+}
+
+#[test]
+fn a_result_without_a_sink_stays_for_its_time() {
+    let mut world = World::new();
+    world.query.spec.sink = None;
+    world.to_running();
+    world.say(ReportPhase::Succeeded);
+    world.reconcile();
+    for _ in 0..30 {
+        world.reconcile();
+        world.tick();
+    }
+    assert!(world.pods.contains_key("q-1-c") && world.shared);
+    assert_eq!(world.query.metadata.finalizers, None);
+    world.now += SignedDuration::from_secs(600);
+    world.settle();
+    assert!(world.pods.is_empty() && !world.shared);
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Succeeded), "ResultExpired"));
+}
+
+#[test]
+fn failed_pods_stay_for_their_logs_but_do_not_work() {
+    let mut world = World::new();
+    world.query.spec.keep_failed_pods_seconds = Some(300);
+    world.to_running();
+    world.fail(Category::User, "ComputeError");
+    world.reconcile();
+    let plan = world.reconcile();
+    assert!(plan.actions.iter().any(|a| matches!(a, Action::Dismiss { .. })), "{:?}", plan.actions);
+    assert!(!plan.actions.iter().any(|a| matches!(a, Action::DeletePod { .. })));
+    world.now += SignedDuration::from_secs(301);
+    world.settle();
+    assert!(world.pods.is_empty());
+}
+
+#[test]
+fn the_query_goes_after_its_ttl() {
+    let mut world = World::new();
+    world.query.spec.ttl_seconds_after_finished = Some(floe_api::TtlSpec { succeeded: Some(60), failed: None });
+    world.to_running();
+    world.say(ReportPhase::Succeeded);
+    world.settle();
+    assert!(!world.is_gone);
+    world.now += SignedDuration::from_secs(61);
+    world.reconcile();
+    assert!(world.is_gone);
+}
+
+#[test]
+fn a_managed_query_is_left_alone() {
+    let mut world = World::new();
+    world.query.spec.managed_by = Some("kueue.x-k8s.io/multikueue".into());
+    let plan = world.reconcile();
+    assert!(plan.actions.is_empty() && plan.status == Default::default() && plan.requeue.is_none());
+}
+
+#[test]
+fn fewer_workers_than_wanted_are_enough_to_start() {
+    let mut world = World::new();
+    world.query.spec.compute.workers = None;
+    world.query.spec.compute.min_workers = Some(1);
+    world.query.spec.compute.max_workers = Some(3);
+    let plan = world.reconcile();
+    assert_eq!(plan.actions.iter().filter(|a| matches!(a, Action::CreatePod(Place::Worker { .. }))).count(), 3);
+    world.tick();
+    world.pods.retain(|name, _| !name.contains("-w1-") && !name.contains("-w2-"));
+    world.tick();
+    world.say(ReportPhase::Running);
+    world.reconcile();
+    assert_eq!(world.phase(), Some(Phase::Running));
+}
+
+#[test]
+fn times_of_conditions_move_only_with_their_truth() {
+    let mut world = World::new();
+    world.to_running();
+    let before = condition(&world.status(), WORKERS_READY).unwrap().last_transition_time.clone();
+    world.tick();
+    world.reconcile();
+    assert_eq!(condition(&world.status(), WORKERS_READY).unwrap().last_transition_time, before);
+    assert!(world.query.metadata.finalizers.as_ref().is_some_and(|f| f[0] == FINALIZER));
+}

@@ -1,0 +1,270 @@
+//! A cluster as far as one query can tell, for tests: carries plans out, lets pods run and die, and checks that no
+//! action touches what is not the query's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use floe_api::{DistributedQuery, DistributedQueryStatus, Phase};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Action, Plan, Settings, plan};
+use crate::coordinator::{Category, Outcome, PlanView, Report, ReportPhase, RunError, StageView, Verdict};
+use crate::query::facts::{Ending, Inputs, Missing, Observed, PodFacts, PodState, Trouble};
+use crate::query::names::{FINALIZER, Place};
+
+pub const QUERY: &str = r#"
+apiVersion: floe.dev/v1alpha1
+kind: DistributedQuery
+metadata: {name: q, namespace: n}
+spec:
+  plan: {python: {script: "result = scan('t')"}}
+  tables: {t: {uri: s3://b/t.parquet}}
+  sink: {uri: s3://b/out/, format: parquet}
+  compute: {workers: 2}
+"#;
+
+pub fn settings() -> Settings {
+    Settings { result_ttl: Duration::from_secs(600) }
+}
+
+pub struct World {
+    pub query: DistributedQuery,
+    pub now: Timestamp,
+    pub pods: BTreeMap<String, PodFacts>,
+    made: BTreeSet<String>,
+    pub report: Option<Report>,
+    pub missing: Vec<Missing>,
+    pub trouble: Option<Trouble>,
+    pub shared: bool,
+    pub is_gone: bool,
+    /// Coordinators that are told to stop leave a word.
+    pub polite: bool,
+    uids: u32,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let mut query = floe_api::from_yaml(QUERY).unwrap();
+        query.metadata.uid = Some("query-uid".into());
+        query.metadata.generation = Some(1);
+        Self {
+            query,
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            pods: BTreeMap::new(),
+            made: BTreeSet::new(),
+            report: None,
+            missing: Vec::new(),
+            trouble: None,
+            shared: false,
+            is_gone: false,
+            polite: true,
+            uids: 0,
+        }
+    }
+
+    pub fn status(&self) -> DistributedQueryStatus {
+        self.query.status.clone().unwrap_or_default()
+    }
+
+    pub fn phase(&self) -> Option<Phase> {
+        self.status().phase
+    }
+
+    pub fn reason(&self) -> String {
+        self.status().reason.unwrap_or_default()
+    }
+
+    pub fn observed(&self, with_inputs: bool) -> Observed {
+        let inputs = Inputs { query: Arc::new(self.query.clone()), missing: self.missing.clone(), ..Inputs::default() };
+        Observed {
+            query: Arc::new(self.query.clone()),
+            status: self.status(),
+            pods: self.pods.values().cloned().collect(),
+            gone: self.made.iter().filter(|name| !self.pods.contains_key(*name)).cloned().collect(),
+            report: self.report.clone().map(Arc::new),
+            inputs: with_inputs.then(|| Arc::new(inputs)),
+            trouble: self.trouble.clone(),
+            unreadable: None,
+        }
+    }
+
+    /// One look, carried out. Gives the plan.
+    pub fn reconcile(&mut self) -> Plan {
+        let mut decided = plan(&self.observed(false), &settings(), self.now);
+        if decided.wants_inputs {
+            decided = plan(&self.observed(true), &settings(), self.now);
+            assert!(!decided.wants_inputs, "inputs were given");
+        }
+        let before = self.phase();
+        for action in &decided.actions {
+            self.act(action);
+        }
+        if self.query.metadata.deletion_timestamp.is_none() {
+            if let Some(before) = before.filter(|phase| phase.is_terminal()) {
+                assert_eq!(decided.status.phase, Some(before), "a terminal phase stays");
+            }
+            self.query.status = Some(decided.status.clone());
+        }
+        decided
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::AddFinalizer => self.query.metadata.finalizers = Some(vec![FINALIZER.into()]),
+            Action::RemoveFinalizer => {
+                self.query.metadata.finalizers = None;
+                self.is_gone |= self.query.metadata.deletion_timestamp.is_some();
+            }
+            Action::EnsureService { .. } | Action::EnsureJob { .. } | Action::EnsurePolicy => self.shared = true,
+            Action::CreatePod(place) => self.create(*place),
+            Action::Dismiss { ip } => {
+                assert!(self.pods.values().any(|pod| pod.ip.as_deref() == Some(ip)), "{ip} is not a pod's");
+                self.end_coordinator(Some(cancelled()));
+            }
+            Action::DeletePod { name, uid } => {
+                let pod = self.pods.get_mut(name).unwrap_or_else(|| panic!("{name} is no pod of the query"));
+                assert_eq!(&pod.uid, uid, "another pod of the name {name}");
+                pod.deleting_at.get_or_insert(self.now + SignedDuration::from_secs(30));
+            }
+            Action::DeleteShared { .. } => self.shared = false,
+            Action::DeleteQuery => {
+                self.query.metadata.deletion_timestamp = Some(Time(self.now));
+                self.is_gone |= self.query.metadata.finalizers.is_none();
+            }
+        }
+    }
+
+    fn create(&mut self, place: Place) {
+        let name = place.name("q");
+        if self.pods.contains_key(&name) {
+            return;
+        }
+        self.uids += 1;
+        let pod = PodFacts {
+            name: name.clone(),
+            uid: format!("uid-{}", self.uids),
+            place,
+            created_at: Some(self.now),
+            deleting_at: None,
+            ip: None,
+            node: None,
+            disruption: None,
+            unready: false,
+            state: PodState::Waiting(None),
+        };
+        self.made.insert(name.clone());
+        self.pods.insert(name, pod);
+    }
+
+    pub fn coordinator(&mut self) -> Option<&mut PodFacts> {
+        let place = Place::Coordinator { attempt: self.status().attempt.unwrap_or(0) };
+        self.pods.values_mut().find(|pod| pod.place == place)
+    }
+
+    pub fn end_coordinator(&mut self, verdict: Option<Verdict>) {
+        if let Some(pod) = self.coordinator() {
+            let exit_code = Some(if verdict.is_some() { 130 } else { 137 });
+            pod.state = PodState::Ended(Ending { exit_code, verdict, ..Ending::default() });
+        }
+        self.report = None;
+    }
+
+    pub fn end(&mut self, name: &str, ending: Ending) {
+        self.pods.get_mut(name).unwrap().state = PodState::Ended(ending);
+    }
+
+    /// A second passes, and everything that can goes well.
+    pub fn tick(&mut self) {
+        self.now += SignedDuration::from_secs(1);
+        let attempt = self.status().attempt.unwrap_or(0);
+        let mut left = Vec::new();
+        for (name, pod) in &mut self.pods {
+            let is_coordinator = matches!(pod.place, Place::Coordinator { .. });
+            match (&pod.state, pod.deleting_at) {
+                (PodState::Running, Some(_)) if is_coordinator && self.polite => {
+                    let verdict = Some(cancelled());
+                    pod.state = PodState::Ended(Ending { exit_code: Some(130), verdict, ..Ending::default() });
+                }
+                (_, Some(_)) => left.push(name.clone()),
+                (PodState::Waiting(_), None) => {
+                    pod.state = PodState::Running;
+                    pod.ip = Some(format!("10.0.0.{}", name.len()));
+                    pod.node = Some("node".into());
+                }
+                (PodState::Running, None) if pod.place == Place::Clean => {
+                    pod.state = PodState::Ended(Ending { exit_code: Some(0), ..Ending::default() });
+                }
+                (PodState::Running | PodState::Ended(_), None) => {}
+            }
+        }
+        for name in left {
+            self.pods.remove(&name);
+        }
+        let place = Place::Coordinator { attempt };
+        let is_up = self.pods.values().any(|pod| pod.place == place && pod.is_running());
+        if !is_up && self.report.as_ref().is_some_and(|report| report.verdict().is_none()) {
+            self.report = None;
+        }
+        if is_up && self.report.is_none() {
+            self.report = Some(Report::default());
+        }
+        let connected = self.pods.values().filter(|pod| pod.is_running() && pod.attempt() == Some(attempt));
+        let workers: Vec<String> = connected.filter(|pod| pod.place != place).map(|pod| pod.name.clone()).collect();
+        if let Some(report) = &mut self.report {
+            report.workers = workers;
+        }
+    }
+
+    pub fn say(&mut self, phase: ReportPhase) {
+        let report = self.report.get_or_insert_default();
+        report.phase = phase;
+        report.plan = Some(PlanView {
+            stages: vec![StageView { id: 0, label: "scan".into(), tasks: Some(2) }],
+            ..PlanView::default()
+        });
+        if phase == ReportPhase::Succeeded {
+            let sink_uri = self.query.spec.sink.as_ref().map(|sink| sink.uri.clone());
+            report.outcome = Some(Outcome { rows: 7, sink_uri, ..Outcome::default() });
+        }
+    }
+
+    pub fn fail(&mut self, category: Category, class: &str) {
+        let report = self.report.get_or_insert_default();
+        report.phase = ReportPhase::Failed;
+        report.error = Some(RunError { category, class: class.into(), message: "the words".into() });
+    }
+
+    /// Looks and ticks until `until` holds. Panics when it never does.
+    pub fn run_until(&mut self, what: &str, until: impl Fn(&World) -> bool) {
+        for _ in 0..400 {
+            self.reconcile();
+            if until(self) {
+                return;
+            }
+            self.tick();
+        }
+        panic!("{what} never came: {:?}\n{:#?}", self.status(), self.pods.keys());
+    }
+
+    pub fn to_running(&mut self) {
+        self.run_until("all pods", |w| w.report.as_ref().is_some_and(|r| r.workers.len() == 2));
+        self.say(ReportPhase::Running);
+        self.run_until("Running", |w| w.phase() == Some(Phase::Running));
+    }
+
+    /// Nothing is left to do, and nothing is left.
+    pub fn settle(&mut self) {
+        self.run_until("rest", |w| {
+            let again = plan(&w.observed(true), &settings(), w.now);
+            let waits = again.requeue.is_some_and(|after| after < Duration::from_secs(10));
+            let leaves = w.pods.values().any(|pod| pod.deleting_at.is_some());
+            again.actions.is_empty() && again.status == w.status() && !waits && !leaves
+        });
+    }
+}
+
+pub fn cancelled() -> Verdict {
+    Verdict::Failed(RunError { category: Category::Cancelled, class: "Cancelled".into(), message: "stopped".into() })
+}

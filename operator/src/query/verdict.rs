@@ -1,0 +1,94 @@
+//! The runner's categories and classes of failure as reasons of the status. Pure.
+
+use crate::coordinator::{Category, RunError};
+use crate::reason::Reason;
+
+/// What a failure means for the query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The query's own: it fails at once.
+    Final(Reason),
+    /// Somebody stopped it.
+    Stopped,
+    /// The infrastructure's: another attempt may do better.
+    Again(Reason),
+}
+
+pub fn meaning(error: &RunError, planned: bool) -> Meaning {
+    match error.category {
+        Category::User => Meaning::Final(user_reason(&error.class, planned)),
+        Category::Io => Meaning::Final(Reason::StorageFailed),
+        Category::OutOfMemory => Meaning::Final(Reason::OutOfMemory),
+        Category::Deadline => Meaning::Final(Reason::Deadline),
+        Category::Cancelled => Meaning::Stopped,
+        Category::LostWorker => Meaning::Again(Reason::WorkerLost),
+        Category::Internal => Meaning::Again(Reason::Internal),
+    }
+}
+
+/// Classes are Polars' names of errors as Python has them, or Floe's own words.
+fn user_reason(class: &str, planned: bool) -> Reason {
+    match class {
+        "FileNotFoundError" | "NotADirectoryError" | "IsADirectoryError" => Reason::MissingData,
+        "PermissionError" => Reason::AccessDenied,
+        "SinkExists" | "FileExistsError" => Reason::SinkExists,
+        "BadSpec" | "BadUri" | "BadSink" | "BadStorage" => Reason::BadSpec,
+        "NotSupported" => Reason::Unsupported,
+        "BadPlan"
+        | "UnsupportedPlan"
+        | "UnsupportedVersion"
+        | "PythonInPlan"
+        | "SqlInPlan"
+        | "SingleWorkerForbidden"
+        | "WarningAsError"
+        | "ColumnNotFoundError"
+        | "SchemaError"
+        | "SchemaFieldNotFoundError"
+        | "DuplicateError"
+        | "InvalidOperationError"
+        | "StructFieldNotFoundError"
+        | "SQLInterfaceError"
+        | "SQLSyntaxError" => Reason::BadPlan,
+        class if class.starts_with("Script") => Reason::BadScript,
+        _ if planned => Reason::QueryFailed,
+        _ => Reason::BadPlan,
+    }
+}
+
+/// `Class: message`, unless the message says it.
+pub fn words(error: &RunError) -> String {
+    match (error.class.as_str(), error.message.trim()) {
+        ("", message) => message.to_owned(),
+        (class, "") => class.to_owned(),
+        (class, message) => format!("{class}: {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_its_reason() {
+        let cases = [
+            (Category::User, "FileNotFoundError", true, Meaning::Final(Reason::MissingData)),
+            (Category::User, "PermissionError", false, Meaning::Final(Reason::AccessDenied)),
+            (Category::User, "ColumnNotFoundError", true, Meaning::Final(Reason::BadPlan)),
+            (Category::User, "ComputeError", true, Meaning::Final(Reason::QueryFailed)),
+            (Category::User, "ComputeError", false, Meaning::Final(Reason::BadPlan)),
+            (Category::User, "ScriptTimeout", false, Meaning::Final(Reason::BadScript)),
+            (Category::User, "BadUri", false, Meaning::Final(Reason::BadSpec)),
+            (Category::User, "SinkExists", true, Meaning::Final(Reason::SinkExists)),
+            (Category::Io, "IOError", true, Meaning::Final(Reason::StorageFailed)),
+            (Category::OutOfMemory, "OutOfMemory", true, Meaning::Final(Reason::OutOfMemory)),
+            (Category::Deadline, "DeadlineExceeded", true, Meaning::Final(Reason::Deadline)),
+            (Category::Cancelled, "Cancelled", true, Meaning::Stopped),
+            (Category::LostWorker, "NoWorkers", true, Meaning::Again(Reason::WorkerLost)),
+            (Category::Internal, "InternalError", true, Meaning::Again(Reason::Internal)),
+        ];
+        for (category, class, planned, want) in cases {
+            let error = RunError { category, class: class.into(), message: "m".into() };
+            assert_eq!(meaning(&error, planned), want, "{class}");
+        }
+    }
+}

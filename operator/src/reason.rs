@@ -1,0 +1,119 @@
+//! Why a query is where it is, as a bounded set of words: reasons of status, conditions, Events and metrics. Each has
+//! its meaning and what to do about it, which docs/troubleshooting-cluster.md repeats.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($name:ident: $means:literal, $advice:literal;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($name),* }
+
+        impl Reason {
+            pub const ALL: &[Reason] = &[$(Reason::$name),*];
+
+            pub fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name)),* }
+            }
+
+            /// What the word says, for the documentation.
+            #[cfg_attr(not(test), allow(dead_code, reason = "read by the test that holds the documentation"))]
+            pub fn means(self) -> &'static str {
+                match self { $(Reason::$name => $means),* }
+            }
+
+            /// What to do, as the end of a message. Empty where nothing is to be done.
+            pub fn advice(self) -> &'static str {
+                match self { $(Reason::$name => $advice),* }
+            }
+
+            pub fn parse(text: &str) -> Option<Reason> {
+                Reason::ALL.iter().copied().find(|reason| reason.as_str() == text)
+            }
+        }
+    };
+}
+
+reasons! {
+    // On the way.
+    Accepted: "the spec is sound", "";
+    Waiting: "this comes later", "";
+    PodsStarting: "the pods are made and not yet all running", "";
+    CoordinatorRunning: "the coordinator answers", "";
+    WorkersConnected: "as many workers as the query needs are connected", "";
+    Planned: "the plan is cut into stages", "";
+    Completed: "the query succeeded", "";
+    ResultExpired: "the query succeeded, and its result without a sink was removed after its time", "write a sink to keep results";
+    Suspended: "spec.suspend holds the query", "set spec.suspend to false to run it";
+    Cancelled: "spec.cancel or a client stopped the query", "";
+    PodsKept: "pods stay for a look at their logs or for the result", "";
+    Removed: "everything that the query made in the cluster is gone, its result apart", "";
+    LeftBehind: "a coordinator ended without a word; what it staged outside of the cluster is removed at the end", "";
+    CleanFailed: "unfinished output could not be removed", "look for hidden .floe files and unfinished multipart uploads below the sink and remove them";
+    // The user's to mend; the query fails at once.
+    BadSpec: "the object, or what Kubernetes makes of its pod template, is wrong", "correct the field that the message names";
+    Unsupported: "the spec asks for something that is not built yet", "leave the field out";
+    BadPlan: "Polars or Floe refused the plan", "correct the plan: the message is Polars' own where it has a Polars class";
+    BadScript: "the Python script failed", "correct the script, or its time and memory limits in spec.plan.python";
+    MissingData: "a file or directory that the query reads is not there", "check the URI, and that the storage's endpoint and region are right";
+    AccessDenied: "a store refused the credentials", "check the keys in the Secret of spec.storage and their rights on that URI";
+    SinkExists: "there is something at the sink already", "choose another sink.uri, or sink.mode overwrite or append";
+    QueryFailed: "the plan failed on the data", "the message is Polars' own: correct the plan or the data";
+    OutOfMemory: "a worker ran out of memory", "raise spec.compute.memory, or make tasks smaller by execution.partitionsPerWorker, execution.scanTaskBytes or a lower execution.broadcastLimit";
+    CoordinatorOutOfMemory: "the coordinator ran out of memory", "raise spec.compute.coordinator.memory: plans that carry large frames, scripts and very many files need more";
+    StorageFailed: "a store did not answer or answered wrongly, again and again", "look at the store; create the query again when it is well";
+    Deadline: "activeDeadlineSeconds passed", "raise spec.activeDeadlineSeconds or give the query more workers";
+    StartingDeadline: "the pods were not ready within startingDeadlineSeconds", "mend what the message names, or raise spec.startingDeadlineSeconds";
+    // The cluster's; told while it lasts, and the query goes on when it is mended.
+    Unschedulable: "no node takes a pod", "ask for less cpus or memory, change nodeSelector, affinity or tolerations, or add nodes";
+    ImagePull: "a node cannot get the image", "check spec.compute.image and imagePullSecrets";
+    PodConfig: "the kubelet refuses to start a container as it is described", "correct spec.compute.env, envFrom or podTemplate, or create what the message names";
+    Volume: "a volume of a pod cannot be mounted", "check the claim, its storage class and the volumes of the podTemplate";
+    MissingSecret: "a Secret that the spec names is not there, or lacks a key", "create it in the query's namespace: the query starts by itself then";
+    MissingConfigMap: "a ConfigMap that the spec names is not there, or lacks a key", "create it in the query's namespace: the query starts by itself then";
+    Quota: "a ResourceQuota or LimitRange refuses a pod", "ask for less, free the quota or raise it: the query starts by itself then";
+    PodSecurity: "Pod Security admission refuses a pod", "take out of spec.compute.podTemplate what the namespace's level forbids";
+    Forbidden: "the API server refuses an object", "create what the message names, or give the operator the right";
+    NameTaken: "an object of a name that the query needs is there and is not the query's", "remove or rename that object, or give the query another name";
+    ClusterError: "the API server does not answer or answers with an error", "look at the API server: the operator tries again";
+    // Losses.
+    Evicted: "a pod was evicted: pressure on its node, a drain, or a pod of higher priority", "free the node, or set compute.scratch.size, memory or priorityClassName";
+    NodeLost: "the node of a pod is gone or does not answer", "look at the node";
+    PodDeleted: "a pod was deleted from outside", "";
+    WorkerLost: "a worker ended when it should not have", "look at its log (kubectl logs --previous, or keepFailedPodsSeconds)";
+    CoordinatorLost: "the coordinator ended without an outcome", "look at its log (keepFailedPodsSeconds keeps the pod)";
+    BackoffLimit: "the infrastructure failed the query more often than backoffLimit allows", "raise spec.backoffLimit, or mend what the message names";
+    Internal: "a fault of Floe's own", "please report it";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What happened, and what to do about it where something can be done.
+pub fn sentence(reason: Reason, what: &str) -> String {
+    let what = what.trim().trim_end_matches('.');
+    match reason.advice() {
+        "" => what.to_owned(),
+        advice => format!("{what}. To do: {advice}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_documented() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/troubleshooting-cluster.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        for reason in Reason::ALL {
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{reason}` |")));
+            let row = row.unwrap_or_else(|| panic!("{reason} has no row in docs/troubleshooting-cluster.md"));
+            assert!(row.contains(reason.means()), "{reason}: {row}\nmust contain: {}", reason.means());
+            assert!(row.contains(reason.advice()), "{reason}: {row}\nmust contain: {}", reason.advice());
+            assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
+        }
+    }
+}
