@@ -38,6 +38,30 @@ test: ## all tests; makes what they need, fails if any fails
 unit: ## only the Rust tests that need no server, no data and no processes
 	@cargo test $(CARGO_FLAGS) --lib --bins
 
+.PHONY: images
+images: build ## the images of operator and runner, with docker, podman or buildah (BASE=... TAG=... IMAGE_PREFIX=...)
+	@images/build
+
+.PHONY: chart-test
+chart-test: setup ## the Helm chart: lint, schemas, unit tests
+	@PYTHONPATH=. $(PYTHON) -m pytest -q -p no:cacheprovider tests/chart
+
+.PHONY: cluster-up
+cluster-up: ## a Kubernetes on this machine, without Docker (Debian, root); prints its KUBECONFIG
+	@tests/cluster/up
+
+.PHONY: cluster-down
+cluster-down: ## take it down, leave nothing
+	@tests/cluster/down
+
+.PHONY: e2e
+e2e: build setup ## end-to-end tests on that Kubernetes, on KUBECONFIG's, or with CLUSTER=kind (ARGS= of pytest)
+	@CLUSTER=$(CLUSTER) tests/cluster/e2e $(ARGS)
+
+.PHONY: bench-cluster
+bench-cluster: build setup ## from apply to Succeeded, and thousands of queries with a fake kubelet
+	@tests/cluster/up >/dev/null && tests/cluster/load && PYTHONPATH=. KUBECONFIG="$$(tests/cluster/up)" $(PYTHON) -m bench.cluster $(ARGS)
+
 .PHONY: demo
 demo: build ## a distributed query over sample data on this machine
 	@tests/demo

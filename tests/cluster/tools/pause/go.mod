@@ -1,0 +1,3 @@
+module floe.dev/tests/cluster/tools/pause
+
+go 1.25.0

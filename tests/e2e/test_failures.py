@@ -1,0 +1,173 @@
+"""Every way a query can fail or wait, provoked for real: the status says what it is within seconds, in the cluster's or
+Polars' own words, and nothing is left afterwards (the fixture looks)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e import kube, store
+from tests.e2e.queries import GROUPS
+
+
+def test_image_that_cannot_be_pulled(queries):
+    queries.create("image", queries.spec(compute={"image": "localhost/no-such-image:1"}, startingDeadlineSeconds=25))
+    status = queries.told("image", "ImagePull")
+    assert status["phase"] == "Starting"
+    status = queries.failed("image", "StartingDeadline", limit_seconds=60)
+    assert "no-such-image" in status["message"]
+
+
+def test_image_whose_name_is_none(queries):
+    queries.create("image", queries.spec(compute={"image": "Not An Image"}))
+    status = queries.failed("image", "ImagePull", limit_seconds=30)
+    assert "Not An Image" in status["message"]
+
+
+def test_a_request_that_no_node_has(queries):
+    queries.create("big", queries.spec(compute={"cpus": "500"}))
+    status = queries.told("big", "Unschedulable")
+    assert "Insufficient cpu" in status["message"] + str(status["conditions"])
+    assert any(event["type"] == "Warning" and "Insufficient cpu" in event["message"] for event in queries.events("big"))
+    queries.change("big", cancel=True)
+    queries.phase("big", "Cancelled")
+
+
+def test_a_node_selector_that_no_node_has(queries):
+    queries.create("where", queries.spec(compute={"nodeSelector": {"no.such/label": "x"}}, startingDeadlineSeconds=10))
+    status = queries.failed("where", "StartingDeadline", limit_seconds=45)
+    assert "node selector" in status["message"] or "affinity" in status["message"]
+
+
+def test_a_secret_that_comes_later(queries):
+    queries.create("late", queries.spec(storage={"secretRef": {"name": "later"}}))
+    status = queries.told("late", "MissingSecret")
+    assert "later" in status["message"]
+    kube.apply(store.secret("later", queries.namespace))
+    queries.succeeded("late")
+
+
+def test_an_environment_from_a_config_map_that_comes_later(queries):
+    spec = queries.spec(compute={"envFrom": [{"configMapRef": {"name": "settings"}}]})
+    queries.create("late", spec)
+    status = queries.told("late", "MissingConfigMap")
+    assert "settings" in status["message"] + str(status["conditions"])
+    meta = {"name": "settings", "namespace": queries.namespace}
+    kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"A": "b"}})
+    queries.succeeded("late", limit_seconds=240)
+
+
+def test_a_bucket_that_is_not_there(queries):
+    spec = queries.spec()
+    spec["tables"]["lineitem"]["uri"] = "s3://no-such-bucket/lineitem/*.parquet"
+    queries.create("bucket", spec)
+    status = queries.failed("bucket", "MissingData", limit_seconds=90)
+    assert "no-such-bucket" in status["message"]
+
+
+def test_files_that_are_not_there(queries):
+    spec = queries.spec()
+    spec["tables"]["lineitem"]["uri"] = f"s3://{store.BUCKET}/nowhere/*.parquet"
+    queries.create("files", spec)
+    status = queries.failed("files", "MissingData", limit_seconds=90)
+    assert "nowhere" in status["message"]
+
+
+def test_credentials_that_are_refused(queries):
+    kube.apply(store.secret("wrong", queries.namespace, secret="wrong"))
+    queries.create("denied", queries.spec(storage={"secretRef": {"name": "wrong"}}))
+    status = queries.failed("denied", "AccessDenied", limit_seconds=90)
+    assert f"s3://{store.BUCKET}" in status["message"]
+
+
+def test_a_sink_that_holds_something(queries):
+    store.client().put_object(Bucket=store.BUCKET, Key=f"{queries.prefix}/there/old.parquet", Body=b"x")
+    queries.create("there", queries.spec(sink={"mode": "error"}))
+    queries.failed("there", "SinkExists", limit_seconds=90)
+    assert store.keys(f"{queries.prefix}/there/") == [f"{queries.prefix}/there/old.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "words"),
+    [
+        ("result = scan('lineitem').select('no_such_column')", "BadPlan", "no_such_column"),
+        ("result = scan('lineitem').filter(", "BadScript", "SyntaxError"),
+        ("raise ValueError('from the script')", "BadScript", "from the script"),
+        ("import time\ntime.sleep(600)", "BadScript", "timeoutSeconds"),
+        ("result = scan('lineitem').select(pl.col('l_comment').cast(pl.Int64))", "QueryFailed", "conversion"),
+    ],
+    ids=["column", "syntax", "raises", "sleeps", "data"],
+)
+def test_faults_of_the_plan(queries, script, reason, words):
+    spec = queries.spec(script)
+    spec["plan"]["python"]["timeoutSeconds"] = 8
+    spec["tables"] = {"lineitem": {"format": "parquet", "uri": f"s3://{store.BUCKET}/sf0.1/lineitem/*.parquet"}}
+    queries.create("plan", spec)
+    status = queries.failed("plan", reason, limit_seconds=90)
+    assert words in status["message"]
+    assert status["attempt"] == 1, "a user's error is not tried again"
+
+
+# Rows as text, gathered to one worker: far beyond the limit below.
+LARGE = """
+lines = scan("lineitem")
+result = pl.concat([lines] * 8).group_by("l_orderkey").agg(pl.col("l_comment").implode(), pl.col("l_shipinstruct").implode())
+"""
+
+
+def test_a_worker_that_runs_out_of_memory(queries, scale):
+    spec = queries.spec(LARGE, tables=scale, workers=1, compute={"memory": "300Mi", "cpus": "1"}, backoffLimit=0)
+    spec["execution"] |= {"partitionsPerWorker": 1}
+    queries.create("oom", spec)
+    status = queries.failed("oom", "OutOfMemory", limit_seconds=240)
+    assert "300Mi" in status["message"] and "compute.memory" in status["message"], status["message"]
+
+
+def test_a_coordinator_that_runs_out_of_memory(queries):
+    script = "x = 'x' * (1 << 30)\nresult = pl.LazyFrame({'x': [1]})"
+    spec = queries.spec(script, backoffLimit=0, compute={"coordinator": {"memory": "128Mi"}})
+    queries.create("oom", spec)
+    status = queries.phase("oom", "Failed", limit_seconds=120)
+    assert status["reason"] in ("CoordinatorOutOfMemory", "BadScript"), status
+    assert "memory" in status["message"]
+
+
+def test_the_deadline(queries, slow):
+    queries.create("slow", queries.spec(slow, tables="sf0.1", activeDeadlineSeconds=8))
+    queries.phase("slow", "Running", limit_seconds=60)
+    status = queries.failed("slow", "Deadline", limit_seconds=60)
+    assert "activeDeadlineSeconds" in status["message"]
+    assert not store.keys(f"{queries.prefix}/slow/")
+
+
+def test_a_pod_template_that_pod_security_refuses(queries):
+    template = {"spec": {"hostNetwork": True}}
+    queries.create("root", queries.spec(compute={"podTemplate": template}))
+    status = queries.told("root", "PodSecurity")
+    assert "hostNetwork" in str(status) or "host namespaces" in str(status)
+
+
+def test_a_name_that_another_object_has(queries):
+    meta = {"name": "taken-floe", "namespace": queries.namespace}
+    kube.apply({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 1}]}})
+    queries.create("taken", queries.spec())
+    status = queries.told("taken", "NameTaken")
+    assert "taken-floe" in str(status)
+    kube.kubectl("delete", "service", "taken-floe", "-n", queries.namespace)
+    queries.succeeded("taken")
+
+
+def test_failed_pods_stay_for_a_look_when_asked(queries):
+    spec = queries.spec("result = scan('lineitem').select(pl.col('l_comment').cast(pl.Int64))", keepFailedPodsSeconds=20)
+    spec["tables"] = {"lineitem": {"format": "parquet", "uri": f"s3://{store.BUCKET}/sf0.1/lineitem/*.parquet"}}
+    queries.create("kept", spec)
+    queries.failed("kept", "QueryFailed", limit_seconds=90)
+    pods = queries.pods("kept", "coordinator")
+    assert pods and kube.kubectl("logs", "-n", queries.namespace, pods[0]["metadata"]["name"])
+    queries.no_pods("kept", limit_seconds=60)
+    assert queries.get("kept"), "the query itself stays"
+
+
+def test_groups_is_what_the_others_break(queries):
+    """The query that the tests above change succeeds when nothing is wrong with it."""
+    queries.create("sound", queries.spec(GROUPS))
+    queries.succeeded("sound")

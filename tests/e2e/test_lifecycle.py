@@ -1,0 +1,89 @@
+"""Cancel, suspend and resume, times to live, deletion in every phase."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.e2e import kube, store
+from tests.e2e.queries import GROUPS
+
+PHASES = ["Pending", "Starting", "Planning", "Running", "Committing", "Succeeded", "Failed", "Suspended", "Cancelled"]
+
+
+def until(queries, name: str, phase: str) -> None:
+    """Until the query is in the phase or was quicker: some phases last milliseconds."""
+    later = PHASES[PHASES.index(phase) :]
+    queries.wait(name, f"phase {phase}", lambda status: (status.get("phase") or "Pending") in later, 120)
+
+
+def test_cancel(queries, slow):
+    queries.create("slow", queries.spec(slow))
+    queries.phase("slow", "Running", limit_seconds=90)
+    begin = time.monotonic()
+    queries.change("slow", cancel=True)
+    status = queries.phase("slow", "Cancelled", limit_seconds=60)
+    print(f"cancelled after {time.monotonic() - begin:.1f} s")
+    assert status["reason"] == "Cancelled" and status["finishedAt"]
+    queries.no_pods("slow")
+    assert not queries.left("slow")
+    assert not store.keys(f"{queries.prefix}/slow/")
+
+
+def test_suspend_and_resume(queries, slow):
+    queries.create("slow", queries.spec(slow, backoffLimit=0))
+    queries.phase("slow", "Running", limit_seconds=90)
+    queries.change("slow", suspend=True)
+    queries.phase("slow", "Suspended", limit_seconds=60)
+    queries.no_pods("slow")
+    # A suspended query takes nothing; what it runs next is another attempt, which counts against no limit.
+    queries.change("slow", suspend=False)
+    status = queries.phase("slow", "Running", limit_seconds=90)
+    assert status["attempt"] == 2
+    queries.delete("slow")
+
+
+def test_made_suspended(queries):
+    queries.create("held", queries.spec(suspend=True))
+    queries.phase("held", "Suspended", limit_seconds=30)
+    time.sleep(2)
+    assert not queries.pods("held")
+    queries.change("held", suspend=False)
+    queries.succeeded("held")
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+def test_time_to_live(queries, outcome):
+    script = GROUPS if outcome == "succeeded" else "raise ValueError()"
+    queries.create("brief", queries.spec(script, ttlSecondsAfterFinished={outcome: 3}))
+    kube.wait("the query is gone", 120, lambda: queries.get("brief") is None, lambda: kube.story(queries.namespace))
+    assert not queries.left("brief")
+    kept = [key for key in store.keys(f"{queries.prefix}/brief/") if key.endswith(".parquet")]
+    assert bool(kept) == (outcome == "succeeded"), "what the query wrote is not the operator's to delete"
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Starting", "Planning", "Running", "Committing", "Succeeded", "Failed", "Suspended"])
+def test_deletion(queries, slow, phase):
+    if phase in ("Planning", "Running"):
+        spec = queries.spec(slow)
+    elif phase == "Failed":
+        spec = queries.spec("raise ValueError()")
+    else:
+        spec = queries.spec(GROUPS, suspend=phase == "Suspended")
+    queries.create("gone", spec)
+    until(queries, "gone", phase)
+    begin = time.monotonic()
+    queries.delete("gone")
+    print(f"deleted in {phase} after {time.monotonic() - begin:.1f} s")
+    kube.wait("nothing left", 60, lambda: not queries.left("gone"), lambda: f"{queries.left('gone')}\n{kube.story(queries.namespace)}")
+    files = store.keys(f"{queries.prefix}/gone/")
+    if phase in ("Pending", "Starting", "Planning", "Running", "Failed", "Suspended"):
+        assert not files, files
+
+
+def test_a_query_can_be_made_again_under_its_name(queries):
+    for _ in range(2):
+        queries.create("again", queries.spec(GROUPS))
+        queries.succeeded("again")
+        queries.delete("again")

@@ -1,0 +1,111 @@
+"""Pods that go in mid-stage: workers are replaced and the query goes on; without its coordinator it starts again, and the
+sink holds exactly one result."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from tests import support
+from tests.e2e import kube, store
+
+# So many rows come out of the slow query; a second result beside the first would double them.
+
+
+def kill(namespace: str, pod: dict) -> None:
+    kube.kubectl("delete", "pod", "-n", namespace, pod["metadata"]["name"], "--grace-period=0", "--force")
+
+
+def evict(namespace: str, pod: dict) -> None:
+    name = pod["metadata"]["name"]
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
+    kube.request("POST", kube.path("pods", namespace, name) + "/eviction", body)
+
+
+def mid_stage(queries, name: str) -> None:
+    def working(status):
+        return any(stage["state"] in ("running", "done") for stage in status.get("stages", []))
+
+    queries.wait(name, "a stage at work", working, 120)
+
+
+def check(queries, name: str, oracle: pl.DataFrame) -> None:
+    uri = f"s3://{store.BUCKET}/{queries.prefix}/{name}/**/*.parquet"
+    support.assert_same(pl.read_parquet(uri, storage_options=store.options()), oracle, ordered=False)
+
+
+@pytest.mark.parametrize("how", [kill, evict], ids=["killed", "evicted"])
+def test_a_worker_is_replaced(queries, medium, medium_result, how):
+    queries.create("loss", queries.spec(medium, workers=3))
+    mid_stage(queries, "loss")
+    victim = queries.pod("loss", "worker")
+    how(queries.namespace, victim)
+    index = victim["metadata"]["labels"]["floe.dev/worker"]
+
+    def replaced():
+        pods = queries.pods("loss", "worker")
+        same = [p for p in pods if p["metadata"]["labels"]["floe.dev/worker"] == index]
+        return any(p["metadata"]["name"] != victim["metadata"]["name"] for p in same)
+
+    kube.wait("the worker is replaced", 30, replaced, lambda: kube.story(queries.namespace))
+    status = queries.succeeded("loss", limit_seconds=240)
+    assert status["attempt"] == 1, "a lost worker costs no attempt"
+    check(queries, "loss", medium_result)
+    assert any(victim["metadata"]["name"] in event["message"] for event in queries.events("loss"))
+
+
+@pytest.mark.parametrize("how", [kill, evict], ids=["killed", "evicted"])
+def test_without_its_coordinator_the_query_starts_again(queries, medium, medium_result, how):
+    queries.create("loss", queries.spec(medium))
+    mid_stage(queries, "loss")
+    how(queries.namespace, queries.pod("loss", "coordinator"))
+    status = queries.succeeded("loss", limit_seconds=300)
+    assert status["attempt"] == 2
+    check(queries, "loss", medium_result)
+
+
+def test_losses_are_counted(queries, slow):
+    queries.create("loss", queries.spec(slow, backoffLimit=0))
+    mid_stage(queries, "loss")
+    kill(queries.namespace, queries.pod("loss", "coordinator"))
+    status = queries.phase("loss", "Failed", limit_seconds=120)
+    assert status["reason"] in ("BackoffLimit", "CoordinatorLost", "PodDeleted"), status
+    assert "backoffLimit" in status["message"]
+    assert not store.keys(f"{queries.prefix}/loss/")
+
+
+def test_a_node_that_goes_away(queries):
+    """A node that never was more than an object: pods that are bound to it go with it."""
+    node = {
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "floe-ghost", "labels": {"floe.dev/ghost": "true"}},
+        "spec": {"taints": [{"key": "floe.dev/ghost", "effect": "NoSchedule"}]},
+    }  # fmt: skip
+    kube.kubectl("delete", "node", "floe-ghost", "--ignore-not-found")
+    kube.apply(node)
+    try:
+        status = {
+            "capacity": {"cpu": "8", "memory": "16Gi", "pods": "20"},
+            "allocatable": {"cpu": "8", "memory": "16Gi", "pods": "20"},
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Ghost", "message": ""}],
+        }
+        ready = kube.request("PATCH", "/api/v1/nodes/floe-ghost/status", {"status": status}, "application/merge-patch+json")
+        assert ready
+        compute = {
+            "nodeSelector": {"floe.dev/ghost": "true"},
+            "tolerations": [{"key": "floe.dev/ghost", "operator": "Exists"}],
+        }
+        queries.create("ghost", queries.spec(compute=compute, backoffLimit=1))
+
+        def bound():
+            return any(pod["spec"].get("nodeName") == "floe-ghost" for pod in queries.pods("ghost"))
+
+        kube.wait("pods on the node", 30, bound, lambda: kube.story(queries.namespace))
+        kube.kubectl("delete", "node", "floe-ghost")
+        # The cluster's own garbage collection takes the pods away once it is sure (some 40 s); then there is no node.
+        status = queries.told("ghost", "Unschedulable", limit_seconds=150)
+    finally:
+        kube.kubectl("delete", "node", "floe-ghost", "--ignore-not-found")
+        for pod in kube.items("pods", queries.namespace, "floe.dev/query"):
+            if pod["spec"].get("nodeName") == "floe-ghost":
+                kill(queries.namespace, pod)

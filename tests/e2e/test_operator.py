@@ -1,0 +1,155 @@
+"""The operator itself: killed in every phase of a query, two of them with one killed, upgraded, taken away and put back.
+No query notices. These change the operator, so they run after the others and one at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+import polars as pl
+import pytest
+
+from tests import support
+from tests.e2e import kube, store
+from tests.e2e.queries import GROUPS
+from tests.e2e.test_lifecycle import until
+
+pytestmark = pytest.mark.alone
+CHART = kube.REPO / "charts" / "floe"
+SELECTOR = "app.kubernetes.io/component=operator"
+
+
+def helm(*arguments: str, timeout: float = 180) -> str:
+    done = subprocess.run(
+        [os.environ.get("FLOE_HELM", "helm"), *map(str, arguments)], capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def operators() -> list[dict]:
+    pods = kube.items("pods", "floe-system", SELECTOR)
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def kill_operators() -> None:
+    kube.kubectl("delete", "pods", "-n", "floe-system", "-l", SELECTOR, "--grace-period=0", "--force")
+
+
+def ready(count: int) -> None:
+    def ask():
+        found = [p for p in operators() for c in p["status"].get("conditions", []) if (c["type"], c["status"]) == ("Ready", "True")]
+        return len(found) == count
+
+    kube.wait(f"{count} operators ready", 60, ask, lambda: kube.story("floe-system"))
+
+
+def check(queries, name: str, oracle) -> None:
+    uri = f"s3://{store.BUCKET}/{queries.prefix}/{name}/**/*.parquet"
+    support.assert_same(pl.read_parquet(uri, storage_options=store.options()), oracle, ordered=False)
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Starting", "Planning", "Running", "Committing", "Succeeded"])
+def test_killed(queries, medium, medium_result, phase):
+    queries.create("on", queries.spec(medium))
+    until(queries, "on", phase)
+    kill_operators()
+    status = queries.succeeded("on", limit_seconds=240)
+    assert status["attempt"] == 1, "the query did not notice"
+    check(queries, "on", medium_result)
+    queries.no_pods("on")
+
+
+def test_killed_while_it_takes_a_query_away(queries, slow):
+    queries.create("off", queries.spec(slow))
+    queries.phase("off", "Running", limit_seconds=90)
+    queries.delete("off", wait=False)
+    kill_operators()
+    kube.wait("the query is gone", 120, lambda: queries.get("off") is None and not queries.left("off"),
+              lambda: kube.story(queries.namespace))  # fmt: skip
+
+
+def test_what_happens_without_an_operator_is_seen_when_it_is_back(queries):
+    """Pods run and end, and queries are made and deleted, while no operator is there."""
+    queries.create("before", queries.spec(GROUPS))
+    queries.wait("before", "pods", lambda status: status.get("phase") in ("Starting", "Planning", "Running", "Succeeded"), 60)
+    kube.kubectl("scale", "deployment/floe", "-n", "floe-system", "--replicas=0")
+    try:
+        kube.wait("no operator", 60, lambda: not kube.items("pods", "floe-system", SELECTOR))
+        queries.create("meanwhile", queries.spec(GROUPS))
+        queries.create("deleted", queries.spec(GROUPS, suspend=True))
+        queries.delete("deleted", wait=False)
+        time.sleep(5)
+    finally:
+        kube.kubectl("scale", "deployment/floe", "-n", "floe-system", "--replicas=1")
+    ready(1)
+    for name in ("before", "meanwhile"):
+        assert queries.succeeded(name, limit_seconds=180)["attempt"] == 1
+    kube.wait("the deleted one is gone", 60, lambda: queries.get("deleted") is None)
+
+
+def test_two_replicas_and_one_killed(queries, medium, medium_result):
+    kube.kubectl("scale", "deployment/floe", "-n", "floe-system", "--replicas=2")
+    try:
+        ready(2)
+        names = [f"two-{index}" for index in range(4)]
+        for name in names:
+            queries.create(name, queries.spec(medium))
+        queries.phase(names[0], "Running", "Succeeded", limit_seconds=120)
+        leader = kube.get("leases", "floe-system", "floe")["spec"]["holderIdentity"]
+        victim = next(p["metadata"]["name"] for p in operators() if p["metadata"]["name"] in leader)
+        kube.kubectl("delete", "pod", "-n", "floe-system", victim, "--grace-period=0", "--force")
+        kube.wait("another leads", 60, lambda: victim not in kube.get("leases", "floe-system", "floe")["spec"]["holderIdentity"])
+        for name in names:
+            status = queries.succeeded(name, limit_seconds=300)
+            assert status["attempt"] == 1
+            check(queries, name, medium_result)
+    finally:
+        kube.kubectl("scale", "deployment/floe", "-n", "floe-system", "--replicas=1")
+        ready(1)
+
+
+def test_upgraded_while_a_query_runs(queries, medium, medium_result):
+    queries.create("on", queries.spec(medium))
+    queries.phase("on", "Running", "Planning", limit_seconds=90)
+    # A wrong definition stands for an older one: the upgrade mends it.
+    crd = "customresourcedefinitions"
+    kube.kubectl("patch", crd, kube.QUERIES, "--type=json",
+                 "-p", '[{"op": "remove", "path": "/spec/names/shortNames"}]')  # fmt: skip
+    helm("upgrade", "floe", CHART, "-n", "floe-system", "--reuse-values", "--set", "podAnnotations.touched=now", "--wait", "--timeout=120s")
+    assert "dq" in kube.kubectl("get", crd, kube.QUERIES, "-o", "jsonpath={.spec.names.shortNames}")
+    assert queries.succeeded("on", limit_seconds=240)["attempt"] == 1
+    check(queries, "on", medium_result)
+    ready(1)
+
+
+def test_helm_test():
+    assert "Phase:          Succeeded" in helm("test", "floe", "-n", "floe-system", "--timeout=150s")
+    assert not [pod for pod in kube.items("pods", "floe-system") if "test" in pod["metadata"]["name"]]
+
+
+def test_only_named_namespaces(queries):
+    """A second release that serves one namespace, with no rights beyond it."""
+    kube.kubectl("create", "namespace", "floe-one", check=False)
+    values = ["--set", f"watchNamespaces={{{queries.namespace}}}", "--set", "crds.upgrade=false", "--skip-crds", "--set", "rbac.aggregate=false"]
+    for key in ("image.repository", "image.tag", "runner.image.repository", "runner.image.tag"):
+        name = "OPERATOR" if key.startswith("image") else "RUNNER"
+        repository, _, tag = os.environ[f"FLOE_{name}_IMAGE"].rpartition(":")
+        values += ["--set", f"{key}={tag if key.endswith('tag') else repository}"]
+    kube.kubectl("scale", "deployment/floe", "-n", "floe-system", "--replicas=0")
+    try:
+        kube.wait("no operator", 60, lambda: not kube.items("pods", "floe-system", SELECTOR))
+        helm("install", "one", CHART, "-n", "floe-one", *values, "--wait", "--timeout=90s")
+        account = "system:serviceaccount:floe-one:one-floe"
+        for namespace, may in ((queries.namespace, "yes"), ("default", "no"), ("kube-system", "no")):
+            done = kube.run("auth", "can-i", "get", "secrets", f"--as={account}", "-n", namespace)
+            assert done.stdout.strip() == may, (namespace, done.stdout, done.stderr)
+        queries.create("mine", queries.spec(GROUPS))
+        queries.succeeded("mine")
+        queries.delete("mine")
+    finally:
+        subprocess.run([os.environ.get("FLOE_HELM", "helm"), "uninstall", "one", "-n", "floe-one", "--wait"], timeout=90, check=False)
+        kube.kubectl("delete", "namespace", "floe-one", "--wait=false")
+        kube.kubectl("scale", "deployment/floe", "-n", "floe-system", "--replicas=1")
+        ready(1)

@@ -1,0 +1,147 @@
+"""Queries as a user runs them: from the store to the store, equal to single-node Polars."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+
+import polars as pl
+import pytest
+
+from bench import pdsh
+from tests import support
+from tests.e2e import kube, store
+from tests.e2e.queries import GROUPS, python
+
+PDSH = [1, 3, 9, 18, 21]
+
+
+def result(queries, name: str) -> pl.DataFrame:
+    return pl.read_parquet(f"s3://{store.BUCKET}/{queries.prefix}/{name}/**/*.parquet", storage_options=store.options())
+
+
+def scan(table: str, prefix: str = "sf0.1") -> pl.LazyFrame:
+    return pl.scan_parquet(f"s3://{store.BUCKET}/{prefix}/{table}/*.parquet", storage_options=store.options())
+
+
+def single_node(script: str, prefix: str = "sf0.1") -> pl.DataFrame:
+    names = {"pl": pl, "scan": lambda table: scan(table, prefix), "params": {"scale_factor": 1}}
+    exec(compile(script, "script", "exec"), names)
+    return names["result"].lazy().collect()
+
+
+def test_python_script(queries):
+    queries.create("groups", queries.spec(GROUPS, workers=3))
+    status = queries.succeeded("groups")
+    want = single_node(GROUPS)
+    support.assert_same(result(queries, "groups"), want, ordered=False)
+    assert status["rows"] == want.height
+    assert status["resultUri"] == f"s3://{store.BUCKET}/{queries.prefix}/groups/"
+    assert status["progress"] == "100%"
+    assert status["attempt"] == 1
+    assert status["stagesTotal"] == len(status["stages"]) > 1
+    assert all(stage["state"] == "done" and stage["label"] for stage in status["stages"])
+    assert status["bytesWritten"] > 0 and status["bytesShuffled"] > 0
+    assert status["startedAt"] <= status["finishedAt"] and status["duration"]
+    conditions = {one["type"]: one for one in status["conditions"]}
+    assert {"Accepted", "CoordinatorReady", "WorkersReady", "Planned", "Succeeded"} <= set(conditions)
+    assert conditions["Succeeded"]["status"] == "True"
+    assert status["observedGeneration"] == queries.get("groups")["metadata"]["generation"]
+
+
+@pytest.mark.parametrize("where", ["inline", "uri", "configmap", "secret", "large"])
+def test_serialized_plan(queries, where):
+    # The plan names the store as the pods see it.
+    source = f"s3://{store.BUCKET}/sf0.1"
+    lines = pl.scan_parquet(f"{source}/lineitem/*.parquet")
+    plan = lines.group_by("l_returnflag").agg(pl.len(), pl.col("l_quantity").cast(pl.Float64).sum())
+    oracle = scan("lineitem").group_by("l_returnflag").agg(pl.len(), pl.col("l_quantity").cast(pl.Float64).sum())
+    if where == "large":
+        # A frame in the plan that no Secret holds in one piece.
+        frame = pl.DataFrame({"l_returnflag": ["A", "N", "R"] * 1, "pad": ["x"] * 3})
+        noise = pl.Series("noise", [str(hash((i, "floe")) % 10**18) for i in range(60_000)])
+        wide = pl.DataFrame({"l_returnflag": pl.Series(["A", "N", "R"] * 20_000), "noise": noise})
+        counts = wide.lazy().group_by("l_returnflag").agg(pl.col("noise").n_unique())
+        plan, oracle = (one.join(counts, on="l_returnflag").join(frame.lazy(), on="l_returnflag") for one in (plan, oracle))
+    data = plan.serialize()
+    text = base64.b64encode(data).decode()
+    dsl = {"inline": text}
+    if where == "uri":
+        key = f"{queries.prefix}/plan.bin"
+        store.client().put_object(Bucket=store.BUCKET, Key=key, Body=data)
+        dsl = {"uri": f"s3://{store.BUCKET}/{key}"}
+    elif where == "configmap":
+        meta = {"name": "plan", "namespace": queries.namespace}
+        kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "binaryData": {"plan": text}})
+        dsl = {"configMapKeyRef": {"name": "plan", "key": "plan"}}
+    elif where == "secret":
+        meta = {"name": "plan", "namespace": queries.namespace}
+        kube.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"plan": text}})
+        dsl = {"secretKeyRef": {"name": "plan", "key": "plan"}}
+    spec = queries.spec("") | {"plan": {"dsl": dsl}}
+    if where == "large":
+        assert len(text) > 512 * 1024
+        # kubectl apply would keep a second copy in an annotation, past what an object may hold.
+        spec["sink"]["uri"] = spec["sink"]["uri"].replace("NAME", "dsl")
+        query = {"apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery", "metadata": {"name": "dsl"}, "spec": spec}
+        kube.kubectl("create", "-n", queries.namespace, "-f", "-", input=json.dumps(query))
+        queries.made.append("dsl")
+    else:
+        queries.create("dsl", spec)
+    queries.succeeded("dsl")
+    support.assert_same(result(queries, "dsl"), oracle.collect(), ordered=False)
+
+
+@pytest.mark.parametrize("number", PDSH)
+def test_pdsh(queries, number, scale):
+    script = pdsh.script(number)
+    spec = queries.spec("", workers=3) | {"plan": python(script)}
+    spec["tables"] = {
+        table: {"format": "parquet", "uri": f"s3://{store.BUCKET}/{scale}/{table}/*.parquet"}
+        for table in pdsh.tables_of(number)
+    }
+    spec["params"] = {"scale_factor": float(scale.removeprefix("sf"))}
+    spec["compute"] |= {"cpus": "200m", "memory": "1536Mi"}
+    del spec["execution"]
+    queries.create(f"q{number}", spec)
+    status = queries.succeeded(f"q{number}", limit_seconds=300)
+    assert status["workers"]["desired"] == 3
+    support.assert_same(result(queries, f"q{number}"), single_node(script, scale))
+
+
+def test_a_result_without_a_sink_is_read_from_the_coordinator(queries):
+    spec = queries.spec("result = pl.LazyFrame({'x': [1, 2, 3]}).with_columns(y=pl.col('x') * 2)", sink=None)
+    queries.create("show", spec)
+    queries.succeeded("show")
+    # Its pods stay with the result for as long as the query does; deleting it takes all away (the fixture looks).
+    assert queries.pods("show", "coordinator")
+
+
+def test_thirty_at_once(queries):
+    script = "result = scan('nation').group_by('n_regionkey').agg(pl.len())"
+    spec = queries.spec(script, workers=1, compute={"cpus": "10m", "memory": "160Mi", "coordinator": {"cpus": "10m", "memory": "200Mi"}})
+    names = [f"many-{index:02}" for index in range(30)]
+    begin = time.monotonic()
+    for name in names:
+        queries.create(name, spec)
+    for name in names:
+        queries.succeeded(name, limit_seconds=300)
+    print(f"30 queries in {time.monotonic() - begin:.1f} s")
+    want = single_node(script)
+    for name in names:
+        support.assert_same(result(queries, name), want, ordered=False)
+    kube.wait("all pods gone", 60, lambda: not kube.items("pods", queries.namespace, "floe.dev/query"))
+
+
+def test_a_namespace_quota_holds_queries_back_and_they_heal(queries):
+    quota = {
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": queries.namespace},
+        "spec": {"hard": {"pods": "1"}},
+    }  # fmt: skip
+    kube.apply(quota)
+    queries.create("held", queries.spec())
+    status = queries.told("held", "Quota")
+    assert "exceeded quota" in status["message"] or any("exceeded quota" in c["message"] for c in status["conditions"])
+    kube.kubectl("delete", "resourcequota", "q", "-n", queries.namespace)
+    queries.succeeded("held")
