@@ -288,7 +288,8 @@ impl<'a> Cx<'a> {
             (_, false) | (Order::Free, _) => (Order::Free, None),
             (Order::Tasks, true) => {
                 let tag = self.name("ord");
-                (Order::Tags { columns: vec![tag.clone()], local: true }, Some(tag))
+                // Parts that are read together interleave: only the rows of one key still stand in order.
+                (Order::Tags { columns: vec![tag.clone()], local: !self.options.adaptive }, Some(tag))
             },
             (Order::Tags { columns, .. }, true) => (Order::Tags { columns: columns.clone(), local: false }, None),
         }

@@ -44,11 +44,13 @@ pub fn planner_options(args: &Args) -> anyhow::Result<planner::Options> {
     };
     let defaults = planner::Options::default();
     let execution = execution(args)?;
+    let adaptive = execution.as_ref().is_none_or(|execution| execution.adaptive);
     let broadcast = execution.as_ref().and_then(|execution| execution.broadcast_limit.bytes());
     Ok(planner::Options {
         mode,
         workers: args.workers as u32,
         broadcast_limit_bytes: broadcast.unwrap_or(defaults.broadcast_limit_bytes),
+        adaptive,
         partitions_per_worker: execution.and_then(|execution| execution.partitions_per_worker),
         ..defaults
     })
