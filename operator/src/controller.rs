@@ -156,23 +156,16 @@ async fn serve(
         .map(|object| Ok::<_, Infallible>(ReconcileRequest::from(object)))
         .take_until(stop.cancelled_owned());
     let config = Config::default().concurrency(0);
-    applier(
-        |object, context| Box::pin(reconcile(object, context)),
-        |object, error, context| retry(object, error, context),
-        context,
-        store,
-        Box::pin(queue),
-        config,
-    )
-    .for_each(|result| async move {
-        match result {
-            // Told where they happen; a query that is gone is no error.
-            Ok(_) | Err(kube::runtime::controller::Error::ReconcilerFailed(..)) => {}
-            Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
-            Err(error) => tracing::warn!(%error, "the loop stumbled"),
-        }
-    })
-    .await;
+    applier(|object, context| Box::pin(reconcile(object, context)), retry, context, store, Box::pin(queue), config)
+        .for_each(|result| async move {
+            match result {
+                // Told where they happen; a query that is gone is no error.
+                Ok(_) | Err(kube::runtime::controller::Error::ReconcilerFailed(..)) => {}
+                Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
+                Err(error) => tracing::warn!(%error, "the loop stumbled"),
+            }
+        })
+        .await;
     pods.abort();
 }
 

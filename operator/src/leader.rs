@@ -133,7 +133,6 @@ impl Leader {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
                 spec: Some(self.spec(0, true, None)),
-                ..Lease::default()
             };
             self.leases.create(&PostParams::default(), &lease).await?;
             return Ok(true);

@@ -34,7 +34,7 @@ type Result<T, E = ApplyError> = std::result::Result<T, E>;
 /// What came of it.
 #[derive(Default)]
 pub struct Applied {
-    /// The first refusal of each wave that had one.
+    /// What was refused, in the order of the actions: the same refusals give the same message.
     pub errors: Vec<ApplyError>,
     /// The query's version after its metadata was changed.
     pub version: Option<String>,
@@ -56,7 +56,7 @@ pub async fn apply(context: &Context, observed: &Observed, actions: &[Action]) -
         let run = Run { context, observed, made: &made };
         let work: Vec<_> =
             actions.iter().filter(|action| action.wave() == wave).map(|action| run.act(action).boxed()).collect();
-        let results: Vec<_> = futures::stream::iter(work).buffer_unordered(AT_ONCE).collect().await;
+        let results: Vec<_> = futures::stream::iter(work).buffered(AT_ONCE).collect().await;
         errors.extend(results.into_iter().filter_map(Result::err));
         if !errors.is_empty() {
             break;

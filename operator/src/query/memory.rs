@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn an_older_object_does_not_undo_a_written_status() {
         let status = |phase| DistributedQueryStatus { phase: Some(phase), ..Default::default() };
-        let mut memory = Memory::default();
-        memory.written = Some(Written { version: "12".into(), status: status(Phase::Succeeded) });
+        let written = Some(Written { version: "12".into(), status: status(Phase::Succeeded) });
+        let mut memory = Memory { written, ..Memory::default() };
         assert_eq!(memory.status("9", &status(Phase::Running)).phase, Some(Phase::Succeeded));
         assert_eq!(memory.status("13", &status(Phase::Succeeded)).phase, Some(Phase::Succeeded));
         assert!(memory.written.is_none());

@@ -121,8 +121,10 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
         memory.setbacks
     };
     for error in &errors {
-        tracing::info!(category = error.category(), "not applied: {error}");
         context.metrics.failed(error.category());
+    }
+    if let (Some(told), true) = (&trouble, trouble != observed.trouble) {
+        tracing::info!(reason = told.reason.as_str(), refused = errors.len(), "not applied: {}", told.message);
     }
     if let Some(trouble) = &trouble {
         let passing = trouble.reason == crate::reason::Reason::ClusterError && setbacks < TELL_AFTER;

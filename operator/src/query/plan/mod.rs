@@ -2,6 +2,7 @@
 //! again. Pure and total; no client, no clock. `live` decides while a query is at work, `finish` when it has ended, is
 //! deleted or held.
 
+mod crew;
 mod draft;
 mod finish;
 mod live;

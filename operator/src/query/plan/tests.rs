@@ -22,7 +22,7 @@ fn a_query_is_made_at_once_runs_and_leaves_nothing() {
     assert_eq!(pods.len(), 3, "all pods in the first look: {:?}", first.actions);
     assert!(first.actions.contains(&Action::AddFinalizer));
     assert_eq!(world.phase(), Some(Phase::Starting));
-    world.to_running();
+    world.start_up();
     assert_eq!((truth(&world, PLANNED), truth(&world, WORKERS_READY)), ("True".into(), "True".into()));
     assert_eq!(world.status().workers.unwrap().summary.as_deref(), Some("2/2"));
     world.say(ReportPhase::Committing);
@@ -52,7 +52,7 @@ fn faults_of_the_query_fail_it_at_once() {
         (Category::Deadline, "DeadlineExceeded", "Deadline"),
     ] {
         let mut world = World::new();
-        world.to_running();
+        world.start_up();
         world.fail(category, class);
         world.reconcile();
         assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Failed), reason), "{class}");
@@ -79,12 +79,12 @@ fn faults_of_the_infrastructure_begin_another_attempt_within_the_limit() {
 #[test]
 fn a_killed_coordinator_is_followed_by_a_new_attempt_and_its_leftovers_are_removed_at_the_end() {
     let mut world = World::new();
-    world.to_running();
+    world.start_up();
     world.end_coordinator(None);
     world.reconcile();
     assert_eq!((world.status().attempt, world.phase()), (Some(2), Some(Phase::Starting)));
     assert_eq!(condition(&world.status(), CLEANED_UP).unwrap().reason, "LeftBehind");
-    world.to_running();
+    world.start_up();
     world.say(ReportPhase::Succeeded);
     world.run_until("the cleaning pod", |w| w.pods.contains_key("q-clean"));
     assert_eq!(world.phase(), Some(Phase::Succeeded));
@@ -97,7 +97,7 @@ fn a_killed_coordinator_is_followed_by_a_new_attempt_and_its_leftovers_are_remov
 fn a_coordinator_that_runs_out_of_memory_is_named() {
     let mut world = World::new();
     world.query.spec.backoff_limit = 0;
-    world.to_running();
+    world.start_up();
     let name = world.coordinator().unwrap().name.clone();
     world.end(&name, Ending { exit_code: Some(137), oom: true, ..Ending::default() });
     world.report = None;
@@ -109,7 +109,7 @@ fn a_coordinator_that_runs_out_of_memory_is_named() {
 #[test]
 fn a_lost_worker_is_replaced_under_the_next_name_until_the_limit() {
     let mut world = World::new();
-    world.to_running();
+    world.start_up();
     for round in 0..3u32 {
         let name = format!("q-1-w1-{round}");
         world.end(&name, Ending { exit_code: Some(137), oom: true, ..Ending::default() });
@@ -131,7 +131,7 @@ fn a_lost_worker_is_replaced_under_the_next_name_until_the_limit() {
 #[test]
 fn deleted_and_evicted_workers_are_replaced_too() {
     let mut world = World::new();
-    world.to_running();
+    world.start_up();
     world.pods.remove("q-1-w0-0");
     world.pods.get_mut("q-1-w1-0").unwrap().disruption =
         Some(Loss { reason: Reason::Evicted, words: "was evicted".into() });
@@ -144,7 +144,7 @@ fn deleted_and_evicted_workers_are_replaced_too() {
 #[test]
 fn a_worker_that_ends_quietly_may_have_heard_of_the_end_first() {
     let mut world = World::new();
-    world.to_running();
+    world.start_up();
     let at = Some(world.now);
     world.end("q-1-w0-0", Ending { exit_code: Some(0), at, ..Ending::default() });
     world.reconcile();
@@ -167,7 +167,7 @@ fn what_holds_a_start_up_is_told_and_heals() {
         world.reconcile();
         assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Starting), reason));
         assert!(world.status().message.unwrap().contains("0/3 nodes"));
-        world.to_running();
+        world.start_up();
         assert_eq!(world.status().reason, None);
     }
 }
@@ -195,7 +195,7 @@ fn a_missing_secret_is_told_and_waited_for() {
     assert!(plan.actions.is_empty() && plan.requeue.is_some_and(|after| after.as_secs() <= 2));
     assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Starting), "MissingSecret"));
     world.missing.clear();
-    world.to_running();
+    world.start_up();
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn the_starting_deadline_ends_a_start_that_never_comes() {
 fn the_deadline_holds_even_when_the_coordinator_does_not() {
     let mut world = World::new();
     world.query.spec.active_deadline_seconds = Some(10);
-    world.to_running();
+    world.start_up();
     world.run_until("the deadline", |w| w.phase() == Some(Phase::Failed));
     assert_eq!(world.reason(), "Deadline");
     world.settle();
@@ -237,7 +237,7 @@ fn cancel_ends_when_the_pods_are_gone() {
     for polite in [true, false] {
         let mut world = World::new();
         world.polite = polite;
-        world.to_running();
+        world.start_up();
         world.query.spec.cancel = true;
         world.reconcile();
         assert_eq!(world.phase(), Some(Phase::Running), "the pods are still there");
@@ -255,7 +255,7 @@ fn cancel_ends_when_the_pods_are_gone() {
 #[test]
 fn a_commit_that_won_the_race_against_cancel_is_a_success() {
     let mut world = World::new();
-    world.to_running();
+    world.start_up();
     world.query.spec.cancel = true;
     world.say(ReportPhase::Succeeded);
     world.reconcile();
@@ -265,20 +265,20 @@ fn a_commit_that_won_the_race_against_cancel_is_a_success() {
 #[test]
 fn suspend_frees_the_pods_and_resume_is_a_new_attempt_that_counts_for_nothing() {
     let mut world = World::new();
-    world.to_running();
+    world.start_up();
     world.query.spec.suspend = true;
     world.run_until("Suspended", |w| w.phase() == Some(Phase::Suspended) && w.pods.is_empty());
     assert!(world.query.metadata.finalizers.is_none(), "the coordinator left its word");
     world.query.spec.suspend = false;
     world.report = None;
-    world.to_running();
+    world.start_up();
     assert_eq!((world.status().attempt, world.status().failures), (Some(2), Some(0)));
 }
 
 #[test]
 fn an_evicted_coordinator_is_no_cancellation() {
     let mut world = World::new();
-    world.to_running();
+    world.start_up();
     let now = world.now;
     world.coordinator().unwrap().deleting_at = Some(now);
     world.tick();
@@ -289,7 +289,7 @@ fn an_evicted_coordinator_is_no_cancellation() {
 #[test]
 fn a_client_may_cancel_at_the_coordinator() {
     let mut world = World::new();
-    world.to_running();
+    world.start_up();
     world.end_coordinator(Some(super::world::cancelled()));
     world.reconcile();
     assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Cancelled), "Cancelled"));
@@ -300,7 +300,7 @@ fn deletion_waits_for_the_last_word_or_cleans() {
     for polite in [true, false] {
         let mut world = World::new();
         world.polite = polite;
-        world.to_running();
+        world.start_up();
         world.query.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now));
         let mut cleaned = false;
         for _ in 0..60 {
@@ -319,7 +319,7 @@ fn deletion_waits_for_the_last_word_or_cleans() {
 fn cleaning_is_bounded() {
     let mut world = World::new();
     world.polite = false;
-    world.to_running();
+    world.start_up();
     world.query.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now));
     for second in 0..400 {
         let plan = world.reconcile();
@@ -339,7 +339,7 @@ fn cleaning_is_bounded() {
 fn a_result_without_a_sink_stays_for_its_time() {
     let mut world = World::new();
     world.query.spec.sink = None;
-    world.to_running();
+    world.start_up();
     world.say(ReportPhase::Succeeded);
     world.reconcile();
     for _ in 0..30 {
@@ -358,7 +358,7 @@ fn a_result_without_a_sink_stays_for_its_time() {
 fn failed_pods_stay_for_their_logs_but_do_not_work() {
     let mut world = World::new();
     world.query.spec.keep_failed_pods_seconds = Some(300);
-    world.to_running();
+    world.start_up();
     world.fail(Category::User, "ComputeError");
     world.reconcile();
     let plan = world.reconcile();
@@ -373,7 +373,7 @@ fn failed_pods_stay_for_their_logs_but_do_not_work() {
 fn the_query_goes_after_its_ttl() {
     let mut world = World::new();
     world.query.spec.ttl_seconds_after_finished = Some(floe_api::TtlSpec { succeeded: Some(60), failed: None });
-    world.to_running();
+    world.start_up();
     world.say(ReportPhase::Succeeded);
     world.settle();
     assert!(!world.is_gone);
@@ -409,7 +409,7 @@ fn fewer_workers_than_wanted_are_enough_to_start() {
 #[test]
 fn times_of_conditions_move_only_with_their_truth() {
     let mut world = World::new();
-    world.to_running();
+    world.start_up();
     let before = condition(&world.status(), WORKERS_READY).unwrap().last_transition_time.clone();
     world.tick();
     world.reconcile();

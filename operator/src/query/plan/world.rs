@@ -248,7 +248,7 @@ impl World {
         panic!("{what} never came: {:?}\n{:#?}", self.status(), self.pods.keys());
     }
 
-    pub fn to_running(&mut self) {
+    pub fn start_up(&mut self) {
         self.run_until("all pods", |w| w.report.as_ref().is_some_and(|r| r.workers.len() == 2));
         self.say(ReportPhase::Running);
         self.run_until("Running", |w| w.phase() == Some(Phase::Running));
