@@ -16,8 +16,8 @@ pub enum Meaning {
 
 pub fn meaning(error: &RunError, planned: bool) -> Meaning {
     match error.category {
-        Category::User => Meaning::Final(user_reason(&error.class, planned)),
-        Category::Io => Meaning::Final(Reason::StorageFailed),
+        Category::User => Meaning::Final(user_reason(error, planned)),
+        Category::Io => Meaning::Final(store_reason(&error.message).unwrap_or(Reason::StorageFailed)),
         Category::OutOfMemory => Meaning::Final(Reason::OutOfMemory),
         Category::Deadline => Meaning::Final(Reason::Deadline),
         Category::Cancelled => Meaning::Stopped,
@@ -26,9 +26,35 @@ pub fn meaning(error: &RunError, planned: bool) -> Meaning {
     }
 }
 
+/// What a store said. Polars passes its answers on as text, whatever their class.
+fn store_reason(message: &str) -> Option<Reason> {
+    const MISSING: [&str; 5] =
+        ["404 Not Found", "NoSuchBucket", "NoSuchKey", "expanded paths were empty", "No such file or directory"];
+    const DENIED: [&str; 6] = [
+        "403 Forbidden",
+        "401 Unauthorized",
+        "AccessDenied",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "Permission denied",
+    ];
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&DENIED) {
+        Some(Reason::AccessDenied)
+    } else if says(&MISSING) {
+        Some(Reason::MissingData)
+    } else {
+        None
+    }
+}
+
 /// Classes are Polars' names of errors as Python has them, or Floe's own words.
-fn user_reason(class: &str, planned: bool) -> Reason {
-    match class {
+fn user_reason(error: &RunError, planned: bool) -> Reason {
+    // A script raises what it likes.
+    if error.message.starts_with("the plan script") {
+        return Reason::BadScript;
+    }
+    match error.class.as_str() {
         "FileNotFoundError" | "NotADirectoryError" | "IsADirectoryError" => Reason::MissingData,
         "PermissionError" => Reason::AccessDenied,
         "SinkExists" | "FileExistsError" => Reason::SinkExists,
@@ -40,18 +66,10 @@ fn user_reason(class: &str, planned: bool) -> Reason {
         | "PythonInPlan"
         | "SqlInPlan"
         | "SingleWorkerForbidden"
-        | "WarningAsError"
-        | "ColumnNotFoundError"
-        | "SchemaError"
-        | "SchemaFieldNotFoundError"
-        | "DuplicateError"
-        | "InvalidOperationError"
-        | "StructFieldNotFoundError"
-        | "SQLInterfaceError"
-        | "SQLSyntaxError" => Reason::BadPlan,
+        | "WarningAsError" => Reason::BadPlan,
         class if class.starts_with("Script") => Reason::BadScript,
-        _ if planned => Reason::QueryFailed,
-        _ => Reason::BadPlan,
+        // Any class of Polars: what it means hangs on when it came.
+        _ => store_reason(&error.message).unwrap_or(if planned { Reason::QueryFailed } else { Reason::BadPlan }),
     }
 }
 
@@ -73,7 +91,8 @@ mod tests {
         let cases = [
             (Category::User, "FileNotFoundError", true, Meaning::Final(Reason::MissingData)),
             (Category::User, "PermissionError", false, Meaning::Final(Reason::AccessDenied)),
-            (Category::User, "ColumnNotFoundError", true, Meaning::Final(Reason::BadPlan)),
+            (Category::User, "ColumnNotFoundError", false, Meaning::Final(Reason::BadPlan)),
+            (Category::User, "InvalidOperationError", true, Meaning::Final(Reason::QueryFailed)),
             (Category::User, "ComputeError", true, Meaning::Final(Reason::QueryFailed)),
             (Category::User, "ComputeError", false, Meaning::Final(Reason::BadPlan)),
             (Category::User, "ScriptTimeout", false, Meaning::Final(Reason::BadScript)),
@@ -89,6 +108,17 @@ mod tests {
         for (category, class, planned, want) in cases {
             let error = RunError { category, class: class.into(), message: "m".into() };
             assert_eq!(meaning(&error, planned), want, "{class}");
+        }
+        let said = [
+            (Category::User, "the plan script failed\nTraceback", Reason::BadScript),
+            (Category::User, "expanded paths were empty (path expansion input: 's3://b/x/*')", Reason::MissingData),
+            (Category::Io, "Client error with status 404 Not Found: <Code>NoSuchBucket</Code>", Reason::MissingData),
+            (Category::Io, "Client error with status 403 Forbidden", Reason::AccessDenied),
+            (Category::Io, "connection refused", Reason::StorageFailed),
+        ];
+        for (category, message, want) in said {
+            let error = RunError { category, class: "ComputeError".into(), message: message.into() };
+            assert_eq!(meaning(&error, false), Meaning::Final(want), "{message}");
         }
     }
 }

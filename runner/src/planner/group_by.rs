@@ -30,7 +30,8 @@ impl Cx<'_> {
         if !keys.iter().all(|k| expr::elementwise(k, &self.ex) && expr::has_column(k.node(), &self.ex)) {
             return self.alone(node, "a key that is not computed row by row");
         }
-        let ordered_out = maintain_order && self.order_out(node);
+        // A slice of its own sees the order, whoever looks at it afterwards.
+        let ordered_out = maintain_order && (self.order_out(node) || options.slice.is_some());
         let ordered_in = self.order_in(node, 0);
         let rel = self.walk(input)?;
         let slice = options.slice;

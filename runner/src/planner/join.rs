@@ -67,7 +67,7 @@ impl Cx<'_> {
                 if (asof.left_by.is_some() || !asof.check_sortedness || self.sorted_by(input_left, &parts.left_on))
                     && right.bytes.is_some_and(|b| b <= self.options.broadcast_limit_bytes as f64) && !left.is_one() =>
             {
-                let order: &[Side] = if self.order_out(node) { &[Side::Left] } else { &[] };
+                let order: &[Side] = if self.order_seen(node) { &[Side::Left] } else { &[] };
                 let left = self.sort_locally(left, false);
                 let right = self.in_order(right)?;
                 self.whole_side(left, right, Side::Left, parts, order)?
@@ -93,6 +93,12 @@ impl Cx<'_> {
     fn hinted(&self, node: Node) -> bool {
         let ir = self.ir.get(node);
         matches!(ir, IR::MapFunction { function: FunctionIR::Hint(_), .. }) || ir.inputs().any(|n| self.hinted(n))
+    }
+
+    /// A slice of its own sees the order, whoever looks at it afterwards.
+    fn order_seen(&self, node: Node) -> bool {
+        let sliced = matches!(self.ir.get(node), IR::Join { options, .. } if options.args.slice.is_some());
+        sliced || self.order_out(node)
     }
 
     /// Whether the rows are known to rise in this key: parts of rows that do not could each be in order by chance, and
@@ -121,7 +127,7 @@ impl Cx<'_> {
     fn equi(&mut self, node: Node, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {
         let args = &parts.options.args;
         let how = args.how.clone();
-        let order = if self.order_out(node) { promised(args.maintain_order) } else { &[] };
+        let order = if self.order_seen(node) { promised(args.maintain_order) } else { &[] };
         if !self.same_key_types(&left, &right, &parts)? {
             return self.join_alone(node, left, right, "join keys of different types");
         }
@@ -337,7 +343,7 @@ impl Cx<'_> {
         if !alike {
             return self.join_alone(node, left, right, "`by` keys of different types");
         }
-        let ordered = self.order_out(node);
+        let ordered = self.order_seen(node);
         let partitions = self.partitions(&left).max(self.partitions(&right));
         let (rows, bytes) = (left.rows, left.bytes);
         // Both sides are searched in their order.
@@ -353,7 +359,7 @@ impl Cx<'_> {
 
     /// Cross and inequality joins.
     fn all_pairs(&mut self, node: Node, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {
-        let order = if self.order_out(node) { promised(parts.options.args.maintain_order) } else { &[] };
+        let order = if self.order_seen(node) { promised(parts.options.args.maintain_order) } else { &[] };
         let larger_right = left.bytes.zip(right.bytes).is_some_and(|(l, r)| l < r);
         let keep_right = match order {
             [] => (larger_right || left.is_one()) && !right.is_one(),
