@@ -9,7 +9,7 @@ import pytest
 from tests import support
 from tests.e2e import kube, store
 
-# So many rows come out of the slow query; a second result beside the first would double them.
+
 
 
 def kill(namespace: str, pod: dict) -> None:
