@@ -30,8 +30,8 @@ def query(name: str, workers: int) -> dict:
             "sink": {"uri": f"s3://nowhere/{name}/", "format": "parquet"},
             "compute": {
                 "workers": workers,
-                "nodeSelector": {"floe.dev/fake": "true"},
-                "tolerations": [{"key": "floe.dev/fake", "operator": "Exists"}],
+                "nodeSelector": {"example.com/fake": "true"},
+                "tolerations": [{"key": "example.com/fake", "operator": "Exists"}],
             },
         },
     }

@@ -98,8 +98,8 @@ type object = map[string]any
 func makeNode() error {
 	_, err := call("POST", "/api/v1/nodes", "application/json", object{
 		"apiVersion": "v1", "kind": "Node",
-		"metadata": object{"name": *node, "labels": object{"floe.dev/fake": "true"}},
-		"spec":     object{"taints": []object{{"key": "floe.dev/fake", "effect": "NoSchedule"}}},
+		"metadata": object{"name": *node, "labels": object{"example.com/fake": "true"}},
+		"spec":     object{"taints": []object{{"key": "example.com/fake", "effect": "NoSchedule"}}},
 	})
 	if err != nil {
 		return err
