@@ -197,6 +197,18 @@ def test_roles_stay_in_their_namespaces(tmp_path):
     assert {d["metadata"]["namespace"] for d in lasting if d["kind"] == "Role"} == {"team-a", "team-b", "floe-system"}
 
 
+def test_rights_are_those_of_the_documentation(tmp_path):
+    page = (REPO / "docs" / "operations.md").read_text()
+    rows = re.findall(r"^\| (core|`[a-z0-9.]+`) \| `([a-z/]+)` \| ([a-z, ]+) \|$", page, re.MULTILINE)
+    told = {("" if group == "core" else group.strip("`"), what, verb) for group, what, verbs in rows for verb in verbs.split(", ")}
+    (role,) = [d for d in render(tmp_path, {}) if d["kind"] == "ClusterRole" and d["metadata"]["name"] == "floe"]
+    given = {
+        (group, what, verb)
+        for rule in role["rules"] for group in rule["apiGroups"] for what in rule["resources"] for verb in rule["verbs"]
+    }  # fmt: skip
+    assert given == told
+
+
 def test_no_right_goes_to_everything(tmp_path):
     for name, values in VALUES.items():
         for document in render(tmp_path, values):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
 from typing import Any
 
@@ -42,7 +43,7 @@ class Queries:
 
     def spec(self, script: str = GROUPS, tables: str = "sf0.1", workers: int = 2, **more: Any) -> dict:
         """A query over the tables in the store, into the store. `more` is merged over it, deep."""
-        names = [name for name in ("lineitem", "orders", "customer", "nation", "region") if f'scan("{name}")' in script]
+        names = [name for name in ("lineitem", "orders", "customer", "nation", "region") if re.search(rf"""scan\(["']{name}["']\)""", script)]
         spec = {
             "plan": python(script),
             "storage": store.STORAGE,

@@ -143,7 +143,7 @@ def test_columns_tell_the_story(queries):
     assert int(row[5]) > 0
     wide = kube.kubectl("get", "dq", "-n", queries.namespace, "-o", "wide").splitlines()
     assert wide[0].split()[-5:] == ["DURATION", "SHUFFLED", "ATTEMPT", "RESULT", "REASON"]
-    assert f"s3://floe/{queries.prefix}/shown/" in wide[1] and "Completed" in wide[1]
+    assert f"s3://floe/{queries.prefix}/shown" in wide[1] and "Completed" in wide[1]
     assert "shown" in kube.kubectl("get", "all", "-n", queries.namespace)
 
 

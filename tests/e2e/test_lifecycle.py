@@ -27,7 +27,7 @@ def test_cancel(queries, slow):
     print(f"cancelled after {time.monotonic() - begin:.1f} s")
     assert status["reason"] == "Cancelled" and status["finishedAt"]
     queries.no_pods("slow")
-    assert not queries.left("slow")
+    kube.wait("nothing left", 30, lambda: not queries.left("slow"), lambda: str(queries.left("slow")))
     assert not store.keys(f"{queries.prefix}/slow/")
 
 

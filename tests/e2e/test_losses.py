@@ -9,7 +9,7 @@ import pytest
 from tests import support
 from tests.e2e import kube, store
 
-# So many rows come out of the slow query; a second result beside the first would double them.
+
 
 
 def kill(namespace: str, pod: dict) -> None:
@@ -78,8 +78,8 @@ def test_a_node_that_goes_away(queries):
     """A node that never was more than an object: pods that are bound to it go with it."""
     node = {
         "apiVersion": "v1", "kind": "Node",
-        "metadata": {"name": "floe-ghost", "labels": {"floe.dev/ghost": "true"}},
-        "spec": {"taints": [{"key": "floe.dev/ghost", "effect": "NoSchedule"}]},
+        "metadata": {"name": "floe-ghost", "labels": {"example.com/ghost": "true"}},
+        "spec": {"taints": [{"key": "example.com/ghost", "effect": "NoSchedule"}]},
     }  # fmt: skip
     kube.kubectl("delete", "node", "floe-ghost", "--ignore-not-found")
     kube.apply(node)
@@ -92,8 +92,8 @@ def test_a_node_that_goes_away(queries):
         ready = kube.request("PATCH", "/api/v1/nodes/floe-ghost/status", {"status": status}, "application/merge-patch+json")
         assert ready
         compute = {
-            "nodeSelector": {"floe.dev/ghost": "true"},
-            "tolerations": [{"key": "floe.dev/ghost", "operator": "Exists"}],
+            "nodeSelector": {"example.com/ghost": "true"},
+            "tolerations": [{"key": "example.com/ghost", "operator": "Exists"}],
         }
         queries.create("ghost", queries.spec(compute=compute, backoffLimit=1))
 

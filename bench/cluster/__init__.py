@@ -1,0 +1,1 @@
+"""Measures of Floe on Kubernetes; see bench/README.md."""
