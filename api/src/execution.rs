@@ -18,7 +18,7 @@ pub struct ExecutionSpec {
     pub single_worker_ops: SingleWorkerOps,
     /// How rows go from stage to stage.
     pub shuffle: ShuffleSpec,
-    /// A side of a join that is smaller goes whole to every worker instead of a shuffle; never more than a 32nd of a
+    /// A side of a join that is smaller goes whole to every worker instead of a shuffle; never more than a 16th of a
     /// worker's memory. `0` turns it off.
     #[schemars(schema_with = "quantity::schema")]
     pub broadcast_limit: Quantity,

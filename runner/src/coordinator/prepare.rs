@@ -113,7 +113,7 @@ fn options(job: &Job, context: &Context, mode: Mode) -> planner::Options {
             .broadcast_limit
             .bytes()
             .unwrap_or(defaults.broadcast_limit_bytes)
-            .min(memory / 32),
+            .min(memory / 16),
         scan_task_bytes: execution.scan_task_bytes.as_ref().and_then(|q| q.bytes()).unwrap_or((memory / 64).clamp(4 << 20, 128 << 20)),
         partition_bytes: (memory / 32).clamp(8 << 20, 256 << 20),
         ..defaults

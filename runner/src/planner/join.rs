@@ -144,7 +144,7 @@ impl Cx<'_> {
         let small = |rel: &Rel| rel.bytes.is_some_and(|b| b <= limit);
         // What is sent whole is built by every worker; two sides of about the same size are cheaper by hash.
         let worth = |sent: &Rel, kept: &Rel| {
-            sent.bytes.zip(kept.bytes).is_none_or(|(sent, kept)| sent * workers <= 2.0 * (sent + kept))
+            sent.bytes.zip(kept.bytes).is_none_or(|(sent, kept)| sent * workers <= 3.0 * (sent + kept))
         };
         let (left, right, parts) = if matches!(how, JoinType::Semi | JoinType::Anti)
             && small(&left)

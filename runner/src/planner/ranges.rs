@@ -23,9 +23,9 @@ use crate::error::Result;
 use crate::graph::Leaf;
 
 /// A task may read that much more than its share before cutting by key is worse than shuffling.
-const SKEW: f64 = 1.6;
+const SKEW: f64 = 1.8;
 /// Row groups at the borders are read by two tasks; so much of the data may be.
-const READ_TWICE: f64 = 1.25;
+const READ_TWICE: f64 = 1.6;
 
 /// One row group of a scan, with the least and greatest key in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
