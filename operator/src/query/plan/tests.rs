@@ -43,7 +43,7 @@ fn a_query_is_made_at_once_runs_and_leaves_nothing() {
 #[test]
 fn faults_of_the_query_fail_it_at_once() {
     for (category, class, reason) in [
-        (Category::User, "ColumnNotFoundError", "BadPlan"),
+        (Category::User, "UnsupportedPlan", "BadPlan"),
         (Category::User, "FileNotFoundError", "MissingData"),
         (Category::User, "PermissionError", "AccessDenied"),
         (Category::User, "ComputeError", "QueryFailed"),
