@@ -91,6 +91,8 @@ def test_a_node_that_goes_away(queries):
         }
         ready = kube.request("PATCH", "/api/v1/nodes/floe-ghost/status", {"status": status}, "application/merge-patch+json")
         assert ready
+        # A new node is taken to be not ready until its controller has looked.
+        kube.wait("the node is open", 30, lambda: len(kube.request("GET", "/api/v1/nodes/floe-ghost")["spec"]["taints"]) == 1)
         compute = {
             "nodeSelector": {"example.com/ghost": "true"},
             "tolerations": [{"key": "example.com/ghost", "operator": "Exists"}],
@@ -103,9 +105,14 @@ def test_a_node_that_goes_away(queries):
         kube.wait("pods on the node", 30, bound, lambda: kube.story(queries.namespace))
         kube.kubectl("delete", "node", "floe-ghost")
         # The cluster's own garbage collection takes the pods away once it is sure (some 40 s); then there is no node.
-        status = queries.told("ghost", "Unschedulable", limit_seconds=150)
+        queries.told("ghost", "Unschedulable", limit_seconds=150)
+        assert any(event["reason"] == "NodeLost" for event in queries.events("ghost"))
+        # Another node takes the second attempt.
+        kube.kubectl("label", "nodes", "--all", "--overwrite", "example.com/ghost=true")
+        assert queries.succeeded("ghost", limit_seconds=120)["attempt"] == 2
     finally:
         kube.kubectl("delete", "node", "floe-ghost", "--ignore-not-found")
+        kube.kubectl("label", "nodes", "--all", "example.com/ghost-")
         for pod in kube.items("pods", queries.namespace, "floe.dev/query"):
             if pod["spec"].get("nodeName") == "floe-ghost":
                 kill(queries.namespace, pod)
