@@ -147,6 +147,10 @@ impl PodFacts {
                 Some(Loss { reason: Reason::OutOfMemory, words: "was killed for running out of memory".into() })
             }
             (_, Some(loss)) => Some(loss.clone()),
+            // Near its limit a worker gives up before the kernel ends it.
+            (PodState::Ended(ending), None) if ending.exit_code == Some(75) => {
+                Some(Loss { reason: Reason::OutOfMemory, words: ending.describe() })
+            }
             (PodState::Ended(ending), None) => Some(Loss { reason: Reason::WorkerLost, words: ending.describe() }),
             (PodState::Waiting(_) | PodState::Running, None) => {
                 self.deleting_at.is_some().then(|| Loss { reason: Reason::PodDeleted, words: "was deleted".into() })
@@ -161,7 +165,7 @@ const STUCK_DELETION_SECONDS: i64 = 30;
 impl Ending {
     pub fn describe(&self) -> String {
         let code = match self.exit_code {
-            Some(75) => "asked to be replaced (exit code 75)".to_owned(),
+            Some(75) => "gave up for lack of memory (exit code 75)".to_owned(),
             Some(69) => "lost the coordinator (exit code 69)".to_owned(),
             Some(code) => format!("ended with exit code {code}"),
             None => "ended".to_owned(),

@@ -190,7 +190,7 @@ mod tests {
         let loss = read(json!({}), ended("Error", 75)).loss().unwrap();
         assert_eq!(
             (loss.reason, loss.words.as_str()),
-            (Reason::WorkerLost, "asked to be replaced (exit code 75): bye")
+            (Reason::OutOfMemory, "gave up for lack of memory (exit code 75): bye")
         );
         let evicted =
             json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."});
