@@ -106,7 +106,9 @@ func findAddress() error {
 	}
 	var list struct {
 		Items []struct {
-			Status struct{ Addresses []struct{ Type, Address string } }
+			Status struct {
+				Addresses []struct{ Type, Address string }
+			}
 		}
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
