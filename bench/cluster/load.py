@@ -76,8 +76,8 @@ def listed(kind: str) -> list[dict]:
 
 
 def pods_made(since: dict[str, float]) -> dict[str, float]:
-    """Seconds from a query's creation to that of its last pod, for queries whose pods are there, by managed fields'
-    time: whole seconds, as Kubernetes keeps them."""
+    """Seconds from a query's creation to that of its last pod, for queries whose pods are there, in whole
+    seconds, as Kubernetes keeps them."""
     last: dict[str, float] = {}
     for pod in listed("pods"):
         name = pod["metadata"]["labels"].get("floe.dev/query")

@@ -25,6 +25,7 @@ var (
 	client   = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	outcome  = `{"type":"done","outcome":{"rows":1,"bytesWritten":1,"bytesShuffled":1,"durationMs":1000,"files":1,"stages":[],"singleWorker":[],"warnings":[]}}`
 	attempts sync.Map // uid -> what was done for the pod
+	address  string   // where pods are said to be: a real node, on which nothing answers at their ports
 	queue    = make(chan func(), 1<<20)
 )
 
@@ -52,6 +53,7 @@ func main() {
 			}
 		}()
 	}
+	must(findAddress())
 	must(makeNode())
 	go heartbeat()
 	for {
@@ -94,6 +96,34 @@ func call(method, path, kind string, body any) ([]byte, error) {
 const merge = "application/merge-patch+json"
 
 type object = map[string]any
+
+// findAddress takes the first node's: an address that is nowhere would be waited for, and a loopback one is refused by the
+// API server as a service's endpoint.
+func findAddress() error {
+	text, err := call("GET", "/api/v1/nodes", "application/json", nil)
+	if err != nil {
+		return err
+	}
+	var list struct {
+		Items []struct {
+			Status struct {
+				Addresses []struct{ Type, Address string }
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return err
+	}
+	for _, one := range list.Items {
+		for _, known := range one.Status.Addresses {
+			if known.Type == "InternalIP" {
+				address = known.Address
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("no node has an address")
+}
 
 func makeNode() error {
 	_, err := call("POST", "/api/v1/nodes", "application/json", object{
@@ -208,9 +238,8 @@ func say(_ []byte, err error) {
 
 func running() object {
 	now := time.Now().UTC().Format(time.RFC3339)
-	// An address where nothing answers.
 	return object{"status": object{
-		"phase": "Running", "podIP": "127.0.0.1", "startTime": now,
+		"phase": "Running", "podIP": address, "podIPs": []object{{"ip": address}}, "startTime": now,
 		"conditions":        []object{{"type": "Ready", "status": "True", "lastTransitionTime": now}, {"type": "PodScheduled", "status": "True", "lastTransitionTime": now}},
 		"containerStatuses": []object{{"name": "floe", "ready": true, "started": true, "restartCount": 0, "image": "fake", "imageID": "fake", "state": object{"running": object{"startedAt": now}}}},
 	}}
