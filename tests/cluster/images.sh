@@ -4,11 +4,13 @@
 
 # Layers and images of buildah or podman lie in the cache too, not in the machine's own store.
 export CONTAINERS_STORAGE_CONF="$FLOE_CACHE/containers/storage.conf"
+export CONTAINERS_CONF="$FLOE_CACHE/containers/containers.conf"
 containers_storage() {
-    [ -f "$CONTAINERS_STORAGE_CONF" ] && return
+    [ -f "$CONTAINERS_STORAGE_CONF" ] && [ -f "$CONTAINERS_CONF" ] && return
     mkdir -p "$FLOE_CACHE/containers"
     printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "%s"\n' \
         "$FLOE_CACHE/containers/graph" "$FLOE_CACHE/containers/run" >"$CONTAINERS_STORAGE_CONF"
+    printf '[network]\nnetwork_config_dir = "%s"\n' "$FLOE_CACHE/containers/cni" >"$CONTAINERS_CONF"
 }
 
 image_present() { [ -n "$(ctr images ls -q "name==$1" 2>/dev/null)" ]; }

@@ -3,14 +3,20 @@
 # shellcheck shell=bash
 
 network_up() {
+    local directory
     # The switch is put back by `down` as it was found.
     [ -f "$state/ip_forward" ] || cat /proc/sys/net/ipv4/ip_forward >"$state/ip_forward"
     echo 1 >/proc/sys/net/ipv4/ip_forward
     ip link show "$link" >/dev/null 2>&1 || ip link add "$link" type bridge
     ip address replace "$node_ip/32" dev "$link"
     ip link set "$link" up
-    [ -d /var/lib/cni ] || touch "$state/made-var-lib-cni"
-    [ -d /run/containerd ] || touch "$state/made-run-containerd"
+    # Directories that containerd, its plugins and the kubelet make whatever they are told: `down` removes those that were
+    # not there before.
+    if [ ! -f "$state/made" ]; then
+        for directory in /var/lib/cni /run/containerd /var/lib/kubelet; do
+            [ -d "$directory" ] || echo "$directory"
+        done >"$state/made"
+    fi
     mkdir -p "$state/cni"
     cat >"$state/cni/10-floe.conflist" <<C
 {"cniVersion": "0.4.0", "name": "floe", "plugins": [
