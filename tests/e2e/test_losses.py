@@ -10,8 +10,6 @@ from tests import support
 from tests.e2e import kube, store
 
 
-
-
 def kill(namespace: str, pod: dict) -> None:
     kube.kubectl("delete", "pod", "-n", namespace, pod["metadata"]["name"], "--grace-period=0", "--force")
 
@@ -32,6 +30,10 @@ def mid_stage(queries, name: str) -> None:
 def check(queries, name: str, oracle: pl.DataFrame) -> None:
     uri = f"s3://{store.BUCKET}/{queries.prefix}/{name}/**/*.parquet"
     support.assert_same(pl.read_parquet(uri, storage_options=store.options()), oracle, ordered=False)
+
+
+def cleaned_up(status: dict) -> bool:
+    return any(one["type"] == "CleanedUp" and one["status"] == "True" for one in status.get("conditions", []))
 
 
 @pytest.mark.parametrize("how", [kill, evict], ids=["killed", "evicted"])
@@ -110,6 +112,8 @@ def test_a_node_that_goes_away(queries):
         # Another node takes the second attempt.
         kube.kubectl("label", "nodes", "--all", "--overwrite", "example.com/ghost=true")
         assert queries.succeeded("ghost", limit_seconds=120)["attempt"] == 2
+        # What the lost attempt may have staged is removed by a pod that wants the same node.
+        queries.wait("ghost", "cleaned up", cleaned_up)
     finally:
         kube.kubectl("delete", "node", "floe-ghost", "--ignore-not-found")
         kube.kubectl("label", "nodes", "--all", "example.com/ghost-")
