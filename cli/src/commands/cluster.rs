@@ -29,10 +29,13 @@ pub fn submit(args: SubmitArgs) -> Result<ExitCode, Failure> {
     // All are checked before the first one is created.
     let queries = args.files.iter().map(|file| query::load(file, &args.query)).collect::<Result<Vec<_>, _>>()?;
     block_on(async {
-        let cluster = Cluster::connect(&args.cluster).await?;
         let mut code = 0;
         for loaded in queries {
             let mut object = with_plan_inside(loaded)?;
+            // As kubectl has it: the option, else the object, else the context.
+            let mut at = args.cluster.clone();
+            at.namespace = at.namespace.or_else(|| object.metadata.namespace.clone());
+            let cluster = Cluster::connect(&at).await?;
             object.metadata.namespace = Some(cluster.namespace.clone());
             let name = cluster.create(&object).await?;
             print::err(format_args!("query {name} created in namespace {}", cluster.namespace));
