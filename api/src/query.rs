@@ -105,7 +105,7 @@ pub struct DistributedQuerySpec {
     /// own follow `compute.priorityClassName`.
     #[serde(default)]
     pub priority: i32,
-    /// Labels of the query as its lineage, metrics and traces name it (team, pipeline, run).
+    /// Labels that the query has in its traces and its coordinator's logs (team, pipeline, run).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,

@@ -42,9 +42,11 @@ pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>) -> Result<Outc
         name = %job.name,
         attempt = job.attempt,
         trace_id = tracing::field::Empty,
+        labels = tracing::field::Empty,
         error = tracing::field::Empty,
     );
     telemetry::set_parent(&span, job.traceparent.as_deref().unwrap_or_default());
+    telemetry::set_labels(&span, &job.spec.labels);
     let deadline = job.spec.active_deadline_seconds.map(|seconds| began + Duration::from_secs(u64::from(seconds)));
     let query = Query { engine, job: Arc::new(job), status, cancel: status.cancel.clone(), deadline };
     let result = query.run().instrument(span.clone()).await;

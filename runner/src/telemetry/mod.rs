@@ -1,7 +1,7 @@
 //! Logs and traces of one process: `tracing` to stderr as text or JSON, and spans to an OTLP collector when the
 //! standard `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Knows nothing of queries but the W3C trace context they carry.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -48,9 +48,8 @@ impl Drop for Guard {
 /// Starts logs and traces. Must run inside the tokio runtime that will carry the exports. A second call in one process
 /// changes nothing.
 pub fn init(role: &'static str, instance: &str) -> Guard {
-    let filter = |name: &str, default: &str| {
-        EnvFilter::try_new(std::env::var(name).unwrap_or_else(|_| default.into())).unwrap_or_else(|_| default.into())
-    };
+    let asked = ["FLOE_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+    let filter = asked.and_then(|asked| EnvFilter::try_new(asked).ok()).unwrap_or_else(|| DEFAULT_FILTER.into());
     let json = match std::env::var("FLOE_LOG_FORMAT").as_deref() {
         Ok("json") => true,
         Ok(_) => false,
@@ -58,7 +57,7 @@ pub fn init(role: &'static str, instance: &str) -> Guard {
     };
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let logs = if json { logs.json().flatten_event(true).boxed() } else { logs.boxed() };
-    let logs = logs.with_filter(filter("FLOE_LOG", DEFAULT_FILTER));
+    let logs = logs.with_filter(filter);
 
     let provider = provider(role, instance);
     let spans = provider.as_ref().map(|provider| {
@@ -122,6 +121,17 @@ pub fn set_parent(span: &Span, traceparent: &str) {
     };
     if let Some(trace) = trace {
         span.record("trace_id", tracing::field::display(trace));
+    }
+}
+
+/// The user's labels, each an attribute of the span, and all of them in the logs (the span needs an empty field `labels`).
+pub fn set_labels(span: &Span, labels: &BTreeMap<String, String>) {
+    if labels.is_empty() {
+        return;
+    }
+    span.record("labels", tracing::field::debug(labels));
+    for (name, value) in labels {
+        span.set_attribute(format!("floe.label.{name}"), value.clone());
     }
 }
 
