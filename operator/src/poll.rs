@@ -1,27 +1,32 @@
-//! Asks the coordinators how far they are, beside the reconciling: a slow or dead coordinator holds nothing else up.
-//! A query is looked at again when its coordinator says something new.
+//! Talks with the pods of queries beside the reconciling: a slow or dead one holds nothing else up. Coordinators are asked
+//! how far they are, and a query is looked at again when its coordinator says something new. Workers are told where
+//! their coordinator is until it says that they are connected, so that no query needs a Service or a name in DNS.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use reqwest::StatusCode;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::coordinator::Report;
 use crate::pods::Key;
-use crate::query::build::HTTP_PORT;
+use crate::query::build::{CONTROL_PORT, HTTP_PORT, WORKER_PORT};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-const DISMISS_TIMEOUT: Duration = Duration::from_secs(1);
-/// In the first seconds of an attempt people wait; after that a second is soon enough.
-const EAGER: Duration = Duration::from_millis(300);
-const EAGER_FOR: Duration = Duration::from_secs(10);
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// People wait for short queries, and nobody minds a second of a long one: a coordinator is asked again after a tenth of
+/// the time that it has run, within these bounds.
+const EAGER: Duration = Duration::from_millis(100);
 const STEADY: Duration = Duration::from_secs(1);
-/// A coordinator that has not answered for a while is asked less often.
+/// A pod that has not answered for a while is told of in the status, and asked less often.
+const PATIENCE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(3);
 const QUESTIONS_AT_ONCE: usize = 128;
+/// Workers of one query that are told at the same time.
+const TOLD_AT_ONCE: usize = 32;
 /// A report of 1,000 stages has about 300 kB.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
@@ -46,9 +51,26 @@ pub struct Address {
     pub token: String,
 }
 
+/// A worker's pod that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    pub name: String,
+    pub ip: String,
+}
+
+/// What is known of an attempt's pods from talking with them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Heard {
+    /// The coordinator's newest word.
+    pub report: Option<Arc<Report>>,
+    /// A pod that does not answer, after a while.
+    pub silence: Option<String>,
+}
+
 struct Follow {
     address: Address,
-    latest: Arc<Mutex<Option<Arc<Report>>>>,
+    workers: watch::Sender<Vec<Worker>>,
+    heard: Arc<Mutex<Heard>>,
     task: AbortHandle,
 }
 
@@ -57,6 +79,7 @@ pub struct Poller {
     follows: Mutex<HashMap<String, Follow>>,
     slots: Arc<Semaphore>,
     news: mpsc::UnboundedSender<Key>,
+    patience: Duration,
 }
 
 impl Poller {
@@ -71,39 +94,55 @@ impl Poller {
             .build()?;
         let (news, receiver) = mpsc::unbounded_channel();
         let slots = Arc::new(Semaphore::new(QUESTIONS_AT_ONCE));
-        Ok((Self { http, follows: Mutex::default(), slots, news }, receiver))
+        Ok((Self { http, follows: Mutex::default(), slots, news, patience: PATIENCE }, receiver))
     }
 
     fn follows(&self) -> MutexGuard<'_, HashMap<String, Follow>> {
         self.follows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks this coordinator from now on, instead of any other of the query.
-    pub fn follow(&self, key: Key, address: Address) {
+    /// Asks this coordinator from now on, instead of any other of the query, and tells these workers of it.
+    pub fn follow(&self, key: Key, address: Address, workers: Vec<Worker>) {
         let mut follows = self.follows();
-        if follows.get(&address.id).is_some_and(|known| known.address == address) {
+        if let Some(known) = follows.get(&address.id).filter(|known| known.address == address) {
+            known.workers.send_if_modified(|told| {
+                let is_new = *told != workers;
+                *told = workers;
+                is_new
+            });
             return;
         }
-        let latest = Arc::default();
-        let task = tokio::spawn(ask_on(
-            self.http.clone(),
-            address.clone(),
-            Arc::clone(&latest),
-            Arc::clone(&self.slots),
-            self.news.clone(),
+        let (sender, receiver) = watch::channel(workers);
+        let talk = Talk {
+            http: self.http.clone(),
+            address: address.clone(),
+            workers: receiver,
+            heard: Arc::default(),
+            slots: Arc::clone(&self.slots),
+            news: self.news.clone(),
+            patience: self.patience,
             key,
-        ));
-        let follow = Follow { address: address.clone(), latest, task: task.abort_handle() };
+        };
+        let heard = Arc::clone(&talk.heard);
+        let task = tokio::spawn(talk.go_on()).abort_handle();
+        let follow = Follow { address: address.clone(), workers: sender, heard, task };
         if let Some(before) = follows.insert(address.id, follow) {
             before.task.abort();
         }
     }
 
-    /// The newest word of an attempt's coordinator.
-    pub fn latest(&self, id: &str, attempt: u32) -> Option<Arc<Report>> {
+    /// What an attempt's pods said.
+    pub fn heard(&self, id: &str, attempt: u32) -> Heard {
         let follows = self.follows();
-        let follow = follows.get(id).filter(|follow| follow.address.attempt == attempt)?;
-        follow.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let follow = follows.get(id).filter(|follow| follow.address.attempt == attempt);
+        follow.map(|follow| follow.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+    }
+
+    /// Asks no more, and keeps what was said last: the address of a pod that has ended may soon be another one's.
+    pub fn rest(&self, id: &str) {
+        if let Some(follow) = self.follows().get(id) {
+            follow.task.abort();
+        }
     }
 
     pub fn forget(&self, id: &str) {
@@ -120,7 +159,7 @@ impl Poller {
 
     /// Cancels a query, or lets a finished coordinator go. One that does not answer is on its way out anyway.
     pub async fn dismiss(&self, address: &Address) {
-        let request = self.http.delete(url(address)).bearer_auth(&address.token).timeout(DISMISS_TIMEOUT);
+        let request = self.http.delete(url(address)).bearer_auth(&address.token).timeout(TELL_TIMEOUT);
         if let Err(error) = request.send().await {
             tracing::debug!(%error, "the coordinator did not hear that it may go");
         }
@@ -128,57 +167,122 @@ impl Poller {
 }
 
 fn url(address: &Address) -> String {
-    let Address { id, ip, .. } = address;
-    if ip.contains(':') {
-        format!("http://[{ip}]:{HTTP_PORT}/api/v1/queries/{id}")
-    } else {
-        format!("http://{ip}:{HTTP_PORT}/api/v1/queries/{id}")
-    }
+    format!("http://{}/api/v1/queries/{}", at(&address.ip, HTTP_PORT), address.id)
 }
 
-async fn ask_on(
+fn at(ip: &str, port: u16) -> String {
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+}
+
+/// What is at the bottom of an error: the kernel's words, where it is about a connection.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut at = error;
+    while let Some(cause) = at.source() {
+        at = cause;
+    }
+    at.to_string()
+}
+
+/// How long to wait with the next question.
+fn pause(running: Duration, is_silent: bool) -> Duration {
+    if is_silent { SILENT } else { (running / 10).clamp(EAGER, STEADY) }
+}
+
+/// The talk with one attempt's pods.
+struct Talk {
     http: reqwest::Client,
     address: Address,
-    latest: Arc<Mutex<Option<Arc<Report>>>>,
+    workers: watch::Receiver<Vec<Worker>>,
+    heard: Arc<Mutex<Heard>>,
     slots: Arc<Semaphore>,
     news: mpsc::UnboundedSender<Key>,
+    patience: Duration,
     key: Key,
-) {
-    let began = Instant::now();
-    let mut answered = Instant::now();
-    loop {
-        let answer = {
-            let Ok(_slot) = slots.acquire().await else { return };
-            ask(&http, &address).await
-        };
-        match answer {
-            Ok(Some(report)) => {
-                answered = Instant::now();
-                let ended = report.verdict().is_some();
-                let is_new = {
-                    let mut known = latest.lock().unwrap_or_else(PoisonError::into_inner);
-                    let is_new = known.as_deref() != Some(&report);
-                    if is_new {
-                        *known = Some(Arc::new(report));
+}
+
+impl Talk {
+    /// Until the coordinator has had its last word.
+    async fn go_on(mut self) {
+        let began = Instant::now();
+        let mut well_at = began;
+        loop {
+            let answer = {
+                let Ok(_slot) = self.slots.acquire().await else { return };
+                ask(&self.http, &self.address).await
+            };
+            let mut unheard = None;
+            match answer {
+                Ok(report) => {
+                    let connected = report.as_ref().map(|report| report.workers.clone()).unwrap_or_default();
+                    let is_over = report.as_ref().is_some_and(|report| report.verdict().is_some());
+                    // Without a report the coordinator has not read its job yet.
+                    if let Some(report) = report {
+                        self.hear(|heard| {
+                            let is_new = heard.report.as_deref() != Some(&report);
+                            if is_new {
+                                heard.report = Some(Arc::new(report));
+                            }
+                            is_new
+                        });
                     }
-                    is_new
-                };
-                if (is_new && news.send(key.clone()).is_err()) || ended {
-                    return;
+                    if is_over {
+                        return;
+                    }
+                    if let Some((worker, error)) = self.introduce(&connected).await {
+                        unheard = Some(format!("pod {worker} does not answer at port {WORKER_PORT}: {}", root(&error)));
+                    }
+                }
+                Err(error) => {
+                    unheard = Some(format!("the coordinator does not answer at port {HTTP_PORT}: {}", root(&error)));
                 }
             }
-            // It has not read its job yet.
-            Ok(None) => answered = Instant::now(),
-            Err(error) => tracing::debug!(query = key.1, namespace = key.0, %error, "no answer"),
+            match unheard {
+                None => {
+                    well_at = Instant::now();
+                    self.hear(|heard| heard.silence.take().is_some());
+                }
+                Some(words) => {
+                    tracing::debug!(query = self.key.1, namespace = self.key.0, "{words}");
+                    let is_told = well_at.elapsed() > self.patience;
+                    // The first words stay until all is well.
+                    self.hear(|heard| is_told && heard.silence.is_none() && heard.silence.replace(words).is_none());
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause(began.elapsed(), well_at.elapsed() > self.patience)) => {}
+                changed = self.workers.changed() => if changed.is_err() { return },
+            }
         }
-        let pause = if began.elapsed() < EAGER_FOR {
-            EAGER
-        } else if answered.elapsed() > EAGER_FOR {
-            SILENT
-        } else {
-            STEADY
+    }
+
+    /// Changes what is known; when that is news, the query is looked at.
+    fn hear(&self, change: impl FnOnce(&mut Heard) -> bool) {
+        let is_new = change(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner));
+        if is_new {
+            // Nobody listens once the operator is on its way out.
+            let _ = self.news.send(self.key.clone());
+        }
+    }
+
+    /// Tells the workers that are not connected where the coordinator is; one that does not listen yet is told next time.
+    /// Gives one that could not be told.
+    async fn introduce(&mut self, connected: &[String]) -> Option<(String, reqwest::Error)> {
+        let coordinator = at(&self.address.ip, CONTROL_PORT);
+        let strangers: Vec<Worker> = {
+            let workers = self.workers.borrow_and_update();
+            workers.iter().filter(|worker| !connected.contains(&worker.name)).cloned().collect()
         };
-        tokio::time::sleep(pause).await;
+        let told = strangers.into_iter().map(|worker| {
+            let url = format!("http://{}/coordinator", at(&worker.ip, WORKER_PORT));
+            let request = self.http.post(url).bearer_auth(&self.address.token).timeout(TELL_TIMEOUT);
+            let request = request.body(coordinator.clone());
+            async move {
+                let answer = request.send().await.and_then(reqwest::Response::error_for_status);
+                answer.err().map(|error| (worker.name, error))
+            }
+        });
+        let answers: Vec<_> = futures::stream::iter(told).buffered(TOLD_AT_ONCE).collect().await;
+        answers.into_iter().flatten().next()
     }
 }
 
@@ -197,4 +301,70 @@ async fn ask(http: &reqwest::Client, address: &Address) -> Result<Option<Report>
         body.extend_from_slice(&chunk);
     }
     Ok(Some(serde_json::from_slice(&body)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::http::HeaderMap;
+    use axum::routing::{get, post};
+
+    #[test]
+    fn short_queries_are_asked_often_and_dead_ones_seldom() {
+        let seconds = Duration::from_secs;
+        assert_eq!(pause(Duration::ZERO, false), Duration::from_millis(100));
+        assert_eq!(pause(seconds(5), false), Duration::from_millis(500));
+        assert_eq!(pause(seconds(600), false), seconds(1));
+        assert_eq!(pause(seconds(600), true), seconds(3));
+    }
+
+    /// Loopback has an address for each pod.
+    async fn pod(ip: &str, port: u16, router: Router) {
+        let listener = tokio::net::TcpListener::bind((ip, port)).await.unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+    }
+
+    #[tokio::test]
+    async fn workers_are_told_of_their_coordinator_until_it_knows_them() {
+        let known = Arc::new(Mutex::new(Vec::<String>::new()));
+        let (connect, told) = (Arc::clone(&known), Arc::new(Mutex::new(Vec::new())));
+        let heard = Arc::clone(&told);
+        let listen = move |headers: HeaderMap, body: String| {
+            assert_eq!(headers["authorization"], "Bearer secret");
+            heard.lock().unwrap().push(body);
+            connect.lock().unwrap().push("q-1-w0-0".into());
+            std::future::ready("")
+        };
+        let report = move || {
+            let workers = known.lock().unwrap().clone();
+            let phase = if workers.is_empty() { "Planning" } else { "Succeeded" };
+            std::future::ready(serde_json::json!({"phase": phase, "workers": workers}).to_string())
+        };
+        pod("127.9.7.1", HTTP_PORT, Router::new().route("/api/v1/queries/u", get(report))).await;
+        let (mut poller, mut news) = Poller::new().unwrap();
+        poller.patience = Duration::from_millis(200);
+        let key: Key = ("n".into(), "q".into());
+        let address = Address { id: "u".into(), attempt: 1, ip: "127.9.7.1".into(), token: "secret".into() };
+        poller.follow(key.clone(), address.clone(), Vec::new());
+        assert_eq!(news.recv().await, Some(key.clone()));
+        // The worker's pod runs before its process listens; for longer than that it is told of.
+        let worker = Worker { name: "q-1-w0-0".into(), ip: "127.9.7.2".into() };
+        poller.follow(key.clone(), address, vec![worker]);
+        assert_eq!(news.recv().await, Some(key.clone()));
+        assert!(poller.heard("u", 1).silence.unwrap().contains("q-1-w0-0"));
+        pod("127.9.7.2", WORKER_PORT, Router::new().route("/coordinator", post(listen))).await;
+        let heard = tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                news.recv().await.unwrap();
+                let heard = poller.heard("u", 1);
+                if heard.report.as_ref().is_some_and(|report| report.verdict().is_some()) {
+                    return heard;
+                }
+            }
+        });
+        assert_eq!(heard.await.unwrap().silence, None);
+        assert_eq!(*told.lock().unwrap(), ["127.9.7.1:7070"]);
+        assert_eq!(poller.heard("u", 2), Heard::default());
+    }
 }

@@ -75,11 +75,12 @@ reasons! {
     Forbidden: "the API server refuses an object", "create what the message names, or give the operator the right";
     NameTaken: "an object of a name that the query needs is there and is not the query's", "remove or rename that object, or give the query another name";
     ClusterError: "the API server does not answer or answers with an error", "look at the API server: the operator tries again";
+    Unreachable: "a pod of the query runs, and the operator cannot reach it", "let the operator's pods reach the query's pods at ports 7071 and 7072: look at NetworkPolicies, its namespace's egress among them";
     // Losses.
     Evicted: "a pod was evicted: pressure on its node, a drain, or a pod of higher priority", "free the node, or set compute.scratch.size, memory or priorityClassName";
     NodeLost: "the node of a pod is gone or does not answer", "look at the node";
     PodDeleted: "a pod was deleted from outside", "";
-    WorkerLost: "a worker ended when it should not have", "look at its log (kubectl logs --previous, or keepFailedPodsSeconds)";
+    WorkerLost: "a worker ended when it should not have", "look at its log while the query runs (kubectl logs POD), or keep its pod by keepFailedPodsSeconds";
     CoordinatorLost: "the coordinator ended without an outcome", "look at its log (keepFailedPodsSeconds keeps the pod)";
     BackoffLimit: "the infrastructure failed the query more often than backoffLimit allows", "raise spec.backoffLimit, or mend what the message names";
     Internal: "a fault of Floe's own", "please report it";

@@ -144,7 +144,7 @@ class Queries:
         selector = f"floe.dev/query={name}" if name else "floe.dev/query"
         found = [
             f"{kind}/{one['metadata']['name']}"
-            for kind in ("pods", "secrets", "services", "networkpolicies")
+            for kind in ("pods", "secrets", "networkpolicies")
             for one in kube.items(kind, self.namespace, selector)
         ]
         return found + store.leftovers(self.prefix if name is None else f"{self.prefix}/{name}")

@@ -141,11 +141,11 @@ def test_a_pod_template_that_pod_security_refuses(queries):
 
 def test_a_name_that_another_object_has(queries):
     meta = {"name": "taken-floe", "namespace": queries.namespace}
-    kube.apply({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 1}]}})
+    kube.apply({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": {"podSelector": {}}})
     queries.create("taken", queries.spec())
     status = queries.told("taken", "NameTaken")
     assert "taken-floe" in str(status)
-    kube.kubectl("delete", "service", "taken-floe", "-n", queries.namespace)
+    kube.kubectl("delete", "networkpolicy", "taken-floe", "-n", queries.namespace)
     queries.succeeded("taken")
 
 

@@ -58,7 +58,8 @@ def test_time_to_live(queries, outcome):
     script = GROUPS if outcome == "succeeded" else "raise ValueError()"
     queries.create("brief", queries.spec(script, ttlSecondsAfterFinished={outcome: 3}))
     kube.wait("the query is gone", 120, lambda: queries.get("brief") is None, lambda: kube.story(queries.namespace))
-    assert not queries.left("brief")
+    # Its pods may still be on their way out.
+    kube.wait("nothing left", 60, lambda: not queries.left("brief"), lambda: f"{queries.left('brief')}\n{kube.story(queries.namespace)}")
     kept = [key for key in store.keys(f"{queries.prefix}/brief/") if key.endswith(".parquet")]
     assert bool(kept) == (outcome == "succeeded"), "what the query wrote is not the operator's to delete"
 

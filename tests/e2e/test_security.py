@@ -31,7 +31,7 @@ def can(verb: str, what: str, *more: str, account: str = OPERATOR) -> bool:
     ("verb", "what"),
     [
         ("list", "distributedqueries.floe.dev"), ("patch", "distributedqueries.floe.dev/status"), ("create", "pods"),
-        ("delete", "pods"), ("create", "secrets"), ("get", "secrets"), ("create", "services"),
+        ("delete", "pods"), ("create", "secrets"), ("get", "secrets"),
         ("create", "networkpolicies.networking.k8s.io"), ("create", "events.events.k8s.io"),
     ],
 )  # fmt: skip
@@ -45,7 +45,7 @@ def test_the_operator_may(verb, what):
         ("create", "pods/exec"), ("create", "pods/attach"), ("create", "pods/portforward"), ("get", "nodes"),
         ("list", "nodes"), ("create", "deployments.apps"), ("delete", "namespaces"), ("create", "clusterroles"),
         ("create", "rolebindings"), ("impersonate", "users"), ("create", "serviceaccounts/token"),
-        ("update", "customresourcedefinitions"), ("list", "secrets"), ("watch", "secrets"), ("patch", "customresourcedefinitions"), ("create", "configmaps"),
+        ("update", "customresourcedefinitions"), ("list", "secrets"), ("watch", "secrets"), ("patch", "customresourcedefinitions"), ("create", "configmaps"), ("create", "services"),
         ("create", "distributedqueries.floe.dev"), ("*", "*"),
     ],
 )  # fmt: skip
@@ -105,13 +105,19 @@ except urllib.error.HTTPError as error:
         assert said.splitlines() == ["token False", "uid 65532 65532", "write 30", "api 403"] or said.splitlines() == [
             "token False", "uid 65532 65532", "write 30", "api 401"
         ], said  # fmt: skip
-    # Every port wants the token: what carries none is refused.
+    # The image tells what it is made of.
+    at = "/usr/share/floe/sbom.json"
+    bill = json.loads(kube.kubectl("exec", "-n", queries.namespace, worker["metadata"]["name"], "--", "cat", at))
+    parts = {component["purl"].split("@")[0] for component in bill["components"]}
+    assert bill["bomFormat"] == "CycloneDX" and {"pkg:cargo/polars-core", "pkg:pypi/polars"} <= parts
+    # Every port wants the token: what carries none is refused, and nobody else names a worker's coordinator.
     probe = """
 import sys, urllib.error, urllib.request
-for port, path in ((7071, "/api/v1/queries/x"), (7072, "/metrics"), (7072, "/shuffle/x")):
+asked = ((7071, "/api/v1/queries/x", None), (7072, "/metrics", None), (7072, "/shuffle/x", None), (7072, "/coordinator", b"10.0.0.1:7070"))
+for port, path, body in asked:
     host = sys.argv[1] if port == 7071 else sys.argv[2]
     try:
-        print(port, path, urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=10).status)
+        print(port, path, urllib.request.urlopen(f"http://{host}:{port}{path}", body, timeout=10).status)
     except urllib.error.HTTPError as error:
         print(port, path, error.code)
 """
@@ -122,6 +128,7 @@ for port, path in ((7071, "/api/v1/queries/x"), (7072, "/metrics"), (7072, "/shu
     codes = {tuple(line.split()[:2]): line.split()[2] for line in said.splitlines()}
     assert set(codes.values()) <= {"401", "403", "404"}, said
     assert codes[("7071", "/api/v1/queries/x")] in ("401", "403"), said
+    assert codes[("7072", "/coordinator")] == "401", said
 
 
 def test_network_policy(queries, slow):

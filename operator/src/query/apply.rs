@@ -8,7 +8,7 @@ use floe_api::DistributedQuery;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
@@ -43,7 +43,6 @@ pub struct Applied {
 /// What one wave leaves for the next.
 #[derive(Default)]
 struct Made {
-    service_ip: Option<String>,
     plan: Option<PlanSecrets>,
     version: Option<String>,
 }
@@ -98,7 +97,6 @@ impl Run<'_> {
         match action {
             Action::AddFinalizer => self.finalizer(&[FINALIZER]).await,
             Action::RemoveFinalizer => self.finalizer(&[]).await,
-            Action::EnsureService { attempt } => self.ensure_service(*attempt).await,
             Action::EnsureJob { attempt } => self.ensure_job(*attempt).await,
             Action::EnsurePolicy => {
                 let policy = build::network_policy(self.query(), &self.context.defaults);
@@ -148,14 +146,6 @@ impl Run<'_> {
         api.patch(&name, &params, &Patch::Apply(body)).await.map_err(failed)
     }
 
-    async fn ensure_service(&self, attempt: u32) -> Result<()> {
-        let service: Service = self.ensure("Service", build::service(self.query(), attempt), true).await?;
-        let ip = service.spec.and_then(|spec| spec.cluster_ip).filter(|ip| !ip.is_empty() && ip != "None");
-        let Some(ip) = ip else { return Err(ApplyError::Incomplete("the Service has no cluster address")) };
-        self.made().service_ip = Some(ip);
-        Ok(())
-    }
-
     async fn ensure_job(&self, attempt: u32) -> Result<()> {
         let Some(inputs) = &self.observed.inputs else {
             return Err(ApplyError::Incomplete("the inputs of the job were not read"));
@@ -178,15 +168,10 @@ impl Run<'_> {
     }
 
     async fn create_pod(&self, place: Place) -> Result<()> {
-        let (ip, plan) = {
-            let made = self.made();
-            (made.service_ip.clone().unwrap_or_default(), made.plan.unwrap_or_default())
-        };
         let inputs = build::PodInputs {
             query: self.query(),
             defaults: &self.context.defaults,
-            coordinator_ip: &ip,
-            plan,
+            plan: self.made().plan.unwrap_or_default(),
             attempt: self.observed.attempt().max(1).max(place.attempt().unwrap_or(0)),
         };
         let pod: Pod = self.ensure("Pod", build::pod(place, &inputs)?, false).await?;
@@ -238,12 +223,7 @@ impl Run<'_> {
 
     async fn delete_shared(&self, attempts: u32) -> Result<()> {
         let name = self.name();
-        let shared = names::shared(name);
-        let both = futures::join!(
-            self.delete_owned::<Service>("Service", shared.clone()),
-            self.delete_owned::<NetworkPolicy>("NetworkPolicy", shared),
-        );
-        both.0.and(both.1)?;
+        self.delete_owned::<NetworkPolicy>("NetworkPolicy", names::shared(name)).await?;
         // Counted down, so that the first attempt's Secret, which tells of the plan's, goes last.
         for attempt in (1..=attempts).rev() {
             let job = names::job_secret(name, attempt);

@@ -25,6 +25,8 @@ pub struct Observed {
     pub gone: BTreeSet<String>,
     /// What the current attempt's coordinator says; absent until it answers.
     pub report: Option<Arc<Report>>,
+    /// Which of its pods does not answer, after a while.
+    pub silence: Option<String>,
     /// What a start needs. Read only when `plan` asks for it.
     pub inputs: Option<Arc<Inputs>>,
     /// What the cluster refused the last time something was made.

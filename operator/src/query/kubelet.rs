@@ -59,7 +59,7 @@ fn state(pod: &PodView) -> PodState {
         let words = match (&verdict, words.trim().is_empty(), &pod.status.message) {
             (Some(Verdict::Failed(error)), _, _) => error.message.clone(),
             (None, true, Some(message)) => message.clone(),
-            (None, _, _) => words,
+            (None, _, _) => plain(&words),
             (Some(Verdict::Done(_)), _, _) => String::new(),
         };
         let at = terminated.and_then(|t| t.finished_at.as_ref()).map(|t| t.0);
@@ -69,6 +69,22 @@ fn state(pod: &PodView) -> PodState {
         return PodState::Running;
     }
     PodState::Waiting(stuck(pod))
+}
+
+/// The last lines of a log as a person reads them: of log records only what warns, and of that only its message.
+fn plain(log: &str) -> String {
+    let lines = log.lines().enumerate().filter_map(|(number, line)| {
+        let record = serde_json::from_str::<serde_json::Value>(line).ok();
+        let field = |name: &str| record.as_ref()?.get(name)?.as_str();
+        match (field("level"), field("message")) {
+            (Some("WARN" | "ERROR"), Some(message)) => Some(message.to_owned()),
+            (Some(_), _) => None,
+            // The kubelet keeps so many bytes: the first line may be a record's end.
+            (None, _) if number == 0 && record.is_none() && line.ends_with('}') => None,
+            (None, _) => Some(line.to_owned()),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The first thing that holds the pod up, in the order in which a pod comes up.
@@ -181,6 +197,18 @@ mod tests {
             let PodState::Waiting(stuck) = read(json!({}), status.clone()).state else { panic!("{status}") };
             assert_eq!(stuck.map(|s| (s.reason, s.fatal)), want, "{status}");
         }
+    }
+
+    #[test]
+    fn of_a_log_people_hear_what_warns() {
+        let log = concat!(
+            "\"x\",\"worker\":\"w\"}\n",
+            "{\"level\":\"INFO\",\"message\":\"worker connected\"}\n",
+            "{\"level\":\"ERROR\",\"message\":\"the disk is full\",\"target\":\"t\"}\n",
+            "memory allocation of 9 bytes failed\n",
+        );
+        assert_eq!(plain(log), "the disk is full\nmemory allocation of 9 bytes failed");
+        assert_eq!(plain(""), "");
     }
 
     #[test]

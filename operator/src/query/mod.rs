@@ -163,7 +163,8 @@ fn tell(context: &Context, observed: &Observed, plan: &Plan) {
     let (old, new) = (&observed.status, &plan.status);
     publish(context, observed, status::notices(old, new));
     let (Some(phase), true) = (new.phase, old.phase != new.phase) else { return };
-    tracing::info!(phase = phase.as_str(), reason = new.reason, "{}", new.message.as_deref().unwrap_or_default());
+    let words = new.message.as_deref().unwrap_or(phase.as_str());
+    tracing::info!(phase = phase.as_str(), reason = new.reason, "{words}");
     if phase.is_terminal() {
         let seconds = match (&new.started_at, &new.finished_at) {
             (Some(started), Some(finished)) => finished.0.duration_since(started.0).as_secs_f64(),

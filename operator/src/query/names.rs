@@ -115,7 +115,7 @@ pub fn labels(query: &str, component: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// The Service and the NetworkPolicy, which outlive attempts.
+/// The NetworkPolicy, which outlives attempts.
 pub fn shared(query: &str) -> String {
     format!("{query}-floe")
 }

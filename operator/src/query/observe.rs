@@ -15,9 +15,9 @@ use kube::{Api, Resource};
 use super::error::ObserveError;
 use super::facts::{Inputs, Missing, Observed, PodFacts, PodState, Stuck};
 use super::memory::Memory;
-use super::names;
+use super::names::{self, Place};
 use super::{Context, build, kubelet};
-use crate::poll::Address;
+use crate::poll::{Address, Worker};
 use crate::reason::Reason;
 
 /// A pod that was made and is not seen by the watch after this time is asked for.
@@ -76,9 +76,11 @@ pub async fn observe(
     let version = query.metadata.resource_version.clone().unwrap_or_default();
     let status = lock(&memory).status(&version, &seen_status);
     let trouble = lock(&memory).trouble.clone();
-    let mut observed = Observed { query, status, pods, gone, report: None, inputs: None, trouble, unreadable };
+    let mut observed =
+        Observed { query, status, pods, gone, report: None, silence: None, inputs: None, trouble, unreadable };
     ask_coordinator(context, &observed, &namespace, &name, &uid).await?;
-    observed.report = context.poller.latest(&uid, observed.attempt());
+    let heard = context.poller.heard(&uid, observed.attempt());
+    (observed.report, observed.silence) = (heard.report, heard.silence);
     Ok(observed)
 }
 
@@ -95,16 +97,22 @@ pub fn identity(query: &DistributedQuery) -> Result<(String, String, String)> {
     }
 }
 
-/// Has the poller ask the current coordinator, once it runs and as long as its query is at work.
+/// Has the poller ask the current coordinator, once it runs and as long as its query is at work, and tell the workers
+/// that run where it is.
 async fn ask_coordinator(context: &Context, observed: &Observed, namespace: &str, name: &str, uid: &str) -> Result<()> {
     let at_work = observed.status.phase.is_none_or(|phase| !phase.is_terminal());
     let Some(pod) = observed.coordinator().filter(|pod| at_work && pod.state == PodState::Running) else {
+        context.poller.rest(uid);
         return Ok(());
     };
     let (Some(ip), attempt) = (&pod.ip, observed.attempt()) else { return Ok(()) };
     let Some(token) = token(context, namespace, name, uid, attempt).await? else { return Ok(()) };
     let address = Address { id: uid.to_owned(), attempt, ip: ip.clone(), token };
-    context.poller.follow((namespace.to_owned(), name.to_owned()), address);
+    let workers = observed.pods.iter().filter(|pod| {
+        pod.state == PodState::Running && matches!(pod.place, Place::Worker { attempt: of, .. } if of == attempt)
+    });
+    let workers = workers.filter_map(|pod| Some(Worker { name: pod.name.clone(), ip: pod.ip.clone()? })).collect();
+    context.poller.follow((namespace.to_owned(), name.to_owned()), address, workers);
     Ok(())
 }
 

@@ -64,7 +64,8 @@ pub fn notices(old: &DistributedQueryStatus, new: &DistributedQueryStatus) -> Ve
             Phase::Starting => {
                 let attempt = new.attempt.unwrap_or(1);
                 let workers = new.workers.as_ref().map_or(0, |w| w.desired);
-                let note = format!("Attempt {attempt}: a coordinator and {workers} workers are being made");
+                let several = if workers == 1 { "" } else { "s" };
+                let note = format!("Attempt {attempt}: a coordinator and {workers} worker{several} are being made");
                 let mut all = told(false, Reason::PodsStarting, note);
                 all.extend(held_up(reason, new));
                 all

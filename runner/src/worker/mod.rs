@@ -2,6 +2,7 @@
 //! outputs to its peers, and goes away when the coordinator does, leaving no file behind. What a task does is in
 //! `exec`; which task runs where is the scheduler's business.
 
+mod introduction;
 mod metrics;
 mod options;
 mod queries;
@@ -130,8 +131,10 @@ async fn serve(args: Args, id: String, token: String, scratch: &Scratch) -> Resu
         ..StoreOptions::default()
     });
     let files = shuffle::router(store.clone());
-    let session = session::Session::new(args, id, token.clone(), store.clone())?;
-    let router = files.merge(metrics::router(store, session.slots(), token));
+    let introduction = introduction::Introduction::new(args.coordinator.clone(), &token)?;
+    let told = introduction.router();
+    let session = session::Session::new(args, id, token.clone(), store.clone(), introduction)?;
+    let router = files.merge(told).merge(metrics::router(store, session.slots(), token));
     tokio::spawn(async move {
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let _ = axum::serve(listener, router).await;

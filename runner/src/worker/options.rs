@@ -6,9 +6,10 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Address of the coordinator's control port, `host:port`.
+    /// Address of the coordinator's control port, `host:port`; left out, whoever knows the token tells it later, by
+    /// `POST /coordinator` at the port where shuffle files are served.
     #[arg(long, env = "FLOE_COORDINATOR")]
-    pub coordinator: String,
+    pub coordinator: Option<String>,
     /// Name of this worker process; must differ from every other and from former ones.
     #[arg(long, env = "FLOE_WORKER_ID")]
     pub id: Option<String>,

@@ -19,6 +19,7 @@ use crate::proto::{self, Attempt, FromWorker, ToWorker, from_worker, to_worker};
 use crate::shuffle::{self, Store};
 use crate::sink;
 
+use super::introduction::Introduction;
 use super::queries::{Queries, Query};
 use super::runner::Runner;
 use super::slots::{Job, Report, Slots};
@@ -32,6 +33,7 @@ pub struct Session {
     args: Args,
     id: String,
     token: String,
+    introduction: Introduction,
     store: Arc<Store>,
     slots: Arc<Slots>,
     queries: Queries,
@@ -54,7 +56,13 @@ enum Internal {
 }
 
 impl Session {
-    pub fn new(args: Args, id: String, token: String, store: Arc<Store>) -> Result<Session> {
+    pub fn new(
+        args: Args,
+        id: String,
+        token: String,
+        store: Arc<Store>,
+        introduction: Introduction,
+    ) -> Result<Session> {
         let (outbox, outgoing) = unbounded_channel();
         let (internal, wakeups) = unbounded_channel();
         let runner = Runner { store: store.clone(), worker: id.clone() };
@@ -78,6 +86,7 @@ impl Session {
             args,
             id,
             token,
+            introduction,
             store,
             slots,
             queries: Queries::default(),
@@ -160,10 +169,10 @@ impl Session {
     }
 
     async fn connect(&mut self) -> Result<Streaming<ToWorker>> {
-        let unreachable = |error: &dyn std::fmt::Display| {
-            QueryError::io(format!("no coordinator at {}: {error}", self.args.coordinator))
-        };
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.args.coordinator))
+        let address = self.introduction.address().await;
+        let unreachable =
+            |error: &dyn std::fmt::Display| QueryError::io(format!("no coordinator at {address}: {error}"));
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| unreachable(&error))?
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)

@@ -4,7 +4,6 @@ mod merge;
 mod network_policy;
 mod pod;
 mod secret;
-mod service;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +18,11 @@ use super::facts::PlanSecrets;
 pub use network_policy::network_policy;
 pub use pod::{check_template, pod};
 pub use secret::{job_secrets, read_first};
-pub use service::{HTTP_PORT, service};
+
+/// Ports of the pods: the coordinator's gRPC and HTTP, a worker's HTTP.
+pub const CONTROL_PORT: u16 = 7070;
+pub const HTTP_PORT: u16 = 7071;
+pub const WORKER_PORT: u16 = 7072;
 
 /// What of the operator's options goes into the objects.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +41,7 @@ pub struct Defaults {
 pub struct PodInputs<'a> {
     pub query: &'a DistributedQuery,
     pub defaults: &'a Defaults,
-    /// The Service's address.
-    pub coordinator_ip: &'a str,
+    /// Where a plan too large for the job lies; coordinators alone read it.
     pub plan: PlanSecrets,
     /// The attempt whose Secret a cleaning pod uses.
     pub attempt: u32,

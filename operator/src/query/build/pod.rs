@@ -9,8 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::merge::merge;
 use super::secret::{JOB_KEY, PLAN_KEY, TOKEN_KEY, part_name};
-use super::service::{CONTROL_PORT, HTTP_PORT, WORKER_PORT};
-use super::{BuildError, PodInputs, meta};
+use super::{BuildError, CONTROL_PORT, HTTP_PORT, PodInputs, WORKER_PORT, meta};
 use crate::query::kubelet::MAIN;
 use crate::query::names::{self, Place, Role};
 
@@ -20,6 +19,8 @@ const GRACE_SECONDS: i64 = 30;
 /// How long a pod stays bound to a node that does not answer.
 const NODE_SECONDS: i64 = 30;
 const CLEAN_SECONDS: i64 = 120;
+/// What the pods log unless somebody says otherwise: a few lines a query, and what plan scripts print.
+const LOGS: &str = "warn,floe=info";
 
 pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     let query = inputs.query;
@@ -94,7 +95,7 @@ fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "env": [],
+        "env": [env("RUST_LOG", LOGS)],
         "volumeMounts": [{"name": "floe-tmp", "mountPath": "/tmp"}],
     });
     let general: Vec<Value> = inputs.defaults.runner_env.iter().map(|(name, value)| env(name, value)).collect();
@@ -181,13 +182,13 @@ fn cleaner(inputs: &PodInputs<'_>) -> Part {
     Part { container, volumes: vec![job_volume(inputs, inputs.attempt, false)] }
 }
 
+/// Where its coordinator is a worker is told when both run (see `poll`).
 fn worker(id: String, inputs: &PodInputs<'_>) -> Part {
     let spec = &inputs.query.spec;
     let compute = &spec.compute;
     let memory = compute.memory.bytes().unwrap_or(0);
     let shuffle = spec.execution.shuffle.memory.as_ref().and_then(Quantity::bytes).unwrap_or(memory / 4).min(memory);
     let mut env = vec![
-        env("FLOE_COORDINATOR", &address(inputs.coordinator_ip)),
         token(inputs, inputs.attempt),
         env("FLOE_WORKER_ID", &id),
         env("FLOE_SCRATCH", "/scratch"),
@@ -268,7 +269,7 @@ fn token(inputs: &PodInputs<'_>, attempt: u32) -> Value {
     json!({"name": "FLOE_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": TOKEN_KEY}}})
 }
 
-fn port(name: &str, port: i32) -> Value {
+fn port(name: &str, port: u16) -> Value {
     json!({"name": name, "containerPort": port, "protocol": "TCP"})
 }
 
@@ -282,10 +283,6 @@ fn resources(cpus: &Quantity, memory: &Quantity) -> Value {
 
 fn threads(cpus: &Quantity) -> String {
     cpus.threads().unwrap_or(1).to_string()
-}
-
-fn address(ip: &str) -> String {
-    if ip.contains(':') { format!("[{ip}]:{CONTROL_PORT}") } else { format!("{ip}:{CONTROL_PORT}") }
 }
 
 /// Metadata of a template is its labels and annotations; a pod's name and owner are not the user's to choose.

@@ -75,7 +75,7 @@ fn defaults() -> Defaults {
 fn made(text: &str, place: Place) -> Pod {
     let (query, defaults) = (query(text), defaults());
     let plan = PlanSecrets { attempt: 1, parts: 0 };
-    let inputs = PodInputs { query: &query, defaults: &defaults, coordinator_ip: "10.96.0.7", plan, attempt: 1 };
+    let inputs = PodInputs { query: &query, defaults: &defaults, plan, attempt: 1 };
     pod(place, &inputs).unwrap()
 }
 
@@ -113,7 +113,6 @@ fn objects_are_as_the_files_say() {
     hold("clean.yaml", &made(PLAIN, Place::Clean));
     hold("rich-coordinator.yaml", &made(RICH, COORDINATOR));
     hold("rich-worker.yaml", &made(RICH, WORKER));
-    hold("service.yaml", &service(&query(PLAIN), 2));
     hold("network-policy.yaml", &network_policy(&query(PLAIN), &defaults()));
 }
 
@@ -147,7 +146,6 @@ fn the_users_wishes_come_over_floes_own() {
     let value = |name: &str| main.env.iter().flatten().find(|e| e.name == name).and_then(|e| e.value.clone());
     assert_eq!(value("POLARS_MAX_THREADS").as_deref(), Some("7"));
     assert_eq!(value("RUST_LOG").as_deref(), Some("debug"));
-    assert_eq!(value("FLOE_COORDINATOR").as_deref(), Some("10.96.0.7:7070"));
     assert_eq!(value("FLOE_SHUFFLE_MEMORY"), Some((1u64 << 30).to_string()));
     assert_eq!((spec.containers.len(), spec.dns_policy.as_deref()), (2, Some("Default")));
     assert_eq!((pod.metadata.name.as_deref(), main.image.as_deref()), (Some("q-1-w0-0"), Some("localhost/mine:1")));
@@ -195,7 +193,7 @@ fn large_plans_lie_in_secrets_of_their_own() {
     assert_eq!(plan, PlanSecrets { attempt: 1, parts: 2 });
     assert_eq!(job.spec.plan.dsl.unwrap().path.as_deref(), Some("/etc/floe/plan"));
     let defaults = defaults();
-    let inputs = PodInputs { query: &large, defaults: &defaults, coordinator_ip: "", plan, attempt: 1 };
+    let inputs = PodInputs { query: &large, defaults: &defaults, plan, attempt: 1 };
     let text = serde_json::to_string(&pod(COORDINATOR, &inputs).unwrap()).unwrap();
     assert!(text.contains("q-floe-1-plan-1") && text.contains("plan/part-001"), "{text}");
 }

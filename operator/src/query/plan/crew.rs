@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use floe_api::Phase;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Action;
@@ -40,6 +41,9 @@ pub fn crew<'a>(draft: &mut Draft<'a>) -> Result<Crew<'a>, Loss> {
     }
     let connected: Option<HashSet<&str>> =
         seen.report.as_ref().map(|report| report.workers.iter().map(String::as_str).collect());
+    // Without a word of the coordinator nobody is connected yet, unless the query is at work already: then it is this
+    // operator that has just begun.
+    let is_at_work = matches!(seen.status.phase, Some(Phase::Planning | Phase::Running | Phase::Committing));
     let mut crew = Crew { pods: Vec::new(), ready: 0 };
     for index in 0..draft.spec().compute.worker_count() {
         let told = draft.status.workers.as_ref().and_then(|w| w.replaced.get(&index.to_string()).copied()).unwrap_or(0);
@@ -60,14 +64,13 @@ pub fn crew<'a>(draft: &mut Draft<'a>) -> Result<Crew<'a>, Loss> {
                 Some(Loss { reason: Reason::PodDeleted, words: "was deleted".to_owned() })
             }
             None => {
-                draft.act(Action::EnsureService { attempt });
                 draft.act(Action::CreatePod(Place::Worker { attempt, index, replacement: at }));
                 None
             }
         };
         let Some(loss) = loss else {
             if let Some(pod) = pod {
-                let there = connected.as_ref().map_or(pod.is_running(), |ids| ids.contains(pod.name.as_str()));
+                let there = connected.as_ref().map_or(is_at_work, |ids| ids.contains(pod.name.as_str()));
                 crew.ready += u32::from(there && pod.is_running());
                 crew.pods.push(pod);
             }
@@ -88,7 +91,6 @@ pub fn crew<'a>(draft: &mut Draft<'a>) -> Result<Crew<'a>, Loss> {
             format!("Worker {index} (pod {name}) {}; pod {} takes its place", loss.words, next.name(seen.name())),
             Some(name),
         );
-        draft.act(Action::EnsureService { attempt });
         draft.act(Action::CreatePod(next));
         draft.workers(crew.ready);
         if let Some(workers) = &mut draft.status.workers {

@@ -77,7 +77,7 @@ impl<'a> Draft<'a> {
 
     pub fn tell(&mut self, reason: Reason, message: &str) {
         self.status.reason = Some(reason.as_str().to_owned());
-        self.status.message = Some(cut(message));
+        self.status.message = Some(cut(message, MAX_MESSAGE_BYTES));
     }
 
     /// Says nothing in particular: all goes well.
@@ -97,14 +97,14 @@ impl<'a> Draft<'a> {
                     known.last_transition_time = Time(self.now);
                 }
                 known.reason = reason.as_str().to_owned();
-                known.message = cut(message);
+                known.message = cut(message, MAX_MESSAGE_BYTES);
                 known.observed_generation = generation;
             }
             None => self.status.conditions.push(Condition {
                 type_: kind.to_owned(),
                 status: truth.as_str().to_owned(),
                 reason: reason.as_str().to_owned(),
-                message: cut(message),
+                message: cut(message, MAX_MESSAGE_BYTES),
                 last_transition_time: Time(self.now),
                 observed_generation: generation,
             }),
@@ -226,15 +226,16 @@ pub fn condition<'a>(status: &'a DistributedQueryStatus, kind: &str) -> Option<&
     status.conditions.iter().find(|c| c.type_ == kind)
 }
 
-fn cut(message: &str) -> String {
-    if message.len() <= MAX_MESSAGE_BYTES {
-        return message.to_owned();
+/// The beginning of a text, whole characters.
+pub fn cut(text: &str, max_bytes: usize) -> String {
+    if text.len() <= max_bytes {
+        return text.to_owned();
     }
-    let mut end = MAX_MESSAGE_BYTES;
-    while !message.is_char_boundary(end) {
+    let mut end = max_bytes;
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}…", &message[..end])
+    format!("{}…", &text[..end])
 }
 
 /// `1h2m3s`, as people read it.

@@ -148,7 +148,7 @@ fn delete_pods(draft: &mut Draft<'_>) {
 }
 
 /// The finalizer goes as soon as it is known that nothing is left outside: the coordinator had its last word, or it
-/// never ran.
+/// never ran. On a node it may run before that is told, unless something is told to hold it up.
 pub fn release_if_clean(draft: &mut Draft<'_>) {
     if !draft.seen.has_finalizer() || draft.is_dirty() {
         return;
@@ -156,7 +156,14 @@ pub fn release_if_clean(draft: &mut Draft<'_>) {
     let seen = draft.seen;
     let ran = seen.status.started_at.is_some()
         || seen.report.is_some()
-        || seen.coordinator().is_some_and(|pod| !matches!(pod.state, PodState::Waiting(_)));
+        || match seen.coordinator() {
+            Some(pod) => match &pod.state {
+                PodState::Waiting(Some(_)) => false,
+                PodState::Waiting(None) => pod.node.is_some(),
+                PodState::Running | PodState::Ended(_) => true,
+            },
+            None => seen.gone.contains(&Place::Coordinator { attempt: draft.attempt() }.name(seen.name())),
+        };
     if seen.verdict().is_some() || !ran {
         draft.act(Action::RemoveFinalizer);
     }

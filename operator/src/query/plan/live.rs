@@ -10,6 +10,7 @@ use super::crew::crew;
 use super::draft::{Draft, Truth, condition};
 use super::finish;
 use super::progress;
+use super::trouble::{capital, stuck_of, tell_trouble};
 use super::{ACCEPTED, Action, CLEANED_UP, COORDINATOR_READY, PLANNED, WORKERS_READY};
 use crate::coordinator::{Outcome, ReportPhase, Verdict};
 use crate::query::facts::{Loss, PodFacts, PodState};
@@ -19,7 +20,7 @@ use crate::query::verdict::{self, Meaning};
 use crate::reason::{Reason, sentence};
 
 /// What is missing or refused is asked for again this often.
-const RETRY: Duration = Duration::from_secs(2);
+pub const RETRY: Duration = Duration::from_secs(2);
 /// The coordinator keeps the deadline itself; past it by so much, the operator does.
 const DEADLINE_SLACK: SignedDuration = SignedDuration::from_secs(5);
 /// Where the coordinator of the current attempt is.
@@ -271,7 +272,6 @@ fn start(draft: &mut Draft<'_>) {
     if !draft.seen.has_finalizer() {
         draft.act(Action::AddFinalizer);
     }
-    draft.act(Action::EnsureService { attempt });
     draft.act(Action::EnsureJob { attempt });
     draft.act(Action::EnsurePolicy);
     draft.act(Action::CreatePod(Place::Coordinator { attempt }));
@@ -326,6 +326,8 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     };
     match &report {
         Some(_) => draft.set(COORDINATOR_READY, Truth::True, Reason::CoordinatorRunning, ""),
+        // An operator that has just begun has not asked it yet.
+        None if was_running => {}
         None => draft.set(COORDINATOR_READY, Truth::False, Reason::PodsStarting, ""),
     }
     if crew.ready >= needed {
@@ -349,52 +351,14 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
                 Phase::Running
             }
         },
-        _ => Phase::Starting,
+        None if was_running => draft.seen.status.phase.unwrap_or(Phase::Running),
+        Some(_) | None => Phase::Starting,
     };
     draft.phase(phase);
     if phase == Phase::Starting && starting_deadline_passed(draft) {
         return;
     }
     tell_trouble(draft, phase, &stuck, coordinator);
-}
-
-/// The first thing that holds the query up, or how far its start is.
-fn tell_trouble(draft: &mut Draft<'_>, phase: Phase, stuck: &[(&PodFacts, Hold)], coordinator: &PodFacts) {
-    if let Some((pod, (reason, words, _))) = stuck.first() {
-        let more = match stuck.len() {
-            1 => String::new(),
-            count => format!(" (and {} more pods)", count - 1),
-        };
-        let message = sentence(*reason, &format!("Pod {}: {words}{more}", pod.name));
-        draft.tell(*reason, &message);
-        let kind = if pod.name == coordinator.name { COORDINATOR_READY } else { WORKERS_READY };
-        if draft.status.conditions.iter().any(|c| c.type_ == kind && c.status == "False") {
-            draft.set(kind, Truth::False, *reason, &message);
-        }
-    } else if let Some(trouble) = &draft.seen.trouble {
-        draft.tell(trouble.reason, &sentence(trouble.reason, &trouble.message));
-        draft.look_again(RETRY);
-    } else if phase == Phase::Starting {
-        let running = draft.seen.pods.iter().filter(|pod| pod.is_running() && pod.attempt() == draft.status.attempt);
-        let (running, all) = (running.count(), draft.spec().compute.worker_count() + 1);
-        draft.tell(Reason::PodsStarting, &format!("{running} of {all} pods are running"));
-    } else {
-        draft.tell_nothing();
-    }
-}
-
-/// Reason, words, and whether it cannot heal.
-type Hold = (Reason, String, bool);
-
-fn stuck_of(pod: &PodFacts) -> Option<Hold> {
-    match &pod.state {
-        PodState::Waiting(stuck) => stuck.as_ref().map(|s| (s.reason, s.words.clone(), s.fatal)),
-        PodState::Running if pod.unready => {
-            let node = pod.node.as_deref().unwrap_or("?");
-            Some((Reason::NodeLost, format!("its node {node} does not answer"), false))
-        }
-        PodState::Running | PodState::Ended(_) => None,
-    }
 }
 
 fn starting_deadline_passed(draft: &mut Draft<'_>) -> bool {
@@ -412,9 +376,4 @@ fn starting_deadline_passed(draft: &mut Draft<'_>) -> bool {
     };
     draft.end(Phase::Failed, Reason::StartingDeadline, &format!("The pods were not ready within {seconds} s{last}"));
     true
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }

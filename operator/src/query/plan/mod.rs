@@ -11,6 +11,7 @@ mod progress;
 mod properties;
 #[cfg(test)]
 mod tests;
+mod trouble;
 #[cfg(test)]
 pub mod world;
 
@@ -55,9 +56,6 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     AddFinalizer,
-    EnsureService {
-        attempt: u32,
-    },
     EnsureJob {
         attempt: u32,
     },
@@ -71,7 +69,7 @@ pub enum Action {
         name: String,
         uid: String,
     },
-    /// The Service, the NetworkPolicy and the Secrets of all attempts.
+    /// The NetworkPolicy and the Secrets of all attempts.
     DeleteShared {
         attempts: u32,
     },
@@ -83,11 +81,7 @@ impl Action {
     /// Actions of a wave do not need each other; a wave needs those before it.
     pub fn wave(&self) -> u8 {
         match self {
-            Action::AddFinalizer
-            | Action::EnsureService { .. }
-            | Action::EnsureJob { .. }
-            | Action::EnsurePolicy
-            | Action::Dismiss { .. } => 0,
+            Action::AddFinalizer | Action::EnsureJob { .. } | Action::EnsurePolicy | Action::Dismiss { .. } => 0,
             Action::CreatePod(_) | Action::DeletePod { .. } => 1,
             Action::DeleteShared { .. } => 2,
             Action::RemoveFinalizer | Action::DeleteQuery => 3,

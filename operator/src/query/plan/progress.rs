@@ -1,10 +1,14 @@
-//! The coordinator's report as the status shows it: stages, share of the tasks, counts.
+//! The coordinator's report as the status shows it: stages, share of the tasks, counts. Whatever a plan is like, what is
+//! told of it fits an object.
 
 use floe_api::{DistributedQueryStatus, MAX_STAGES, SingleWorkerStatus, StageState, StageStatus};
 
+use super::draft::cut;
 use crate::coordinator::{Outcome, PlanView, Report, SingleWorker};
 
 const MAX_NOTES: usize = 100;
+const MAX_LABEL_BYTES: usize = 200;
+const MAX_NOTE_BYTES: usize = 1000;
 
 /// Puts what a running coordinator says into the status.
 pub fn show(status: &mut DistributedQueryStatus, report: &Report) {
@@ -14,7 +18,7 @@ pub fn show(status: &mut DistributedQueryStatus, report: &Report) {
         .iter()
         .map(|stage| StageStatus {
             id: stage.id,
-            label: stage.label.clone(),
+            label: cut(&stage.label, MAX_LABEL_BYTES),
             tasks_total: stage.tasks.unwrap_or(0),
             ..StageStatus::default()
         })
@@ -51,7 +55,7 @@ pub fn show_outcome(status: &mut DistributedQueryStatus, report: Option<&Report>
             .iter()
             .map(|stage| StageStatus {
                 id: stage.id,
-                label: stage.label.clone(),
+                label: cut(&stage.label, MAX_LABEL_BYTES),
                 state: StageState::Done,
                 tasks_done: stage.tasks,
                 tasks_total: stage.tasks,
@@ -80,11 +84,12 @@ pub fn show_outcome(status: &mut DistributedQueryStatus, report: Option<&Report>
         status.single_worker = single_worker(&outcome.single_worker);
     }
     if !outcome.warnings.is_empty() {
-        status.warnings = outcome.warnings.iter().take(MAX_NOTES).cloned().collect();
+        status.warnings = warnings(&outcome.warnings);
     }
     if let Some(why) = &outcome.fell_back
         && status.warnings.len() < MAX_NOTES
     {
+        let why = cut(why, MAX_NOTE_BYTES);
         status.warnings.push(format!("the stages failed, and the query ran again on one worker: {why}"));
     }
 }
@@ -109,12 +114,59 @@ fn put_stages(status: &mut DistributedQueryStatus, mut stages: Vec<StageStatus>,
 
 fn notes(status: &mut DistributedQueryStatus, plan: &PlanView) {
     status.single_worker = single_worker(&plan.single_worker);
-    status.warnings = plan.warnings.iter().take(MAX_NOTES).cloned().collect();
+    status.warnings = warnings(&plan.warnings);
+}
+
+fn warnings(all: &[String]) -> Vec<String> {
+    all.iter().take(MAX_NOTES).map(|warning| cut(warning, MAX_NOTE_BYTES)).collect()
 }
 
 fn single_worker(nodes: &[SingleWorker]) -> Vec<SingleWorkerStatus> {
     let nodes = nodes.iter().take(MAX_NOTES);
     nodes
-        .map(|node| SingleWorkerStatus { stage: node.stage, node: node.node.clone(), reason: node.reason.clone() })
+        .map(|node| SingleWorkerStatus {
+            stage: node.stage,
+            node: cut(&node.node, MAX_LABEL_BYTES),
+            reason: cut(&node.reason, MAX_NOTE_BYTES),
+        })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::{StageProgress, StageView};
+
+    #[test]
+    fn a_status_fits_an_object_whatever_the_plan_is_like() {
+        let long = "é".repeat(5000);
+        let node = |stage| SingleWorker { stage, node: long.clone(), reason: long.clone() };
+        let report = Report {
+            stages: (0..3000)
+                .map(|id| StageProgress {
+                    id,
+                    state: StageState::Running,
+                    rows: u64::MAX,
+                    bytes: u64::MAX,
+                    ..Default::default()
+                })
+                .collect(),
+            plan: Some(PlanView {
+                stages: (0..3000).map(|id| StageView { id, label: long.clone(), tasks: Some(u32::MAX) }).collect(),
+                single_worker: (0..300).map(node).collect(),
+                warnings: vec![long.clone(); 300],
+            }),
+            ..Report::default()
+        };
+        let mut status = DistributedQueryStatus::default();
+        show(&mut status, &report);
+        assert_eq!((status.stages.len(), status.stages_total), (MAX_STAGES, Some(3000)));
+        assert_eq!(status.stages_summary.as_deref(), Some("0/3000"));
+        let bytes = serde_json::to_vec(&status).unwrap().len();
+        assert!(bytes < 800_000, "an object holds some 1.5 MB, its spec included: {bytes}");
+        let outcome = Outcome { fell_back: Some(long), ..Outcome::default() };
+        show_outcome(&mut status, Some(&report), &outcome);
+        assert_eq!(status.stages_summary.as_deref(), Some("3000/3000"));
+        assert!(serde_json::to_vec(&status).unwrap().len() < 800_000);
+    }
 }

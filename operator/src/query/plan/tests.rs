@@ -173,6 +173,36 @@ fn what_holds_a_start_up_is_told_and_heals() {
 }
 
 #[test]
+fn workers_are_ready_when_the_coordinator_says_so() {
+    let mut world = World::new();
+    world.reconcile();
+    world.tick();
+    assert!(world.pods.values().all(|pod| pod.is_running()));
+    world.report = None;
+    world.reconcile();
+    assert_eq!((truth(&world, WORKERS_READY).as_str(), world.phase()), ("False", Some(Phase::Starting)));
+    world.start_up();
+    // An operator that has just begun has not heard of the coordinator yet.
+    world.report = None;
+    world.reconcile();
+    assert_eq!((truth(&world, WORKERS_READY).as_str(), world.phase()), ("True", Some(Phase::Running)));
+}
+
+#[test]
+fn a_pod_that_does_not_answer_is_told_and_heals() {
+    let mut world = World::new();
+    world.start_up();
+    world.silence = Some("pod q-1-w0-0 does not answer at port 7072: connection timed out".into());
+    world.reconcile();
+    assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Running), "Unreachable"));
+    let message = world.status().message.unwrap();
+    assert!(message.contains("q-1-w0-0") && message.contains("NetworkPolicies"), "{message}");
+    world.silence = None;
+    world.reconcile();
+    assert_eq!(world.status().reason, None);
+}
+
+#[test]
 fn what_cannot_heal_fails_at_once() {
     let mut world = World::new();
     world.reconcile();
@@ -250,6 +280,26 @@ fn cancel_ends_when_the_pods_are_gone() {
     world.query.spec.cancel = true;
     world.reconcile();
     assert_eq!(world.phase(), Some(Phase::Cancelled), "a query that never began");
+}
+
+#[test]
+fn a_coordinator_that_may_have_run_unseen_is_cleaned_up_after() {
+    for on_a_node in [true, false] {
+        let mut world = World::new();
+        world.reconcile();
+        world.coordinator().unwrap().node = on_a_node.then(|| "node".to_owned());
+        world.query.spec.cancel = true;
+        world.reconcile();
+        assert_eq!(world.query.metadata.finalizers.is_some(), on_a_node);
+        let mut cleaned = false;
+        for _ in 0..20 {
+            world.tick();
+            world.reconcile();
+            cleaned |= world.pods.contains_key("q-clean");
+        }
+        assert_eq!((world.phase(), cleaned), (Some(Phase::Cancelled), on_a_node));
+        assert!(world.pods.is_empty() && world.query.metadata.finalizers.is_none());
+    }
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub struct World {
     pub pods: BTreeMap<String, PodFacts>,
     made: BTreeSet<String>,
     pub report: Option<Report>,
+    pub silence: Option<String>,
     pub missing: Vec<Missing>,
     pub trouble: Option<Trouble>,
     pub shared: bool,
@@ -55,6 +56,7 @@ impl World {
             pods: BTreeMap::new(),
             made: BTreeSet::new(),
             report: None,
+            silence: None,
             missing: Vec::new(),
             trouble: None,
             shared: false,
@@ -84,6 +86,7 @@ impl World {
             pods: self.pods.values().cloned().collect(),
             gone: self.made.iter().filter(|name| !self.pods.contains_key(*name)).cloned().collect(),
             report: self.report.clone().map(Arc::new),
+            silence: self.silence.clone(),
             inputs: with_inputs.then(|| Arc::new(inputs)),
             trouble: self.trouble.clone(),
             unreadable: None,
@@ -117,7 +120,7 @@ impl World {
                 self.query.metadata.finalizers = None;
                 self.is_gone |= self.query.metadata.deletion_timestamp.is_some();
             }
-            Action::EnsureService { .. } | Action::EnsureJob { .. } | Action::EnsurePolicy => self.shared = true,
+            Action::EnsureJob { .. } | Action::EnsurePolicy => self.shared = true,
             Action::CreatePod(place) => self.create(*place),
             Action::Dismiss { ip } => {
                 assert!(self.pods.values().any(|pod| pod.ip.as_deref() == Some(ip)), "{ip} is not a pod's");

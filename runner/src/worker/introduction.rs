@@ -1,0 +1,88 @@
+//! Where the coordinator is: known from the start, or told over HTTP by somebody who knows the token. Pods start side by
+//! side, so on a cluster nobody knows the coordinator's address when a worker is made.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use tokio::sync::watch;
+
+use crate::error::{QueryError, Result};
+use crate::shuffle;
+
+#[derive(Clone, Debug)]
+pub struct Introduction {
+    address: Arc<watch::Sender<Option<String>>>,
+    token: Arc<str>,
+}
+
+impl Introduction {
+    /// Who waits to be told needs a token to know by whom.
+    pub fn new(coordinator: Option<String>, token: &str) -> Result<Introduction> {
+        if coordinator.is_none() && token.is_empty() {
+            let message = "neither a coordinator's address is given nor a token (FLOE_TOKEN) for who may tell it";
+            return Err(QueryError::user("BadSpec", message));
+        }
+        Ok(Introduction { address: Arc::new(watch::Sender::new(coordinator)), token: token.into() })
+    }
+
+    pub fn router(&self) -> Router {
+        let this = self.clone();
+        let take = move |headers: HeaderMap, body: String| std::future::ready(this.take(&headers, body.trim()));
+        Router::new().route("/coordinator", post(take))
+    }
+
+    /// The first address stands: a worker never leaves its coordinator for another one.
+    fn take(&self, headers: &HeaderMap, told: &str) -> StatusCode {
+        if !shuffle::bearer(headers).is_some_and(|shown| shuffle::same(shown, &self.token)) {
+            return StatusCode::UNAUTHORIZED;
+        }
+        if told.parse::<SocketAddr>().is_err() {
+            return StatusCode::BAD_REQUEST;
+        }
+        let mut is_same = false;
+        self.address.send_if_modified(|known| {
+            let is_new = known.is_none();
+            is_same = is_new || known.as_deref() == Some(told);
+            if is_new {
+                *known = Some(told.to_owned());
+            }
+            is_new
+        });
+        if is_same { StatusCode::NO_CONTENT } else { StatusCode::CONFLICT }
+    }
+
+    /// Waits until the address is known.
+    pub async fn address(&self) -> String {
+        let mut told = self.address.subscribe();
+        // The sender lives as long as `self`.
+        let known = told.wait_for(Option::is_some).await;
+        known.ok().and_then(|known| known.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(token: &str) -> HeaderMap {
+        [(axum::http::header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap())].into_iter().collect()
+    }
+
+    #[tokio::test]
+    async fn who_knows_the_token_tells_the_address_once() {
+        let introduction = Introduction::new(None, "secret").unwrap();
+        let wait = tokio::time::timeout(std::time::Duration::from_millis(10), introduction.address());
+        assert!(wait.await.is_err(), "nobody has told it yet");
+        assert_eq!(introduction.take(&HeaderMap::new(), "10.0.0.1:7070"), StatusCode::UNAUTHORIZED);
+        assert_eq!(introduction.take(&shown("wrong"), "10.0.0.1:7070"), StatusCode::UNAUTHORIZED);
+        assert_eq!(introduction.take(&shown("secret"), "somewhere"), StatusCode::BAD_REQUEST);
+        assert_eq!(introduction.take(&shown("secret"), "10.0.0.1:7070"), StatusCode::NO_CONTENT);
+        assert_eq!(introduction.take(&shown("secret"), "10.0.0.1:7070"), StatusCode::NO_CONTENT);
+        assert_eq!(introduction.take(&shown("secret"), "[fd00::1]:7070"), StatusCode::CONFLICT);
+        assert_eq!(introduction.address().await, "10.0.0.1:7070");
+        assert!(Introduction::new(None, "").is_err());
+    }
+}
