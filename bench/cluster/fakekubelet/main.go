@@ -160,7 +160,8 @@ func heartbeat() {
 // follow lists the node's pods and watches them until the connection ends.
 func follow() error {
 	selector := "fieldSelector=" + url.QueryEscape("spec.nodeName="+*node)
-	answer, err := client.Get(*api + "/api/v1/pods?" + selector)
+	// From the cache of the API server: this is asked again whenever a watch breaks off.
+	answer, err := client.Get(*api + "/api/v1/pods?resourceVersion=0&" + selector)
 	if err != nil {
 		return err
 	}
