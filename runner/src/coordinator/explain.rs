@@ -34,6 +34,7 @@ fn leaf(leaf: &Leaf) -> String {
                 Read::Partition => "by partition",
                 Read::All => "all to every task",
                 Read::Forward => "task by task",
+                Read::Keys => "its keys to every task, which drops rows without a match",
             };
             let stages: Vec<String> = stages.iter().map(|stage| stage.0.to_string()).collect();
             format!("stage {}: {read}", stages.join(", "))

@@ -285,6 +285,7 @@ pub fn label(nodes: &[&IR], leaves: &[Leaf]) -> String {
                     Read::Partition => format!("read {from} by key"),
                     Read::All => format!("read all of {from}"),
                     Read::Forward => format!("read {from}"),
+                    Read::Keys => format!("keys of {from}"),
                 }
             },
         });
