@@ -139,10 +139,10 @@ fn calm(world: &mut World) {
     world.missing.clear();
     world.trouble = None;
     world.query.spec.suspend = false;
+    if world.is_gone {
+        return;
+    }
     for _ in 0..1500 {
-        if world.is_gone {
-            return;
-        }
         if world.coordinator().is_some_and(|pod| pod.is_running() && pod.deleting_at.is_none())
             && world.report.as_ref().is_some_and(|report| report.workers.len() >= 2)
             && world.report.as_ref().is_some_and(|report| report.verdict().is_none())
@@ -150,6 +150,10 @@ fn calm(world: &mut World) {
             world.say(ReportPhase::Succeeded);
         }
         world.reconcile();
+        if world.is_gone {
+            // What it owned goes with it.
+            return;
+        }
         let again = plan(&world.observed(true), &settings(), world.now);
         let ended = world.phase().is_some_and(Phase::is_terminal);
         if ended && again.actions.is_empty() && again.status == world.status() && world.pods.is_empty() {
