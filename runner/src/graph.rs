@@ -76,6 +76,10 @@ pub enum Read {
     All,
     /// Task t reads all that the t-th producing task wrote (producers counted through `stages` in order).
     Forward,
+    /// Task t reads all that the producing tasks before the t-th wrote: the rows above its own.
+    Before,
+    /// Task t reads all that the producing tasks after the t-th wrote: the rows below its own.
+    After,
 }
 
 /// How a stage's output is laid out for its readers.

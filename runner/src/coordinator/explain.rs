@@ -34,6 +34,8 @@ fn leaf(leaf: &Leaf) -> String {
                 Read::Partition => "by partition",
                 Read::All => "all to every task",
                 Read::Forward => "task by task",
+                Read::Before => "of the tasks before",
+                Read::After => "of the tasks after",
             };
             let stages: Vec<String> = stages.iter().map(|stage| stage.0.to_string()).collect();
             format!("stage {}: {read}", stages.join(", "))

@@ -28,6 +28,14 @@ pub struct Decomposed {
     pub finish: Vec<ExprIR>,
 }
 
+impl Decomposed {
+    pub fn add(&mut self, other: Decomposed) {
+        self.partial.extend(other.partial);
+        self.combine.extend(other.combine);
+        self.finish.extend(other.finish);
+    }
+}
+
 /// Takes all `aggs` apart, or says which one cannot be and why.
 pub fn decompose(
     aggs: &[ExprIR],
@@ -74,6 +82,12 @@ impl Parts<'_> {
                 self.input(input[0].node(), arena)?;
                 let counts = self.part(node, Combine::SumWide, arena);
                 Ok(AExprBuilder::new_from_node(counts).cast(DataType::IDX_DTYPE, arena).node())
+            },
+            AExpr::Function { ref input, function: IRFunctionExpr::IndexOf, .. }
+                if self.setting == Setting::Columns && !expr::has_column(input[1].node(), arena) =>
+            {
+                self.input(input[0].node(), arena)?;
+                Ok(self.index_of(node, input[0].node(), arena))
             },
             AExpr::Literal(ref v) if v.is_scalar() => Ok(node),
             ae if expr::top_elementwise(node, arena) => {
@@ -156,6 +170,26 @@ impl Parts<'_> {
                 let first = matches!(agg, IRAggExpr::First(_));
                 Ok(self.part(node, if first { Combine::First } else { Combine::Last }, arena))
             },
+            IRAggExpr::First(input) | IRAggExpr::Last(input) if self.setting == Setting::Columns => {
+                self.input(input, arena)?;
+                // Parts come in order, and those without rows have no say.
+                let value = self.raw(node, arena);
+                let rows = AExprBuilder::new_from_node(input).count_opt_nulls(true, arena).node();
+                let rows = AExprBuilder::new_from_node(self.raw(rows, arena));
+                let none = AExprBuilder::lit_scalar(Scalar::from(0u32), arena);
+                let any = rows.gt(none, arena);
+                let values = AExprBuilder::new_from_node(value).filter(any, arena);
+                let first = matches!(agg, IRAggExpr::First(_));
+                let value = if first { values.first(arena) } else { values.last(arena) };
+                Ok(self.combined(value.node(), arena))
+            },
+            IRAggExpr::FirstNonNull(input) | IRAggExpr::LastNonNull(input)
+                if matches!(self.setting, Setting::Columns | Setting::Groups { ordered: true }) =>
+            {
+                self.input(input, arena)?;
+                let first = matches!(agg, IRAggExpr::FirstNonNull(_));
+                Ok(self.part(node, if first { Combine::FirstNonNull } else { Combine::LastNonNull }, arena))
+            },
             IRAggExpr::Median(_) => Err("a median needs all values of its group".into()),
             IRAggExpr::NUnique(input) if self.setting == Setting::Columns => {
                 self.input(input, arena)?;
@@ -227,6 +261,18 @@ impl Parts<'_> {
         self.combined(count, arena)
     }
 
+    /// Parts come in order: the first place found in one, and the rows of those before it.
+    fn index_of(&mut self, node: Node, input: Node, arena: &mut Arena<AExpr>) -> Node {
+        let b = AExprBuilder::new_from_node;
+        let rows = b(input).count_opt_nulls(true, arena).node();
+        let place = b(self.raw(node, arena)).cast(DataType::UInt64, arena);
+        let rows = b(self.raw(rows, arena)).cast(DataType::UInt64, arena);
+        let until = AExprBuilder::function(vec![rows.expr_ir("n")], IRFunctionExpr::CumSum { reverse: false }, arena);
+        let least = until.minus(rows, arena).plus(place, arena).min(arena);
+        let place = self.combined(least.node(), arena);
+        b(place).cast(DataType::IDX_DTYPE, arena).node()
+    }
+
     /// Null where fewer than `least` values were counted.
     fn null_below(&mut self, value: Node, count: Node, least: i64, arena: &mut Arena<AExpr>) -> Node {
         let least = AExprBuilder::lit_scalar(Scalar::from(least), arena);
@@ -270,6 +316,8 @@ impl Parts<'_> {
             Combine::Max(nans) => if nans { column.nan_max(arena) } else { column.max(arena) },
             Combine::First => column.first(arena),
             Combine::Last => column.last(arena),
+            Combine::FirstNonNull => column.first_non_null(arena),
+            Combine::LastNonNull => column.last_non_null(arena),
             Combine::Function(IRBooleanFunction::Any { ignore_nulls }) => column.any(ignore_nulls, arena),
             Combine::Function(IRBooleanFunction::All { ignore_nulls }) => column.all(ignore_nulls, arena),
             Combine::Function(_) => column,
@@ -286,5 +334,7 @@ enum Combine {
     Max(bool),
     First,
     Last,
+    FirstNonNull,
+    LastNonNull,
     Function(IRBooleanFunction),
 }

@@ -13,6 +13,8 @@ pub fn describe(plan: &IRPlan, leaves: &[Leaf]) -> Vec<String> {
                 Read::Partition => "its partition",
                 Read::All => "all",
                 Read::Forward => "task by task",
+                Read::Before => "of the tasks before",
+                Read::After => "of the tasks after",
             };
             let stages = if stages.len() == 1 { "stage" } else { "stages" };
             Some(format!("READ {stages} {from}, {how}"))

@@ -1,7 +1,6 @@
 //! Questions about expressions: may they run on a part of the rows, and what do they need?
 
 use polars_core::prelude::*;
-use polars_plan::dsl::WindowMapping;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{AExpr, AExprBuilder, ArenaExprIter, is_elementwise_rec, is_row_separable_rec, is_scalar_ae};
 use polars_utils::arena::{Arena, Node};
@@ -22,6 +21,18 @@ pub fn scalar(e: &ExprIR, arena: &Arena<AExpr>) -> bool {
 
 pub fn has_column(node: Node, arena: &Arena<AExpr>) -> bool {
     arena.iter(node).any(|(_, ae)| matches!(ae, AExpr::Column(_)))
+}
+
+/// An aggregate in it depends on the order of rows.
+pub fn asks_order(node: Node, arena: &Arena<AExpr>) -> bool {
+    use polars_plan::plans::{IRAggExpr as Agg, IRFunctionExpr as Function};
+    arena.iter(node).any(|(_, ae)| {
+        matches!(
+            ae,
+            AExpr::Agg(Agg::First(_) | Agg::Last(_) | Agg::FirstNonNull(_) | Agg::LastNonNull(_))
+                | AExpr::Function { function: Function::IndexOf, .. }
+        )
+    })
 }
 
 pub fn column_name(e: &ExprIR, arena: &Arena<AExpr>) -> Option<PlSmallStr> {
@@ -60,32 +71,6 @@ pub fn portable_dtype(dtype: &DataType) -> DataType {
             fields.iter().map(|f| Field::new(f.name().clone(), portable_dtype(f.dtype()))).collect(),
         ),
         other => other.clone(),
-    }
-}
-
-/// The window nodes in an expression, outermost first; none if any of them cannot be given to partitions.
-pub fn windows(node: Node, arena: &Arena<AExpr>, found: &mut Vec<Node>) -> bool {
-    match arena.get(node) {
-        AExpr::Over { partition_by, mapping, .. } => {
-            if partition_by.is_empty() || !matches!(mapping, WindowMapping::GroupsToRows | WindowMapping::Join) {
-                return false;
-            }
-            if !partition_by.iter().all(|n| is_elementwise_rec(*n, arena) && has_column(*n, arena)) {
-                return false;
-            }
-            found.push(node);
-            true
-        },
-        // Its evaluation sees fields of its own: all or nothing.
-        AExpr::StructEval { .. } => is_elementwise_rec(node, arena),
-        ae => {
-            let mut inputs = Vec::new();
-            ae.inputs_rev(&mut inputs);
-            if !top_elementwise(node, arena) {
-                return false;
-            }
-            inputs.iter().all(|n| windows(*n, arena, found))
-        },
     }
 }
 

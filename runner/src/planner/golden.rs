@@ -36,6 +36,16 @@ fn join(how: JoinType) -> LazyFrame {
     sales().join(shops(), [col("shop")], [col("shop")], JoinArgs::new(how))
 }
 
+fn rolling() -> RollingGroupOptions {
+    let (period, offset) = (Duration::parse("7i"), Duration::parse("-7i"));
+    RollingGroupOptions { index_column: "day".into(), period, offset, closed_window: ClosedWindow::Right }
+}
+
+fn weekly() -> DynamicGroupOptions {
+    let week = Duration::parse("7i");
+    DynamicGroupOptions { index_column: "day".into(), every: week, period: week, offset: Duration::parse("0i"), ..Default::default() }
+}
+
 fn asof() -> LazyFrame {
     let options = AsOfOptions { strategy: AsofStrategy::Backward, ..AsOfOptions::default() };
     let how = JoinType::AsOf(Box::new(options));
@@ -75,7 +85,13 @@ fn cases() -> Vec<(&'static str, LazyFrame, Options)> {
         ("union, slice", concat([sales(), sales()], UnionArgs::default()).unwrap().slice(10, 20), usual.clone()),
         ("row index", sales().filter(col("sum").gt(lit(3))).with_row_index("row", None), usual.clone()),
         ("common subplan", twice.clone().join(twice, [col("shop")], [col("sum").cast(DataType::Int64)], JoinArgs::new(JoinType::Inner)), usual.clone()),
-        ("one worker", sales().select([col("sum").cum_sum(false)]), usual.clone()),
+        ("running sum", sales().select([col("sum").cum_sum(false)]), usual.clone()),
+        ("rows that stand near", sales().with_columns([col("sum").diff(lit(1), Default::default()).alias("change")]), usual.clone()),
+        ("rolling windows", sales().rolling(col("day"), [], rolling()).agg([col("sum").mean()]), usual.clone()),
+        ("dynamic windows", sales().group_by_dynamic(col("day"), [], weekly()).agg([col("sum").mean()]), usual.clone()),
+        ("dynamic windows by key", sales().group_by_dynamic(col("day"), [col("shop")], weekly()).agg([col("sum").max()]), usual.clone()),
+        ("group by a window", sales().group_by([col("sum").mean().over([col("shop")]).unwrap()]).agg([len()]), usual.clone()),
+        ("one worker", sales().select([col("sum").reverse()]), usual.clone()),
         ("single node", sales().group_by([col("shop")]).agg([len()]), single),
         ("sink of one file", ordered("sum"), one_file),
         ("sink of files", sales().filter(col("sum").gt(lit(3))), files),

@@ -13,8 +13,12 @@ use polars_utils::pl_str::PlSmallStr;
 use super::aggregate::{Setting, decompose};
 use super::context::Cx;
 use super::expr;
+use super::lift::Lifted;
 use super::rel::{Order, Rel};
 use crate::error::Result;
+
+/// The relation and its keys, row-wise; or the relation and why they are not.
+type Keys = std::result::Result<(Rel, Vec<ExprIR>), (Rel, String)>;
 
 impl Cx<'_> {
     pub fn group_by(&mut self, node: Node) -> Result<Rel> {
@@ -24,22 +28,25 @@ impl Cx<'_> {
         if apply.is_some() {
             return self.alone(node, "a function is applied to each group");
         }
-        if keys.is_empty() {
-            return self.alone(node, "windows over the whole frame, without keys to part it by");
-        }
-        if !keys.iter().all(|k| expr::elementwise(k, &self.ex) && expr::has_column(k.node(), &self.ex)) {
-            return self.alone(node, "a key that is not computed row by row");
-        }
         // A slice of its own sees the order, whoever looks at it afterwards.
         let ordered_out = maintain_order && (self.order_out(node) || options.slice.is_some());
         let ordered_in = self.order_in(node, 0);
         let rel = self.walk(input)?;
+        let (rel, keys) = match self.key_columns(node, rel, keys)? {
+            Ok(rel_and_keys) => rel_and_keys,
+            Err((rel, why)) => {
+                let rel = self.gather(rel)?;
+                return Ok(self.on_one(node, vec![rel], &why));
+            },
+        };
         let slice = options.slice;
         let windows = options.is_dynamic() || options.is_rolling();
         let options = Arc::new(GroupbyOptions { slice: None, ..(*options).clone() });
         let names: Vec<PlSmallStr> = schema.iter_names().cloned().collect();
-        let rel = if windows {
-            self.group_windows(node, rel, keys, aggs, options)?
+        let rel = if windows && keys.is_empty() {
+            self.windows_of_all(input, rel, aggs, options, ordered_out)?
+        } else if windows {
+            self.windows_by_key(rel, keys, aggs, options, ordered_out)?
         } else {
             if let Some(rel) = self.together(&rel, &keys)? {
                 let kept = ordered_in || ordered_out;
@@ -64,6 +71,26 @@ impl Cx<'_> {
             Some((offset, len)) => self.slice(rel, offset, len),
             None => Ok(rel),
         }
+    }
+
+    /// Keys that take more than their own row, or none of its columns, are columns of their own from here on.
+    pub(super) fn key_columns(&mut self, node: Node, rel: Rel, keys: Vec<ExprIR>) -> Result<Keys> {
+        let plain = |cx: &Self, key: &ExprIR| expr::elementwise(key, &cx.ex) && expr::has_column(key.node(), &cx.ex);
+        if keys.iter().all(|key| plain(self, key)) {
+            return Ok(Ok((rel, keys)));
+        }
+        let (mut rel, mut lifted) = match self.lifted(node, rel, &keys)? {
+            Lifted::Rows(rel, keys) => (rel, keys),
+            Lifted::Not(rel, why) => return Ok(Err((rel, why))),
+        };
+        for key in &mut lifted {
+            if !expr::has_column(key.node(), &self.ex) {
+                let column = self.name("k");
+                rel = self.with_columns(rel, vec![key.with_alias(column.clone())]);
+                *key = AExprBuilder::col(column, &mut self.ex).expr_ir(key.output_name().clone());
+            }
+        }
+        Ok(Ok((rel, lifted)))
     }
 
     /// Partial groups in the stage, groups put together by key.
@@ -135,40 +162,6 @@ impl Cx<'_> {
         Ok(rel.scaled(0.3))
     }
 
-    /// Dynamic and rolling windows within keys: each key's rows in one place, in order; keys in the order of their
-    /// first row, as Polars gives them.
-    fn group_windows(
-        &mut self,
-        node: Node,
-        rel: Rel,
-        keys: Vec<ExprIR>,
-        aggs: Vec<ExprIR>,
-        options: Arc<GroupbyOptions>,
-    ) -> Result<Rel> {
-        if self.order_out(node) {
-            let rel = self.gather(rel)?;
-            let ir = IR::GroupBy {
-                input: rel.branches[0].root,
-                keys,
-                aggs,
-                schema: self.schema(node),
-                maintain_order: true,
-                options,
-                apply: None,
-            };
-            let top = self.ir.add(ir);
-            self.single(top, "the order of groups with windows is kept on one worker");
-            return Ok(Rel::one(top));
-        }
-        let (rel, names) = self.as_columns(rel, &keys);
-        let mend = matches!(rel.order, Order::Tags { .. });
-        let rel = self.hash(rel, &names, None, mend)?;
-        let rel = self.sort_locally(rel, false);
-        let mut rel = self.put_group_by(rel, keys, aggs, options, false)?;
-        rel.order = Order::Free;
-        Ok(rel.scattered())
-    }
-
     /// Groups stand where their first row stood.
     fn first_tags(&mut self, rel: &Rel, aggs: &mut Vec<ExprIR>, ordered: bool) -> Order {
         let tags = rel.tags().to_vec();
@@ -187,7 +180,7 @@ impl Cx<'_> {
         Order::Tags { columns, local: false }
     }
 
-    fn put_group_by(
+    pub(super) fn put_group_by(
         &mut self,
         mut rel: Rel,
         keys: Vec<ExprIR>,
@@ -219,29 +212,24 @@ impl Cx<'_> {
         }
         match decompose(&exprs, &schema, Setting::Columns, &mut self.ex, &mut name) {
             Ok(parts) if !rel.is_one() => {
-                let rel = self.unordered(rel);
-                let project = |cx: &mut Self, rel: Rel, exprs: &[ExprIR]| {
-                    cx.put(rel, |cx, root| {
-                        let exprs = exprs.to_vec();
-                        cx.build(root, |b| b.project(exprs, ProjectionOptions::default()))
-                    })
-                };
-                let mut rel = project(self, rel, &parts.partial);
-                (rel.rows, rel.bytes) = (Some(64.0), Some(4096.0));
-                let rel = self.gather(rel)?;
-                let rel = project(self, rel, &parts.combine);
-                let mut rel = project(self, rel, &parts.finish);
-                rel.order = Order::Tasks;
-                (rel.rows, rel.bytes) = (Some(1.0), Some(64.0));
-                Ok(rel)
+                let ordered = exprs.iter().any(|e| expr::asks_order(e.node(), &self.ex));
+                let rel = if ordered { self.in_order(rel)? } else { rel };
+                self.in_parts(rel, &parts)
             },
             Ok(_) => {
                 let rel = self.gather(rel)?;
                 Ok(self.on_one(node, vec![rel], "its input is in one task already"))
             },
-            Err(why) => {
+            Err(why) if rel.is_one() => {
                 let rel = self.gather(rel)?;
                 Ok(self.on_one(node, vec![rel], &why))
+            },
+            Err(why) => match self.lifted_below(node, rel, &exprs)? {
+                Lifted::Rows(rel, exprs) => self.reduce(node, rel, exprs),
+                Lifted::Not(rel, _) => {
+                    let rel = self.gather(rel)?;
+                    Ok(self.on_one(node, vec![rel], &why))
+                },
             },
         }
     }

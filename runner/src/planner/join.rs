@@ -1,5 +1,4 @@
-//! Joins: a small side is sent whole to every task of the other, else rows with equal keys meet by hash; as-of joins
-//! by their `by` keys; cross and inequality joins send one side whole.
+//! Joins: a small side is sent whole to every task of the other, else rows with equal keys meet by hash; cross and inequality joins send one side whole.
 
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use polars_core::prelude::*;
 use polars_ops::frame::{JoinArgs, JoinType, MaintainOrderJoin};
 use polars_plan::dsl::JoinOptionsIR;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{FunctionIR, IR, ToFieldContext};
+use polars_plan::plans::{IR, ToFieldContext};
 use polars_plan::prelude::DistinctOptionsIR;
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
@@ -31,16 +30,16 @@ fn promised(order: MaintainOrderJoin) -> &'static [Side] {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Left,
     Right,
 }
 
-struct Parts {
-    left_on: Vec<ExprIR>,
+pub(super) struct Parts {
+    pub left_on: Vec<ExprIR>,
     right_on: Vec<ExprIR>,
     options: Arc<JoinOptionsIR>,
-    names: Vec<PlSmallStr>,
+    pub names: Vec<PlSmallStr>,
 }
 
 impl Cx<'_> {
@@ -58,27 +57,7 @@ impl Cx<'_> {
         }
         let (left, right) = (self.walk(input_left)?, self.walk(input_right)?);
         let rel = match parts.options.args.how.clone() {
-            // Polars then checks the order of all rows, not of each key's.
-            JoinType::AsOf(_) if self.hinted(input_left) || self.hinted(input_right) => {
-                self.join_alone(node, left, right, "its input is declared sorted")?
-            },
-            // Every row looks its match up by itself, in the whole other side.
-            JoinType::AsOf(asof)
-                if (asof.left_by.is_some() || !asof.check_sortedness || self.sorted_by(input_left, &parts.left_on))
-                    && right.bytes.is_some_and(|b| b <= self.options.broadcast_limit_bytes as f64) && !left.is_one() =>
-            {
-                let order: &[Side] = if self.order_seen(node) { &[Side::Left] } else { &[] };
-                let left = self.sort_locally(left, false);
-                let right = self.in_order(right)?;
-                self.whole_side(left, right, Side::Left, parts, order)?
-            },
-            JoinType::AsOf(asof) => match (&asof.left_by, &asof.right_by) {
-                (Some(l), Some(r)) if !l.is_empty() => {
-                    let (l, r) = (l.to_vec(), r.to_vec());
-                    self.asof(node, left, right, parts, &l, &r)?
-                },
-                _ => self.join_alone(node, left, right, "an as-of join without `by` keys")?,
-            },
+            JoinType::AsOf(asof) => self.asof(node, (input_left, input_right), left, right, parts, &asof)?,
             JoinType::Cross | JoinType::IEJoin | JoinType::Range => self.all_pairs(node, left, right, parts)?,
             JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full | JoinType::Semi | JoinType::Anti => {
                 self.equi(node, left, right, parts)?
@@ -90,36 +69,13 @@ impl Cx<'_> {
         }
     }
 
-    fn hinted(&self, node: Node) -> bool {
-        let ir = self.ir.get(node);
-        matches!(ir, IR::MapFunction { function: FunctionIR::Hint(_), .. }) || ir.inputs().any(|n| self.hinted(n))
-    }
-
     /// A slice of its own sees the order, whoever looks at it afterwards.
-    fn order_seen(&self, node: Node) -> bool {
+    pub(super) fn order_seen(&self, node: Node) -> bool {
         let sliced = matches!(self.ir.get(node), IR::Join { options, .. } if options.args.slice.is_some());
         sliced || self.order_out(node)
     }
 
-    /// Whether the rows are known to rise in this key: parts of rows that do not could each be in order by chance, and
-    /// nobody would see what Polars refuses.
-    fn sorted_by(&self, node: Node, key: &[ExprIR]) -> bool {
-        let [key] = key else { return false };
-        let Some(key) = expr::column_name(key, &self.ex) else { return false };
-        let mut node = node;
-        while let IR::Filter { input, .. } | IR::SimpleProjection { input, .. } = self.ir.get(node) {
-            node = *input;
-        }
-        match self.ir.get(node) {
-            IR::Sort { by_column, sort_options, .. } => {
-                let first = by_column.first().and_then(|by| expr::column_name(by, &self.ex));
-                first == Some(key) && sort_options.descending.first() == Some(&false)
-            },
-            _ => false,
-        }
-    }
-
-    fn join_alone(&mut self, node: Node, left: Rel, right: Rel, reason: &str) -> Result<Rel> {
+    pub(super) fn join_alone(&mut self, node: Node, left: Rel, right: Rel, reason: &str) -> Result<Rel> {
         let (left, right) = (self.gather(left)?, self.gather(right)?);
         Ok(self.on_one(node, vec![left, right], reason))
     }
@@ -258,7 +214,7 @@ impl Cx<'_> {
     }
 
     /// `kept` stays where it is, every task of it reads the whole of `sent`.
-    fn whole_side(&mut self, kept: Rel, sent: Rel, side: Side, parts: Parts, order: &[Side]) -> Result<Rel> {
+    pub(super) fn whole_side(&mut self, kept: Rel, sent: Rel, side: Side, parts: Parts, order: &[Side]) -> Result<Rel> {
         let wanted = !order.is_empty();
         let searched = matches!(parts.options.args.how, JoinType::AsOf(_));
         let kept = if wanted || searched { kept } else { self.unordered(kept) };
@@ -299,7 +255,7 @@ impl Cx<'_> {
 
     /// Both sides are in tasks by key: join them there.
     #[allow(clippy::too_many_arguments)]
-    fn meet(
+    pub(super) fn meet(
         &mut self,
         left: Rel,
         right: Rel,
@@ -322,7 +278,7 @@ impl Cx<'_> {
     }
 
     /// The join node; it keeps order by itself only where the caller relies on that.
-    fn put_join(&mut self, left: Node, right: Node, parts: &Parts, order: &[Side]) -> Node {
+    pub(super) fn put_join(&mut self, left: Node, right: Node, parts: &Parts, order: &[Side]) -> Node {
         let mut options = (*parts.options).clone();
         if !matches!(options.args.how, JoinType::AsOf(_)) {
             options.args.maintain_order = match order {
@@ -335,26 +291,6 @@ impl Cx<'_> {
         }
         let (left_on, right_on) = (parts.left_on.clone(), parts.right_on.clone());
         self.build(left, |b| b.join(right, left_on, right_on, Arc::new(options)))
-    }
-
-    fn asof(&mut self, node: Node, left: Rel, right: Rel, parts: Parts, lk: &[PlSmallStr], rk: &[PlSmallStr]) -> Result<Rel> {
-        let (ls, rs) = (self.rel_schema(&left), self.rel_schema(&right));
-        let alike = lk.iter().zip(rk).all(|(l, r)| ls.get(l).map(expr::portable_dtype) == rs.get(r).map(expr::portable_dtype));
-        if !alike {
-            return self.join_alone(node, left, right, "`by` keys of different types");
-        }
-        let ordered = self.order_seen(node);
-        let partitions = self.partitions(&left).max(self.partitions(&right));
-        let (rows, bytes) = (left.rows, left.bytes);
-        // Both sides are searched in their order.
-        let mend = |rel: &Rel| matches!(rel.order, Order::Tags { .. });
-        let (ml, mr) = (mend(&left), mend(&right));
-        let left = self.hash(left, lk, Some(partitions), ordered || ml)?;
-        let left = self.sort_locally(left, false);
-        let right = self.hash(right, rk, Some(partitions), mr)?;
-        let right = self.sort_locally(right, false);
-        let order: &[Side] = if ordered { &[Side::Left] } else { &[] };
-        self.meet(left, right, parts, order, partitions, rows, bytes)
     }
 
     /// Cross and inequality joins.

@@ -6,14 +6,18 @@
 //! back through an exchange. What has no distributed form is gathered to one task, with the reason kept.
 
 mod aggregate;
+mod asof;
 mod context;
 mod distinct;
 mod explain;
 mod expr;
 mod fragment;
 mod group_by;
+mod group_windows;
 mod join;
 mod leaves;
+mod lift;
+mod neighbours;
 mod ranges;
 mod rel;
 mod resolve;

@@ -56,6 +56,10 @@ enum Ready<'a> {
     All(Vec<From<'a>>),
     /// By producer, with the rows of the producers before.
     Forward(Vec<(u64, Vec<From<'a>>)>),
+    /// By producer; a task reads those before its own.
+    Before(Vec<Vec<From<'a>>>),
+    /// By producer; a task reads those after its own.
+    After(Vec<Vec<From<'a>>>),
     Hash(Vec<Vec<From<'a>>>),
     Range { key: &'a str, pieces: Vec<From<'a>>, ranges: Vec<Range> },
 }
@@ -81,6 +85,8 @@ fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, V
             });
             Ok(Ready::Forward(counted.collect()))
         },
+        Read::Before => Ok(Ready::Before(producers.iter().map(pieces).collect())),
+        Read::After => Ok(Ready::After(producers.iter().map(pieces).collect())),
         Read::Partition => match stages.first().and_then(|s| graph.stages.get(s.0 as usize)).map(|s| &s.output) {
             Some(Exchange::Hash { partitions, .. }) => {
                 let mut parts: Vec<Vec<From<'a>>> = (0..*partitions).map(|_| Vec::new()).collect();
@@ -109,6 +115,7 @@ impl Ready<'_> {
             Ready::Source(units) => Some(units.len()),
             Ready::All(_) => None,
             Ready::Forward(producers) => Some(producers.len()),
+            Ready::Before(producers) | Ready::After(producers) => Some(producers.len()),
             Ready::Hash(parts) => Some(parts.len()),
             Ready::Range { ranges, .. } => Some(ranges.len()),
         }
@@ -117,7 +124,7 @@ impl Ready<'_> {
     fn can_be_merged(&self) -> bool {
         match self {
             Ready::Hash(_) | Ready::All(_) => true,
-            Ready::Source(_) | Ready::Forward(_) | Ready::Range { .. } => false,
+            Ready::Source(_) | Ready::Forward(_) | Ready::Before(_) | Ready::After(_) | Ready::Range { .. } => false,
         }
     }
 }
@@ -205,6 +212,8 @@ fn task(ready: &[Ready<'_>], run: std::ops::Range<usize>) -> ResolvedTask {
                 let (before, pieces) = &producers[run.start];
                 read(&mut pieces.iter(), None, *before);
             },
+            Ready::Before(producers) => read(&mut producers[..run.start].iter().flatten(), None, 0),
+            Ready::After(producers) => read(&mut producers[run.start + 1..].iter().flatten(), None, 0),
             Ready::Hash(parts) => read(&mut in_order(&parts[run.clone()]).into_iter(), None, 0),
             Ready::Range { key, pieces, ranges } => {
                 let range = &ranges[run.start];

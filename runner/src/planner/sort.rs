@@ -21,18 +21,23 @@ impl Cx<'_> {
         let IR::Sort { input, by_column, slice, sort_options } = self.ir.get(node).clone() else {
             return self.alone(node, "not a sort");
         };
-        if !by_column.iter().all(|e| expr::elementwise(e, &self.ex) && expr::has_column(e.node(), &self.ex)) {
-            return self.alone(node, "a sort key that is not computed row by row");
-        }
         let rel = self.walk(input)?;
         let names: Vec<_> = {
             let tags = rel.tags();
             self.rel_schema(&rel).iter_names().filter(|n| !tags.contains(n)).cloned().collect()
         };
+        let (rel, by_column) = match self.key_columns(node, rel, by_column)? {
+            Ok(rel_and_keys) => rel_and_keys,
+            Err((rel, why)) => {
+                let rel = self.gather(rel)?;
+                return Ok(self.on_one(node, vec![rel], &why));
+            },
+        };
         let stable = sort_options.maintain_order;
         let rel = if stable { rel } else { self.unordered(rel) };
         if let Some((offset, len, _)) = slice {
-            return self.top(rel, &by_column, &sort_options, offset, len);
+            let rel = self.top(rel, &by_column, &sort_options, offset, len)?;
+            return Ok(self.project(rel, &names));
         }
         // Ties go by the place the rows had.
         let (mut by, mut options) = (by_column, sort_options);
@@ -47,7 +52,7 @@ impl Cx<'_> {
         self.sort_by_ranges(rel, by, options, &names)
     }
 
-    fn sort_by_ranges(&mut self, rel: Rel, by: Vec<ExprIR>, options: SortMultipleOptions, names: &[PlSmallStr]) -> Result<Rel> {
+    pub(super) fn sort_by_ranges(&mut self, rel: Rel, by: Vec<ExprIR>, options: SortMultipleOptions, names: &[PlSmallStr]) -> Result<Rel> {
         let schema = self.rel_schema(&rel);
         let mut keys = Vec::new();
         let mut dtypes = Vec::new();
@@ -110,6 +115,26 @@ impl Cx<'_> {
         let mut rel = sort(self, rel, (offset, len));
         rel.order = Order::Tasks;
         Ok(rel)
+    }
+
+    /// Two inputs in order of the key: a stable sort of the one below the other.
+    pub(super) fn merge_sorted(&mut self, node: Node, left: Node, right: Node, key: &[PlSmallStr]) -> Result<Rel> {
+        let [key] = key else { return self.alone(node, "a merge by several keys") };
+        if !self.rises(left, key) || !self.rises(right, key) {
+            return self.alone(node, "a merge of inputs that are not known to be sorted");
+        }
+        let names: Vec<_> = self.schema(node).iter_names().cloned().collect();
+        let (left, right) = (self.walk(left)?, self.walk(right)?);
+        let (left, right) = (self.in_order(left)?, self.in_order(right)?);
+        let rel = Rel {
+            branches: left.branches.iter().chain(&right.branches).copied().collect(),
+            rows: left.rows.zip(right.rows).map(|(l, r)| l + r),
+            bytes: left.bytes.zip(right.bytes).map(|(l, r)| l + r),
+            ..left
+        };
+        let by = vec![expr::col(key, &mut self.ex)];
+        let options = SortMultipleOptions::default().with_order_descending_multi([false]).with_nulls_last_multi([false]);
+        self.sort_by_ranges(rel.scattered(), by, options, &names)
     }
 
     /// Task by task in the promised order, without tags.

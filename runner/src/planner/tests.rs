@@ -211,3 +211,5 @@ fn small_parts_are_read_together() {
     }
 }
 
+#[path = "lift_tests.rs"]
+mod lift_tests;

@@ -4,7 +4,8 @@ use polars_core::prelude::*;
 use polars_ops::frame::JoinType;
 use polars_plan::dsl::FileScanIR;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{AExpr, ExprIRDisplay, FunctionIR, IR};
+use polars_plan::plans::{AExpr, AExprBuilder, ExprIRDisplay, FunctionIR, IR};
+use polars_plan::prelude::ProjectionOptions;
 use polars_utils::arena::Node;
 
 use super::context::Cx;
@@ -12,6 +13,9 @@ use super::expr;
 use super::rel::{Order, Rel, Width};
 use crate::error::Result;
 use crate::graph::{Leaf, Read};
+
+/// More columns than this are not worth a stage each.
+const MOST_BRANCHES: usize = 32;
 
 impl Cx<'_> {
     pub fn walk(&mut self, node: Node) -> Result<Rel> {
@@ -96,7 +100,7 @@ impl Cx<'_> {
             IR::Sink { input, .. } => self.walk(input),
             IR::HConcat { .. } => self.alone(node, "columns of several inputs are put together row by row"),
             IR::Gather { .. } => self.alone(node, "a gather by row numbers needs all rows in one place"),
-            IR::MergeSorted { .. } => self.alone(node, "a merge of sorted inputs has no distributed form yet"),
+            IR::MergeSorted { input_left, input_right, key, .. } => self.merge_sorted(node, input_left, input_right, &key),
             IR::ExtContext { .. } => self.alone(node, "expressions over columns of another frame"),
             IR::UnoptimizedDispatch { .. } => self.alone(node, "a function of whole columns"),
             IR::SinkMultiple { .. } | IR::Invalid => self.alone(node, "not a node of a query"),
@@ -214,10 +218,43 @@ impl Cx<'_> {
                 let rel = self.unordered(rel);
                 Ok(self.put_same(node, rel))
             },
-            FunctionIR::Unpivot { .. } => self.alone(node, "unpivot puts whole columns one below the other"),
+            FunctionIR::Unpivot { args, .. } => self.unpivot(node, input, &args),
             FunctionIR::FastCount { .. } => self.alone(node, "a count that file metadata answers"),
             FunctionIR::Opaque { .. } => self.alone(node, "a function that is not known to work on parts"),
         }
+    }
+
+    /// One column below the other: a branch for each of them, over the same rows.
+    fn unpivot(&mut self, node: Node, input: Node, args: &UnpivotArgsIR) -> Result<Rel> {
+        let (from, to) = (self.schema(input), self.schema(node));
+        let value = to.get(&args.value_name).cloned().unwrap_or(DataType::Null);
+        let alike = |name: &PlSmallStr| from.get(name).is_some_and(|d| *d == value || d.is_primitive_numeric() && value.is_primitive_numeric());
+        if args.on.is_empty() || args.on.len() > MOST_BRANCHES || !args.on.iter().all(alike) {
+            return self.alone(node, "unpivot puts whole columns one below the other");
+        }
+        let rel = self.walk(input)?;
+        let rel = self.in_order(rel)?;
+        let rows = self.keep(rel)?;
+        let (ordered, count) = (rows.order == Order::Tasks, args.on.len() as f64);
+        let mut all: Option<Rel> = None;
+        for name in &args.on {
+            let mut exprs: Vec<ExprIR> = args.index.iter().map(|index| expr::col(index, &mut self.ex)).collect();
+            let variable = Scalar::new(DataType::String, AnyValue::StringOwned(name.clone()));
+            exprs.push(AExprBuilder::lit_scalar(variable, &mut self.ex).expr_ir(args.variable_name.clone()));
+            let values = AExprBuilder::col(name.clone(), &mut self.ex).cast(value.clone(), &mut self.ex);
+            exprs.push(values.expr_ir(args.value_name.clone()));
+            let rel = self.reread(&rows);
+            let rel = self.put(rel, |cx, root| {
+                let exprs = exprs.clone();
+                cx.build(root, |b| b.project(exprs, ProjectionOptions::default()))
+            });
+            match &mut all {
+                None => all = Some(rel),
+                Some(all) => all.branches.extend(rel.branches),
+            }
+        }
+        let rel = all.unwrap_or(rows).scaled(count).scattered();
+        Ok(Rel { order: if ordered { Order::Tasks } else { Order::Free }, ..rel })
     }
 
     /// The node itself, on top of every branch.
@@ -285,6 +322,8 @@ pub fn label(nodes: &[&IR], leaves: &[Leaf]) -> String {
                     Read::Partition => format!("read {from} by key"),
                     Read::All => format!("read all of {from}"),
                     Read::Forward => format!("read {from}"),
+                    Read::Before => format!("read ends of {from}"),
+                    Read::After => format!("read beginnings of {from}"),
                 }
             },
         });

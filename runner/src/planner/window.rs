@@ -8,6 +8,7 @@ use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
 use super::expr;
+use super::lift::Lifted;
 use super::rel::Rel;
 use crate::error::Result;
 
@@ -17,58 +18,46 @@ struct Group {
 }
 
 impl Cx<'_> {
-    /// A select, with_columns or filter whose expressions are row-wise over windows with keys; else on one worker.
+    /// A select, with_columns or filter whose expressions can be made row-wise; else on one worker.
     pub fn windowed(&mut self, node: Node, rel: Rel, exprs: Vec<ExprIR>) -> Result<Rel> {
-        let mut found = Vec::new();
-        let all = exprs.iter().all(|e| expr::windows(e.node(), &self.ex, &mut found));
-        let adds = matches!(self.ir.get(node), IR::HStack { .. });
-        let some_column = adds || exprs.iter().any(|e| !expr::scalar(e, &self.ex));
-        if !all || found.is_empty() || !some_column {
-            if some_column && let Some(parts) = self.scalar_parts(&exprs) {
-                return self.beside_scalars(node, rel, exprs, parts);
-            }
-            let why = exprs
-                .iter()
-                .find(|e| !expr::elementwise(e, &self.ex))
-                .map_or_else(|| "literals only".to_string(), |e| format!("{} needs all rows", super::walk::show(e, &self.ex)));
+        let one_value = matches!(self.ir.get(node), IR::Select { .. }) && exprs.iter().all(|e| expr::scalar(e, &self.ex));
+        if one_value {
             let rel = self.gather(rel)?;
-            return Ok(self.on_one(node, vec![rel], &why));
+            return Ok(self.on_one(node, vec![rel], "literals only"));
         }
         let before: Vec<PlSmallStr> = {
             let tags = rel.tags();
             self.rel_schema(&rel).iter_names().filter(|n| !tags.contains(n)).cloned().collect()
         };
-        let ordered = self.order_out(node);
-        let ordered_in = self.order_in(node, 0);
-        let mut rel = rel;
-        let mut groups = self.group_by_keys(&found);
-        for group in &mut groups {
+        match self.lifted(node, rel, &exprs)? {
+            Lifted::Rows(rel, exprs) => {
+                let rel = self.finish(node, rel, exprs, before)?;
+                Ok(if self.order_out(node) { rel } else { self.unordered(rel) })
+            },
+            Lifted::Not(rel, why) => {
+                let rel = self.gather(rel)?;
+                Ok(self.on_one(node, vec![rel], &why))
+            },
+        }
+    }
+
+    /// Each window in its column.
+    pub(super) fn with_windows(&mut self, mut rel: Rel, windows: Vec<(Node, PlSmallStr)>, ordered: bool) -> Result<Rel> {
+        for group in self.group_by_keys(windows) {
             let keys: Vec<ExprIR> = group.keys.iter().map(|k| AExprBuilder::new_from_node(*k).expr_ir("k")).collect();
             let (with_keys, names) = self.as_columns(rel, &keys);
             let by: Vec<ExprIR> = names.iter().map(|name| expr::col(name, &mut self.ex)).collect();
             rel = match self.together(&with_keys, &by)? {
                 Some(rel) => rel,
                 None => {
-                    let rel = self.hash(with_keys, &names, None, ordered || ordered_in)?;
+                    let rel = self.hash(with_keys, &names, None, ordered)?;
                     self.sort_locally(rel, false)
                 },
             };
             let columns = group.windows.iter().map(|(w, n)| AExprBuilder::new_from_node(*w).expr_ir(n.clone())).collect();
             rel = self.with_columns(rel, columns).fixed();
         }
-        let columns: Vec<(Node, PlSmallStr)> = groups.into_iter().flat_map(|g| g.windows).collect();
-        let rewritten: Vec<ExprIR> = exprs
-            .iter()
-            .map(|e| {
-                let new = expr::rewrite(e.node(), &mut self.ex, &mut |n, arena: &mut _| {
-                    let column = columns.iter().find(|(w, _)| *w == n)?;
-                    Some(AExprBuilder::col(column.1.clone(), arena).node())
-                });
-                AExprBuilder::new_from_node(new).expr_ir(e.output_name().clone())
-            })
-            .collect();
-        let rel = self.finish(node, rel, rewritten, before)?;
-        Ok(if ordered { rel } else { self.unordered(rel) })
+        Ok(rel)
     }
 
     pub(super) fn finish(&mut self, node: Node, rel: Rel, exprs: Vec<ExprIR>, mut before: Vec<PlSmallStr>) -> Result<Rel> {
@@ -94,23 +83,18 @@ impl Cx<'_> {
         }
     }
 
-    /// Windows with the same keys share an exchange.
-    fn group_by_keys(&mut self, windows: &[Node]) -> Vec<Group> {
+    /// Windows with the same keys share an exchange. Rows that are equal in all keys are equal in those that are no constants.
+    fn group_by_keys(&mut self, windows: Vec<(Node, PlSmallStr)>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
-        for window in windows {
-            let AExpr::Over { partition_by, .. } = self.ex.get(*window) else { continue };
-            let keys = partition_by.clone();
-            let name = self.name("w");
+        for (window, name) in windows {
+            let AExpr::Over { partition_by, .. } = self.ex.get(window) else { continue };
+            let keys: Vec<Node> = partition_by.iter().filter(|key| expr::has_column(**key, &self.ex)).copied().collect();
             let same = |g: &Group, ex: &_| {
                 g.keys.len() == keys.len() && g.keys.iter().zip(&keys).all(|(a, b)| expr::same(*a, *b, ex))
             };
             match groups.iter_mut().find(|g| same(g, &self.ex)) {
-                Some(group) => {
-                    if !group.windows.iter().any(|(w, _)| w == window) {
-                        group.windows.push((*window, name));
-                    }
-                },
-                None => groups.push(Group { keys, windows: vec![(*window, name)] }),
+                Some(group) => group.windows.push((window, name)),
+                None => groups.push(Group { keys, windows: vec![(window, name)] }),
             }
         }
         groups
