@@ -1,9 +1,15 @@
 //! Frames to IPC and back. A piece is one IPC file with one record batch, so that a column has one dictionary.
+//!
+//! Polars marks columns that it knows to be sorted, and some of its aggregates go by the marks (which of several least
+//! values `arg_min` names). IPC drops them, so they travel as metadata of the file.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use polars_arrow::datatypes::Metadata;
 use polars_core::prelude::*;
+use polars_core::series::IsSorted;
 use polars_core::utils::accumulate_dataframes_vertical_unchecked;
 use polars_io::ipc::{IpcCompression, IpcReader, IpcWriter};
 use polars_io::{SerReader, SerWriter};
@@ -21,12 +27,16 @@ pub fn frame_to_ipc(df: DataFrame) -> Result<Bytes> {
 
 pub fn write_ipc(buf: &mut Vec<u8>, mut df: DataFrame, compression: Option<IpcCompression>) -> Result<()> {
     df.rechunk_mut();
-    IpcWriter::new(buf)
+    let mut writer = IpcWriter::new(buf)
         .with_compression(compression)
         .with_compat_level(CompatLevel::newest())
-        .with_parallel(false)
-        .finish(&mut df)
-        .map_err(polars_error)
+        .with_parallel(false);
+    let marks = marks(&df);
+    if marks.contains(['<', '>']) {
+        let marks = (PlSmallStr::from_static(SORTED), PlSmallStr::from_string(marks));
+        writer.set_custom_schema_metadata(Arc::new(Metadata::from_iter([marks])));
+    }
+    writer.finish(&mut df).map_err(polars_error)
 }
 
 /// `height` counts for frames without columns, which IPC cannot tell.
@@ -34,7 +44,13 @@ pub fn frame_from_ipc(ipc: &[u8], height: usize, schema: &SchemaRef) -> Result<D
     if schema.is_empty() {
         return Ok(DataFrame::empty_with_height(height));
     }
-    IpcReader::new(Cursor::new(ipc)).set_rechunk(false).finish().map_err(polars_error)
+    let mut reader = IpcReader::new(Cursor::new(ipc)).set_rechunk(false);
+    let metadata = reader.custom_metadata().map_err(polars_error)?;
+    let df = reader.finish().map_err(polars_error)?;
+    match metadata.as_ref().and_then(|metadata| metadata.get(SORTED)) {
+        Some(marks) => marked(df, marks),
+        None => Ok(df),
+    }
 }
 
 pub fn read_pieces(pieces: &[Piece], schema: &SchemaRef, query: &str, store: &dyn Store) -> Result<DataFrame> {
@@ -46,6 +62,66 @@ pub fn read_pieces(pieces: &[Piece], schema: &SchemaRef, query: &str, store: &dy
     Ok(match frames.len() {
         0 => DataFrame::empty_with_schema(schema),
         1 => frames.swap_remove(0),
-        _ => accumulate_dataframes_vertical_unchecked(frames),
+        _ => {
+            // A row alone is always marked as sorted, so that several make a sorted column where single-node Polars,
+            // which has all rows from the start, knows of none: the parts of more rows tell.
+            let before: Vec<Vec<u8>> = frames.iter().filter(|df| df.height() > 1).map(|df| marks(df).into_bytes()).collect();
+            let df = accumulate_dataframes_vertical_unchecked(frames);
+            let agreed = |(at, mark): (usize, char)| {
+                let all = before.iter().all(|marks| marks.get(at).copied().map(char::from) == Some(mark));
+                if all && !before.is_empty() { mark } else { '-' }
+            };
+            let agreed: String = marks(&df).chars().enumerate().map(agreed).collect();
+            marked(df, &agreed)?
+        },
     })
+}
+
+/// The key of the marks in a file's metadata.
+const SORTED: &str = "floe.sorted";
+
+/// A letter for each column: `<` is marked as rising, `>` as falling, `-` not marked.
+fn marks(df: &DataFrame) -> String {
+    let mark = |column: &Column| match column.get_flags().is_sorted() {
+        IsSorted::Ascending => '<',
+        IsSorted::Descending => '>',
+        IsSorted::Not => '-',
+    };
+    df.columns().iter().map(mark).collect()
+}
+
+fn marked(df: DataFrame, wanted: &str) -> Result<DataFrame> {
+    if marks(&df) == wanted {
+        return Ok(df);
+    }
+    let height = df.height();
+    let mut columns = df.into_columns();
+    for (column, mark) in columns.iter_mut().zip(wanted.chars()) {
+        let sorted = match mark {
+            '<' => IsSorted::Ascending,
+            '>' => IsSorted::Descending,
+            _ => IsSorted::Not,
+        };
+        if column.get_flags().is_sorted() != sorted {
+            column.set_sorted_flag(sorted);
+        }
+    }
+    DataFrame::new(height, columns).map_err(polars_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_sorted_columns_travel_with_the_rows() {
+        let mut falling = Series::new("b".into(), [3, 2, 1]);
+        falling.set_sorted_flag(IsSorted::Descending);
+        let df = DataFrame::new(3, vec![Column::new("a".into(), [1, 2, 3]), falling.into_column()]).unwrap();
+        assert_eq!(marks(&df), "->");
+        let schema = df.schema().clone();
+        let read = frame_from_ipc(&frame_to_ipc(df).unwrap(), 3, &schema).unwrap();
+        assert_eq!(marks(&read), "->");
+        assert_eq!(marks(&marked(read, "<-").unwrap()), "<-");
+    }
 }

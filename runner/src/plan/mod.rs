@@ -13,6 +13,7 @@ use polars_plan::plans::IRPlan;
 
 use crate::error::Result;
 
+mod blobs;
 mod errors;
 mod load;
 mod msgpack;
@@ -69,6 +70,7 @@ fn adapt(
         return Err(refuse::bad_plan("the plan is damaged: its document has no root, plan nodes and frames"));
     }
     refuse::check(&tree)?;
+    blobs::check(&tree)?;
     let mut ctx = rewrite::Context { client, storage, base, warnings: vec![] };
     if client >= versions::Client::V2_0 {
         ctx.warnings = warnings::of_version_2(&tree);

@@ -213,3 +213,33 @@ fn small_parts_are_read_together() {
 
 #[path = "lift_tests.rs"]
 mod lift_tests;
+
+#[test]
+fn rows_of_one_list_keep_their_order() {
+    let frame = df!("k" => (0..60i64).map(|i| i % 2).collect::<Vec<_>>(), "v" => (0..60i64).rev().collect::<Vec<_>>());
+    let lists = frame.unwrap().lazy().group_by_stable([col("k")]).agg([col("v").slice(lit(0), lit(20))]);
+    let options = ExplodeOptions { empty_as_null: true, keep_nulls: true };
+    let plan = lists.explode(cols(["v"]), options).group_by_stable([col("v")]).agg([]);
+    check("groups of exploded rows", &plan, &three_workers(), true);
+}
+
+#[test]
+fn parts_of_one_row_do_not_make_a_column_sorted() {
+    let frame = df!("k" => (0..9i64).map(|i| i / 3).collect::<Vec<_>>(), "v" => (0..9i64).collect::<Vec<_>>()).unwrap().lazy();
+    let most = col("v").max().over_with_options(
+        Some([col("k")]),
+        Some(([col("v")], SortOptions::default().with_order_descending(true))),
+        Default::default(),
+    );
+    let options = Options { workers: 9, ..three_workers() };
+    check("the most of falling values", &frame.with_columns([most.unwrap().alias("most")]), &options, true);
+}
+
+#[test]
+fn frames_keep_the_marks_of_sorted_columns() {
+    let mut falling = Series::new("v".into(), (0..30i64).map(|i| 9 - i / 3).collect::<Vec<_>>());
+    falling.set_sorted_flag(polars_core::series::IsSorted::Descending);
+    let k = Column::new("k".into(), (0..30i64).map(|i| i / 15).collect::<Vec<_>>());
+    let frame = DataFrame::new(30, vec![k, falling.into_column()]).unwrap().lazy();
+    check("the place of the least of ties", &frame.select([col("v").arg_min()]), &three_workers(), true);
+}

@@ -209,7 +209,13 @@ impl Cx<'_> {
                 let rel = self.walk(input)?;
                 self.row_index(node, rel)
             },
-            FunctionIR::Explode { .. } | FunctionIR::Unnest { .. } | FunctionIR::Rechunk | FunctionIR::Hint(_) => {
+            FunctionIR::Explode { .. } => {
+                // Rows of one list would share the tag of its row.
+                let rel = self.walk(input)?.scattered();
+                let rel = if self.order_out(node) { self.in_order(rel)? } else { self.unordered(rel) };
+                Ok(self.put_same(node, rel))
+            },
+            FunctionIR::Unnest { .. } | FunctionIR::Rechunk | FunctionIR::Hint(_) => {
                 let rel = self.walk(input)?.scattered();
                 Ok(self.put_same(node, rel))
             },
