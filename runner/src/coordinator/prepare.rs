@@ -38,7 +38,7 @@ pub struct Context {
 /// With `mode` in place of the job's. `touch_sinks` is off for a mere look at the plan.
 pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> Result<Prepared> {
     let loaded = plan::load(job, &plan::LoadEnv::new(&context.base))?;
-    let ir = plan::optimize(loaded.plan)?;
+    let ir = plan::optimize(loaded.plan).map_err(|error| plan::as_written(error, &loaded.renamed))?;
     let source_bytes = planner::source_bytes(&ir);
     let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
     let mut sinks = sinks(job, &ir, &schema)?;

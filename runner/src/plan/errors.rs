@@ -75,8 +75,28 @@ thread_local! {
 }
 
 /// Runs `f`; a panic becomes an error of Python's class for it (`PanicException`) instead of output on stderr.
-/// Nothing that `f` changes is looked at after a panic, so unwind safety is the caller's own data only.
 pub fn contain_panics<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    contained(f).unwrap_or_else(|Panic { place, text }| {
+        Err(QueryError::user("PanicException", format!("Polars panicked while {what}{place}: {text}")))
+    })
+}
+
+/// As `contain_panics`, for what single-node Polars does with the same plan: the words are the panic's own.
+pub fn panics_as_polars<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    contained(f).unwrap_or_else(|Panic { place, text }| {
+        tracing::warn!("Polars panicked{place}: {text}");
+        Err(QueryError::user("PanicException", text))
+    })
+}
+
+struct Panic {
+    /// " (file:line)", or nothing.
+    place: String,
+    text: String,
+}
+
+/// Nothing that `f` changes is looked at after a panic, so unwind safety is the caller's own data only.
+fn contained<T>(f: impl FnOnce() -> Result<T>) -> std::result::Result<Result<T>, Panic> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
@@ -91,9 +111,9 @@ pub fn contain_panics<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T>
     CONTAINED.set(CONTAINED.get() + 1);
     let outcome = catch_unwind(AssertUnwindSafe(f));
     CONTAINED.set(CONTAINED.get() - 1);
-    outcome.unwrap_or_else(|panic| {
-        let place = PLACE.take().map(|place| format!(" ({place})")).unwrap_or_default();
-        Err(QueryError::user("PanicException", format!("Polars panicked while {what}{place}: {}", text_of(&*panic))))
+    outcome.map_err(|panic| Panic {
+        place: PLACE.take().map(|place| format!(" ({place})")).unwrap_or_default(),
+        text: text_of(&*panic).to_owned(),
     })
 }
 
@@ -163,6 +183,8 @@ mod tests {
         assert_eq!(error.class, "PanicException");
         assert!(error.message.starts_with("Polars panicked while testing (errors.rs:"), "{error}");
         assert!(error.message.ends_with("): seven is 7"), "{error}");
+        let error = panics_as_polars(|| -> Result<()> { panic!("seven is {number}") }).unwrap_err();
+        assert_eq!((error.class.as_str(), error.message.as_str()), ("PanicException", "seven is 7"));
         assert_eq!(on_big_stack(|| Ok(3)), Ok(3));
     }
 }

@@ -11,7 +11,7 @@ use polars_lazy::frame::LazyFrame;
 use polars_plan::dsl::DslPlan;
 use polars_plan::plans::IRPlan;
 
-use crate::error::Result;
+use crate::error::{QueryError, Result};
 
 mod blobs;
 mod errors;
@@ -24,7 +24,7 @@ mod storage;
 mod versions;
 mod warnings;
 
-pub use errors::{contain_panics, io_error, on_big_stack, polars_error};
+pub use errors::{contain_panics, io_error, on_big_stack, panics_as_polars, polars_error};
 pub use load::{LoadEnv, load};
 pub use storage::StorageOptions;
 pub use versions::ACCEPTED;
@@ -39,6 +39,14 @@ pub fn environment() -> Vec<(&'static str, String)> {
 pub struct Loaded {
     pub plan: DslPlan,
     pub warnings: Vec<String>,
+    /// Local paths that the plan has as relative ones: as they are read, and as the user wrote them.
+    pub renamed: Vec<(String, String)>,
+}
+
+/// An error about files, with their paths as the user wrote them.
+pub fn as_written(error: QueryError, renamed: &[(String, String)]) -> QueryError {
+    let message = renamed.iter().fold(error.message.clone(), |text, (absolute, given)| text.replace(absolute, given));
+    QueryError { message, ..error }
 }
 
 /// Decodes the bytes of `LazyFrame.serialize()` of any accepted client version.
@@ -50,28 +58,34 @@ pub fn decode(bytes: &[u8], storage: &StorageOptions) -> Result<Loaded> {
 pub fn decode_at(bytes: &[u8], storage: &StorageOptions, base: Option<&Path>) -> Result<Loaded> {
     let (client, document) = versions::split(bytes)?;
     on_big_stack(|| {
-        let (rewritten, warnings) = adapt(client, document, storage, base)?;
+        let Adapted { bytes, warnings, renamed } = adapt(client, document, storage, base)?;
         let plan = contain_panics("decoding the plan", || {
-            floe_codec::decode_dsl(&rewritten).map_err(|e| refuse::undecodable(client, &e.to_string()))
+            floe_codec::decode_dsl(&bytes).map_err(|e| refuse::undecodable(client, &e.to_string()))
         })?;
-        Ok(Loaded { plan, warnings })
+        Ok(Loaded { plan, warnings, renamed })
     })
 }
 
-/// The bytes that Polars' own reader takes, and what to warn of.
+/// What Polars' own reader takes, and what to tell of it.
+struct Adapted {
+    bytes: Vec<u8>,
+    warnings: Vec<String>,
+    renamed: Vec<(String, String)>,
+}
+
 fn adapt(
     client: versions::Client,
     document: &[u8],
     storage: &StorageOptions,
     base: Option<&Path>,
-) -> Result<(Vec<u8>, Vec<String>)> {
+) -> Result<Adapted> {
     let mut tree = msgpack::parse(document).map_err(|e| refuse::bad_plan(format!("the plan is damaged: {e}")))?;
     if ["root", "dsl_plans", "dataframes"].iter().any(|key| tree.get(key).is_none()) {
         return Err(refuse::bad_plan("the plan is damaged: its document has no root, plan nodes and frames"));
     }
     refuse::check(&tree)?;
     blobs::check(&tree)?;
-    let mut ctx = rewrite::Context { client, storage, base, warnings: vec![] };
+    let mut ctx = rewrite::Context { client, storage, base, warnings: vec![], renamed: vec![] };
     if client >= versions::Client::V2_0 {
         ctx.warnings = warnings::of_version_2(&tree);
     }
@@ -79,15 +93,13 @@ fn adapt(
     let mut out = Vec::with_capacity(versions::HEADER_LEN + document.len() + 256);
     versions::engine_header(&mut out);
     tree.write(&mut out);
-    Ok((out, ctx.warnings))
+    Ok(Adapted { bytes: out, warnings: ctx.warnings, renamed: ctx.renamed })
 }
 
 /// Optimizes for the streaming engine. Reads what the optimizer wants to know of the sources: blocking.
 pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
     on_big_stack(|| {
-        contain_panics("optimizing the plan", || {
-            LazyFrame::from(plan).with_streaming(true).to_alp_optimized().map_err(polars_error)
-        })
+        panics_as_polars(|| LazyFrame::from(plan).with_streaming(true).to_alp_optimized().map_err(polars_error))
     })
 }
 

@@ -18,6 +18,8 @@ pub struct Context<'c> {
     /// What relative paths in the plan are relative to; `None` leaves them alone.
     pub base: Option<&'c Path>,
     pub warnings: Vec<String>,
+    /// The local paths that were made absolute: as they are now, and as the plan had them.
+    pub renamed: Vec<(String, String)>,
 }
 
 impl Context<'_> {
@@ -187,11 +189,12 @@ fn sink(sink: &mut Node<'_>, target: &str, ctx: &mut Context<'_>) -> Result<()> 
 }
 
 /// Makes a local relative path absolute, and says what the path is.
-fn path_node(node: &mut Node<'_>, ctx: &Context<'_>) -> Option<String> {
+fn path_node(node: &mut Node<'_>, ctx: &mut Context<'_>) -> Option<String> {
     let path = node.as_str().or_else(|| node.get("inner").and_then(Node::as_str))?.to_owned();
     let local = !path.contains("://") && !path.starts_with(['/', '~']) && !path.starts_with("file:");
     let Some(base) = ctx.base.filter(|_| local) else { return Some(path) };
     let absolute = base.join(&path).to_string_lossy().into_owned();
+    ctx.renamed.push((absolute.clone(), path));
     let value = Node::string(&absolute);
     if node.as_map().is_some() {
         node.set("inner", value);

@@ -93,6 +93,19 @@ fn plans_that_read_stores_or_write_decode() {
 }
 
 #[test]
+fn errors_name_paths_as_the_user_wrote_them() {
+    let renamed = [("/base/no/x.csv".to_owned(), "no/x.csv".to_owned())];
+    let error = QueryError::user("FileNotFoundError", "No such file or directory (os error 2): /base/no/x.csv");
+    assert_eq!(as_written(error, &renamed).message, "No such file or directory (os error 2): no/x.csv");
+    for version in VERSIONS {
+        for name in names(version).iter().filter(|name| *name == "sink-parquet") {
+            let loaded = decode_at(&fixture(version, name), &StorageOptions::default(), Some(Path::new("/base"))).unwrap();
+            assert!(loaded.renamed.contains(&("/base/out/x.parquet".into(), "out/x.parquet".into())), "{:?}", loaded.renamed);
+        }
+    }
+}
+
+#[test]
 fn python_and_sql_are_refused_by_name() {
     let table = [
         (
@@ -172,7 +185,7 @@ fn skipped_fields(bytes: &[u8]) -> Result<std::collections::BTreeSet<String>> {
     }
     let (client, document) = versions::split(bytes)?;
     on_big_stack(|| {
-        let (rewritten, _) = adapt(client, document, &StorageOptions::default(), None)?;
+        let rewritten = adapt(client, document, &StorageOptions::default(), None)?.bytes;
         let plan = floe_codec::decode_dsl(&rewritten).map_err(polars_error)?;
         let again = floe_codec::encode_dsl(&plan).map_err(polars_error)?;
         let (mut before, mut after) = (Default::default(), Default::default());

@@ -2,17 +2,36 @@
 
 use polars_core::prelude::*;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{AExpr, AExprBuilder, ArenaExprIter, is_elementwise_rec, is_row_separable_rec, is_scalar_ae};
+use polars_plan::plans::{
+    AExpr, AExprBuilder, ArenaExprIter, IRBooleanFunction, IRFunctionExpr, LiteralValue, is_elementwise_rec,
+    is_row_separable_rec, is_scalar_ae,
+};
 use polars_utils::arena::{Arena, Node};
 
 /// Each output row depends on its own input row only.
 pub fn elementwise(e: &ExprIR, arena: &Arena<AExpr>) -> bool {
-    is_elementwise_rec(e.node(), arena)
+    is_elementwise_rec(e.node(), arena) && !arena.iter(e.node()).any(|(_, ae)| sees_all_rows(ae, arena))
 }
 
-/// Can be evaluated part by part and concatenated, though the number of rows may change.
+/// What Polars calls element-wise and yet needs all rows: a list for each row that stands in the plan.
+fn sees_all_rows(ae: &AExpr, arena: &Arena<AExpr>) -> bool {
+    let AExpr::Function { input, function: IRFunctionExpr::Boolean(IRBooleanFunction::IsIn { .. }), .. } = ae else {
+        return false;
+    };
+    input.get(1).is_some_and(|other| {
+        matches!(arena.get(other.node()), AExpr::Literal(LiteralValue::Series(s)) if s.dtype().is_nested() && s.len() > 1)
+    })
+}
+
+/// Can be evaluated part by part and concatenated, though the number of rows may change. Two inputs that each change
+/// it meet row by row only over the whole.
 pub fn row_separable(e: &ExprIR, arena: &Arena<AExpr>) -> bool {
-    is_row_separable_rec(e.node(), arena)
+    let meet = |ae: &AExpr| {
+        let mut inputs = Vec::new();
+        ae.inputs_rev(&mut inputs);
+        inputs.iter().filter(|n| !is_elementwise_rec(**n, arena)).count() > 1
+    };
+    is_row_separable_rec(e.node(), arena) && !arena.iter(e.node()).any(|(_, ae)| meet(ae) || sees_all_rows(ae, arena))
 }
 
 pub fn scalar(e: &ExprIR, arena: &Arena<AExpr>) -> bool {

@@ -40,6 +40,7 @@ impl Cx<'_> {
     pub fn row_index(&mut self, node: Node, rel: Rel) -> Result<Rel> {
         let rel = self.in_order(rel)?;
         let rel = if rel.is_one() { rel } else { self.keep(rel)? };
-        Ok(self.put_same(node, rel).scattered())
+        // The numbers are an order of their own, also where the rows had none before.
+        Ok(Rel { order: Order::Tasks, ..self.put_same(node, rel).scattered() })
     }
 }

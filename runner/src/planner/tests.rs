@@ -243,3 +243,23 @@ fn frames_keep_the_marks_of_sorted_columns() {
     let frame = DataFrame::new(30, vec![k, falling.into_column()]).unwrap().lazy();
     check("the place of the least of ties", &frame.select([col("v").arg_min()]), &three_workers(), true);
 }
+
+#[test]
+fn row_numbers_are_an_order_of_their_own() {
+    let frame = df!("id" => (0..500i64).map(|i| i % 90).collect::<Vec<_>>()).unwrap().lazy();
+    let numbered = frame.group_by([col("id")]).agg([]).with_row_index("n", None);
+    let plan = numbered.group_by_stable([col("n")]).agg([]);
+    check("groups of row numbers", &plan, &three_workers(), true);
+}
+
+#[test]
+fn what_only_seems_to_be_row_by_row() {
+    let lists = Series::new("l".into(), (0..300).map(|i| Series::new("".into(), [i % 3, i % 5])).collect::<Vec<_>>());
+    let frame = df!("x" => (0..300).map(|i| i % 4).collect::<Vec<i32>>()).unwrap().lazy();
+    check("a list for each row", &frame.select([col("x").is_in(lit(lists), false)]), &three_workers(), true);
+
+    let lengths = |of: i64| (0..300i64).map(|i| Series::new("".into(), vec![i; ((i + of) % 3 + 1) as usize])).collect::<Vec<_>>();
+    let frame = df!("a" => lengths(0), "b" => lengths(1)).unwrap().lazy();
+    let explode = |name: &str| col(name).explode(ExplodeOptions { empty_as_null: true, keep_nulls: true });
+    check("two lists beside each other", &frame.select([explode("a") * explode("b")]), &three_workers(), true);
+}

@@ -2,6 +2,7 @@
 //! is read back as frames. Text files are compared line by line, whatever their dialect is; partitioned sinks by the
 //! directory of each row, because how many files a partition has is nobody's promise.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub struct Redirected {
 struct Sink {
     at: PathBuf,
     text: bool,
+    /// Every file begins with a line of column names.
+    header: bool,
     parquet: bool,
     partitioned: bool,
 }
@@ -96,7 +99,8 @@ impl Redirected {
 impl Sink {
     fn new(at: PathBuf, format: &FileWriteFormat, partitioned: bool) -> Sink {
         let text = matches!(format, FileWriteFormat::Csv(_) | FileWriteFormat::NDJson(_));
-        Sink { at, text, parquet: matches!(format, FileWriteFormat::Parquet(_)), partitioned }
+        let header = matches!(format, FileWriteFormat::Csv(options) if options.include_header);
+        Sink { at, text, header, parquet: matches!(format, FileWriteFormat::Parquet(_)), partitioned }
     }
 
     fn read(&self) -> PolarsResult<DataFrame> {
@@ -107,8 +111,13 @@ impl Sink {
         walk(&self.at, &mut files)?;
         files.sort();
         let mut frames = Vec::new();
+        let mut headed = HashSet::new();
         for file in files {
             let mut frame = self.file(&file)?;
+            // How many files a directory has is nobody's promise, and so is how often its names stand there.
+            if self.header && !headed.insert(file.parent().map(Path::to_owned)) {
+                frame = frame.slice(1, frame.height());
+            }
             let inside = file.parent().and_then(|p| p.strip_prefix(&self.at).ok()).unwrap_or(Path::new(""));
             let names = vec![inside.to_string_lossy().into_owned(); frame.height()];
             frame.with_column(Column::new("__directory".into(), names))?;
