@@ -37,7 +37,7 @@ pub struct ExecutionSpec {
     pub speculation: bool,
     /// Fit what follows to the sizes that a stage really had: small partitions are read together by one task.
     pub adaptive: bool,
-    /// Let a small side of a semi or anti join tell the tasks of the large side which keys can match.
+    /// Let the smaller side of a join tell the tasks of the larger side which keys can match.
     pub runtime_filters: bool,
     /// `report`: warnings (a difference between Polars versions, an ignored option) are told with the result. `fail`:
     /// the query fails on the first.

@@ -80,7 +80,13 @@ pub enum Read {
     Before,
     /// Task t reads all that the producing tasks after the t-th wrote: the rows below its own.
     After,
+    /// Every task reads what the producing tasks noted of their keys beside the partitions of a hash exchange. Such leaves
+    /// have no placeholder and stand behind all that do.
+    Keys,
 }
+
+/// The partition under which a task's output has the notes of its keys.
+pub const KEYS: u32 = u32::MAX;
 
 /// How a stage's output is laid out for its readers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -153,7 +159,7 @@ pub enum Location {
 /// What a finished task tells.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TaskOutput {
-    /// By partition of the exchange; for `Range` by sorted chunk.
+    /// By partition of the exchange; for `Range` by sorted chunk. `KEYS`: notes of the keys, no rows.
     pub pieces: Vec<PieceOut>,
     pub rows: u64,
     pub bytes: u64,

@@ -36,6 +36,7 @@ fn leaf(leaf: &Leaf) -> String {
                 Read::Forward => "task by task",
                 Read::Before => "of the tasks before",
                 Read::After => "of the tasks after",
+                Read::Keys => "its keys to every task, which drops rows without a match",
             };
             let stages: Vec<String> = stages.iter().map(|stage| stage.0.to_string()).collect();
             format!("stage {}: {read}", stages.join(", "))

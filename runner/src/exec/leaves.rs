@@ -46,6 +46,32 @@ pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut Ta
     Ok(())
 }
 
+/// Scans pass over files and row groups without a key in [from, to].
+pub fn bound<'a>(plan: &mut IRPlan, bounds: impl Iterator<Item = &'a (usize, String, i64, i64)>) {
+    let mut nodes = Vec::new();
+    for (leaf, column, from, to) in bounds {
+        if nodes.is_empty() {
+            collect(plan, plan.lp_top, &mut nodes);
+        }
+        let Some(node) = nodes.get(*leaf) else { continue };
+        let IR::Scan { predicate, file_info, .. } = plan.lp_arena.get_mut(*node) else { continue };
+        let Some(dtype) = file_info.schema.get(column.as_str()).cloned() else { continue };
+        let arena = &mut plan.expr_arena;
+        let name = PlSmallStr::from_str(column);
+        let mut side = |value: i64, op| {
+            let literal = AExprBuilder::lit_scalar(number(value, &dtype), arena);
+            AExprBuilder::col(name.clone(), arena).binary_op(literal, op, arena)
+        };
+        let (from, to) = (side(*from, Operator::GtEq), side(*to, Operator::LtEq));
+        let between = from.and(to, arena);
+        let all = match predicate.take() {
+            Some(old) => AExprBuilder::new_from_node(old.node()).and(between, arena),
+            None => between,
+        };
+        *predicate = Some(all.expr_ir("keys"));
+    }
+}
+
 /// Leaves depth first, left to right: the order of `TaskSpec::leaves`.
 fn collect(plan: &IRPlan, node: Node, nodes: &mut Vec<Node>) {
     let inputs: Vec<Node> = plan.lp_arena.get(node).inputs().collect();

@@ -2,6 +2,7 @@
 //! lays the result out for its readers. Knows files only through `Store`, and nothing of scheduling.
 
 mod frames;
+mod keys;
 mod leaves;
 mod partition;
 mod shuffled;
@@ -76,8 +77,13 @@ pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput
     let fragment = Fragment::unpack(fragment)?;
     let mut out = TaskOutput::default();
     let mut plan = fragment.plan;
+    let mut filters = Vec::new();
     if fragment.placeholders {
-        leaves::fill(&mut plan, &task.leaves, ctx, &mut out)?;
+        // Notes of keys come behind all that the plan reads.
+        let (inputs, notes) = task.leaves.split_at(task.leaves.len().saturating_sub(fragment.filters.len()));
+        filters = keys::read(&fragment.filters, notes, ctx, &mut out)?;
+        leaves::bound(&mut plan, filters.iter().filter_map(|filter| filter.scan.as_ref()));
+        leaves::fill(&mut plan, inputs, ctx, &mut out)?;
     }
     out.metrics.decode_us = begun.elapsed().as_micros() as u64;
     ctx.check()?;
@@ -86,12 +92,16 @@ pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput
     out.metrics.run_us = ran.elapsed().as_micros() as u64;
     ctx.check()?;
     let written = Instant::now();
+    for filter in &filters {
+        df = filter.keep(df)?;
+    }
     if let Some(tag) = &fragment.tag {
         df = write::tagged(df, &tag.column, tag.base(task.id.task))?;
     }
     out.rows = df.height() as u64;
     ctx.progress.rows.store(out.rows, Ordering::Relaxed);
-    write::output(df, task, ctx, &mut out)?;
+    let note = fragment.notes.as_ref().filter(|_| df.height() > 0).map(|notes| keys::note(&df, notes)).transpose()?;
+    write::output(df, note, task, ctx, &mut out)?;
     ctx.progress.bytes.store(out.bytes, Ordering::Relaxed);
     out.metrics.write_us = written.elapsed().as_micros() as u64;
     Ok(out)

@@ -25,7 +25,8 @@ pub fn by_partition(df: &DataFrame, keys: &[String], n: usize) -> Result<Vec<Vec
     Ok(out)
 }
 
-fn each_hash(df: &DataFrame, keys: &[String], f: &mut dyn FnMut(u64)) -> Result<()> {
+/// The hash of every row's keys, in order.
+pub fn each_hash(df: &DataFrame, keys: &[String], f: &mut dyn FnMut(u64)) -> Result<()> {
     let state = PlFixedStateQuality::with_seed(SEED);
     let columns: Vec<Column> =
         keys.iter().map(|k| df.column(k).cloned()).collect::<PolarsResult<_>>().map_err(polars_error)?;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{Context, frames, partition};
 use crate::error::{QueryError, Result};
-use crate::graph::{Exchange, Location, Piece, PieceOut, TaskOutput, TaskSpec};
+use crate::graph::{Exchange, KEYS, Location, Piece, PieceOut, TaskOutput, TaskSpec};
 use crate::plan::polars_error;
 
 /// Chunks that a sorted task cuts its rows into, for each range that readers will want.
@@ -28,7 +28,7 @@ pub fn tagged(mut df: DataFrame, column: &str, base: u64) -> Result<DataFrame> {
     Ok(df)
 }
 
-pub fn output(df: DataFrame, task: &TaskSpec, ctx: &Context, out: &mut TaskOutput) -> Result<()> {
+pub fn output(df: DataFrame, note: Option<Vec<u8>>, task: &TaskSpec, ctx: &Context, out: &mut TaskOutput) -> Result<()> {
     let parts = match &task.output {
         Exchange::Whole | Exchange::Result => vec![Part { partition: 0, df, bounds: None }],
         Exchange::Hash { keys, partitions: 1, .. } if !keys.is_empty() => vec![Part { partition: 0, df, bounds: None }],
@@ -41,7 +41,7 @@ pub fn output(df: DataFrame, task: &TaskSpec, ctx: &Context, out: &mut TaskOutpu
             return Ok(());
         },
     };
-    write_parts(parts, task, ctx, out)
+    write_parts(parts, note, task, ctx, out)
 }
 
 fn hashed(df: &DataFrame, keys: &[String], n: usize) -> Result<Vec<Part>> {
@@ -80,7 +80,13 @@ fn ranged(df: DataFrame, key: &str, n: usize) -> Result<Vec<Part>> {
         .collect())
 }
 
-fn write_parts(parts: Vec<Part>, task: &TaskSpec, ctx: &Context, out: &mut TaskOutput) -> Result<()> {
+fn write_parts(
+    parts: Vec<Part>,
+    note: Option<Vec<u8>>,
+    task: &TaskSpec,
+    ctx: &Context,
+    out: &mut TaskOutput,
+) -> Result<()> {
     let encode = |part: Part| -> Result<(u32, u64, Option<(Bytes, Bytes)>, Vec<u8>)> {
         let rows = part.df.height() as u64;
         let mut buf = Vec::new();
@@ -94,11 +100,12 @@ fn write_parts(parts: Vec<Part>, task: &TaskSpec, ctx: &Context, out: &mut TaskO
     if parts.is_empty() {
         return Ok(());
     }
-    let encoded: Vec<_> = if small {
+    let mut encoded: Vec<_> = if small {
         parts.into_iter().map(encode).collect::<Result<_>>()?
     } else {
         RAYON.install(|| parts.into_par_iter().map(encode).collect::<Result<_>>())?
     };
+    encoded.extend(note.map(|note| (KEYS, 0, None, note)));
     let mut writer = ctx.store.create(&ctx.query, task.id, task.attempt)?;
     let mut written = Vec::with_capacity(encoded.len());
     for (partition, rows, bounds, buf) in encoded {

@@ -17,6 +17,7 @@ use polars_utils::pl_str::PlSmallStr;
 use polars_utils::unique_id::UniqueId;
 
 use super::fragment::{Fragment, Tag};
+use super::keys::Beside;
 use super::rel::{Branch, Order, Rel, Width};
 use super::{Options, expr};
 use crate::error::{QueryError, Result};
@@ -182,15 +183,19 @@ impl<'a> Cx<'a> {
 
     /// Ends the fragments of a relation: one stage a branch.
     pub fn close(&mut self, rel: &Rel, output: Exchange, tag: Option<PlSmallStr>) -> Result<Vec<StageId>> {
+        self.close_with(rel, output, tag, &Beside::default())
+    }
+
+    fn close_with(&mut self, rel: &Rel, output: Exchange, tag: Option<PlSmallStr>, beside: &Beside) -> Result<Vec<StageId>> {
         let mut ids = Vec::with_capacity(rel.branches.len());
         for (i, branch) in rel.branches.clone().into_iter().enumerate() {
             let tag = tag.as_ref().map(|t| Tag { column: t.to_string(), branch: i as u32 });
-            ids.push(self.close_branch(branch, output.clone(), tag)?);
+            ids.push(self.close_branch(branch, output.clone(), tag, beside)?);
         }
         Ok(ids)
     }
 
-    fn close_branch(&mut self, branch: Branch, output: Exchange, tag: Option<Tag>) -> Result<StageId> {
+    fn close_branch(&mut self, branch: Branch, output: Exchange, tag: Option<Tag>, beside: &Beside) -> Result<StageId> {
         let id = StageId(self.graph.stages.len() as u32);
         let mut nodes = Vec::new();
         let mut leaves = Vec::new();
@@ -199,8 +204,9 @@ impl<'a> Cx<'a> {
         let roots = prune(&[branch.root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
         let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
         super::leaves::drop_metadata(&mut plan);
-        let explain = super::explain::describe(&plan, &leaves);
-        let fragment = Fragment { plan, placeholders: true, tag }.pack()?;
+        let mut explain = super::explain::describe(&plan, &leaves);
+        let (notes, filters) = self.noted_and_filtered(branch.root, beside, &output, &mut leaves, &mut explain);
+        let fragment = Fragment { plan, placeholders: true, tag, notes, filters }.pack()?;
         let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
         self.note_single(&nodes, id);
         self.graph.stages.push(Stage { id, label, fragment, explain, leaves, output });
@@ -242,6 +248,17 @@ impl<'a> Cx<'a> {
 
     /// Rows with equal values in `keys` come together. `ordered`: the order is still wanted afterwards.
     pub fn hash(&mut self, rel: Rel, keys: &[PlSmallStr], partitions: Option<u32>, ordered: bool) -> Result<Rel> {
+        self.hash_with(rel, keys, partitions, ordered, &Beside::default())
+    }
+
+    pub(super) fn hash_with(
+        &mut self,
+        rel: Rel,
+        keys: &[PlSmallStr],
+        partitions: Option<u32>,
+        ordered: bool,
+        beside: &Beside,
+    ) -> Result<Rel> {
         let rel = if ordered { rel } else { self.unordered(rel) };
         if partitions.is_none() && !ordered {
             let by: Vec<ExprIR> = keys.iter().map(|key| expr::col(key, &mut self.ex)).collect();
@@ -257,7 +274,7 @@ impl<'a> Cx<'a> {
         let partitions = partitions.unwrap_or_else(|| self.partitions(&rel));
         let keys_out = names.iter().map(|k| k.to_string()).collect();
         let schema = self.tagged_schema(&rel, tag.as_ref());
-        let stages = self.close(&rel, Exchange::Hash { keys: keys_out, partitions }, tag)?;
+        let stages = self.close_with(&rel, Exchange::Hash { keys: keys_out, partitions }, tag, beside)?;
         let leaf = self.exchange_leaf(schema, stages, Read::Partition);
         let branches = vec![Branch { root: leaf, width: Width::Many(partitions) }];
         Ok(Rel { hashed: Some(keys.to_vec()), rows: rel.rows, bytes: rel.bytes, ..Rel::of(branches, order) })
@@ -377,7 +394,7 @@ impl<'a> Cx<'a> {
         let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
         super::leaves::drop_metadata(&mut plan);
         let explain = plan.describe().lines().map(str::to_owned).collect();
-        let fragment = Fragment { plan, placeholders: false, tag: None }.pack()?;
+        let fragment = Fragment { plan, placeholders: false, tag: None, notes: None, filters: Vec::new() }.pack()?;
         self.graph.single_worker.push(SingleWorker { stage: id, node: "the whole plan".into(), reason: reason.into() });
         let label = "the whole plan".to_string();
         self.graph.stages.push(Stage { id, label, fragment, explain, leaves: Vec::new(), output });

@@ -8,6 +8,9 @@ pub fn describe(plan: &IRPlan, leaves: &[Leaf]) -> Vec<String> {
     // Placeholders are empty frames: Polars prints each as one line that begins with DF, in the order of the leaves.
     let mut frames = leaves.iter().filter_map(|leaf| match leaf {
         Leaf::Exchange { stages, read } => {
+            if *read == Read::Keys {
+                return None;
+            }
             let from = stages.iter().map(|s| s.0.to_string()).collect::<Vec<_>>().join(", ");
             let how = match read {
                 Read::Partition => "its partition",
@@ -15,6 +18,7 @@ pub fn describe(plan: &IRPlan, leaves: &[Leaf]) -> Vec<String> {
                 Read::Forward => "task by task",
                 Read::Before => "of the tasks before",
                 Read::After => "of the tasks after",
+                Read::Keys => "keys",
             };
             let stages = if stages.len() == 1 { "stage" } else { "stages" };
             Some(format!("READ {stages} {from}, {how}"))

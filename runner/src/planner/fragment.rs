@@ -12,6 +12,26 @@ pub struct Fragment {
     pub placeholders: bool,
     /// Rows get a number that tells their place in the whole relation before they are exchanged.
     pub tag: Option<Tag>,
+    /// What is noted of the keys of the rows that go on, for the filters of other stages.
+    pub notes: Option<Notes>,
+    /// Rows to drop before they are exchanged. Each reads the notes that one of the last inputs brings, in this order.
+    pub filters: Vec<KeyFilter>,
+}
+
+/// Keys are noted with their bounds and their hashes: one by one, or in a Bloom filter of so many blocks where that is
+/// smaller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notes {
+    pub keys: Vec<String>,
+    pub blocks: u32,
+}
+
+/// Rows whose keys nobody noted have no match in a join to come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyFilter {
+    pub keys: Vec<String>,
+    /// Leaf and column of the scan that has the only key as it is: files and row groups are passed over by its bounds.
+    pub scan: Option<(usize, String)>,
 }
 
 /// `Fragment` as it travels; the plan is bytes of its own, read by the one crate that knows how.
@@ -20,20 +40,28 @@ struct Packed {
     plan: Bytes,
     placeholders: bool,
     tag: Option<Tag>,
+    notes: Option<Notes>,
+    filters: Vec<KeyFilter>,
 }
 
 impl Fragment {
     pub fn pack(&self) -> Result<Bytes> {
         let plan = floe_codec::encode_ir(&self.plan)
             .map_err(|e| QueryError::internal(format!("a plan fragment could not be written: {e}")))?;
-        encode(&Packed { plan: Bytes::from(plan), placeholders: self.placeholders, tag: self.tag.clone() })
+        encode(&Packed {
+            plan: Bytes::from(plan),
+            placeholders: self.placeholders,
+            tag: self.tag.clone(),
+            notes: self.notes.clone(),
+            filters: self.filters.clone(),
+        })
     }
 
     pub fn unpack(bytes: &[u8]) -> Result<Self> {
-        let Packed { plan, placeholders, tag } = decode(bytes)?;
+        let Packed { plan, placeholders, tag, notes, filters } = decode(bytes)?;
         let plan = floe_codec::decode_ir(&plan)
             .map_err(|e| QueryError::internal(format!("a plan fragment could not be read: {e}")))?;
-        Ok(Fragment { plan, placeholders, tag })
+        Ok(Fragment { plan, placeholders, tag, notes, filters })
     }
 }
 

@@ -70,6 +70,7 @@ fn cases() -> Vec<(&'static str, LazyFrame, Options)> {
         ("rows beside an aggregate", sales().with_columns([col("sum") - col("sum").mean()]), usual.clone()),
         ("broadcast join", join(JoinType::Inner), usual.clone()),
         ("hash join", join(JoinType::Full), by_hash.clone()),
+        ("hash join with a filter", join(JoinType::Inner), by_hash.clone()),
         (
             "join in order",
             sales().join_builder().with(shops()).on([col("shop")]).how(JoinType::Left).maintain_order(MaintainOrderJoin::Left).finish(),

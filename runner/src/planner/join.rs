@@ -14,9 +14,10 @@ use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
 use super::expr;
+use super::keys::Beside;
 use super::rel::{Branch, Order, Rel, Width};
 use crate::error::Result;
-use crate::graph::{Exchange, Leaf, Read};
+use crate::graph::{Exchange, Read};
 
 /// What the join promises about order, by its `maintain_order`: the sides whose order counts, most important first.
 fn promised(order: MaintainOrderJoin) -> &'static [Side] {
@@ -33,6 +34,19 @@ fn promised(order: MaintainOrderJoin) -> &'static [Side] {
 pub(super) enum Side {
     Left,
     Right,
+}
+
+impl Side {
+    /// Whether rows of this side that match nothing change neither the result nor an error.
+    fn may_lose_unmatched(self, args: &JoinArgs) -> bool {
+        let loses = match args.how {
+            JoinType::Inner | JoinType::Semi => true,
+            JoinType::Left | JoinType::Anti => self == Side::Right,
+            JoinType::Right => self == Side::Left,
+            _ => false,
+        };
+        loses && !args.validation.needs_checks()
+    }
 }
 
 pub(super) struct Parts {
@@ -102,9 +116,13 @@ impl Cx<'_> {
         let worth = |sent: &Rel, kept: &Rel| {
             sent.bytes.zip(kept.bytes).is_none_or(|(sent, kept)| sent * workers <= 3.0 * (sent + kept))
         };
+        // Looking many keys up among few is cheaper than having every worker build a table of the many.
+        let much_smaller = |a: &Rel, b: &Rel| {
+            a.bytes.zip(b.bytes).is_some_and(|(a, b)| a * 4.0 <= b && b > self.options.partition_bytes as f64 / 16.0)
+        };
         let (left, right, parts) = if matches!(how, JoinType::Semi | JoinType::Anti)
             && small(&left)
-            && !small(&right)
+            && (!small(&right) || much_smaller(&left, &right))
             && !checked
             && !right.is_one()
             && self.options.runtime_filters
@@ -139,9 +157,7 @@ impl Cx<'_> {
     /// every task of the large side looks its own up among them and sends on what it found, once each.
     fn narrowed(&mut self, left: Rel, right: Rel, mut parts: Parts) -> Result<(Rel, Rel, Parts)> {
         let left = self.keep(left)?;
-        let Some(Leaf::Exchange { stages, .. }) = self.leaves.get(&left.branches[0].root).cloned() else {
-            return Err(crate::error::QueryError::internal("a relation that was kept is read from no stage"));
-        };
+        let stages = self.stages_of(&left)?;
         let right = self.unordered(right);
         let (right, mut keys) = self.as_columns(right, &parts.right_on);
         let schema = self.rel_schema(&left);
@@ -248,8 +264,19 @@ impl Cx<'_> {
         let (left, lk) = self.as_columns(left, &parts.left_on);
         let (right, rk) = self.as_columns(right, &parts.right_on);
         let (rows, bytes) = (left.rows.zip(right.rows).map(|(l, r)| l.max(r)), left.bytes.zip(right.bytes).map(|(l, r)| l + r));
-        let left = self.hash(left, &lk, Some(partitions), order.contains(&Side::Left))?;
-        let right = self.hash(right, &rk, Some(partitions), order.contains(&Side::Right))?;
+        let (keep_left, keep_right) = (order.contains(&Side::Left), order.contains(&Side::Right));
+        let droppable = |side: Side| side.may_lose_unmatched(&parts.options.args);
+        let (left, right) = if let Some(note) = self.filter_pays(&left, &right).filter(|_| droppable(Side::Right)) {
+            let left = self.hash_with(left, &lk, Some(partitions), keep_left, &note)?;
+            let filter = Beside::filtered_by(self.stages_of(&left)?);
+            (left, self.hash_with(right, &rk, Some(partitions), keep_right, &filter)?)
+        } else if let Some(note) = self.filter_pays(&right, &left).filter(|_| droppable(Side::Left)) {
+            let right = self.hash_with(right, &rk, Some(partitions), keep_right, &note)?;
+            let filter = Beside::filtered_by(self.stages_of(&right)?);
+            (self.hash_with(left, &lk, Some(partitions), keep_left, &filter)?, right)
+        } else {
+            (self.hash(left, &lk, Some(partitions), keep_left)?, self.hash(right, &rk, Some(partitions), keep_right)?)
+        };
         self.meet(left, right, parts, order, partitions, rows, bytes)
     }
 

@@ -15,6 +15,7 @@ mod fragment;
 mod group_by;
 mod group_windows;
 mod join;
+mod keys;
 mod leaves;
 mod lift;
 mod neighbours;
@@ -30,7 +31,7 @@ mod window;
 use polars_plan::dsl::SinkTypeIR;
 use polars_plan::plans::{IR, IRPlan};
 
-pub use fragment::{Fragment, Keep, SourceUnit, Tag, decode};
+pub use fragment::{Fragment, Keep, KeyFilter, Notes, SourceUnit, Tag, decode};
 pub use leaves::source_bytes;
 pub use resolve::{ResolvedTask, resolve};
 
@@ -64,7 +65,7 @@ pub struct Options {
     pub partition_bytes: u64,
     /// Sizes that are known after a stage may change how the next one is cut.
     pub adaptive: bool,
-    /// A small side of a join tells the scan of the other which keys can match.
+    /// A smaller side of a join tells the tasks of the other which keys can match.
     pub runtime_filters: bool,
     /// `Mode::Auto` runs inputs up to this size as one task.
     pub small_input_bytes: u64,

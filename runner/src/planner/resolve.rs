@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::error::{QueryError, Result};
 use crate::graph::{
-    Exchange, KeyRange, Leaf, LeafInput, Merge, Piece, PieceOut, Read, StageGraph, StageId, TaskId, TaskOutput,
+    Exchange, KEYS, KeyRange, Leaf, LeafInput, Merge, Piece, PieceOut, Read, StageGraph, StageId, TaskId, TaskOutput,
 };
 
 /// One task of a stage: its data, and the tasks whose outputs hold it.
@@ -54,6 +54,7 @@ pub fn resolve(
 enum Ready<'a> {
     Source(&'a [Bytes]),
     All(Vec<From<'a>>),
+    Keys(Vec<From<'a>>),
     /// By producer, with the rows of the producers before.
     Forward(Vec<(u64, Vec<From<'a>>)>),
     /// By producer; a task reads those before its own.
@@ -76,6 +77,7 @@ fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, V
     };
     match read {
         Read::All => Ok(Ready::All(producers.iter().flat_map(pieces).collect())),
+        Read::Keys => Ok(Ready::Keys(producers.iter().flat_map(pieces).filter(|from| from.out.partition == KEYS).collect())),
         Read::Forward => {
             let mut before = 0;
             let counted = producers.iter().map(|producer| {
@@ -90,7 +92,7 @@ fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, V
         Read::Partition => match stages.first().and_then(|s| graph.stages.get(s.0 as usize)).map(|s| &s.output) {
             Some(Exchange::Hash { partitions, .. }) => {
                 let mut parts: Vec<Vec<From<'a>>> = (0..*partitions).map(|_| Vec::new()).collect();
-                for piece in producers.iter().flat_map(pieces) {
+                for piece in producers.iter().flat_map(pieces).filter(|from| from.out.partition != KEYS) {
                     let part = parts.get_mut(piece.out.partition as usize);
                     part.ok_or_else(|| QueryError::internal("a partition that the exchange does not have"))?.push(piece);
                 }
@@ -113,7 +115,7 @@ impl Ready<'_> {
     fn tasks(&self) -> Option<usize> {
         match self {
             Ready::Source(units) => Some(units.len()),
-            Ready::All(_) => None,
+            Ready::All(_) | Ready::Keys(_) => None,
             Ready::Forward(producers) => Some(producers.len()),
             Ready::Before(producers) | Ready::After(producers) => Some(producers.len()),
             Ready::Hash(parts) => Some(parts.len()),
@@ -123,7 +125,7 @@ impl Ready<'_> {
 
     fn can_be_merged(&self) -> bool {
         match self {
-            Ready::Hash(_) | Ready::All(_) => true,
+            Ready::Hash(_) | Ready::All(_) | Ready::Keys(_) => true,
             Ready::Source(_) | Ready::Forward(_) | Ready::Before(_) | Ready::After(_) | Ready::Range { .. } => false,
         }
     }
@@ -207,7 +209,7 @@ fn task(ready: &[Ready<'_>], run: std::ops::Range<usize>) -> ResolvedTask {
     for leaf in ready {
         match leaf {
             Ready::Source(_) => read(&mut std::iter::empty(), None, 0),
-            Ready::All(pieces) => read(&mut pieces.iter(), None, 0),
+            Ready::All(pieces) | Ready::Keys(pieces) => read(&mut pieces.iter(), None, 0),
             Ready::Forward(producers) => {
                 let (before, pieces) = &producers[run.start];
                 read(&mut pieces.iter(), None, *before);

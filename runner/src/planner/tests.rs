@@ -176,6 +176,52 @@ fn a_small_side_narrows_the_large_one() {
 }
 
 #[test]
+fn keys_of_the_smaller_side_drop_rows_of_the_larger() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = in_key_order(dir.path(), "large", 30_000, 1);
+    let other = df!(
+        "k" => (0..40_000i64).map(|i| (i % 9 != 0).then_some(i * 31 % 5000)).collect::<Vec<_>>(),
+        "s" => (0..40_000).map(|i| (i % 5 != 0).then(|| format!("s{}", i % 1500))).collect::<Vec<_>>(),
+        "x" => (0..40_000).map(f64::from).collect::<Vec<_>>()
+    );
+    let other = other.unwrap().lazy();
+    let small = df!(
+        "k" => [Some(3i64), Some(500), Some(500), None, Some(29_000), Some(-5)],
+        "s" => [Some("s1"), Some("s2"), None, Some("s4"), Some("no"), None],
+    );
+    let small = small.unwrap().lazy();
+    let options = Options { broadcast_limit_bytes: 0, ..three_workers() };
+    let keyed = |graph: &StageGraph| graph.stages.iter().flat_map(|stage| &stage.leaves).any(|leaf| matches!(leaf, Leaf::Exchange { read: Read::Keys, .. }));
+    for nulls_equal in [false, true] {
+        for how in [JoinType::Inner, JoinType::Left, JoinType::Right, JoinType::Full, JoinType::Semi, JoinType::Anti] {
+            let args = JoinArgs { nulls_equal, ..JoinArgs::new(how.clone()) };
+            for (at, (left, right)) in [(small.clone(), other.clone()), (other.clone(), small.clone())].into_iter().enumerate() {
+                for keys in [vec![col("k")], vec![col("s")], vec![col("k"), col("s")], vec![col("k") + lit(1)]] {
+                    let plan = left.clone().join(right.clone(), keys.clone(), keys, args.clone());
+                    let graph = check(&format!("{how} {nulls_equal} {at}"), &plan, &options, false);
+                    let droppable = match how {
+                        JoinType::Inner | JoinType::Semi => true,
+                        JoinType::Left | JoinType::Anti => at == 0,
+                        JoinType::Right => at == 1,
+                        _ => false,
+                    };
+                    assert_eq!(keyed(&graph), droppable, "{how} {at}:\n{}", explained(&graph));
+                }
+            }
+        }
+    }
+    let scanned = large.filter(col("large").gt(lit(3))).select([col("k").alias("key"), col("large")]);
+    let plan = scanned.join(small.clone(), [col("key")], [col("k")], JoinArgs::new(JoinType::Inner));
+    let graph = check("a scan with bounds", &plan, &options, false);
+    assert!(graph.stages.iter().any(|stage| stage.explain.iter().any(|line| line.contains("within their bounds in \"k\""))));
+    let none = small.filter(col("k").gt(lit(1_000_000)));
+    let plan = other.join(none, [col("k")], [col("k")], JoinArgs::new(JoinType::Inner));
+    check("no keys at all", &plan, &options, false);
+    let off = Options { runtime_filters: false, ..options };
+    assert!(!keyed(&check("without filters", &plan, &off, false)));
+}
+
+#[test]
 fn rows_beside_aggregates_of_all_rows() {
     let frame = df!("g" => (0..1000i64).map(|i| i % 7).collect::<Vec<_>>(), "x" => (0..1000).map(f64::from).collect::<Vec<_>>());
     let frame = frame.unwrap().lazy();

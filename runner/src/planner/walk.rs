@@ -330,6 +330,7 @@ pub fn label(nodes: &[&IR], leaves: &[Leaf]) -> String {
                     Read::Forward => format!("read {from}"),
                     Read::Before => format!("read ends of {from}"),
                     Read::After => format!("read beginnings of {from}"),
+                    Read::Keys => format!("keys of {from}"),
                 }
             },
         });
