@@ -10,7 +10,11 @@ use polars_utils::arena::{Arena, Node};
 
 /// Each output row depends on its own input row only.
 pub fn elementwise(e: &ExprIR, arena: &Arena<AExpr>) -> bool {
-    is_elementwise_rec(e.node(), arena) && !arena.iter(e.node()).any(|(_, ae)| sees_all_rows(ae, arena))
+    row_wise(e.node(), arena)
+}
+
+pub fn row_wise(node: Node, arena: &Arena<AExpr>) -> bool {
+    is_elementwise_rec(node, arena) && !arena.iter(node).any(|(_, ae)| sees_all_rows(ae, arena))
 }
 
 /// What Polars calls element-wise and yet needs all rows: a list for each row that stands in the plan.

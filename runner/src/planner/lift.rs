@@ -6,8 +6,7 @@ use polars_core::series::ops::NullBehavior;
 use polars_plan::dsl::WindowMapping;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{
-    AExpr, AExprBuilder, IRFunctionExpr, IRRangeFunction, ToFieldContext, is_elementwise_rec, is_length_preserving_ae,
-    is_scalar_ae,
+    AExpr, AExprBuilder, IRFunctionExpr, IRRangeFunction, ToFieldContext, is_length_preserving_ae, is_scalar_ae,
 };
 use polars_utils::arena::{Arena, Node};
 use polars_utils::pl_str::PlSmallStr;
@@ -112,7 +111,12 @@ impl Cx<'_> {
             return inputs.iter().all(|input| self.find_below(*input, place, parts));
         }
         let found = parts.len();
-        inputs.iter().all(|input| self.find(*input, place, parts)) && parts.len() > found
+        self.takes_rows(&inputs) && inputs.iter().all(|input| self.find(*input, place, parts)) && parts.len() > found
+    }
+
+    /// What takes one value must get one: in a column of its own it would be there for every row.
+    fn takes_rows(&self, inputs: &[Node]) -> bool {
+        inputs.iter().all(|input| expr::row_wise(*input, &self.ex) || !is_scalar_ae(*input, &self.ex))
     }
 
     fn place(&self, node: Node, rel: &Rel) -> Place {
@@ -121,12 +125,12 @@ impl Cx<'_> {
 
     /// The innermost parts of an expression; false if something in it has no way.
     fn find(&mut self, node: Node, place: &Place, parts: &mut Vec<Part>) -> bool {
-        if is_elementwise_rec(node, &self.ex) {
+        if expr::row_wise(node, &self.ex) {
             return true;
         }
         let ae = self.ex.get(node).clone();
         if let AExpr::Over { function, partition_by, order_by, mapping } = &ae {
-            let one_group = partition_by.iter().all(|key| !expr::has_column(*key, &self.ex) && is_elementwise_rec(*key, &self.ex));
+            let one_group = partition_by.iter().all(|key| !expr::has_column(*key, &self.ex) && expr::row_wise(*key, &self.ex));
             let plain = order_by.is_none() && matches!(mapping, WindowMapping::GroupsToRows);
             if one_group && plain && is_scalar_ae(*function, &self.ex) && expr::has_column(*function, &self.ex) {
                 self.add_part(node, *function, Way::Scalar, parts);
@@ -135,7 +139,7 @@ impl Cx<'_> {
             if !matches!(mapping, WindowMapping::GroupsToRows | WindowMapping::Join) {
                 return false;
             }
-            return if partition_by.iter().all(|key| is_elementwise_rec(*key, &self.ex)) {
+            return if partition_by.iter().all(|key| expr::row_wise(*key, &self.ex)) {
                 let parted = partition_by.iter().any(|key| expr::has_column(*key, &self.ex));
                 if parted {
                     self.add_part(node, node, Way::Window, parts);
@@ -150,6 +154,7 @@ impl Cx<'_> {
         if is_scalar_ae(node, &self.ex) {
             let mut inner = Vec::new();
             let within = !self.decomposes(node, &place.schema)
+                && self.takes_rows(&inputs)
                 && inputs.iter().all(|input| self.find(*input, place, &mut inner))
                 && !inner.is_empty();
             if within {
@@ -160,14 +165,16 @@ impl Cx<'_> {
             return true;
         }
         let Some(way) = self.way(&ae, node, place) else {
-            return expr::top_elementwise(node, &self.ex) && inputs.iter().all(|input| self.find(*input, place, parts));
+            return expr::top_elementwise(node, &self.ex)
+                && (self.takes_rows(&inputs) || !wants_values(&ae))
+                && inputs.iter().all(|input| self.find(*input, place, parts));
         };
         let lone = matches!(ae, AExpr::Rolling { .. }) || way == Way::Number;
-        if lone || inputs.iter().all(|input| is_elementwise_rec(*input, &self.ex)) {
+        if lone || inputs.iter().all(|input| expr::row_wise(*input, &self.ex)) {
             self.add_part(node, node, way, parts);
             return true;
         }
-        inputs.iter().all(|input| self.find(*input, place, parts))
+        self.takes_rows(&inputs) && inputs.iter().all(|input| self.find(*input, place, parts))
     }
 
     fn add_part(&mut self, node: Node, value: Node, way: Way, parts: &mut Vec<Part>) {
@@ -312,15 +319,20 @@ impl Cx<'_> {
             else {
                 return None;
             };
-            if !partition_by.iter().all(|key| is_elementwise_rec(*key, arena)) || !expr::has_column(*function, arena) {
+            if !partition_by.iter().all(|key| expr::row_wise(*key, arena)) || !expr::has_column(*function, arena) {
                 return None;
             }
             let one_group = !partition_by.iter().any(|key| expr::has_column(*key, arena));
-            let row_wise = is_elementwise_rec(*function, arena);
+            let row_wise = expr::row_wise(*function, arena);
             (row_wise || one_group && is_length_preserving_ae(*function, arena)).then_some(*function)
         });
         AExprBuilder::new_from_node(new).expr_ir(e.output_name().clone())
     }
+}
+
+/// A row-wise function that takes one value for all rows beside its input.
+fn wants_values(ae: &AExpr) -> bool {
+    matches!(ae, AExpr::Function { function: IRFunctionExpr::Replace | IRFunctionExpr::ReplaceStrict { .. }, .. })
 }
 
 /// Columns in place of parts. What is evaluated within groups is left alone: there the same words mean something else.

@@ -149,3 +149,12 @@ fn columns_below_each_other_and_merged_rows() {
     let merged = rows().merge_sorted(gaps(), ["t"], true).unwrap();
     distributed("merge", &merged);
 }
+
+#[test]
+fn values_of_values_are_taken_once() {
+    for value in [col("x").null_count().sum(), (col("x").sum() + col("f").max()).max(), col("x").n_unique().shift(lit(0))] {
+        let name = value.to_string();
+        check(&name, &rows().select([value.clone()]), &three_workers(), true);
+        check(&name, &rows().with_columns([value.alias("new")]), &three_workers(), true);
+    }
+}
