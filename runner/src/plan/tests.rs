@@ -274,35 +274,3 @@ fn changes_between_versions_are_warned_of() {
         }
     }
 }
-
-/// A directory of serialized plans in `FLOE_PLAN_CORPUS`: all decode and optimize, or say why not.
-#[test]
-#[ignore = "needs a corpus of plans"]
-fn a_corpus_of_plans_decodes() {
-    let dir = std::env::var("FLOE_PLAN_CORPUS").unwrap();
-    let (mut read, mut refused) = (0, std::collections::BTreeMap::<String, (u32, String)>::new());
-    let begin = std::time::Instant::now();
-    let mut warned = std::collections::BTreeMap::<String, u32>::new();
-    let mut skipped = std::collections::BTreeMap::<String, u32>::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let bytes = std::fs::read(&path).unwrap();
-        for field in skipped_fields(&bytes).unwrap_or_default() {
-            *skipped.entry(field).or_default() += 1;
-        }
-        let outcome = decode(&bytes, &StorageOptions::default()).and_then(|loaded| {
-            for warning in &loaded.warnings {
-                *warned.entry(warning.clone()).or_default() += 1;
-            }
-            optimize(loaded.plan)
-        });
-        match outcome {
-            Ok(_) => read += 1,
-            Err(error) => {
-                let slot = refused.entry(error.class.clone()).or_default();
-                *slot = (slot.0 + 1, format!("{} {}", path.display(), error.message.replace('\n', " | ")));
-            }
-        }
-    }
-    println!("{read} read in {:?}; {refused:#?}; {warned:#?}; fields skipped: {skipped:#?}", begin.elapsed());
-}
