@@ -1,6 +1,6 @@
 //! The pods of all queries, kept small: of each pod only what decisions need, indexed by query. Fed by the watch.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -110,10 +110,14 @@ impl PodView {
 pub type Key = (String, String);
 type Shelf = HashMap<Key, BTreeMap<String, Arc<PodView>>>;
 
+/// So many pods that are gone are remembered, as they were last: why they went is told with their last change.
+const DEPARTED: usize = 2000;
+
 /// All pods, by query. One index holds one watch (all namespaces, or one).
 #[derive(Default)]
 pub struct PodIndex {
     shelves: Mutex<(Shelf, Shelf)>,
+    departed: Mutex<VecDeque<Arc<PodView>>>,
     listed: CancellationToken,
 }
 
@@ -146,6 +150,7 @@ impl PodIndex {
                         live.remove(&key);
                     }
                 }
+                self.remember(pod);
                 vec![key]
             }
             Event::Init => {
@@ -161,6 +166,26 @@ impl PodIndex {
                 before.into_keys().chain(live.keys().cloned()).collect()
             }
         }
+    }
+
+    /// Only what the cluster itself takes away needs to be explained.
+    fn remember(&self, mut pod: PodView) {
+        pod.trim();
+        if !pod.status.conditions.iter().any(|c| c.kind == "DisruptionTarget" && c.status == "True") {
+            return;
+        }
+        let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        if departed.len() == DEPARTED {
+            departed.pop_front();
+        }
+        departed.push_back(Arc::new(pod));
+    }
+
+    /// Pods of a query that the cluster took away, the latest last.
+    pub fn departed(&self, namespace: &str, query: &str) -> Vec<Arc<PodView>> {
+        let key = (namespace.to_owned(), query.to_owned());
+        let departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        departed.iter().filter(|pod| pod.key().as_ref() == Some(&key)).cloned().collect()
     }
 
     pub fn of(&self, namespace: &str, query: &str) -> Vec<Arc<PodView>> {
@@ -190,6 +215,22 @@ mod tests {
                 {"name": "floe", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn why_a_pod_went_is_remembered() {
+        let index = PodIndex::default();
+        let mut lost = pod("q", "a");
+        index.take(Event::Apply(lost.clone()));
+        let kind = "DisruptionTarget".to_owned();
+        let reason = Some("DeletionByPodGC".to_owned());
+        lost.status.conditions.push(ConditionView { kind, status: "True".into(), reason, ..ConditionView::default() });
+        index.take(Event::Delete(lost));
+        index.take(Event::Delete(pod("q", "b")));
+        let departed = index.departed("n", "q");
+        assert_eq!(departed.len(), 1, "{departed:?}");
+        assert_eq!(departed[0].metadata.name.as_deref(), Some("a"));
+        assert!(index.departed("n", "other").is_empty() && index.of("n", "q").is_empty());
     }
 
     #[test]

@@ -226,14 +226,14 @@ impl Run<'_> {
         self.delete_owned::<NetworkPolicy>("NetworkPolicy", names::shared(name)).await?;
         // Counted down, so that the first attempt's Secret, which tells of the plan's, goes last.
         for attempt in (1..=attempts).rev() {
-            let job = names::job_secret(name, attempt);
+            let job = names::job_secret(name, self.uid(), attempt);
             let found = self.api::<Secret>().get_opt(&job).await;
             let found = found.map_err(|source| ApplyError::Api { kind: "Secret", name: job.clone(), source })?;
             let Some(found) = found.filter(|secret| is_owned(secret, self.uid())) else { continue };
             let plan = build::read_first(&found).map(|(_, plan, _)| plan).unwrap_or_default();
             if plan.attempt == attempt {
                 for part in 0..plan.parts {
-                    self.delete_owned::<Secret>("Secret", names::plan_secret(name, attempt, part)).await?;
+                    self.delete_owned::<Secret>("Secret", names::plan_secret(name, self.uid(), attempt, part)).await?;
                 }
             }
             let preconditions = Preconditions { uid: found.metadata.uid.clone(), resource_version: None };

@@ -1,7 +1,7 @@
 //! What `plan` decides upon: everything observed of one query at one moment, as plain values. Made by `observe`; no
 //! effect and no client belongs here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use floe_api::job::{Job, StorageOptions};
@@ -21,8 +21,8 @@ pub struct Observed {
     pub status: DistributedQueryStatus,
     /// The query's pods of all attempts, those made a moment ago included.
     pub pods: Vec<PodFacts>,
-    /// Names of pods that were made and seen, and are gone.
-    pub gone: BTreeSet<String>,
+    /// Pods that were made and seen and are gone, by name, with what was last seen of why.
+    pub gone: BTreeMap<String, Loss>,
     /// What the current attempt's coordinator says; absent until it answers.
     pub report: Option<Arc<Report>>,
     /// Which of its pods does not answer, after a while.
@@ -48,7 +48,7 @@ pub struct Inputs {
     pub missing: Vec<Missing>,
 }
 
-/// Where a large inline plan lies: `<query>-floe-<attempt>-plan-<0..parts>`.
+/// Where a large inline plan lies: `<query>-floe-<attempt>-<uid>-plan-<0..parts>`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlanSecrets {
     pub attempt: u32,
@@ -124,6 +124,13 @@ pub struct Loss {
     pub words: String,
 }
 
+impl Loss {
+    /// Of a pod that is gone or on its way, when nothing more is known.
+    pub fn deleted() -> Loss {
+        Loss { reason: Reason::PodDeleted, words: "was deleted".into() }
+    }
+}
+
 impl PodFacts {
     pub fn is_ended(&self) -> bool {
         matches!(self.state, PodState::Ended(_))
@@ -155,7 +162,7 @@ impl PodFacts {
             }
             (PodState::Ended(ending), None) => Some(Loss { reason: Reason::WorkerLost, words: ending.describe() }),
             (PodState::Waiting(_) | PodState::Running, None) => {
-                self.deleting_at.is_some().then(|| Loss { reason: Reason::PodDeleted, words: "was deleted".into() })
+                self.deleting_at.is_some().then(Loss::deleted)
             }
         }
     }

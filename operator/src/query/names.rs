@@ -120,12 +120,14 @@ pub fn shared(query: &str) -> String {
     format!("{query}-floe")
 }
 
-pub fn job_secret(query: &str, attempt: u32) -> String {
-    format!("{query}-floe-{attempt}")
+/// Named after the query's UID, too: a kubelet may still hold the Secrets of a query that had the same name before.
+pub fn job_secret(query: &str, uid: &str, attempt: u32) -> String {
+    let uid = uid.split('-').next().unwrap_or_default();
+    format!("{query}-floe-{attempt}-{uid}")
 }
 
-pub fn plan_secret(query: &str, attempt: u32, part: usize) -> String {
-    format!("{query}-floe-{attempt}-plan-{part}")
+pub fn plan_secret(query: &str, uid: &str, attempt: u32, part: usize) -> String {
+    format!("{}-plan-{part}", job_secret(query, uid, attempt))
 }
 
 #[cfg(test)]
@@ -145,5 +147,6 @@ mod tests {
         }
         assert_eq!(Place::Worker { attempt: 2, index: 0, replacement: 1 }.name("q"), "q-2-w0-1");
         assert!(shared(&query).len() <= 63);
+        assert_eq!(plan_secret("q", "6f3a-2c", 2, 1), "q-floe-2-6f3a-plan-1");
     }
 }

@@ -13,7 +13,7 @@ use kube::core::ApiResource;
 use kube::{Api, Resource};
 
 use super::error::ObserveError;
-use super::facts::{Inputs, Missing, Observed, PodFacts, PodState, Stuck};
+use super::facts::{Inputs, Loss, Missing, Observed, PodFacts, PodState, Stuck};
 use super::memory::Memory;
 use super::names::{self, Place};
 use super::{Context, build, kubelet};
@@ -68,7 +68,13 @@ pub async fn observe(
             }
         }
     }
-    let gone = lock(&memory).complete(&mut pods);
+    let departed = context.pods(&namespace).map(|index| index.departed(&namespace, &name)).unwrap_or_default();
+    let why = |name: String| {
+        let last = departed.iter().filter(|pod| is_owned(&***pod, &uid)).filter_map(|pod| kubelet::facts(pod, now));
+        let loss = last.filter(|pod| pod.name == name).last().and_then(|pod| pod.loss());
+        (name, loss.unwrap_or_else(Loss::deleted))
+    };
+    let gone = lock(&memory).complete(&mut pods).into_iter().map(why).collect();
     let seen_status = match &unreadable {
         None => query.status.clone().unwrap_or_default(),
         Some(_) => raw_status(context, &namespace, &name).await?,
@@ -126,7 +132,7 @@ pub async fn token(context: &Context, namespace: &str, name: &str, uid: &str, at
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
     let secret = api
-        .get_opt(&names::job_secret(name, attempt))
+        .get_opt(&names::job_secret(name, uid, attempt))
         .await
         .map_err(|source| ObserveError::Read { what: "the attempt's Secret", source })?;
     let token =
@@ -194,7 +200,7 @@ pub async fn inputs(context: &Context, query: &DistributedQuery, attempt: u32) -
     if attempt > 1 {
         let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
         let secret = api
-            .get_opt(&names::job_secret(&name, 1))
+            .get_opt(&names::job_secret(&name, &uid, 1))
             .await
             .map_err(|source| ObserveError::Read { what: "the first attempt's Secret", source })?;
         let secret = secret.filter(|secret| is_owned(secret, &uid));

@@ -165,7 +165,7 @@ async fn everything_is_made_in_one_look_pods_after_what_they_need_and_the_status
     let asked = scene.asked();
     let at = |what: &str| asked.iter().position(|a| a == what).unwrap_or_else(|| panic!("no {what} in {asked:?}"));
     let pods = ["POST pods/q-1-c", "POST pods/q-1-w0-0", "POST pods/q-1-w1-0"].map(at);
-    for needed in ["POST secrets/q-floe-1", "POST networkpolicies/q-floe", "PATCH q"] {
+    for needed in ["POST secrets/q-floe-1-query", "POST networkpolicies/q-floe", "PATCH q"] {
         assert!(pods.iter().all(|pod| at(needed) < *pod), "{needed} comes before the pods: {asked:?}");
     }
     assert_eq!(asked.last().map(String::as_str), Some("PATCH status"), "{asked:?}");

@@ -235,17 +235,22 @@ fn scratch(compute: &ComputeSpec) -> Value {
     json!({"name": "floe-scratch", source.0: source.1})
 }
 
+fn identity<'a>(inputs: &PodInputs<'a>) -> (&'a str, &'a str) {
+    let meta = &inputs.query.metadata;
+    (meta.name.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default())
+}
+
 /// One volume holds the job and, below `plan/`, the plan where that does not lie in the job.
 fn job_volume(inputs: &PodInputs<'_>, attempt: u32, with_plan: bool) -> Value {
-    let query = inputs.query.metadata.name.as_deref().unwrap_or_default();
+    let (query, uid) = identity(inputs);
     let item = |key: &str, path: String| json!([{"key": key, "path": path}]);
     let mut sources = vec![
-        json!({"secret": {"name": names::job_secret(query, attempt), "items": item(JOB_KEY, JOB_KEY.to_owned())}}),
+        json!({"secret": {"name": names::job_secret(query, uid, attempt), "items": item(JOB_KEY, JOB_KEY.to_owned())}}),
     ];
     if with_plan {
         let path = |part: usize| format!("plan/{}", part_name(part));
         for part in 0..inputs.plan.parts {
-            let name = names::plan_secret(query, inputs.plan.attempt, part);
+            let name = names::plan_secret(query, uid, inputs.plan.attempt, part);
             sources.push(json!({"secret": {"name": name, "items": item(PLAN_KEY, path(part))}}));
         }
         let dsl = inputs.query.spec.plan.dsl.as_ref();
@@ -264,8 +269,8 @@ fn env(name: &str, value: &str) -> Value {
 }
 
 fn token(inputs: &PodInputs<'_>, attempt: u32) -> Value {
-    let query = inputs.query.metadata.name.as_deref().unwrap_or_default();
-    let secret = names::job_secret(query, attempt);
+    let (query, uid) = identity(inputs);
+    let secret = names::job_secret(query, uid, attempt);
     json!({"name": "FLOE_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": TOKEN_KEY}}})
 }
 

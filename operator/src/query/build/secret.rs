@@ -36,6 +36,7 @@ pub fn job_secrets(
 ) -> Result<JobSecrets, BuildError> {
     let query = &inputs.query;
     let name = query.metadata.name.clone().unwrap_or_default();
+    let uid = query.metadata.uid.clone().unwrap_or_default();
     let mut spec = query.spec.clone();
     // Of no use to the coordinator, and perhaps nobody's business.
     let compute = &mut spec.compute;
@@ -46,7 +47,7 @@ pub fn job_secrets(
     compute.tolerations.clear();
     compute.topology_spread_constraints.clear();
     compute.node_selector.clear();
-    let mut job = Job::new(query.metadata.uid.clone().unwrap_or_default(), name.clone(), spec);
+    let mut job = Job::new(uid.clone(), name.clone(), spec);
     job.attempt = attempt;
     job.secrets.clone_from(&inputs.secrets);
     job.traceparent = trace;
@@ -67,7 +68,7 @@ pub fn job_secrets(
     };
     let text = |text: String| ByteString(text.into_bytes());
     let mut secret = Secret {
-        metadata: meta(query, names::job_secret(&name, attempt), names::labels(&name, "job")),
+        metadata: meta(query, names::job_secret(&name, &uid, attempt), names::labels(&name, "job")),
         type_: Some("Opaque".to_owned()),
         immutable: Some(true),
         data: Some(BTreeMap::from([
@@ -82,7 +83,7 @@ pub fn job_secrets(
         .into_iter()
         .enumerate()
         .map(|(part, bytes)| Secret {
-            metadata: meta(query, names::plan_secret(&name, attempt, part), names::labels(&name, "job")),
+            metadata: meta(query, names::plan_secret(&name, &uid, attempt, part), names::labels(&name, "job")),
             type_: Some("Opaque".to_owned()),
             immutable: Some(true),
             data: Some(BTreeMap::from([(PLAN_KEY.to_owned(), ByteString(bytes))])),

@@ -195,5 +195,5 @@ fn large_plans_lie_in_secrets_of_their_own() {
     let defaults = defaults();
     let inputs = PodInputs { query: &large, defaults: &defaults, plan, attempt: 1 };
     let text = serde_json::to_string(&pod(COORDINATOR, &inputs).unwrap()).unwrap();
-    assert!(text.contains("q-floe-1-plan-1") && text.contains("plan/part-001"), "{text}");
+    assert!(text.contains("q-floe-1-uid-plan-1") && text.contains("plan/part-001"), "{text}");
 }

@@ -60,9 +60,7 @@ pub fn crew<'a>(draft: &mut Draft<'a>) -> Result<Crew<'a>, Loss> {
                 None
             }
             Some(pod) => pod.loss(),
-            None if seen.gone.contains(&name) => {
-                Some(Loss { reason: Reason::PodDeleted, words: "was deleted".to_owned() })
-            }
+            None if seen.gone.contains_key(&name) => seen.gone.get(&name).cloned(),
             None => {
                 draft.act(Action::CreatePod(Place::Worker { attempt, index, replacement: at }));
                 None

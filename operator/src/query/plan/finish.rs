@@ -162,7 +162,7 @@ pub fn release_if_clean(draft: &mut Draft<'_>) {
                 PodState::Waiting(None) => pod.node.is_some(),
                 PodState::Running | PodState::Ended(_) => true,
             },
-            None => seen.gone.contains(&Place::Coordinator { attempt: draft.attempt() }.name(seen.name())),
+            None => seen.gone.contains_key(&Place::Coordinator { attempt: draft.attempt() }.name(seen.name())),
         };
     if seen.verdict().is_some() || !ran {
         draft.act(Action::RemoveFinalizer);
@@ -191,7 +191,7 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
         Sweep::Failed(why)
     };
     let Some(pod) = seen.pod(Place::Clean) else {
-        if seen.gone.contains(&Place::Clean.name(seen.name())) {
+        if seen.gone.contains_key(&Place::Clean.name(seen.name())) {
             return fail(draft, "the cleaning pod was deleted".into());
         }
         if draft.now > since + CLEAN_UNMADE || seen.trouble.as_ref().is_some_and(|t| t.fatal) {

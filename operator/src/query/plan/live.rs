@@ -83,7 +83,7 @@ fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
         // tells which.
         Meaning::Stopped => match draft.seen.coordinator() {
             Some(pod) if pod.disruption.is_some() || pod.deleting_at.is_some() => {
-                let loss = pod.loss().unwrap_or(Loss { reason: Reason::PodDeleted, words: "was deleted".into() });
+                let loss = pod.loss().unwrap_or_else(Loss::deleted);
                 lose_attempt(draft, loss.reason, &format!("the coordinator (pod {}) {}", pod.name, loss.words), true)
             }
             Some(pod) if !pod.is_ended() => {
@@ -191,11 +191,8 @@ fn coordinator<'a>(draft: &Draft<'a>) -> Coordinator<'a> {
             None | Some(Phase::Pending | Phase::Starting | Phase::Suspended) => false,
             Some(Phase::Succeeded | Phase::Failed | Phase::Cancelled) => false,
         };
-        return if was_there || draft.seen.gone.contains(&name) {
-            lost(Loss { reason: Reason::PodDeleted, words: "was deleted".into() })
-        } else {
-            Coordinator::NotMade
-        };
+        let why = draft.seen.gone.get(&name).cloned().or_else(|| was_there.then(Loss::deleted));
+        return why.map_or(Coordinator::NotMade, lost);
     };
     match &pod.state {
         PodState::Ended(ending) => {

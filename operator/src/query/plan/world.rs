@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Action, Plan, Settings, plan};
 use crate::coordinator::{Category, Outcome, PlanView, Report, ReportPhase, RunError, StageView, Verdict};
-use crate::query::facts::{Ending, Inputs, Missing, Observed, PodFacts, PodState, Trouble};
+use crate::query::facts::{Ending, Inputs, Loss, Missing, Observed, PodFacts, PodState, Trouble};
 use crate::query::names::{FINALIZER, Place};
 
 pub const QUERY: &str = r#"
@@ -84,7 +84,12 @@ impl World {
             query: Arc::new(self.query.clone()),
             status: self.status(),
             pods: self.pods.values().cloned().collect(),
-            gone: self.made.iter().filter(|name| !self.pods.contains_key(*name)).cloned().collect(),
+            gone: self
+                .made
+                .iter()
+                .filter(|name| !self.pods.contains_key(*name))
+                .map(|name| (name.clone(), Loss::deleted()))
+                .collect(),
             report: self.report.clone().map(Arc::new),
             silence: self.silence.clone(),
             inputs: with_inputs.then(|| Arc::new(inputs)),
