@@ -12,7 +12,7 @@ use super::finish;
 use super::progress;
 use super::trouble::{capital, stuck_of, tell_trouble};
 use super::{ACCEPTED, Action, CLEANED_UP, COORDINATOR_READY, PLANNED, WORKERS_READY};
-use crate::coordinator::{Outcome, ReportPhase, Verdict};
+use crate::coordinator::{Outcome, Report, ReportPhase, Verdict};
 use crate::query::facts::{Loss, PodFacts, PodState};
 use crate::query::names::Place;
 use crate::query::validate::validate;
@@ -70,6 +70,10 @@ fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
         Verdict::Done(outcome) => return succeed(draft, &outcome),
         Verdict::Failed(error) => error,
     };
+    // A query can fail before anybody has seen it planned.
+    if has_plan(draft.seen.report.as_deref()) {
+        draft.set(PLANNED, Truth::True, Reason::Planned, "");
+    }
     let planned = condition(&draft.status, PLANNED).is_some_and(|c| c.status == "True");
     let words = verdict::words(&error);
     match verdict::meaning(&error, planned) {
@@ -148,6 +152,10 @@ pub fn stop(draft: &mut Draft<'_>) {
         draft.set(kind, Truth::False, Reason::Suspended, "");
     }
     draft.tell(Reason::Suspended, &sentence(Reason::Suspended, "No pods while spec.suspend is true"));
+}
+
+fn has_plan(report: Option<&Report>) -> bool {
+    report.and_then(|report| report.plan.as_ref()).is_some_and(|plan| !plan.stages.is_empty())
 }
 
 fn deadline_passed(draft: &mut Draft<'_>) -> bool {
@@ -334,7 +342,7 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
         draft.set(WORKERS_READY, Truth::False, Reason::PodsStarting, &message);
     }
     if let Some(report) = &report {
-        if report.plan.as_ref().is_some_and(|plan| !plan.stages.is_empty()) {
+        if has_plan(Some(report)) {
             draft.set(PLANNED, Truth::True, Reason::Planned, "");
         }
         progress::show(&mut draft.status, report);

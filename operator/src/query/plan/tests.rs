@@ -41,6 +41,16 @@ fn a_query_is_made_at_once_runs_and_leaves_nothing() {
 }
 
 #[test]
+fn a_query_that_fails_before_it_was_seen_at_work_was_planned_all_the_same() {
+    let mut world = World::new();
+    world.run_until("a coordinator runs", |world| world.pods.values().any(|pod| pod.is_running()));
+    world.say(ReportPhase::Planning);
+    world.fail(Category::User, "ComputeError");
+    world.reconcile();
+    assert_eq!((world.phase(), world.status().reason.as_deref()), (Some(Phase::Failed), Some("QueryFailed")));
+}
+
+#[test]
 fn faults_of_the_query_fail_it_at_once() {
     for (category, class, reason) in [
         (Category::User, "UnsupportedPlan", "BadPlan"),
