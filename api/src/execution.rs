@@ -35,7 +35,8 @@ pub struct ExecutionSpec {
     pub retries: u32,
     /// Start a second attempt of a task that is far slower than its peers; the first to end wins.
     pub speculation: bool,
-    /// Fit what follows to the sizes that a stage really had: small partitions are read together by one task.
+    /// Fit what follows to the sizes that a stage really had: small partitions are read together by one task, and a side of a
+    /// join that turns out small goes whole to the tasks of the other.
     pub adaptive: bool,
     /// Let the smaller side of a join tell the tasks of the larger side which keys can match.
     pub runtime_filters: bool,

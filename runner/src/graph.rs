@@ -1,6 +1,8 @@
 //! The stage graph and the messages made from it: the one vocabulary that planner, scheduler, coordinator and
 //! worker share. Plain data, serializable, no Polars and no IO; what only Polars understands travels as bytes.
 
+use std::collections::{BTreeSet, HashMap};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +50,48 @@ pub struct Stage {
     pub explain: Vec<String>,
     pub leaves: Vec<Leaf>,
     pub output: Exchange,
+    /// What it does instead, if a side of its join turns out small.
+    pub instead: Option<Box<Instead>>,
+}
+
+/// Another form of a stage that joins two sides by hash: the small one goes whole to every task of the other, whose stage
+/// is part of this form. Taken when that stage is cut, and seen afterwards by its having no tasks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Instead {
+    /// The stages of the small side, and the bytes that they may have made together.
+    pub small: Vec<StageId>,
+    pub bytes: u64,
+    /// The stage that is left out.
+    pub without: StageId,
+    pub label: String,
+    pub fragment: Bytes,
+    pub explain: Vec<String>,
+    pub leaves: Vec<Leaf>,
+}
+
+impl StageGraph {
+    /// The stages that must be done before this one is cut into tasks.
+    pub fn inputs(&self, stage: &Stage) -> BTreeSet<StageId> {
+        let instead = stage.instead.iter().flat_map(|instead| &instead.leaves);
+        let of = |leaf: &Leaf| match leaf {
+            Leaf::Source { .. } => Vec::new(),
+            Leaf::Exchange { stages, .. } => stages.clone(),
+        };
+        let mut inputs: BTreeSet<StageId> = stage.leaves.iter().chain(instead).flat_map(of).collect();
+        inputs.extend(self.left_out(stage.id).iter().flat_map(|instead| &instead.small));
+        inputs
+    }
+
+    /// The form of another stage that would leave this one out.
+    pub fn left_out(&self, stage: StageId) -> Option<&Instead> {
+        self.stages.iter().filter_map(|reader| reader.instead.as_deref()).find(|instead| instead.without == stage)
+    }
+
+    /// The other form of a stage, if it was taken.
+    pub fn taken<'a>(&'a self, stage: StageId, done: &HashMap<StageId, Vec<TaskOutput>>) -> Option<&'a Instead> {
+        let instead = self.stages.get(stage.0 as usize)?.instead.as_deref()?;
+        done.get(&instead.without).is_some_and(Vec::is_empty).then_some(instead)
+    }
 }
 
 /// Where a placeholder of a fragment gets its data.
@@ -163,6 +207,9 @@ pub struct TaskOutput {
     pub pieces: Vec<PieceOut>,
     pub rows: u64,
     pub bytes: u64,
+    /// Bytes of its rows in memory.
+    #[serde(default)]
+    pub size: u64,
     /// Rows and bytes read from sources and exchanges.
     pub rows_in: u64,
     pub bytes_in: u64,

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::error::{Category, QueryError, Result};
-use crate::graph::{Exchange, Leaf, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
+use crate::graph::{Exchange, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
 use crate::planner::{self, ResolvedTask};
 use crate::proto::{self, Attempt, to_worker};
 use crate::scheduler::{self, Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
@@ -111,6 +111,8 @@ struct Driver<'a> {
     resolved: HashMap<StageId, Resolved>,
     hold: Hold,
     fragments: HashSet<(String, StageId)>,
+    /// Stages whose other form was taken.
+    instead: HashSet<StageId>,
     /// Attempts launched and not heard the end of.
     out: HashMap<(TaskId, u32), String>,
     wake: Option<Instant>,
@@ -158,6 +160,7 @@ impl<'a> Driver<'a> {
             resolved: HashMap::new(),
             hold,
             fragments: HashSet::new(),
+            instead: HashSet::new(),
             out: HashMap::new(),
             wake: None,
             clock: Clock::default(),
@@ -301,20 +304,20 @@ impl<'a> Driver<'a> {
     }
 
     fn resolve(&mut self, stage: StageId) -> Result<Vec<ResolvedInputs>> {
-        let leaves = self.run.graph.stages.get(stage.0 as usize).map(|stage| stage.leaves.as_slice());
+        let inputs = self.run.graph.stages.get(stage.0 as usize).map(|stage| self.run.graph.inputs(stage));
         let mut done = HashMap::new();
-        for leaf in leaves.unwrap_or_default() {
-            let Leaf::Exchange { stages, .. } = leaf else { continue };
-            for input in stages {
-                let missing = || QueryError::internal(format!("stage {} is resolved before its inputs", stage.0));
-                let outputs = self.state.outputs(*input).ok_or_else(missing)?;
-                done.insert(*input, outputs.into_iter().cloned().collect::<Vec<TaskOutput>>());
-            }
+        for input in inputs.unwrap_or_default() {
+            let missing = || QueryError::internal(format!("stage {} is resolved before its inputs", stage.0));
+            let outputs = self.state.outputs(input).ok_or_else(missing)?;
+            done.insert(input, outputs.into_iter().cloned().collect::<Vec<TaskOutput>>());
         }
         let tasks = planner::resolve(self.run.graph, stage, &done)?;
         self.clock.began.entry(stage).or_insert_with(Instant::now);
         let inputs = |task: ResolvedTask| (task.leaves, ResolvedInputs { inputs: task.inputs, bytes: task.bytes });
         let (leaves, inputs) = tasks.into_iter().map(inputs).unzip();
+        if self.run.graph.taken(stage, &done).is_some() {
+            self.instead.insert(stage);
+        }
         self.resolved.insert(stage, Resolved::new(leaves, &done));
         Ok(inputs)
     }
@@ -338,10 +341,11 @@ impl<'a> Driver<'a> {
             }));
         }
         if self.fragments.insert((worker.to_string(), id.stage)) {
+            let instead = stage.instead.as_ref().filter(|_| self.instead.contains(&id.stage));
             link.send(to_worker::Message::Fragment(proto::Fragment {
                 query: self.run.query.to_string(),
                 stage: id.stage.0,
-                fragment: stage.fragment.clone(),
+                fragment: instead.map_or(&stage.fragment, |instead| &instead.fragment).clone(),
             }));
         }
         let span = self.spans.entry(id.stage).or_insert_with(

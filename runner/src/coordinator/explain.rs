@@ -55,6 +55,14 @@ fn text(graph: &StageGraph) -> String {
             let _ = writeln!(out, "  <- {}", leaf(input));
         }
         let _ = writeln!(out, "  -> {}", exchange(&stage.output));
+        if let Some(instead) = &stage.instead {
+            let small: Vec<String> = instead.small.iter().map(|stage| stage.0.to_string()).collect();
+            let (small, bytes, without) = (small.join(", "), instead.bytes, instead.without.0);
+            let _ = writeln!(out, "  instead, without stage {without}, if stage {small} makes at most {bytes} bytes: {}", instead.label);
+            for line in &instead.explain {
+                let _ = writeln!(out, "    | {line}");
+            }
+        }
     }
     let roots: Vec<String> = graph.roots.iter().map(|root| root.0.to_string()).collect();
     let _ = writeln!(out, "result: stage {}", roots.join(", "));
@@ -163,6 +171,7 @@ mod tests {
             explain: vec![format!("NODE \"{id}\"")],
             leaves,
             output,
+            instead: None,
         };
         let scan = Leaf::Source { what: "parquet t".into(), per_task: vec![bytes::Bytes::new(); 2] };
         let read = Leaf::Exchange { stages: vec![StageId(0)], read: Read::Partition };

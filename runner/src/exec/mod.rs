@@ -99,6 +99,7 @@ pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput
         df = write::tagged(df, &tag.column, tag.base(task.id.task))?;
     }
     out.rows = df.height() as u64;
+    out.size = df.estimated_size() as u64;
     ctx.progress.rows.store(out.rows, Ordering::Relaxed);
     let note = fragment.notes.as_ref().filter(|_| df.height() > 0).map(|notes| keys::note(&df, notes)).transpose()?;
     write::output(df, note, task, ctx, &mut out)?;

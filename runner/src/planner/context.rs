@@ -18,6 +18,7 @@ use polars_utils::unique_id::UniqueId;
 
 use super::fragment::{Fragment, Tag};
 use super::keys::Beside;
+use super::switch::Switch;
 use super::rel::{Branch, Order, Rel, Width};
 use super::{Options, expr};
 use crate::error::{QueryError, Result};
@@ -28,6 +29,9 @@ pub(super) struct Cx<'a> {
     pub ex: Arena<AExpr>,
     pub options: &'a Options,
     pub graph: StageGraph,
+    /// What was closed behind the leaf of a hash exchange, and by which other leaf's size that may be undone.
+    pub closed: HashMap<Node, Node>,
+    pub switches: HashMap<Node, Switch>,
     /// Common subplans, closed once and read by each of their users.
     pub caches: HashMap<UniqueId, Rel>,
     /// What stands behind the leaves of open fragments.
@@ -64,6 +68,8 @@ impl<'a> Cx<'a> {
             ex,
             options,
             graph: StageGraph::default(),
+            closed: HashMap::new(),
+            switches: HashMap::new(),
             caches: HashMap::new(),
             leaves: HashMap::new(),
             ordered_out,
@@ -206,10 +212,11 @@ impl<'a> Cx<'a> {
         super::leaves::drop_metadata(&mut plan);
         let mut explain = super::explain::describe(&plan, &leaves);
         let (notes, filters) = self.noted_and_filtered(branch.root, beside, &output, &mut leaves, &mut explain);
-        let fragment = Fragment { plan, placeholders: true, tag, notes, filters }.pack()?;
+        let fragment = Fragment { plan, placeholders: true, tag: tag.clone(), notes, filters }.pack()?;
         let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
         self.note_single(&nodes, id);
-        self.graph.stages.push(Stage { id, label, fragment, explain, leaves, output });
+        let instead = self.instead(branch.root, &output, tag.as_ref(), beside)?;
+        self.graph.stages.push(Stage { id, label, fragment, explain, leaves, output, instead });
         Ok(id)
     }
 
@@ -228,7 +235,7 @@ impl<'a> Cx<'a> {
     }
 
     /// Nodes top down, and what stands behind the leaves, left to right.
-    fn collect(&self, node: Node, nodes: &mut Vec<Node>, leaves: &mut Vec<Leaf>) -> Result<()> {
+    pub(super) fn collect(&self, node: Node, nodes: &mut Vec<Node>, leaves: &mut Vec<Leaf>) -> Result<()> {
         nodes.push(node);
         let inputs: Vec<Node> = self.ir.get(node).inputs().collect();
         if inputs.is_empty() {
@@ -274,8 +281,12 @@ impl<'a> Cx<'a> {
         let partitions = partitions.unwrap_or_else(|| self.partitions(&rel));
         let keys_out = names.iter().map(|k| k.to_string()).collect();
         let schema = self.tagged_schema(&rel, tag.as_ref());
+        let tagged = tag.is_some();
         let stages = self.close_with(&rel, Exchange::Hash { keys: keys_out, partitions }, tag, beside)?;
         let leaf = self.exchange_leaf(schema, stages, Read::Partition);
+        if let ([branch], false) = (&rel.branches[..], tagged) {
+            self.closed.insert(leaf, branch.root);
+        }
         let branches = vec![Branch { root: leaf, width: Width::Many(partitions) }];
         Ok(Rel { hashed: Some(keys.to_vec()), rows: rel.rows, bytes: rel.bytes, ..Rel::of(branches, order) })
     }
@@ -397,7 +408,7 @@ impl<'a> Cx<'a> {
         let fragment = Fragment { plan, placeholders: false, tag: None, notes: None, filters: Vec::new() }.pack()?;
         self.graph.single_worker.push(SingleWorker { stage: id, node: "the whole plan".into(), reason: reason.into() });
         let label = "the whole plan".to_string();
-        self.graph.stages.push(Stage { id, label, fragment, explain, leaves: Vec::new(), output });
+        self.graph.stages.push(Stage { id, label, fragment, explain, leaves: Vec::new(), output, instead: None });
         Ok(vec![id])
     }
 }

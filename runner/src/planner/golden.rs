@@ -71,6 +71,10 @@ fn cases() -> Vec<(&'static str, LazyFrame, Options)> {
         ("broadcast join", join(JoinType::Inner), usual.clone()),
         ("hash join", join(JoinType::Full), by_hash.clone()),
         ("hash join with a filter", join(JoinType::Inner), by_hash.clone()),
+        ("hash join that may become a broadcast", {
+            let many = df!("day" => (0..3000i64).collect::<Vec<_>>(), "rain" => vec![1.5; 3000]).unwrap().lazy();
+            many.join(sales().filter(col("sum").gt(lit(3))), [col("day")], [col("day")], JoinArgs::new(JoinType::Left))
+        }, Options { adaptive: true, ..some(2000) }),
         (
             "join in order",
             sales().join_builder().with(shops()).on([col("shop")]).how(JoinType::Left).maintain_order(MaintainOrderJoin::Left).finish(),

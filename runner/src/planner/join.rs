@@ -265,18 +265,31 @@ impl Cx<'_> {
         let (right, rk) = self.as_columns(right, &parts.right_on);
         let (rows, bytes) = (left.rows.zip(right.rows).map(|(l, r)| l.max(r)), left.bytes.zip(right.bytes).map(|(l, r)| l + r));
         let (keep_left, keep_right) = (order.contains(&Side::Left), order.contains(&Side::Right));
-        let droppable = |side: Side| side.may_lose_unmatched(&parts.options.args);
-        let (left, right) = if let Some(note) = self.filter_pays(&left, &right).filter(|_| droppable(Side::Right)) {
-            let left = self.hash_with(left, &lk, Some(partitions), keep_left, &note)?;
-            let filter = Beside::filtered_by(self.stages_of(&left)?);
-            (left, self.hash_with(right, &rk, Some(partitions), keep_right, &filter)?)
-        } else if let Some(note) = self.filter_pays(&right, &left).filter(|_| droppable(Side::Left)) {
-            let right = self.hash_with(right, &rk, Some(partitions), keep_right, &note)?;
-            let filter = Beside::filtered_by(self.stages_of(&right)?);
+        let args = &parts.options.args;
+        let notes_of_left = self.filter_pays(&left, &right).filter(|_| Side::Right.may_lose_unmatched(args));
+        let notes_of_right = self.filter_pays(&right, &left).filter(|_| Side::Left.may_lose_unmatched(args));
+        let may_switch = order.is_empty() && !args.validation.needs_checks();
+        let left_whole = may_switch && matches!(args.how, JoinType::Inner | JoinType::Right) && self.switch_pays(&left, &right);
+        let right_whole = may_switch
+            && matches!(args.how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti)
+            && self.switch_pays(&right, &left);
+        // The side that the other one waits for comes first.
+        let (left, right) = if notes_of_right.is_some() || right_whole {
+            let (notes, noted) = (notes_of_right.clone().unwrap_or_default(), notes_of_right.is_some());
+            let right = self.hash_with(right, &rk, Some(partitions), keep_right, &notes)?;
+            let filter = if noted { Beside::filtered_by(self.stages_of(&right)?) } else { Beside::default() };
             (self.hash_with(left, &lk, Some(partitions), keep_left, &filter)?, right)
         } else {
-            (self.hash(left, &lk, Some(partitions), keep_left)?, self.hash(right, &rk, Some(partitions), keep_right)?)
+            let (notes, noted) = (notes_of_left.clone().unwrap_or_default(), notes_of_left.is_some());
+            let left = self.hash_with(left, &lk, Some(partitions), keep_left, &notes)?;
+            let filter = if noted { Beside::filtered_by(self.stages_of(&left)?) } else { Beside::default() };
+            (left, self.hash_with(right, &rk, Some(partitions), keep_right, &filter)?)
         };
+        if right_whole {
+            self.switch(&right, &left);
+        } else if left_whole {
+            self.switch(&left, &right);
+        }
         self.meet(left, right, parts, order, partitions, rows, bytes)
     }
 

@@ -25,6 +25,7 @@ mod resolve;
 mod scalars;
 mod slice;
 mod sort;
+mod switch;
 mod walk;
 mod window;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::error::{QueryError, Result};
 use crate::graph::{
-    Exchange, KEYS, KeyRange, Leaf, LeafInput, Merge, Piece, PieceOut, Read, StageGraph, StageId, TaskId, TaskOutput,
+    Exchange, Instead, KEYS, KeyRange, Leaf, LeafInput, Merge, Piece, PieceOut, Read, StageGraph, StageId, TaskId, TaskOutput,
 };
 
 /// One task of a stage: its data, and the tasks whose outputs hold it.
@@ -29,7 +29,12 @@ pub fn resolve(
     stage: StageId,
     done: &HashMap<StageId, Vec<TaskOutput>>,
 ) -> Result<Vec<ResolvedTask>> {
-    let leaves = &graph.stages[stage.0 as usize].leaves;
+    if let Some(instead) = graph.left_out(stage)
+        && fits(instead, done)?
+    {
+        return Ok(Vec::new());
+    }
+    let leaves = graph.taken(stage, done).map_or(&graph.stages[stage.0 as usize].leaves, |instead| &instead.leaves);
     let ready = leaves.iter().map(|leaf| ready(graph, leaf, done)).collect::<Result<Vec<_>>>()?;
     let mut tasks: Option<usize> = None;
     for wanted in ready.iter().filter_map(Ready::tasks) {
@@ -48,6 +53,12 @@ pub fn resolve(
     };
     let all = runs.into_iter().map(|run| task(&ready, run)).collect();
     Ok(without_empty(leaves, all))
+}
+
+/// Whether the small side of a join is small indeed.
+fn fits(instead: &Instead, done: &HashMap<StageId, Vec<TaskOutput>>) -> Result<bool> {
+    let made: u64 = producers(&instead.small, done)?.iter().map(|(_, output)| output.size.max(output.bytes)).sum();
+    Ok(made <= instead.bytes)
 }
 
 /// A leaf with all that was made for it.
@@ -73,11 +84,12 @@ fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, V
     let producers = producers(stages, done)?;
     let pieces = |(task, output): &(TaskId, &'a TaskOutput)| {
         let task = *task;
-        output.pieces.iter().map(move |out| From { task, out }).collect::<Vec<_>>()
+        let wanted = |out: &&PieceOut| (out.partition == KEYS) == (*read == Read::Keys);
+        output.pieces.iter().filter(wanted).map(move |out| From { task, out }).collect::<Vec<_>>()
     };
     match read {
         Read::All => Ok(Ready::All(producers.iter().flat_map(pieces).collect())),
-        Read::Keys => Ok(Ready::Keys(producers.iter().flat_map(pieces).filter(|from| from.out.partition == KEYS).collect())),
+        Read::Keys => Ok(Ready::Keys(producers.iter().flat_map(pieces).collect())),
         Read::Forward => {
             let mut before = 0;
             let counted = producers.iter().map(|producer| {
@@ -92,7 +104,7 @@ fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, V
         Read::Partition => match stages.first().and_then(|s| graph.stages.get(s.0 as usize)).map(|s| &s.output) {
             Some(Exchange::Hash { partitions, .. }) => {
                 let mut parts: Vec<Vec<From<'a>>> = (0..*partitions).map(|_| Vec::new()).collect();
-                for piece in producers.iter().flat_map(pieces).filter(|from| from.out.partition != KEYS) {
+                for piece in producers.iter().flat_map(pieces) {
                     let part = parts.get_mut(piece.out.partition as usize);
                     part.ok_or_else(|| QueryError::internal("a partition that the exchange does not have"))?.push(piece);
                 }

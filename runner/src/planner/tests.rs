@@ -71,7 +71,8 @@ fn distributed(ir: IRPlan, options: &Options) -> Result<(DataFrame, StageGraph)>
         for (t, task) in resolve(&graph, stage.id, &done)?.into_iter().enumerate() {
             let id = TaskId { stage: stage.id, task: t as u32 };
             let spec = TaskSpec { id, attempt: 0, leaves: task.leaves, output: stage.output.clone() };
-            outputs.push(exec::run(&stage.fragment, &spec, &ctx)?);
+            let fragment = graph.taken(stage.id, &done).map_or(&stage.fragment, |instead| &instead.fragment);
+            outputs.push(exec::run(fragment, &spec, &ctx)?);
         }
         done.insert(stage.id, outputs);
     }
@@ -219,6 +220,37 @@ fn keys_of_the_smaller_side_drop_rows_of_the_larger() {
     check("no keys at all", &plan, &options, false);
     let off = Options { runtime_filters: false, ..options };
     assert!(!keyed(&check("without filters", &plan, &off, false)));
+}
+
+#[test]
+fn a_side_that_turns_out_small_is_sent_whole() {
+    let k = |rows: i64| (0..rows).map(|i| i * 31 % 5000).collect::<Vec<_>>();
+    let large = df!("k" => k(40_000), "x" => (0..40_000).map(f64::from).collect::<Vec<_>>(), "y" => k(40_000)).unwrap().lazy();
+    let other = df!("k" => k(20_000), "z" => (0..20_000i64).collect::<Vec<_>>()).unwrap().lazy();
+    let options = Options { broadcast_limit_bytes: 20_000, adaptive: true, runtime_filters: false, ..three_workers() };
+    for rows in [0i64, 50, 19_000] {
+        let some = other.clone().filter(col("z").lt(lit(rows)));
+        for how in [JoinType::Inner, JoinType::Left, JoinType::Right, JoinType::Full, JoinType::Semi, JoinType::Anti] {
+            for right_small in [true, false] {
+                let (l, r) = if right_small { (large.clone(), some.clone()) } else { (some.clone(), large.clone()) };
+                let plan = l.join(r, [col("k")], [col("k")], JoinArgs::new(how.clone()));
+                let name = format!("{how} {rows} {right_small}");
+                let wanted = match how {
+                    JoinType::Inner => true,
+                    JoinType::Left | JoinType::Semi | JoinType::Anti => right_small,
+                    JoinType::Right => !right_small,
+                    _ => false,
+                };
+                for options in [options.clone(), Options { runtime_filters: true, ..options.clone() }] {
+                    // A small left side of a semi or anti join narrows the right one then.
+                    let narrowed = options.runtime_filters && !right_small;
+                    let graph = check(&name, &plan, &options, false);
+                    let switches = graph.stages.iter().any(|stage| stage.instead.is_some());
+                    assert!(switches == wanted || narrowed, "{name}:\n{}", explained(&graph));
+                }
+            }
+        }
+    }
 }
 
 #[test]

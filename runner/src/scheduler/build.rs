@@ -7,7 +7,7 @@ use super::progress::Counters;
 use super::retry::{Faults, Limits};
 use super::state::{Cut, Phase, Stage, State, Task};
 use crate::error::{QueryError, Result};
-use crate::graph::{Exchange, Leaf, StageGraph, StageId, TaskId};
+use crate::graph::{Exchange, StageGraph, StageId, TaskId};
 
 impl State {
     /// Fails if the graph is not in dependency order or names stages that do not exist.
@@ -18,13 +18,7 @@ impl State {
             if stage.id.0 as usize != at {
                 return Err(QueryError::internal(format!("stage {} stands at place {at} of the graph", stage.id.0)));
             }
-            let mut inputs = BTreeSet::new();
-            for leaf in &stage.leaves {
-                match leaf {
-                    Leaf::Source { .. } => {}
-                    Leaf::Exchange { stages, .. } => inputs.extend(stages.iter().map(|input| input.0 as usize)),
-                }
-            }
+            let inputs: BTreeSet<usize> = graph.inputs(stage).iter().map(|input| input.0 as usize).collect();
             if let Some(input) = inputs.last().filter(|input| **input >= at) {
                 return Err(QueryError::internal(format!("stage {at} reads stage {input}, which is not before it")));
             }

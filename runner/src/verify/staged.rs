@@ -102,7 +102,8 @@ fn drive(graph: &StageGraph) -> Result<(Vec<Piece>, Arc<Memory>)> {
         for (task, resolved) in planner::resolve(graph, stage.id, &done)?.into_iter().enumerate() {
             let id = TaskId { stage: stage.id, task: task as u32 };
             let spec = TaskSpec { id, attempt: 1, leaves: resolved.leaves, output: stage.output.clone() };
-            outputs.push(exec::run(&stage.fragment, &spec, &ctx)?);
+            let fragment = graph.taken(stage.id, &done).map_or(&stage.fragment, |instead| &instead.fragment);
+            outputs.push(exec::run(fragment, &spec, &ctx)?);
         }
         done.insert(stage.id, outputs);
     }

@@ -25,6 +25,7 @@ pub fn graph(inputs: &[&[u32]], roots: &[u32]) -> StageGraph {
             }
         },
         output: Exchange::Whole,
+        instead: None,
     };
     StageGraph {
         stages: inputs.iter().enumerate().map(stage).collect(),

@@ -2,7 +2,7 @@
 
 use super::case::*;
 use crate::error::Category;
-use crate::graph::{Exchange, Leaf, Read, StageId};
+use crate::graph::{Exchange, Instead, Leaf, Read, StageId};
 use crate::scheduler::{Event, Limits, ResolvedInputs, StagePhase, State};
 
 /// Two tasks, two readers, one worker each; all outputs where they were made.
@@ -46,6 +46,38 @@ fn a_stage_without_tasks_is_done_at_once() {
     case.on(resolved(0, &[]), &["resolve 1"]);
     case.on(resolved(1, &[]), &["resolve 2"]);
     case.on(resolved(2, &[]), &["succeed []"]);
+}
+
+#[test]
+fn a_side_waits_for_the_one_that_may_be_sent_whole() {
+    let mut graph = graph(&[&[], &[], &[0, 1]], &[2]);
+    let leaves = vec![
+        Leaf::Source { what: String::new(), per_task: Vec::new() },
+        Leaf::Exchange { stages: vec![StageId(0)], read: Read::All },
+    ];
+    graph.stages[2].instead = Some(Box::new(Instead {
+        small: vec![StageId(0)],
+        bytes: 100,
+        without: StageId(1),
+        label: String::new(),
+        fragment: bytes::Bytes::new(),
+        explain: Vec::new(),
+        leaves,
+    }));
+    for small in [true, false] {
+        let mut case = Case { state: State::new(&graph, Limits::default()).unwrap(), now: 0 };
+        case.on(up("a", 4), &["resolve 0"]);
+        case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]).on(done("0.0#0", "a", "a"), &["resolve 1"]);
+        if small {
+            case.on(resolved(1, &[]), &["resolve 2"]);
+            case.on(resolved(2, &["0.0"]), &["launch 2.0#0 on a"]);
+        } else {
+            case.on(resolved(1, &[""]), &["launch 1.0#0 on a"]).on(done("1.0#0", "a", "a"), &["resolve 2"]);
+            case.on(resolved(2, &["0.0 1.0"]), &["launch 2.0#0 on a"]);
+        }
+        let released: &[&str] = if small { &["release 0", "succeed [2.0#0]"] } else { &["release 0", "release 1", "succeed [2.0#0]"] };
+        case.on(done("2.0#0", "a", "a"), released);
+    }
 }
 
 #[test]

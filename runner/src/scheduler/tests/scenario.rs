@@ -152,6 +152,7 @@ impl Scenario {
                 explain: Vec::new(),
                 leaves: if inputs.is_empty() { vec![source] } else { vec![exchange] },
                 output: Exchange::Whole,
+                instead: None,
             });
         }
         graph.roots = vec![StageId(stages as u32 - 1)];
