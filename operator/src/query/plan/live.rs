@@ -75,9 +75,12 @@ fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
         draft.set(PLANNED, Truth::True, Reason::Planned, "");
     }
     let planned = condition(&draft.status, PLANNED).is_some_and(|c| c.status == "True");
-    let words = verdict::words(&error);
+    let mut words = verdict::words(&error);
     match verdict::meaning(&error, planned) {
         Meaning::Final(reason) => {
+            if reason == Reason::OutOfMemory {
+                words = format!("{words} (a worker's limit is {})", draft.spec().compute.memory);
+            }
             progress::show_failure(&mut draft.status, draft.seen.report.as_deref());
             draft.end(Phase::Failed, reason, &words);
         }

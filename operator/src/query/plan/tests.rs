@@ -66,7 +66,9 @@ fn faults_of_the_query_fail_it_at_once() {
         world.fail(category, class);
         world.reconcile();
         assert_eq!((world.phase(), world.reason().as_str()), (Some(Phase::Failed), reason), "{class}");
-        assert!(world.status().message.unwrap().contains("the words"), "{class}");
+        let message = world.status().message.unwrap();
+        assert!(message.contains("the words"), "{class}");
+        assert_eq!(message.contains("limit is 2Gi"), reason == "OutOfMemory", "{message}");
         world.settle();
         assert!(world.pods.is_empty() && world.query.metadata.finalizers.is_none());
     }
