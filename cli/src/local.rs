@@ -2,7 +2,7 @@
 //! However it ends, the processes are gone and the scratch directory is removed.
 
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -42,8 +42,8 @@ struct RunDir(PathBuf);
 impl RunDir {
     fn make(parent: Option<&Path>, id: &str) -> Result<Self, Failure> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
-        sweep(&parent);
-        let dir = parent.join(format!("{}{}-{id}", prefix(), std::process::id()));
+        floe_scratch::sweep(&parent, "run");
+        let dir = parent.join(floe_scratch::name("run", id));
         let failed = |e| Failure::io(format!("cannot make the scratch directory {}", dir.display()), e);
         std::fs::create_dir_all(&parent).map_err(failed)?;
         std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
@@ -51,30 +51,9 @@ impl RunDir {
     }
 }
 
-/// Process ids mean something only within their namespace, and containers may share a directory.
-fn prefix() -> String {
-    let namespace = std::fs::metadata("/proc/self/ns/pid").map(|meta| meta.ino()).unwrap_or_default();
-    format!("floe-run-{namespace}-")
-}
-
-/// Removes what runs left that were killed before they could.
-fn sweep(parent: &Path) {
-    let Ok(entries) = std::fs::read_dir(parent) else { return };
-    let prefix = prefix();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(&prefix)).and_then(|rest| rest.split('-').next());
-        if let Some(pid) = owner.and_then(|pid| pid.parse::<u32>().ok())
-            && !Path::new("/proc").join(pid.to_string()).exists()
-        {
-            process::remove_dir(&entry.path());
-        }
-    }
-}
-
 impl Drop for RunDir {
     fn drop(&mut self) {
-        process::remove_dir(&self.0);
+        floe_scratch::remove(&self.0);
     }
 }
 

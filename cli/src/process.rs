@@ -70,15 +70,7 @@ fn signal_group(leader: u32, number: i32) -> bool {
 /// A coordinator keeps shuffles in a directory of shared memory that carries its process id; one that was killed
 /// cannot remove it.
 fn remove_shared_memory(leader: u32) {
-    let Ok(entries) = std::fs::read_dir("/dev/shm") else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let owner =
-            name.to_str().and_then(|name| name.strip_prefix("floe-engine-")).and_then(|rest| rest.split('-').nth(1));
-        if owner.and_then(|pid| pid.parse::<u32>().ok()) == Some(leader) {
-            remove_dir(&entry.path());
-        }
-    }
+    floe_scratch::remove_of(Path::new("/dev/shm"), "engine", leader);
 }
 
 /// Sends SIGTERM to the coordinator alone; it ends its workers in order.
@@ -88,16 +80,5 @@ pub fn ask_to_end(child: &Child) {
     #[allow(unsafe_code)]
     unsafe {
         libc::kill(pid, libc::SIGTERM);
-    }
-}
-
-/// Removes a directory for certain: processes that are just ending may still write into it.
-pub fn remove_dir(dir: &Path) {
-    for _ in 0..20 {
-        match std::fs::remove_dir_all(dir) {
-            Ok(()) => return,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
-        }
     }
 }

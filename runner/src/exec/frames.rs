@@ -14,8 +14,8 @@ use polars_core::utils::accumulate_dataframes_vertical_unchecked;
 use polars_io::ipc::{IpcCompression, IpcReader, IpcWriter};
 use polars_io::{SerReader, SerWriter};
 
-use super::Store;
-use crate::error::Result;
+use super::{Store, carried};
+use crate::error::{QueryError, Result};
 use crate::graph::Piece;
 use crate::plan::polars_error;
 
@@ -27,14 +27,22 @@ pub fn frame_to_ipc(df: DataFrame) -> Result<Bytes> {
 
 pub fn write_ipc(buf: &mut Vec<u8>, mut df: DataFrame, compression: Option<IpcCompression>) -> Result<()> {
     df.rechunk_mut();
+    let (mut df, changed) = carried::pack(df)?;
     let mut writer = IpcWriter::new(buf)
         .with_compression(compression)
         .with_compat_level(CompatLevel::newest())
         .with_parallel(false);
     let marks = marks(&df);
+    let mut metadata = Metadata::default();
     if marks.contains(['<', '>']) {
-        let marks = (PlSmallStr::from_static(SORTED), PlSmallStr::from_string(marks));
-        writer.set_custom_schema_metadata(Arc::new(Metadata::from_iter([marks])));
+        metadata.insert(PlSmallStr::from_static(SORTED), PlSmallStr::from_string(marks));
+    }
+    if !changed.is_empty() {
+        let changed = serde_json::to_string(&changed).map_err(|e| QueryError::internal(e.to_string()))?;
+        metadata.insert(PlSmallStr::from_static(CHANGED), PlSmallStr::from_string(changed));
+    }
+    if !metadata.is_empty() {
+        writer.set_custom_schema_metadata(Arc::new(metadata));
     }
     writer.finish(&mut df).map_err(polars_error)
 }
@@ -46,8 +54,13 @@ pub fn frame_from_ipc(ipc: &[u8], height: usize, schema: &SchemaRef) -> Result<D
     }
     let mut reader = IpcReader::new(Cursor::new(ipc)).set_rechunk(false);
     let metadata = reader.custom_metadata().map_err(polars_error)?;
-    let df = reader.finish().map_err(polars_error)?;
-    match metadata.as_ref().and_then(|metadata| metadata.get(SORTED)) {
+    let mut df = reader.finish().map_err(polars_error)?;
+    let noted = |key: &str| metadata.as_ref().and_then(|metadata| metadata.get(key));
+    if let Some(changed) = noted(CHANGED) {
+        let changed: Vec<(usize, DataType)> = serde_json::from_str(changed).map_err(|e| QueryError::internal(e.to_string()))?;
+        df = carried::unpack(df, &changed)?;
+    }
+    match noted(SORTED) {
         Some(marks) => marked(df, marks),
         None => Ok(df),
     }
@@ -79,6 +92,9 @@ pub fn read_pieces(pieces: &[Piece], schema: &SchemaRef, query: &str, store: &dy
 
 /// The key of the marks in a file's metadata.
 const SORTED: &str = "floe.sorted";
+
+/// The key of the types of columns that are written as another.
+const CHANGED: &str = "floe.changed";
 
 /// A letter for each column: `<` is marked as rising, `>` as falling, `-` not marked.
 fn marks(df: &DataFrame) -> String {

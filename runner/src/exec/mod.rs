@@ -1,6 +1,7 @@
 //! One task run with Polars: fills the fragment's leaves with the task's data, runs it on the streaming engine and
 //! lays the result out for its readers. Knows files only through `Store`, and nothing of scheduling.
 
+mod carried;
 mod frames;
 mod keys;
 mod leaves;

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+const KIND: &str = "engine";
 const MEMORY_ROOT: &str = "/dev/shm";
 
 #[derive(Clone, Debug)]
@@ -14,13 +15,13 @@ pub struct Scratch {
 impl Scratch {
     /// Makes the directories of this process, with a name that no other engine has.
     pub fn create(root: &Path) -> std::io::Result<Scratch> {
-        sweep(root);
-        let name = format!("{}{}-{}", prefix(), std::process::id(), uuid::Uuid::new_v4().simple());
+        floe_scratch::sweep(root, KIND);
+        let name = floe_scratch::name(KIND, &uuid::Uuid::new_v4().simple().to_string());
         let dir = root.join(&name);
         create_private(&dir)?;
         let memory_root = Path::new(MEMORY_ROOT);
         let memory_dir = memory_root.is_dir().then(|| {
-            sweep(memory_root);
+            floe_scratch::sweep(memory_root, KIND);
             memory_root.join(&name)
         });
         let memory_dir = memory_dir.filter(|dir| create_private(dir).is_ok());
@@ -42,29 +43,7 @@ impl Scratch {
     }
 }
 
-/// Process ids mean something only within their namespace, and containers may share a directory.
-fn prefix() -> String {
-    use std::os::unix::fs::MetadataExt;
-    let namespace = std::fs::metadata("/proc/self/ns/pid").map(|meta| meta.ino()).unwrap_or_default();
-    format!("floe-engine-{namespace}-")
-}
-
 fn create_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-/// Removes what engines left that are no more (killed together with all their workers).
-fn sweep(root: &Path) {
-    let Ok(entries) = std::fs::read_dir(root) else { return };
-    let prefix = prefix();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(&prefix)).and_then(|rest| rest.split('-').next());
-        if let Some(pid) = owner.and_then(|pid| pid.parse::<u32>().ok())
-            && !Path::new("/proc").join(pid.to_string()).exists()
-        {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
 }

@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod asof;
+mod categories;
 mod context;
 mod distinct;
 mod explain;
@@ -32,6 +33,7 @@ mod window;
 use polars_plan::dsl::SinkTypeIR;
 use polars_plan::plans::{IR, IRPlan};
 
+pub use categories::numbered;
 pub use fragment::{Fragment, Keep, KeyFilter, Notes, SourceUnit, Tag, decode};
 pub use leaves::source_bytes;
 pub use resolve::{ResolvedTask, resolve};
@@ -114,6 +116,13 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
         Mode::Auto if source_bytes(&ir).is_some_and(|b| b <= options.small_input_bytes) => Mode::SingleNode,
         mode => mode,
     };
+    let whole = match mode {
+        Mode::SingleNode if options.mode == Mode::Auto => Some("the input is small".to_string()),
+        Mode::SingleNode => Some("execution.mode is single-node".to_string()),
+        Mode::Auto | Mode::Distributed => {
+            numbered(&ir).map(|e| format!("{e}: categories are numbered by each process for itself"))
+        },
+    };
     let (mut cx, inputs) = Cx::new(ir, options);
     if options.adaptive {
         cx.graph.merge = Some(Merge { tasks: options.workers, bytes: options.partition_bytes });
@@ -134,8 +143,7 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
             },
             None => Exchange::Result,
         };
-        let roots = if mode == Mode::SingleNode {
-            let reason = if options.mode == Mode::Auto { "the input is small" } else { "execution.mode is single-node" };
+        let roots = if let Some(reason) = &whole {
             cx.whole_plan_stage(input, exchange, reason)?
         } else {
             let rel = cx.walk(input)?;

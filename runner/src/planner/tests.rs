@@ -341,3 +341,15 @@ fn what_only_seems_to_be_row_by_row() {
     let explode = |name: &str| col(name).explode(ExplodeOptions { empty_as_null: true, keep_nulls: true });
     check("two lists beside each other", &frame.select([explode("a") * explode("b")]), &three_workers(), true);
 }
+
+#[test]
+fn numbers_of_categories_are_those_of_one_process() {
+    let category = DataType::from_categories(Categories::global());
+    let names = df!["c" => ["x", "y", "x"]].unwrap().lazy().with_column(col("c").cast(category));
+    for (expr, whole) in [(col("c").to_physical(), true), (col("c").cast(DataType::Int64), true), (col("c").cast(DataType::String), false)] {
+        let ir = names.clone().group_by([expr.alias("key")]).agg([len()]).to_alp_optimized().unwrap();
+        let graph = plan(ir, &three_workers()).unwrap();
+        assert_eq!(graph.stages.len() == 1, whole, "{}", explained(&graph));
+        assert_eq!(graph.single_worker.iter().any(|s| s.reason.contains("each process for itself")), whole);
+    }
+}

@@ -133,6 +133,22 @@ pub fn steady(message: &str) -> String {
     steady
 }
 
+/// A message of a failed conversion without how many of the values failed, and which: Polars counts those of the part
+/// of the column that it has before it.
+pub fn uncounted(message: &str) -> String {
+    let text = steady(message);
+    let Some(at) = text.find(" failed in column ").or_else(|| text.find(" parsing failed for ")) else { return text };
+    let Some(counts) = text[at..].find(" for ") else { return text };
+    let (before, counted) = text.split_at(at + counts);
+    let list = counted.find('[').zip(counted.rfind(']')).filter(|(from, to)| from < to);
+    let (counted, after) = match list {
+        Some((from, to)) => (&counted[..from], &counted[to..]),
+        None => (counted, ""),
+    };
+    let digits: String = counted.chars().filter(|c| !c.is_ascii_digit()).collect();
+    format!("{before}{digits}{after}")
+}
+
 /// Runs of word characters and runs of others, in turn.
 fn split_words(text: &str) -> Vec<&str> {
     let word = |c: char| c.is_alphanumeric() || c == '_';
@@ -168,6 +184,15 @@ mod tests {
         let b = "column `_POLARS_TMP_7` not found at 0x7f00ab99";
         assert_eq!(steady(a), steady(b));
         assert_ne!(steady("column `a1` not found"), steady("column `a2` not found"));
+    }
+
+    #[test]
+    fn counts_of_failed_values_are_those_of_a_part() {
+        let failed = |counts: &str| format!("conversion from `str` to `i64` failed in column 'a' for {counts}\n\nYou might");
+        let (all, part) = (failed("2 out of 30 values: [\"x\", \"y\"]"), failed("1 out of 10 values: [\"x\"]"));
+        assert_eq!(uncounted(&all), uncounted(&part));
+        assert_ne!(uncounted(&all), uncounted(&part.replace("i64", "i32")));
+        assert_ne!(uncounted("1 value"), uncounted("2 values"));
     }
 
     #[test]

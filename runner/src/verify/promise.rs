@@ -25,6 +25,11 @@ pub fn of_plan(dsl: DslPlan) -> Order {
     }
 }
 
+/// Whether values of the result depend on how a process happens to number categories.
+pub fn has_numbers_of_a_process(dsl: DslPlan) -> bool {
+    plan::optimize(dsl).is_ok_and(|ir| crate::planner::numbered(&ir).is_some())
+}
+
 /// The order that an optimized plan promises. Takes the plan: Polars' analysis rewrites it.
 pub fn of_ir(mut ir: IRPlan) -> Order {
     ir.ensure_root_node_is_sink();

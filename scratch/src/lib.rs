@@ -1,0 +1,76 @@
+//! Scratch directories, named after the process that owns them, so that what a killed one left is found and removed by
+//! those who come after.
+//!
+//! What belongs here: names, and removal. What must not: anything about queries or engines.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A name that no other process's directories have. `kind` tells what they are for, `id` one of several apart.
+pub fn name(kind: &str, id: &str) -> String {
+    format!("{}{}-{id}", prefix(kind), std::process::id())
+}
+
+/// Removes the directories of this kind whose processes are no more.
+pub fn sweep(root: &Path, kind: &str) {
+    for (dir, _) in owned(root, kind).into_iter().filter(|(_, pid)| !Path::new("/proc").join(pid.to_string()).exists()) {
+        // Another process may be sweeping, too.
+        let _ = std::fs::remove_dir_all(dir);
+    }
+}
+
+/// Removes the directories of this kind of one process that is known to have ended.
+pub fn remove_of(root: &Path, kind: &str, ended: u32) {
+    for (dir, _) in owned(root, kind).into_iter().filter(|(_, pid)| *pid == ended) {
+        remove(&dir);
+    }
+}
+
+/// Removes a directory for certain: processes that are just ending may still write into it.
+pub fn remove(dir: &Path) {
+    for _ in 0..20 {
+        match std::fs::remove_dir_all(dir) {
+            Ok(()) => return,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// Directories of this kind and their owners' process ids.
+fn owned(root: &Path, kind: &str) -> Vec<(PathBuf, u32)> {
+    let prefix = prefix(kind);
+    let owner = |name: &str| name.strip_prefix(&prefix)?.split('-').next()?.parse().ok();
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.path(), owner(entry.file_name().to_str()?)?))).collect()
+}
+
+/// Process ids mean something only within their namespace, and containers may share a directory.
+fn prefix(kind: &str) -> String {
+    let namespace = std::fs::metadata("/proc/self/ns/pid").map(|meta| meta.ino()).unwrap_or_default();
+    format!("floe-{kind}-{namespace}-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_directories_of_ended_processes_go() {
+        // No process has an id above the kernel's limit of 2^22.
+        let dead = 1 << 30;
+        let root = std::env::temp_dir().join(name("scratch-test", "root"));
+        let others = ["run", "engine"].map(|kind| root.join(format!("{}{dead}-x", prefix(kind))));
+        let mine = root.join(name("run", "x"));
+        for dir in others.iter().chain([&mine]) {
+            std::fs::create_dir_all(dir.join("within")).unwrap();
+        }
+        sweep(&root, "run");
+        assert_eq!([others[0].exists(), others[1].exists(), mine.exists()], [false, true, true]);
+        remove_of(&root, "engine", dead);
+        assert_eq!([others[1].exists(), mine.exists()], [false, true]);
+        remove(&root);
+        assert!(!root.exists());
+    }
+}
