@@ -14,7 +14,9 @@ use polars_plan::plans::IRPlan;
 use crate::error::{QueryError, Result};
 
 mod blobs;
+mod endless;
 mod errors;
+mod find;
 mod load;
 mod msgpack;
 mod refuse;
@@ -25,6 +27,7 @@ mod versions;
 mod warnings;
 
 pub use errors::{contain_panics, io_error, on_big_stack, panics_as_polars, polars_error};
+pub use find::find;
 pub use load::{LoadEnv, load};
 pub use storage::StorageOptions;
 pub use versions::ACCEPTED;
@@ -98,9 +101,20 @@ fn adapt(
 
 /// Optimizes for the streaming engine. Reads what the optimizer wants to know of the sources: blocking.
 pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
-    on_big_stack(|| {
+    let ir = on_big_stack(|| {
         panics_as_polars(|| LazyFrame::from(plan).with_streaming(true).to_alp_optimized().map_err(polars_error))
-    })
+    })?;
+    endless::check(&ir)?;
+    Ok(ir)
+}
+
+/// Whether Polars itself can be let loose on a plan: an error for what would take the process down.
+pub fn can_run(plan: &DslPlan) -> Result<()> {
+    // Everything else that is wrong with it, Polars says itself.
+    match panics_as_polars(|| LazyFrame::from(plan.clone()).to_alp().map_err(polars_error)) {
+        Ok(ir) => endless::check(&ir),
+        Err(_) => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -28,8 +28,10 @@ impl Cx<'_> {
         if apply.is_some() {
             return self.alone(node, "a function is applied to each group");
         }
-        // A slice of its own sees the order, whoever looks at it afterwards.
-        let ordered_out = maintain_order && (self.order_out(node) || options.slice.is_some());
+        let windows = options.is_dynamic() || options.is_rolling();
+        // A slice of its own sees the order, whoever looks at it afterwards. Windows come in theirs unasked.
+        let sliced = options.slice.is_some() && (maintain_order || windows);
+        let ordered_out = sliced || maintain_order && self.order_out(node);
         let ordered_in = self.order_in(node, 0);
         let rel = self.walk(input)?;
         let (rel, keys) = match self.key_columns(node, rel, keys)? {
@@ -40,7 +42,6 @@ impl Cx<'_> {
             },
         };
         let slice = options.slice;
-        let windows = options.is_dynamic() || options.is_rolling();
         let options = Arc::new(GroupbyOptions { slice: None, ..(*options).clone() });
         let names: Vec<PlSmallStr> = schema.iter_names().cloned().collect();
         let rel = if windows && keys.is_empty() {

@@ -10,6 +10,7 @@ mod asof;
 mod categories;
 mod context;
 mod distinct;
+mod exchange;
 mod explain;
 mod expr;
 mod fragment;

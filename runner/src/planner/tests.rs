@@ -331,6 +331,17 @@ fn row_numbers_are_an_order_of_their_own() {
 }
 
 #[test]
+fn rows_that_meet_themselves_keep_both_orders() {
+    let frame = df!["k" => (0..400i64).map(|i| i * 7 % 60).collect::<Vec<_>>(), "s" => (0..400i64).map(|i| i * 5 % 9).collect::<Vec<_>>()];
+    let unique = frame.unwrap().lazy().unique_stable_generic(Some(vec![col("k"), col("s")]), UniqueKeepStrategy::First);
+    let mut args = JoinArgs::new(JoinType::Full);
+    args.maintain_order = MaintainOrderJoin::LeftRight;
+    let joined = unique.clone().join(unique, [col("k")], [col("k")], args).with_comm_subplan_elim(true);
+    let options = Options { broadcast_limit_bytes: 0, ..three_workers() };
+    check("a self join", &joined, &options, true);
+}
+
+#[test]
 fn what_only_seems_to_be_row_by_row() {
     let lists = Series::new("l".into(), (0..300).map(|i| Series::new("".into(), [i % 3, i % 5])).collect::<Vec<_>>());
     let frame = df!("x" => (0..300).map(|i| i % 4).collect::<Vec<i32>>()).unwrap().lazy();

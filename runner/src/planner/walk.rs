@@ -86,7 +86,8 @@ impl Cx<'_> {
             },
             IR::Cache { input, id } => {
                 if let Some(rel) = self.caches.get(&id).cloned() {
-                    return Ok(self.reread(&rel));
+                    let rel = self.reread(&rel);
+                    return Ok(self.retagged(rel));
                 }
                 let rel = self.walk(input)?;
                 if self.cheap(input) {

@@ -100,8 +100,10 @@ impl Again {
         self.runs.iter().find(|(_, run)| disagrees(run)).map(|(name, _)| *name)
     }
 
-    /// A timeout or a panic of the first run: no result that anybody could hold another against.
+    /// A timeout of the first run, a panic, or what Polars says when its own parts do not fit each other: no result that
+    /// anybody could hold another against.
     pub fn no_verdict(&self) -> bool {
-        self.here.as_ref().is_some_and(|e| e.class == "PanicException" || e.category == Category::Deadline)
+        let unfit = |e: &QueryError| e.message.starts_with("returned aggregation is of different length");
+        self.here.as_ref().is_some_and(|e| e.class == "PanicException" || e.category == Category::Deadline || unfit(e))
     }
 }

@@ -130,10 +130,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let checked = check_all(&items, args, seed, &files, side.as_ref(), limit);
     let report = Report::new(checked, started.elapsed(), (args.random > 0).then_some(seed));
-    if let Some(dir) = &args.shrink {
-        shrink_faults(&report, &items, args, seed, &files, side.as_ref(), dir)?;
-    }
-    drop(side);
     match &args.json {
         Some(path) if path.as_os_str() == "-" => println!("{}", serde_json::to_string_pretty(&report)?),
         Some(path) => {
@@ -142,6 +138,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             print!("{}", report.text(args.show));
         }
         None => print!("{}", report.text(args.show)),
+    }
+    if let Some(dir) = &args.shrink {
+        shrink_faults(&report, &items, args, seed, &files, side.as_ref(), dir)?;
     }
     Ok(if report.faults() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -52,6 +52,7 @@ pub fn run(plan: DslPlan, with: With, limit: Duration) -> (Outcome, Duration) {
 }
 
 fn contained(plan: DslPlan, with: With) -> Outcome {
+    plan::can_run(&plan)?;
     // A plan that writes files writes them where only this run looks.
     if let Some(redirected) = sinks::redirect(&plan) {
         let redirected = redirected?;

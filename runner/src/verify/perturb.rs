@@ -9,6 +9,7 @@ use std::sync::Arc;
 use polars::prelude::{DataFrame, Expr, JoinType, LazyFrame, UniqueKeepStrategy, all};
 use polars_ops::prelude::MaintainOrderJoin;
 use polars_plan::dsl::{DslPlan, FunctionExpr};
+use polars_plan::plans::DslFunction;
 
 /// In which way rows without a promised order are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,8 @@ fn unordered(plan: &DslPlan) -> bool {
         }
         DslPlan::Union { args, .. } => !args.maintain_order,
         DslPlan::Pivot { maintain_order, .. } => !maintain_order,
+        // The streaming engine has the columns of one part of the rows after each other, the other one those of all.
+        DslPlan::MapFunction { function: DslFunction::Unpivot { .. }, .. } => true,
         _ => false,
     }
 }

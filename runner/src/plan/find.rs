@@ -1,0 +1,35 @@
+//! Expressions of a plan that are looked for by what they do and by the types of what they do it to.
+
+use polars_core::prelude::*;
+use polars_plan::plans::{AExpr, ArenaExprIter, ArenaLpIter, IRPlan, ToFieldContext};
+use polars_utils::arena::Node;
+
+pub struct Found {
+    pub node: Node,
+    /// Types of its inputs.
+    pub inputs: Vec<DataType>,
+}
+
+/// The first expression that is `suspect` and, by the types of its inputs and its own, what is looked for.
+pub fn find(plan: &IRPlan, suspect: fn(&AExpr) -> bool, guilty: fn(&[DataType], &DataType) -> bool) -> Option<Found> {
+    let arena = &plan.expr_arena;
+    plan.lp_arena.iter(plan.lp_top).find_map(|(_, ir)| {
+        let all = ir.exprs().flat_map(|e| arena.iter(e.node()));
+        // Most plans have none at all, and types are asked for only then.
+        let suspects: Vec<Node> = all.filter(|(_, e)| suspect(e)).map(|(node, _)| node).collect();
+        if suspects.is_empty() {
+            return None;
+        }
+        let mut columns = Schema::default();
+        for input in ir.inputs() {
+            columns.merge(plan.lp_arena.get(input).schema(&plan.lp_arena).as_ref().as_ref().clone());
+        }
+        let dtype = |n: Node| arena.get(n).to_dtype(&ToFieldContext::new(arena, &columns)).unwrap_or(DataType::Null);
+        suspects.into_iter().find_map(|node| {
+            let mut inputs = Vec::new();
+            arena.get(node).inputs_rev(&mut inputs);
+            let inputs: Vec<DataType> = inputs.into_iter().rev().map(dtype).collect();
+            guilty(&inputs, &dtype(node)).then_some(Found { node, inputs })
+        })
+    })
+}
