@@ -232,6 +232,16 @@ pub struct TaskMetrics {
     pub run_us: u64,
     pub write_us: u64,
     pub peak_memory_bytes: u64,
-    /// Polars' own node metrics: (node, rows out, active microseconds).
-    pub nodes: Vec<(String, u64, u64)>,
+    /// What Polars counts of its own nodes, by their kind.
+    pub nodes: Vec<NodeMetrics>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeMetrics {
+    pub node: String,
+    /// Rows put out.
+    pub rows: u64,
+    /// Read from files and stores.
+    pub bytes: u64,
+    pub active_us: u64,
 }

@@ -5,6 +5,7 @@ mod carried;
 mod frames;
 mod keys;
 mod leaves;
+mod nodes;
 mod partition;
 mod shuffled;
 mod write;
@@ -18,9 +19,10 @@ use polars_core::prelude::*;
 use polars_core::query_result::QueryResult;
 use polars_io::ipc::IpcCompression;
 use polars_plan::plans::IRPlan;
+use polars_stream::StreamingQuery;
 
 use crate::error::{Category, QueryError, Result};
-use crate::graph::{Location, Piece, TaskId, TaskOutput, TaskSpec};
+use crate::graph::{Location, NodeMetrics, Piece, TaskId, TaskOutput, TaskSpec};
 use crate::planner::Fragment;
 
 pub use frames::{frame_from_ipc, frame_to_ipc};
@@ -89,7 +91,8 @@ pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput
     out.metrics.decode_us = begun.elapsed().as_micros() as u64;
     ctx.check()?;
     let ran = Instant::now();
-    let mut df = execute(plan)?;
+    let (mut df, nodes) = execute(plan)?;
+    out.metrics.nodes = nodes;
     out.metrics.run_us = ran.elapsed().as_micros() as u64;
     ctx.check()?;
     let written = Instant::now();
@@ -109,15 +112,21 @@ pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput
     Ok(out)
 }
 
-/// The plan on the streaming engine, its result in memory.
-pub fn execute(mut plan: IRPlan) -> Result<DataFrame> {
+/// The plan on the streaming engine: its result in memory, and what the engine counted.
+pub fn execute(mut plan: IRPlan) -> Result<(DataFrame, Vec<NodeMetrics>)> {
     plan.ensure_root_node_is_sink();
-    let run = || polars_stream::run_query(plan.lp_top, &mut plan.lp_arena, &mut plan.expr_arena);
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|p| panic_error(&*p))?;
-    match result.map_err(crate::plan::polars_error)? {
-        QueryResult::Single(df) => Ok(df),
-        QueryResult::Multiple(mut dfs) => Ok(dfs.pop().unwrap_or_else(DataFrame::empty)),
-    }
+    let run = || {
+        let query = StreamingQuery::build(plan.lp_top, &mut plan.lp_arena, &mut plan.expr_arena)?;
+        let counted = nodes::watch(&query);
+        query.execute().map(|result| (result, counted()))
+    };
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|p| panic_error(&*p))?;
+    let (result, nodes) = ran.map_err(crate::plan::polars_error)?;
+    let df = match result {
+        QueryResult::Single(df) => df,
+        QueryResult::Multiple(mut dfs) => dfs.pop().unwrap_or_else(DataFrame::empty),
+    };
+    Ok((df, nodes))
 }
 
 /// A panic of the engine, as Python shows it. It comes from the plan and its data, and would come again: no retry.

@@ -32,9 +32,9 @@ pub use load::{LoadEnv, load};
 pub use storage::StorageOptions;
 pub use versions::ACCEPTED;
 
-/// What Polars takes from the environment: scans are cut by the footers of all their files.
+/// What Polars takes from the environment: scans are cut by the footers of all their files, and nodes are counted.
 pub fn environment() -> Vec<(&'static str, String)> {
-    vec![("POLARS_RESOLVE_METADATA_LEVEL", "full".to_string())]
+    vec![("POLARS_RESOLVE_METADATA_LEVEL", "full".to_string()), ("POLARS_TRACK_METRICS", "1".to_string())]
 }
 
 /// A plan that Polars can optimize, and what the user should know about it.

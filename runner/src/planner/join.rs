@@ -91,7 +91,13 @@ impl Cx<'_> {
 
     pub(super) fn join_alone(&mut self, node: Node, left: Rel, right: Rel, reason: &str) -> Result<Rel> {
         let (left, right) = (self.gather(left)?, self.gather(right)?);
-        Ok(self.on_one(node, vec![left, right], reason))
+        let rel = self.on_one(node, vec![left, right], reason);
+        // The caller slices, however the join is done.
+        if let IR::Join { options, .. } = self.ir.get_mut(rel.branches[0].root) {
+            let args = JoinArgs { slice: None, ..options.args.clone() };
+            *options = Arc::new(JoinOptionsIR { args, ..(**options).clone() });
+        }
+        Ok(rel)
     }
 
     fn equi(&mut self, node: Node, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {

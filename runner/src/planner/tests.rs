@@ -99,7 +99,7 @@ fn three_workers() -> Options {
 /// Runs both ways and gives the stages; rows are compared in any order unless `ordered`.
 fn check(name: &str, plan: &LazyFrame, options: &Options, ordered: bool) -> StageGraph {
     let load = || crate::plan::optimize(plan.logical_plan.clone()).unwrap();
-    let expected = exec::execute(load()).unwrap();
+    let expected = exec::execute(load()).unwrap().0;
     let (ours, graph) = distributed(load(), options).unwrap_or_else(|error| panic!("{name}: {error}"));
     let order = if ordered { Order::Exact } else { Order::Any };
     let verdict = compare(&expected, &ours, &order);
@@ -339,6 +339,14 @@ fn rows_that_meet_themselves_keep_both_orders() {
     let joined = unique.clone().join(unique, [col("k")], [col("k")], args).with_comm_subplan_elim(true);
     let options = Options { broadcast_limit_bytes: 0, ..three_workers() };
     check("a self join", &joined, &options, true);
+}
+
+#[test]
+fn a_join_on_one_worker_is_sliced_once() {
+    let frame = df!["x" => (0..9i64).collect::<Vec<_>>()].unwrap().lazy();
+    let sorted = frame.clone().sort(["x"], Default::default()).slice(0, 5);
+    let joined = sorted.cross_join(frame.select([col("x").sum().alias("y")]), None).slice(3, 12);
+    check("a slice of a cross join", &joined, &three_workers(), true);
 }
 
 #[test]

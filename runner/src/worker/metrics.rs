@@ -1,5 +1,6 @@
 //! A worker's numbers in Prometheus' text form, for those who show the engine's token.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use crate::graph::NodeMetrics;
 use crate::shuffle::{self, Store};
 
 use super::slots::Slots;
@@ -53,5 +55,36 @@ fn render(store: &Store, slots: &Slots) -> String {
     for (name, kind, help, value) in families {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     }
+    render_nodes(&counters.nodes(), &mut out);
     out
+}
+
+/// What Polars counts of its own nodes.
+fn render_nodes(nodes: &BTreeMap<String, NodeMetrics>, out: &mut String) {
+    type Value = fn(&NodeMetrics) -> u64;
+    let families: [(&str, &str, Value); 3] = [
+        ("floe_worker_node_rows_total", "Rows that nodes of Polars' engine put out.", |node| node.rows),
+        ("floe_worker_node_read_bytes_total", "Bytes that they read from files and stores.", |node| node.bytes),
+        ("floe_worker_node_active_microseconds_total", "Time that they were at work.", |node| node.active_us),
+    ];
+    for (name, help, value) in families {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+        for (kind, node) in nodes {
+            let _ = writeln!(out, "{name}{{node=\"{kind}\"}} {}", value(node));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_labels() {
+        let scan = NodeMetrics { node: "multi-scan".into(), rows: 7, bytes: 80, active_us: 9 };
+        let mut out = String::new();
+        render_nodes(&BTreeMap::from([(scan.node.clone(), scan)]), &mut out);
+        assert!(out.contains("# TYPE floe_worker_node_rows_total counter\nfloe_worker_node_rows_total{node=\"multi-scan\"} 7\n"), "{out}");
+        assert!(out.contains("floe_worker_node_read_bytes_total{node=\"multi-scan\"} 80\n"), "{out}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The task threads of a worker: a queue in arrival order, threads with big stacks that run one task each, panics
 //! contained, cancellation by a flag. Knows nothing of the stream: reports go to a function.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::error::{Category, QueryError, Result};
 use crate::exec;
-use crate::graph::TaskOutput;
+use crate::graph::{NodeMetrics, TaskOutput};
 use crate::proto::Attempt;
 
 use super::queries::Query;
@@ -48,6 +48,7 @@ pub struct Counters {
     pub rows: AtomicU64,
     pub bytes: AtomicU64,
     pub run_us: AtomicU64,
+    nodes: Mutex<BTreeMap<String, NodeMetrics>>,
 }
 
 impl Counters {
@@ -58,9 +59,21 @@ impl Counters {
                 self.rows.fetch_add(output.rows, Ordering::Relaxed);
                 self.bytes.fetch_add(output.bytes, Ordering::Relaxed);
                 self.run_us.fetch_add(output.metrics.run_us, Ordering::Relaxed);
+                let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+                for node in &output.metrics.nodes {
+                    let sum = nodes.entry(node.node.clone()).or_default();
+                    sum.rows += node.rows;
+                    sum.bytes += node.bytes;
+                    sum.active_us += node.active_us;
+                }
             }
             Err(_) => drop(self.failed.fetch_add(1, Ordering::Relaxed)),
         }
+    }
+
+    /// Polars' nodes by their kind, over all tasks so far.
+    pub fn nodes(&self) -> BTreeMap<String, NodeMetrics> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -211,6 +211,10 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
             draft.delete(pod);
             fail(draft, format!("the cleaning pod {}", ending.describe()))
         }
+        PodState::Waiting(Some(stuck)) if stuck.fatal => {
+            draft.delete(pod);
+            fail(draft, format!("the cleaning pod cannot start: {}", stuck.words))
+        }
         PodState::Waiting(_) | PodState::Running => {
             if draft.now < pod.created_at.unwrap_or(since) + CLEAN {
                 return Sweep::Underway;

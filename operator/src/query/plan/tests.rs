@@ -378,6 +378,22 @@ fn deletion_waits_for_the_last_word_or_cleans() {
 }
 
 #[test]
+fn a_cleaning_pod_that_can_never_start_is_not_waited_for() {
+    let mut world = World::new();
+    world.polite = false;
+    world.start_up();
+    world.query.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now));
+    world.run_until("the cleaning pod", |w| w.pods.contains_key("q-clean"));
+    let stuck = Stuck { reason: Reason::ImagePull, words: "InvalidImageName".into(), fatal: true };
+    world.pods.get_mut("q-clean").unwrap().state = PodState::Waiting(Some(stuck));
+    let plan = world.reconcile();
+    let told = plan.notices.iter().find(|n| n.reason == Reason::CleanFailed).expect("a notice");
+    assert!(told.note.contains("cannot start: InvalidImageName"), "{}", told.note);
+    world.settle();
+    assert!(world.is_gone);
+}
+
+#[test]
 fn cleaning_is_bounded() {
     let mut world = World::new();
     world.polite = false;
