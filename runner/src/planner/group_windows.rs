@@ -71,6 +71,8 @@ impl Cx<'_> {
         let in_order = index.is_some_and(|index| self.rises(input, &index));
         let why = match (&options.rolling, &options.dynamic) {
             _ if rel.is_one() => "its input is in one task already",
+            // The engine looks at the index all the same, and refuses nulls in it.
+            _ if aggs.is_empty() => "windows without aggregates",
             // What the engine makes of rows in another order hangs on all of them.
             _ if !in_order => "rows that are not known to be in order of the index",
             (Some(rolling), _) => {

@@ -244,11 +244,19 @@ impl Cx<'_> {
         let schema = self.rel_schema(&sent);
         let (rows, bytes) = (kept.rows, kept.bytes.zip(sent.bytes).map(|(k, s)| k + s.min(k)));
         let stages = self.close(&sent, Exchange::Whole, None)?;
+        // Several matches of one row would share its tags: their places in the other side tell them apart.
+        let place = (order.len() == 2 && !kept.tags().is_empty()).then(|| self.name("ord"));
         let mut out = kept.clone();
         for branch in &mut out.branches {
-            let leaf = self.exchange_leaf(schema.clone(), stages.clone(), Read::All);
+            let mut leaf = self.exchange_leaf(schema.clone(), stages.clone(), Read::All);
+            if let Some(place) = &place {
+                leaf = self.build(leaf, |b| b.row_index(place.clone(), None));
+            }
             let (l, r) = if side == Side::Left { (branch.root, leaf) } else { (leaf, branch.root) };
             branch.root = self.put_join(l, r, &parts, order);
+        }
+        if let (Some(place), Order::Tags { columns, .. }) = (place, &mut out.order) {
+            columns.push(place);
         }
         out.hashed = None;
         let others = schema.clone();

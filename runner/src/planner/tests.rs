@@ -342,6 +342,19 @@ fn rows_that_meet_themselves_keep_both_orders() {
 }
 
 #[test]
+fn matches_of_one_row_keep_their_order() {
+    let keys = |n: i64| df!["k" => (0..n).map(|i| i * 7 % 20).collect::<Vec<_>>()].unwrap().lazy();
+    let places = df!["k" => (0..60i64).map(|i| i % 20).collect::<Vec<_>>(), "id" => (0..60i64).rev().collect::<Vec<_>>()].unwrap();
+    let mut full = JoinArgs::new(JoinType::Full).with_coalesce(JoinCoalesce::CoalesceColumns);
+    full.maintain_order = MaintainOrderJoin::LeftRight;
+    let mut inner = JoinArgs::new(JoinType::Inner);
+    inner.maintain_order = MaintainOrderJoin::LeftRight;
+    let rows = keys(30).join(keys(25), [col("k")], [col("k")], full).join(places.lazy(), [col("k")], [col("k")], inner);
+    let plan = rows.group_by_stable([col("k"), col("id")]).agg([len()]);
+    check("groups of matches", &plan, &three_workers(), true);
+}
+
+#[test]
 fn a_join_on_one_worker_is_sliced_once() {
     let frame = df!["x" => (0..9i64).collect::<Vec<_>>()].unwrap().lazy();
     let sorted = frame.clone().sort(["x"], Default::default()).slice(0, 5);
