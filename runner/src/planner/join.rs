@@ -108,7 +108,6 @@ impl Cx<'_> {
             return self.join_alone(node, left, right, "join keys of different types");
         }
         let checked = args.validation.needs_checks();
-        let workers = f64::from(self.options.workers.max(1));
         let (left, right) = match order {
             [] => match self.side_by_side(&left, &right, &parts.left_on, &parts.right_on)? {
                 Some((left, right)) => return self.in_place(left, right, parts),
@@ -118,10 +117,6 @@ impl Cx<'_> {
         };
         let limit = self.options.broadcast_limit_bytes as f64;
         let small = |rel: &Rel| rel.bytes.is_some_and(|b| b <= limit);
-        // What is sent whole is built by every worker; two sides of about the same size are cheaper by hash.
-        let worth = |sent: &Rel, kept: &Rel| {
-            sent.bytes.zip(kept.bytes).is_none_or(|(sent, kept)| sent * workers <= 3.0 * (sent + kept))
-        };
         // Looking many keys up among few is cheaper than having every worker build a table of the many.
         let much_smaller = |a: &Rel, b: &Rel| {
             a.bytes.zip(b.bytes).is_some_and(|(a, b)| a * 4.0 <= b && b > self.options.partition_bytes as f64 / 16.0)
@@ -141,12 +136,12 @@ impl Cx<'_> {
         let right_whole = matches!(how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti)
             && !checked
             && small(&right)
-            && worth(&right, &left)
+            && self.worth(&right, &left)
             && (order_allows(Side::Left) || order == [Side::Left, Side::Right]);
         let left_whole = matches!(how, JoinType::Inner | JoinType::Right)
             && !checked
             && small(&left)
-            && worth(&left, &right)
+            && self.worth(&left, &right)
             && (order_allows(Side::Right) || order == [Side::Right, Side::Left]);
         let smaller_left = left.bytes.zip(right.bytes).is_some_and(|(l, r)| l < r);
         let rel = if left_whole && (smaller_left || !right_whole) && !right.is_one() {
@@ -157,6 +152,20 @@ impl Cx<'_> {
             self.by_hash(left, right, parts, order)?
         };
         Ok(rel)
+    }
+
+    /// Up to how many bytes a side pays to be sent whole to the tasks of the other, each of which builds its table anew:
+    /// beyond, it is cheaper to exchange both.
+    pub(super) fn pays_whole(&self, kept: &Rel) -> f64 {
+        let tasks = kept.tasks().max(f64::from(self.options.workers));
+        match kept.bytes {
+            Some(bytes) if tasks > 3.0 => 3.0 * bytes / (tasks - 3.0),
+            _ => f64::INFINITY,
+        }
+    }
+
+    fn worth(&self, sent: &Rel, kept: &Rel) -> bool {
+        sent.bytes.is_none_or(|bytes| bytes <= self.pays_whole(kept))
     }
 
     /// A semi or anti join of a small side with a large one asks only which of the small side's keys the large one has:
@@ -287,6 +296,7 @@ impl Cx<'_> {
         let right_whole = may_switch
             && matches!(args.how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti)
             && self.switch_pays(&right, &left);
+        let pays = (self.pays_whole(&left), self.pays_whole(&right));
         // The side that the other one waits for comes first.
         let (left, right) = if notes_of_right.is_some() || right_whole {
             let (notes, noted) = (notes_of_right.clone().unwrap_or_default(), notes_of_right.is_some());
@@ -300,9 +310,9 @@ impl Cx<'_> {
             (left, self.hash_with(right, &rk, Some(partitions), keep_right, &filter)?)
         };
         if right_whole {
-            self.switch(&right, &left);
+            self.switch(&right, &left, pays.0);
         } else if left_whole {
-            self.switch(&left, &right);
+            self.switch(&left, &right, pays.1);
         }
         self.meet(left, right, parts, order, partitions, rows, bytes)
     }

@@ -96,6 +96,12 @@ impl Rel {
         self
     }
 
+    /// In how many tasks it runs.
+    pub fn tasks(&self) -> f64 {
+        let of = |branch: &Branch| if let Width::Many(tasks) = branch.width { f64::from(tasks) } else { 1.0 };
+        self.branches.iter().map(of).sum()
+    }
+
     /// All in one task of one fragment.
     pub fn is_one(&self) -> bool {
         self.branches.len() == 1 && self.branches[0].width == Width::One

@@ -27,7 +27,7 @@ pub(super) struct Switch {
 impl Cx<'_> {
     /// Whether `small` may turn out small enough to go whole to the tasks of `large`, so that waiting for it pays.
     pub(super) fn switch_pays(&self, small: &Rel, large: &Rel) -> bool {
-        let limit = self.options.broadcast_limit_bytes as f64;
+        let limit = (self.options.broadcast_limit_bytes as f64).min(self.pays_whole(large));
         let likely = |few: f64, many: f64| few * LARGER <= many && few <= limit * HOPE;
         self.options.adaptive
             && limit > 0.0
@@ -35,9 +35,9 @@ impl Cx<'_> {
             && small.bytes.zip(large.bytes).is_some_and(|(few, many)| likely(few, many))
     }
 
-    /// Two sides that were closed by hash may be joined in another way.
-    pub(super) fn switch(&mut self, small: &Rel, large: &Rel) {
-        let limit = self.options.broadcast_limit_bytes;
+    /// Two sides that were closed by hash may be joined in another way, if that pays for the measured size.
+    pub(super) fn switch(&mut self, small: &Rel, large: &Rel, pays: f64) {
+        let limit = self.options.broadcast_limit_bytes.min(pays as u64);
         let (leaf, other) = (large.branches[0].root, small.branches[0].root);
         let (Some(Leaf::Exchange { stages: before, .. }), Some(Leaf::Exchange { stages: after, .. })) =
             (self.leaves.get(&other), self.leaves.get(&leaf))
