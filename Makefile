@@ -64,7 +64,8 @@ e2e: build setup ## end-to-end tests on that Kubernetes, on KUBECONFIG's, or wit
 
 .PHONY: bench-cluster
 bench-cluster: build setup ## from apply to Succeeded, and thousands of queries with a fake kubelet
-	@tests/cluster/up >/dev/null && tests/cluster/load && PYTHONPATH=. KUBECONFIG="$$(tests/cluster/up)" $(PYTHON) -m bench.cluster $(ARGS)
+	@export KUBECONFIG="$$(tests/cluster/up)" && tests/cluster/load && tests/e2e/install up && \
+		{ PYTHONPATH=. $(PYTHON) -m bench.cluster $(ARGS); code=$$?; tests/e2e/install down; exit $$code; }
 
 .PHONY: demo
 demo: build ## a distributed query over sample data on this machine

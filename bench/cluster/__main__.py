@@ -4,7 +4,7 @@
 
 `latency`: from apply to Succeeded for a tiny query with images present, and where the time goes, by timestamps.
 `load`: DistributedQuery objects whose pods are played by a fake kubelet (fakekubelet/): the operator's memory, time from a
-query's creation to its pods, none stuck. Both install Floe by Helm into the cluster that KUBECONFIG names.
+query's creation to its pods, none stuck. Both run on the cluster that KUBECONFIG names, where tests/e2e/install has put Floe.
 """
 
 from __future__ import annotations

@@ -161,9 +161,7 @@ impl PodFacts {
                 Some(Loss { reason: Reason::OutOfMemory, words: ending.describe() })
             }
             (PodState::Ended(ending), None) => Some(Loss { reason: Reason::WorkerLost, words: ending.describe() }),
-            (PodState::Waiting(_) | PodState::Running, None) => {
-                self.deleting_at.is_some().then(Loss::deleted)
-            }
+            (PodState::Waiting(_) | PodState::Running, None) => self.deleting_at.is_some().then(Loss::deleted),
         }
     }
 }

@@ -65,6 +65,8 @@ const TELL_AFTER: u32 = 3;
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 pub async fn reconcile(object: Arc<DeserializeGuard<DistributedQuery>>, context: Arc<Context>) -> Result<Next, Error> {
+    // Thousands may wait here at once, so with as little as can be: the look itself is made when its turn has come.
+    let _slot = context.slots.acquire().await;
     let (query, unreadable) = match &object.0 {
         Ok(query) => (query.clone(), None),
         Err(invalid) => {
@@ -79,9 +81,8 @@ pub async fn reconcile(object: Arc<DeserializeGuard<DistributedQuery>>, context:
         namespace = meta.namespace.as_deref().unwrap_or_default(),
         attempt = tracing::field::Empty,
     );
-    let _slot = context.slots.acquire().await;
     let began = Instant::now();
-    let result = look(&context, Arc::new(query), unreadable).instrument(span).await;
+    let result = Box::pin(look(&context, Arc::new(query), unreadable)).instrument(span).await;
     context.metrics.reconciled(began.elapsed(), result.as_ref().err().map(Error::category));
     result
 }

@@ -70,8 +70,8 @@ pub async fn observe(
     }
     let departed = context.pods(&namespace).map(|index| index.departed(&namespace, &name)).unwrap_or_default();
     let why = |name: String| {
-        let last = departed.iter().filter(|pod| is_owned(&***pod, &uid)).filter_map(|pod| kubelet::facts(pod, now));
-        let loss = last.filter(|pod| pod.name == name).last().and_then(|pod| pod.loss());
+        let mut last = departed.iter().filter(|pod| is_owned(&***pod, &uid)).filter_map(|pod| kubelet::facts(pod, now));
+        let loss = last.rfind(|pod| pod.name == name).and_then(|pod| pod.loss());
         (name, loss.unwrap_or_else(Loss::deleted))
     };
     let gone = lock(&memory).complete(&mut pods).into_iter().map(why).collect();
