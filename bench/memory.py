@@ -30,12 +30,6 @@ from tests import support
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
-# What a worker of 1 GiB needs: tasks and partitions that fit it many times over.
-SMALL = {"scanTaskBytes": "16Mi", "partitionsPerWorker": 8, "broadcastLimit": "16Mi"}
-# Polars then reads every file's footer when it plans, so that scans of many files are cut by row groups too.
-ENVIRONMENT = {"POLARS_RESOLVE_METADATA_LEVEL": "full"}
-
-
 class Limits:
     """A memory cgroup per process, below one of our own."""
 
@@ -137,7 +131,7 @@ def main() -> int:
     parser.add_argument("--memory", default="1Gi")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=600)
-    parser.add_argument("--execution", type=json.loads, default=SMALL, help="spec.execution, as JSON")
+    parser.add_argument("--execution", type=json.loads, default={}, help="spec.execution, as JSON")
     parser.add_argument("--no-compare", action="store_true")
     parser.add_argument("--watch-only", action="store_true", help="no cgroups: see what the workers take when nobody stops them")
     parser.add_argument("--save", action="store_true", help="write bench/results/memory.json")
@@ -172,7 +166,6 @@ def main() -> int:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                env=os.environ | ENVIRONMENT,
             )
             watcher = threading.Thread(target=watch, args=(child.pid, stop, limits, peaks))
             watcher.start()

@@ -26,7 +26,8 @@ pub struct ExecutionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub partitions_per_worker: Option<u32>,
-    /// Bytes of files that one scan task reads, roughly. Left out, chosen from the input's size and the workers.
+    /// Bytes in memory of the columns that one scan task reads, roughly and at most. Left out, chosen from the input's size,
+    /// the workers and their memory (an 8th of it at most).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub scan_task_bytes: Option<Quantity>,

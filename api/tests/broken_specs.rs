@@ -51,7 +51,7 @@ fn every_broken_spec_has_its_message() {
             lines.sort();
             lines
         };
-        if lines(&errors) != lines(&expected) {
+        if lines(&errors) != lines(expected) {
             differing.push(format!("{name}\nexpected:\n{expected}\ngot:\n{errors}"));
         }
         write!(written, "=== {name}\n{yaml}--- errors\n{errors}\n").unwrap();

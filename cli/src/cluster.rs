@@ -71,7 +71,11 @@ impl Cluster {
     }
 
     /// Tells of every change until the query has ended, and returns how.
-    pub async fn follow(&self, name: &str, mut tell: impl FnMut(&DistributedQueryStatus)) -> Result<DistributedQueryStatus, Failure> {
+    pub async fn follow(
+        &self,
+        name: &str,
+        mut tell: impl FnMut(&DistributedQueryStatus),
+    ) -> Result<DistributedQueryStatus, Failure> {
         let mut failures = 0;
         loop {
             match self.follow_once(name, &mut tell).await {

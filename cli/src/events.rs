@@ -10,7 +10,7 @@ pub enum Event {
     Worker(WorkerEvent),
     Log(LogEvent),
     Done {
-        outcome: Outcome,
+        outcome: Box<Outcome>,
     },
     Error(ErrorEvent),
     #[serde(other)]

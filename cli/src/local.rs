@@ -121,7 +121,7 @@ pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Re
                             keep(&mut last_lines, &log.message);
                             if options.verbose || is_warning(&log) { render.log(&log.message) }
                         }
-                        Event::Done { outcome } => end = Some(End::Done(Box::new(outcome))),
+                        Event::Done { outcome } => end = Some(End::Done(outcome)),
                         Event::Error(error) => end = Some(End::Failed(error)),
                         Event::Unknown => {}
                     }

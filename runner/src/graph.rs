@@ -170,7 +170,11 @@ pub enum LeafInput {
     Source(Bytes),
     /// Read in this order; `range` keeps only rows whose key lies in [from, to). `before` counts the rows that
     /// earlier tasks of this leaf read, for row indexes.
-    Pieces { pieces: Vec<Piece>, range: Option<KeyRange>, before: u64 },
+    Pieces {
+        pieces: Vec<Piece>,
+        range: Option<KeyRange>,
+        before: u64,
+    },
 }
 
 /// Bounds over a row-encoded (memcomparable) binary key column.
@@ -244,4 +248,13 @@ pub struct NodeMetrics {
     /// Read from files and stores.
     pub bytes: u64,
     pub active_us: u64,
+}
+
+impl NodeMetrics {
+    /// With what another one of its kind did.
+    pub fn add(&mut self, other: &NodeMetrics) {
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+        self.active_us += other.active_us;
+    }
 }

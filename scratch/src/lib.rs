@@ -14,7 +14,8 @@ pub fn name(kind: &str, id: &str) -> String {
 
 /// Removes the directories of this kind whose processes are no more.
 pub fn sweep(root: &Path, kind: &str) {
-    for (dir, _) in owned(root, kind).into_iter().filter(|(_, pid)| !Path::new("/proc").join(pid.to_string()).exists()) {
+    for (dir, _) in owned(root, kind).into_iter().filter(|(_, pid)| !Path::new("/proc").join(pid.to_string()).exists())
+    {
         // Another process may be sweeping, too.
         let _ = std::fs::remove_dir_all(dir);
     }

@@ -142,7 +142,12 @@ mod tests {
         let mut status = DistributedQueryStatus {
             phase: Some(Phase::Running),
             progress: Some("45%".into()),
-            workers: Some(WorkerCounts { ready: 3, desired: 4, summary: Some("3/4".into()), ..WorkerCounts::default() }),
+            workers: Some(WorkerCounts {
+                ready: 3,
+                desired: 4,
+                summary: Some("3/4".into()),
+                ..WorkerCounts::default()
+            }),
             stages_summary: Some("1/3".into()),
             ..DistributedQueryStatus::default()
         };

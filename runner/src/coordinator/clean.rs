@@ -21,5 +21,6 @@ pub fn clean(job: &Job, context: &Context) -> Result<()> {
         },
     };
     // Each of them is tried, whatever becomes of the others.
-    planned.iter().map(sink::sweep).fold(Ok(()), |all, one| all.and(one))
+    let tried: Vec<Result<()>> = planned.iter().map(sink::sweep).collect();
+    tried.into_iter().collect()
 }

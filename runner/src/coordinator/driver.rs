@@ -144,7 +144,7 @@ impl Drop for Listening {
 
 impl<'a> Driver<'a> {
     fn new(run: Run<'a>) -> Result<Driver<'a>> {
-        let state = State::new(run.graph, run.limits.clone())?;
+        let state = State::new(run.graph, run.limits)?;
         let hold = Hold {
             registry: run.registry.clone(),
             query: run.query.to_string(),

@@ -58,7 +58,11 @@ fn text(graph: &StageGraph) -> String {
         if let Some(instead) = &stage.instead {
             let small: Vec<String> = instead.small.iter().map(|stage| stage.0.to_string()).collect();
             let (small, bytes, without) = (small.join(", "), instead.bytes, instead.without.0);
-            let _ = writeln!(out, "  instead, without stage {without}, if stage {small} makes at most {bytes} bytes: {}", instead.label);
+            let _ = writeln!(
+                out,
+                "  instead, without stage {without}, if stage {small} makes at most {bytes} bytes: {}",
+                instead.label
+            );
             for line in &instead.explain {
                 let _ = writeln!(out, "    | {line}");
             }

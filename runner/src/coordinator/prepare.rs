@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use floe_api::execution::{Mode, SingleWorkerOps, WarningPolicy};
 use floe_api::SinkSpec;
+use floe_api::execution::{Mode, SingleWorkerOps, WarningPolicy};
 use floe_api::job::Job;
 use polars_core::prelude::SchemaRef;
 use polars_plan::plans::IRPlan;
@@ -114,7 +114,11 @@ fn options(job: &Job, context: &Context, mode: Mode) -> planner::Options {
             .bytes()
             .unwrap_or(defaults.broadcast_limit_bytes)
             .min(memory / 16),
-        scan_task_bytes: execution.scan_task_bytes.as_ref().and_then(|q| q.bytes()).unwrap_or((memory / 64).clamp(4 << 20, 128 << 20)),
+        scan_task_bytes: execution
+            .scan_task_bytes
+            .as_ref()
+            .and_then(|q| q.bytes())
+            .unwrap_or((memory / 8).clamp(32 << 20, 512 << 20)),
         partition_bytes: (memory / 32).clamp(8 << 20, 256 << 20),
         ..defaults
     }

@@ -155,11 +155,8 @@ impl Query<'_> {
         if let Some(remote) = &remote {
             remote.register();
         }
-        let settings = worker::Settings {
-            sinks: prepared.sinks.clone(),
-            shuffle: self.shuffle(),
-            remote: remote.clone(),
-        };
+        let settings =
+            worker::Settings { sinks: prepared.sinks.clone(), shuffle: self.shuffle(), remote: remote.clone() };
         self.ready().await;
         let observe = |snapshot: &Snapshot, clock: &Clock| self.status.progress(snapshot, clock);
         let on_worker = |worker: &str, state: WorkerState| self.status.worker(worker, state);

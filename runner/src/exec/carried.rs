@@ -10,7 +10,7 @@ use crate::plan::polars_error;
 /// The frame as it is written, and the types of columns that are to be made again from it.
 pub fn pack(df: DataFrame) -> Result<(DataFrame, Vec<(usize, DataType)>)> {
     let mut changed = Vec::new();
-    if !df.columns().iter().any(|column| needs(column)) {
+    if !df.columns().iter().any(needs) {
         return Ok((df, changed));
     }
     let height = df.height();
@@ -62,10 +62,10 @@ fn without_arrays(series: &Series) -> PolarsResult<Series> {
         DataType::Array(_, 0) => Ok(series.is_not_null().with_name(series.name().clone()).into_series()),
         DataType::Array(inner, _) if holds_empty_arrays(inner) => {
             Ok(series.array()?.apply_to_inner(&|inner| without_arrays(&inner))?.into_series())
-        },
+        }
         DataType::List(inner) if holds_empty_arrays(inner) => {
             Ok(series.list()?.apply_to_inner(&|inner| without_arrays(&inner))?.into_series())
-        },
+        }
         DataType::Struct(_) => fields(series, |_, field| without_arrays(field)),
         _ => Ok(series.clone()),
     }
@@ -77,13 +77,13 @@ fn with_arrays(series: &Series, dtype: &DataType) -> PolarsResult<Series> {
             let nothing = Series::new_empty(PlSmallStr::EMPTY, inner);
             let all = ArrayChunked::full(series.name().clone(), &nothing, series.len()).into_series();
             all.zip_with(series.bool()?, &Series::full_null(series.name().clone(), series.len(), dtype))
-        },
+        }
         DataType::Array(inner, _) if holds_empty_arrays(inner) => {
             Ok(series.array()?.apply_to_inner(&|values| with_arrays(&values, inner))?.into_series())
-        },
+        }
         DataType::List(inner) if holds_empty_arrays(inner) => {
             Ok(series.list()?.apply_to_inner(&|values| with_arrays(&values, inner))?.into_series())
-        },
+        }
         DataType::Struct(wanted) => fields(series, |at, field| with_arrays(field, wanted[at].dtype())),
         _ => Ok(series.clone()),
     }
@@ -91,7 +91,12 @@ fn with_arrays(series: &Series, dtype: &DataType) -> PolarsResult<Series> {
 
 fn fields(series: &Series, f: impl Fn(usize, &Series) -> PolarsResult<Series>) -> PolarsResult<Series> {
     let whole = series.struct_()?;
-    let fields = whole.fields_as_series().iter().enumerate().map(|(at, field)| f(at, field)).collect::<PolarsResult<Vec<_>>>()?;
+    let fields = whole
+        .fields_as_series()
+        .iter()
+        .enumerate()
+        .map(|(at, field)| f(at, field))
+        .collect::<PolarsResult<Vec<_>>>()?;
     let mut made = StructChunked::from_series(series.name().clone(), series.len(), fields.iter())?;
     made.zip_outer_validity(whole);
     Ok(made.into_series())

@@ -28,10 +28,8 @@ pub fn frame_to_ipc(df: DataFrame) -> Result<Bytes> {
 pub fn write_ipc(buf: &mut Vec<u8>, mut df: DataFrame, compression: Option<IpcCompression>) -> Result<()> {
     df.rechunk_mut();
     let (mut df, changed) = carried::pack(df)?;
-    let mut writer = IpcWriter::new(buf)
-        .with_compression(compression)
-        .with_compat_level(CompatLevel::newest())
-        .with_parallel(false);
+    let mut writer =
+        IpcWriter::new(buf).with_compression(compression).with_compat_level(CompatLevel::newest()).with_parallel(false);
     let marks = marks(&df);
     let mut metadata = Metadata::default();
     if marks.contains(['<', '>']) {
@@ -57,7 +55,8 @@ pub fn frame_from_ipc(ipc: &[u8], height: usize, schema: &SchemaRef) -> Result<D
     let mut df = reader.finish().map_err(polars_error)?;
     let noted = |key: &str| metadata.as_ref().and_then(|metadata| metadata.get(key));
     if let Some(changed) = noted(CHANGED) {
-        let changed: Vec<(usize, DataType)> = serde_json::from_str(changed).map_err(|e| QueryError::internal(e.to_string()))?;
+        let changed: Vec<(usize, DataType)> =
+            serde_json::from_str(changed).map_err(|e| QueryError::internal(e.to_string()))?;
         df = carried::unpack(df, &changed)?;
     }
     match noted(SORTED) {
@@ -78,7 +77,8 @@ pub fn read_pieces(pieces: &[Piece], schema: &SchemaRef, query: &str, store: &dy
         _ => {
             // A row alone is always marked as sorted, so that several make a sorted column where single-node Polars,
             // which has all rows from the start, knows of none: the parts of more rows tell.
-            let before: Vec<Vec<u8>> = frames.iter().filter(|df| df.height() > 1).map(|df| marks(df).into_bytes()).collect();
+            let before: Vec<Vec<u8>> =
+                frames.iter().filter(|df| df.height() > 1).map(|df| marks(df).into_bytes()).collect();
             let df = accumulate_dataframes_vertical_unchecked(frames);
             let agreed = |(at, mark): (usize, char)| {
                 let all = before.iter().all(|marks| marks.get(at).copied().map(char::from) == Some(mark));
@@ -86,7 +86,7 @@ pub fn read_pieces(pieces: &[Piece], schema: &SchemaRef, query: &str, store: &dy
             };
             let agreed: String = marks(&df).chars().enumerate().map(agreed).collect();
             marked(df, &agreed)?
-        },
+        }
     })
 }
 

@@ -89,31 +89,71 @@ impl Bloom {
     }
 }
 
-/// What to write down of the rows of one task.
-pub fn note(df: &DataFrame, notes: &Notes) -> Result<Vec<u8>> {
-    let hashes = if df.height() <= notes.blocks as usize * WORDS {
-        let mut all = Vec::with_capacity(df.height());
-        partition::each_hash(df, &notes.keys, &mut |hash| all.push(hash))?;
-        all.sort_unstable();
-        all.dedup();
-        Hashes::Each(bytes(&all))
-    } else {
-        let mut bloom = Bloom::new(notes.blocks);
-        partition::each_hash(df, &notes.keys, &mut |hash| bloom.add(hash))?;
-        Hashes::Bloom(bloom.bytes())
-    };
-    let columns = notes.keys.iter().map(|key| df.column(key)).collect::<PolarsResult<Vec<_>>>().map_err(polars_error)?;
-    let bounds = match &columns[..] {
-        [column] => bounds(column).map_err(polars_error)?,
-        _ => None,
-    };
-    let nulls = columns.iter().any(|column| column.null_count() > 0);
-    let note = Note { rows: df.height() as u64, nulls, bounds, hashes };
-    crate::proto::pack(&note).map(|bytes| bytes.to_vec())
+/// What is written down of the rows of one task, batch by batch.
+pub struct Noting {
+    notes: Notes,
+    note: Note,
+    seen: Seen,
+}
+
+enum Seen {
+    Each(Vec<u64>),
+    Bloom(Bloom),
+}
+
+impl Noting {
+    pub fn new(notes: &Notes) -> Noting {
+        Noting { notes: notes.clone(), note: Note::default(), seen: Seen::Each(Vec::new()) }
+    }
+
+    pub fn add(&mut self, df: &DataFrame) -> Result<()> {
+        let Notes { keys, blocks } = &self.notes;
+        self.note.rows += df.height() as u64;
+        if let Seen::Each(all) = &self.seen
+            && self.note.rows > u64::from(*blocks) * WORDS as u64
+        {
+            let mut bloom = Bloom::new(*blocks);
+            all.iter().for_each(|hash| bloom.add(*hash));
+            self.seen = Seen::Bloom(bloom);
+        }
+        match &mut self.seen {
+            Seen::Each(all) => partition::each_hash(df, keys, &mut |hash| all.push(hash))?,
+            Seen::Bloom(bloom) => partition::each_hash(df, keys, &mut |hash| bloom.add(hash))?,
+        }
+        let columns = keys.iter().map(|key| df.column(key)).collect::<PolarsResult<Vec<_>>>().map_err(polars_error)?;
+        self.note.nulls |= columns.iter().any(|column| column.null_count() > 0);
+        if let [column] = &columns[..] {
+            // None has nulls only, or is of a type that has no bounds in any batch.
+            let new = bounds(column).map_err(polars_error)?;
+            self.note.bounds = match (self.note.bounds, new) {
+                (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+                (old, new) => old.or(new),
+            };
+        }
+        Ok(())
+    }
+
+    /// None where there were no rows.
+    pub fn finish(self) -> Result<Option<Vec<u8>>> {
+        let Noting { mut note, seen, .. } = self;
+        if note.rows == 0 {
+            return Ok(None);
+        }
+        note.hashes = match seen {
+            Seen::Each(mut all) => {
+                all.sort_unstable();
+                all.dedup();
+                Hashes::Each(bytes(&all))
+            }
+            Seen::Bloom(bloom) => Hashes::Bloom(bloom.bytes()),
+        };
+        crate::proto::pack(&note).map(|bytes| Some(bytes.to_vec()))
+    }
 }
 
 fn bounds(column: &Column) -> PolarsResult<Option<(i64, i64)>> {
-    if !matches!(column.dtype(), DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Date) {
+    if !matches!(column.dtype(), DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Date)
+    {
         return Ok(None);
     }
     let numbers = column.as_materialized_series().to_physical_repr().cast(&DataType::Int64)?;
@@ -162,7 +202,8 @@ pub fn read(filters: &[KeyFilter], inputs: &[LeafInput], ctx: &Context, out: &mu
 
 /// One filter with all keys that were noted: as large as those that came as filters, else as the keys want it.
 fn together(notes: &[Hashes]) -> Option<Bloom> {
-    let filters = notes.iter().filter_map(|note| if let Hashes::Bloom(bytes) = note { Some(bytes.len()) } else { None });
+    let filters =
+        notes.iter().filter_map(|note| if let Hashes::Bloom(bytes) = note { Some(bytes.len()) } else { None });
     let keys: usize = notes.iter().map(|note| if let Hashes::Each(bytes) = note { bytes.len() / 8 } else { 0 }).sum();
     let blocks = filters.max().map_or(keys / 32 + 1, |bytes| bytes / (8 * WORDS));
     let mut bloom = Bloom::new(u32::try_from(blocks).ok()?);
@@ -170,7 +211,7 @@ fn together(notes: &[Hashes]) -> Option<Bloom> {
         Hashes::Each(each) => {
             words(each).for_each(|hash| bloom.add(hash));
             true
-        },
+        }
         Hashes::Bloom(bytes) => bloom.join(bytes),
     });
     whole.then_some(bloom)

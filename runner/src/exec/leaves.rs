@@ -40,7 +40,7 @@ pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut Ta
                 if *before > 0 {
                     count_on(plan, node, *before)?;
                 }
-            },
+            }
         }
     }
     Ok(())
@@ -95,7 +95,7 @@ fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput)
             out.bytes_in += ipc.len() as u64;
             frame(plan, node, df, schema);
             Ok(())
-        },
+        }
         (
             SourceUnit::Files { first, count, rows, rows_before, keep },
             IR::Scan {
@@ -121,7 +121,10 @@ fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput)
             if let Some(index) = &mut unified_scan_args.row_index {
                 // Within one file the scan counts rows before its slice by itself.
                 let skipped = rows.map_or(0, |(offset, _)| offset as u64);
-                *index = RowIndex { name: index.name.clone(), offset: row_number(u64::from(index.offset) + rows_before - skipped)? };
+                *index = RowIndex {
+                    name: index.name.clone(),
+                    offset: row_number(u64::from(index.offset) + rows_before - skipped)?,
+                };
             }
             let scan = IR::Scan {
                 sources,
@@ -138,7 +141,7 @@ fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput)
                 Some(keep) => keep_numbers(plan, node, &keep),
                 None => Ok(()),
             }
-        },
+        }
         _ => Err(QueryError::internal("a task's data does not fit its fragment")),
     }
 }
@@ -182,7 +185,8 @@ fn filter(plan: &mut IRPlan, node: Node, from: Option<AExprBuilder>, to: Option<
 fn keep_numbers(plan: &mut IRPlan, node: Node, keep: &Keep) -> Result<()> {
     let schema = plan.lp_arena.get(node).schema(&plan.lp_arena).into_owned();
     let dtype = schema.get(&keep.column).cloned();
-    let dtype = dtype.ok_or_else(|| QueryError::internal(format!("a scan is cut by '{}', which it lacks", keep.column)))?;
+    let dtype =
+        dtype.ok_or_else(|| QueryError::internal(format!("a scan is cut by '{}', which it lacks", keep.column)))?;
     let column = PlSmallStr::from_str(&keep.column);
     let arena = &mut plan.expr_arena;
     let mut bound = |value: i64, op| {
@@ -228,4 +232,3 @@ fn row_number(n: u64) -> Result<IdxSize> {
         polars_error(e)
     })
 }
-

@@ -3,22 +3,25 @@
 
 mod carried;
 mod frames;
+mod inline;
 mod keys;
 mod leaves;
 mod nodes;
+mod outgoing;
 mod partition;
 mod shuffled;
 mod write;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use polars_buffer::Buffer;
 use polars_core::prelude::*;
-use polars_core::query_result::QueryResult;
 use polars_io::ipc::IpcCompression;
-use polars_plan::plans::IRPlan;
+use polars_plan::dsl::{CallbackSinkType, SinkTypeIR, SpecialEq};
+use polars_plan::plans::{IR, IRPlan};
+use polars_plan::prelude::PlanCallback;
 use polars_stream::StreamingQuery;
 
 use crate::error::{Category, QueryError, Result};
@@ -26,7 +29,10 @@ use crate::graph::{Location, NodeMetrics, Piece, TaskId, TaskOutput, TaskSpec};
 use crate::planner::Fragment;
 
 pub use frames::{frame_from_ipc, frame_to_ipc};
+pub use inline::Inline;
 pub use shuffled::Shuffled;
+
+use outgoing::Outgoing;
 
 /// Where outputs are written and inputs are read: the shuffle, seen from a task.
 pub trait Store: Send + Sync {
@@ -49,11 +55,14 @@ pub trait RowSink: Send {
 /// Opens the sink with this index for one task attempt.
 pub type OpenSink = dyn Fn(u32, TaskId, u32) -> Result<Box<dyn RowSink>> + Send + Sync;
 
+#[derive(Clone)]
 pub struct Context {
     pub query: String,
     pub store: Arc<dyn Store>,
     pub open_sink: Arc<OpenSink>,
     pub compression: Option<IpcCompression>,
+    /// Bytes of rows that are laid out for the exchange at once.
+    pub batch_bytes: usize,
     pub cancel: Arc<AtomicBool>,
     pub progress: Arc<Progress>,
 }
@@ -77,56 +86,69 @@ pub struct Progress {
 /// Blocking: one task from its inputs to its written output.
 pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput> {
     let begun = Instant::now();
-    let fragment = Fragment::unpack(fragment)?;
+    let Fragment { mut plan, placeholders, tag, notes, filters: wanted } = Fragment::unpack(fragment)?;
     let mut out = TaskOutput::default();
-    let mut plan = fragment.plan;
     let mut filters = Vec::new();
-    if fragment.placeholders {
+    if placeholders {
         // Notes of keys come behind all that the plan reads.
-        let (inputs, notes) = task.leaves.split_at(task.leaves.len().saturating_sub(fragment.filters.len()));
-        filters = keys::read(&fragment.filters, notes, ctx, &mut out)?;
+        let (inputs, notes) = task.leaves.split_at(task.leaves.len().saturating_sub(wanted.len()));
+        filters = keys::read(&wanted, notes, ctx, &mut out)?;
         leaves::bound(&mut plan, filters.iter().filter_map(|filter| filter.scan.as_ref()));
         leaves::fill(&mut plan, inputs, ctx, &mut out)?;
     }
     out.metrics.decode_us = begun.elapsed().as_micros() as u64;
     ctx.check()?;
     let ran = Instant::now();
-    let (mut df, nodes) = execute(plan)?;
-    out.metrics.nodes = nodes;
-    out.metrics.run_us = ran.elapsed().as_micros() as u64;
+    let schema = plan.lp_arena.get(plan.lp_top).schema(&plan.lp_arena).into_owned();
+    let outgoing = Arc::new(Mutex::new(Outgoing::new(task, ctx, filters, tag.as_ref(), notes.as_ref())));
+    let rows = outgoing.clone();
+    out.metrics.nodes = execute(plan, move |df| lock(&rows).take(df))?;
     ctx.check()?;
-    let written = Instant::now();
-    for filter in &filters {
-        df = filter.keep(df)?;
-    }
-    if let Some(tag) = &fragment.tag {
-        df = write::tagged(df, &tag.column, tag.base(task.id.task))?;
-    }
-    out.rows = df.height() as u64;
-    out.size = df.estimated_size() as u64;
-    ctx.progress.rows.store(out.rows, Ordering::Relaxed);
-    let note = fragment.notes.as_ref().filter(|_| df.height() > 0).map(|notes| keys::note(&df, notes)).transpose()?;
-    write::output(df, note, task, ctx, &mut out)?;
-    ctx.progress.bytes.store(out.bytes, Ordering::Relaxed);
-    out.metrics.write_us = written.elapsed().as_micros() as u64;
+    lock(&outgoing).finish(&schema, &mut out)?;
+    out.metrics.run_us = (ran.elapsed().as_micros() as u64).saturating_sub(out.metrics.write_us);
     Ok(out)
 }
 
-/// The plan on the streaming engine: its result in memory, and what the engine counted.
-pub fn execute(mut plan: IRPlan) -> Result<(DataFrame, Vec<NodeMetrics>)> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The plan on the streaming engine: its rows go to `take` as they are made, in order, and what the engine counted comes
+/// back.
+pub fn execute(
+    mut plan: IRPlan,
+    take: impl FnMut(DataFrame) -> Result<()> + Send + 'static,
+) -> Result<Vec<NodeMetrics>> {
+    let failed: Arc<Mutex<Option<QueryError>>> = Arc::default();
+    let (failure, take) = (failed.clone(), Mutex::new(take));
+    let function = move |df: DataFrame| {
+        let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lock(&take)(df)));
+        taken.unwrap_or_else(|panic| Err(panic_error(&*panic))).map(|()| false).map_err(|error| {
+            let told = PolarsError::ComputeError(error.to_string().into());
+            *lock(&failure) = Some(error);
+            told
+        })
+    };
     plan.ensure_root_node_is_sink();
+    if let IR::Sink { payload, .. } = plan.lp_arena.get_mut(plan.lp_top) {
+        *payload = SinkTypeIR::Callback(CallbackSinkType {
+            function: PlanCallback::Rust(SpecialEq::new(Arc::new(function))),
+            maintain_order: true,
+            chunk_size: None,
+        });
+    }
     let run = || {
         let query = StreamingQuery::build(plan.lp_top, &mut plan.lp_arena, &mut plan.expr_arena)?;
         let counted = nodes::watch(&query);
-        query.execute().map(|result| (result, counted()))
+        query.execute().map(|_| counted())
     };
-    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|p| panic_error(&*p))?;
-    let (result, nodes) = ran.map_err(crate::plan::polars_error)?;
-    let df = match result {
-        QueryResult::Single(df) => df,
-        QueryResult::Multiple(mut dfs) => dfs.pop().unwrap_or_else(DataFrame::empty),
-    };
-    Ok((df, nodes))
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    // What went wrong with the rows is the cause of whatever the engine says of it.
+    match (lock(&failed).take(), ran) {
+        (Some(error), _) => Err(error),
+        (None, Ok(ran)) => ran.map_err(crate::plan::polars_error),
+        (None, Err(panic)) => Err(panic_error(&*panic)),
+    }
 }
 
 /// A panic of the engine, as Python shows it. It comes from the plan and its data, and would come again: no retry.

@@ -17,7 +17,8 @@ pub fn watch(query: &StreamingQuery) -> impl FnOnce() -> Vec<NodeMetrics> + use<
         let mut nodes: BTreeMap<String, NodeMetrics> = BTreeMap::new();
         for (key, name) in names {
             let Some(counted) = metrics.get(key) else { continue };
-            let node = nodes.entry(name).or_insert_with_key(|name| NodeMetrics { node: name.clone(), ..Default::default() });
+            let node =
+                nodes.entry(name).or_insert_with_key(|name| NodeMetrics { node: name.clone(), ..Default::default() });
             node.rows += counted.rows_sent;
             node.bytes += counted.io_total_bytes_received;
             node.active_us += (counted.total_poll_time_ns + counted.total_state_update_time_ns) / 1000;

@@ -51,8 +51,8 @@ pub fn each_hash(df: &DataFrame, keys: &[String], f: &mut dyn FnMut(u64)) -> Res
                 let ca = series.str().map_err(polars_error)?;
                 ca.iter().for_each(|v| f(v.map_or(NULL, |v| state.hash_one(v.as_bytes()))));
                 return Ok(());
-            },
-            _ => {},
+            }
+            _ => {}
         }
     }
     let rows = _get_rows_encoded_ca_unordered(PlSmallStr::EMPTY, &columns).map_err(polars_error)?;

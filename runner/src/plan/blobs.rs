@@ -146,7 +146,8 @@ mod tests {
     use super::*;
 
     fn stream() -> Vec<u8> {
-        let mut df = df!("x" => [1i64, 2, 3], "s" => [Some("a"), None, Some("a text of more than twelve bytes")]).unwrap();
+        let mut df =
+            df!("x" => [1i64, 2, 3], "s" => [Some("a"), None, Some("a text of more than twelve bytes")]).unwrap();
         df.serialize_to_bytes().unwrap()
     }
 

@@ -26,7 +26,9 @@ mod tests {
     fn roots_of_structs_are_refused_before_they_run() {
         let frame = df!["x" => [1.0, 4.0]].unwrap().lazy();
         let structs = frame.clone().select([as_struct(vec![col("x")]).alias("s")]);
-        for (expr, name) in [(col("s").sqrt(), "sqrt"), (col("s").cbrt() + lit(1), "cbrt"), (col("s").pct_change(lit(1)), "pct_change")] {
+        for (expr, name) in
+            [(col("s").sqrt(), "sqrt"), (col("s").cbrt() + lit(1), "cbrt"), (col("s").pct_change(lit(1)), "pct_change")]
+        {
             let error = crate::plan::optimize(structs.clone().select([expr]).logical_plan).unwrap_err();
             assert_eq!(error.class, "InvalidOperationError");
             assert_eq!(error.message, format!("`{name}` operation not supported for dtype `struct[1]`"));

@@ -95,7 +95,8 @@ fn read_parts(path: &Path, as_given: &str) -> Result<Vec<u8>> {
     }
     let failed = |e: std::io::Error| io_error(e.kind(), format!("the plan {as_given} cannot be read: {e}"));
     let entries = std::fs::read_dir(path).map_err(failed)?;
-    let mut parts = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let mut parts =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     // Mounted volumes have hidden directories beside their files.
     parts.retain(|part| part.is_file());
     parts.sort();

@@ -76,12 +76,7 @@ struct Adapted {
     renamed: Vec<(String, String)>,
 }
 
-fn adapt(
-    client: versions::Client,
-    document: &[u8],
-    storage: &StorageOptions,
-    base: Option<&Path>,
-) -> Result<Adapted> {
+fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, base: Option<&Path>) -> Result<Adapted> {
     let mut tree = msgpack::parse(document).map_err(|e| refuse::bad_plan(format!("the plan is damaged: {e}")))?;
     if ["root", "dsl_plans", "dataframes"].iter().any(|key| tree.get(key).is_none()) {
         return Err(refuse::bad_plan("the plan is damaged: its document has no root, plan nodes and frames"));

@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
                 self.at += 1;
                 Ok(Head::Map(usize::from(marker & 0x0f)))
             }
-            0xdc | 0xdd | 0xde | 0xdf => {
+            0xdc..=0xdf => {
                 let width = if matches!(marker, 0xdc | 0xde) { 2 } else { 4 };
                 let len = self.length(width)?;
                 self.at += 1 + width;

@@ -99,8 +99,13 @@ fn errors_name_paths_as_the_user_wrote_them() {
     assert_eq!(as_written(error, &renamed).message, "No such file or directory (os error 2): no/x.csv");
     for version in VERSIONS {
         for name in names(version).iter().filter(|name| *name == "sink-parquet") {
-            let loaded = decode_at(&fixture(version, name), &StorageOptions::default(), Some(Path::new("/base"))).unwrap();
-            assert!(loaded.renamed.contains(&("/base/out/x.parquet".into(), "out/x.parquet".into())), "{:?}", loaded.renamed);
+            let loaded =
+                decode_at(&fixture(version, name), &StorageOptions::default(), Some(Path::new("/base"))).unwrap();
+            assert!(
+                loaded.renamed.contains(&("/base/out/x.parquet".into(), "out/x.parquet".into())),
+                "{:?}",
+                loaded.renamed
+            );
         }
     }
 }

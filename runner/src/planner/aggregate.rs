@@ -71,24 +71,24 @@ impl Parts<'_> {
             AExpr::Len => {
                 let counts = self.part(arena.add(AExpr::Len), Combine::SumWide, arena);
                 Ok(AExprBuilder::new_from_node(counts).cast(DataType::IDX_DTYPE, arena).node())
-            },
+            }
             AExpr::Function { ref input, function: IRFunctionExpr::Boolean(ref f), .. }
                 if matches!(f, IRBooleanFunction::Any { .. } | IRBooleanFunction::All { .. }) && input.len() == 1 =>
             {
                 self.input(input[0].node(), arena)?;
                 Ok(self.part(node, Combine::Function(f.clone()), arena))
-            },
+            }
             AExpr::Function { ref input, function: IRFunctionExpr::NullCount, .. } if input.len() == 1 => {
                 self.input(input[0].node(), arena)?;
                 let counts = self.part(node, Combine::SumWide, arena);
                 Ok(AExprBuilder::new_from_node(counts).cast(DataType::IDX_DTYPE, arena).node())
-            },
+            }
             AExpr::Function { ref input, function: IRFunctionExpr::IndexOf, .. }
                 if self.setting == Setting::Columns && !expr::has_column(input[1].node(), arena) =>
             {
                 self.input(input[0].node(), arena)?;
                 Ok(self.index_of(node, input[0].node(), arena))
-            },
+            }
             AExpr::Literal(ref v) if v.is_scalar() => Ok(node),
             ae if expr::top_elementwise(node, arena) => {
                 let mut inputs = Vec::new();
@@ -99,7 +99,7 @@ impl Parts<'_> {
                 }
                 let new = inputs.iter().map(|n| self.node(*n, arena)).collect::<Result<Vec<_>, _>>()?;
                 Ok(arena.add(ae.replace_inputs(&new)))
-            },
+            }
             _ => Err("not known to combine from parts".into()),
         }
     }
@@ -112,11 +112,11 @@ impl Parts<'_> {
             IRAggExpr::Min { input, propagate_nans } => {
                 self.input(input, arena)?;
                 Ok(self.part(node, Combine::Min(propagate_nans), arena))
-            },
+            }
             IRAggExpr::Max { input, propagate_nans } => {
                 self.input(input, arena)?;
                 Ok(self.part(node, Combine::Max(propagate_nans), arena))
-            },
+            }
             IRAggExpr::Sum(input) => {
                 self.input(input, arena)?;
                 let out = dtype(node, arena, self.schema)?;
@@ -126,12 +126,12 @@ impl Parts<'_> {
                 }
                 let sum = self.part(node, Combine::Sum, arena);
                 Ok(AExprBuilder::new_from_node(sum).cast(out, arena).node())
-            },
+            }
             IRAggExpr::Count { input, .. } => {
                 self.input(input, arena)?;
                 let counts = self.part(node, Combine::SumWide, arena);
                 Ok(AExprBuilder::new_from_node(counts).cast(DataType::IDX_DTYPE, arena).node())
-            },
+            }
             IRAggExpr::Mean(input) => {
                 self.input(input, arena)?;
                 let inner = dtype(input, arena, self.schema)?;
@@ -142,15 +142,15 @@ impl Parts<'_> {
                         let sum = AExprBuilder::new_from_node(input).sum(arena).node();
                         let sum = self.part(sum, Combine::Sum, arena);
                         AExprBuilder::new_from_node(sum).cast(DataType::Float64, arena).node()
-                    },
+                    }
                     DataType::Float64 | DataType::Float32 => {
                         let sum = AExprBuilder::new_from_node(input).cast(DataType::Float64, arena).sum(arena).node();
                         self.part(sum, Combine::Sum, arena)
-                    },
+                    }
                     inner if inner.is_integer() => {
                         let sum = AExprBuilder::new_from_node(input).cast(DataType::Float64, arena).sum(arena).node();
                         self.part(sum, Combine::Sum, arena)
-                    },
+                    }
                     _ => return Err(format!("a mean of {inner} is not combined from parts")),
                 };
                 let count = AExprBuilder::new_from_node(input).count(arena).node();
@@ -158,7 +158,7 @@ impl Parts<'_> {
                 let mean = AExprBuilder::new_from_node(sum).true_divide(AExprBuilder::new_from_node(count), arena);
                 let mean = self.null_below(mean.node(), count, 1, arena);
                 Ok(AExprBuilder::new_from_node(mean).cast(out, arena).node())
-            },
+            }
             IRAggExpr::Var(input, ddof) => self.var(node, input, ddof, false, arena),
             IRAggExpr::Std(input, ddof) => self.var(node, input, ddof, true, arena),
             IRAggExpr::First(input) | IRAggExpr::Last(input) if self.setting == (Setting::Groups { ordered: true }) => {
@@ -169,7 +169,7 @@ impl Parts<'_> {
                 self.input(input, arena)?;
                 let first = matches!(agg, IRAggExpr::First(_));
                 Ok(self.part(node, if first { Combine::First } else { Combine::Last }, arena))
-            },
+            }
             IRAggExpr::First(input) | IRAggExpr::Last(input) if self.setting == Setting::Columns => {
                 self.input(input, arena)?;
                 // Parts come in order, and those without rows have no say.
@@ -182,14 +182,14 @@ impl Parts<'_> {
                 let first = matches!(agg, IRAggExpr::First(_));
                 let value = if first { values.first(arena) } else { values.last(arena) };
                 Ok(self.combined(value.node(), arena))
-            },
+            }
             IRAggExpr::FirstNonNull(input) | IRAggExpr::LastNonNull(input)
                 if matches!(self.setting, Setting::Columns | Setting::Groups { ordered: true }) =>
             {
                 self.input(input, arena)?;
                 let first = matches!(agg, IRAggExpr::FirstNonNull(_));
                 Ok(self.part(node, if first { Combine::FirstNonNull } else { Combine::LastNonNull }, arena))
-            },
+            }
             IRAggExpr::Median(_) => Err("a median needs all values of its group".into()),
             IRAggExpr::NUnique(input) if self.setting == Setting::Columns => {
                 self.input(input, arena)?;
@@ -198,7 +198,7 @@ impl Parts<'_> {
                     return Err(format!("unique values of {inner} are not counted from parts"));
                 }
                 Ok(self.count_unique(input, arena))
-            },
+            }
             IRAggExpr::NUnique(_) => Err("a count of unique values needs all values of its group".into()),
             IRAggExpr::Implode { .. } => Err("lists are made from whole groups".into()),
             IRAggExpr::First(_)
@@ -231,7 +231,8 @@ impl Parts<'_> {
         let total = b(n).sum(arena);
         let grand = b(n).multiply(b(mean), arena).sum(arena).true_divide(total, arena);
         let off = b(mean).minus(grand, arena);
-        let spread = b(n).multiply(b(var), arena).plus(b(n).multiply(off.multiply(off, arena), arena), arena).sum(arena);
+        let spread =
+            b(n).multiply(b(var), arena).plus(b(n).multiply(off.multiply(off, arena), arena), arena).sum(arena);
         let ddof_node = AExprBuilder::lit_scalar(Scalar::from(f64::from(ddof)), arena);
         let result = spread.true_divide(total.minus(ddof_node, arena), arena);
         let result = if root {
@@ -287,7 +288,7 @@ impl Parts<'_> {
             AExpr::Filter { input, by } => {
                 self.input(*input, arena)?;
                 self.input(*by, arena)
-            },
+            }
             _ if is_elementwise_rec(node, arena) && expr::has_column(node, arena) => Ok(()),
             _ => Err("its input is not computed row by row".into()),
         }
@@ -312,8 +313,20 @@ impl Parts<'_> {
         let combine = match how {
             Combine::Sum => column.sum(arena),
             Combine::SumWide => column.cast(DataType::UInt64, arena).sum(arena),
-            Combine::Min(nans) => if nans { column.nan_min(arena) } else { column.min(arena) },
-            Combine::Max(nans) => if nans { column.nan_max(arena) } else { column.max(arena) },
+            Combine::Min(nans) => {
+                if nans {
+                    column.nan_min(arena)
+                } else {
+                    column.min(arena)
+                }
+            }
+            Combine::Max(nans) => {
+                if nans {
+                    column.nan_max(arena)
+                } else {
+                    column.max(arena)
+                }
+            }
             Combine::First => column.first(arena),
             Combine::Last => column.last(arena),
             Combine::FirstNonNull => column.first_non_null(arena),

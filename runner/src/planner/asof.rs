@@ -27,7 +27,8 @@ impl Cx<'_> {
         // Polars then checks the order of all rows, not of each key's.
         let hinted = self.hinted(inputs.0) || self.hinted(inputs.1);
         let by = options.left_by.as_ref().zip(options.right_by.as_ref()).filter(|(left, _)| !left.is_empty());
-        let small = right.bytes.is_some_and(|bytes| bytes <= self.options.broadcast_limit_bytes as f64) && !left.is_one();
+        let small =
+            right.bytes.is_some_and(|bytes| bytes <= self.options.broadcast_limit_bytes as f64) && !left.is_one();
         // Parts of rows that do not rise could each be in order by chance, and nobody would see what Polars refuses.
         let seen = by.is_some() || !options.check_sortedness;
         if small && (seen && !hinted || self.rises_in(inputs.0, &parts.left_on)) {
@@ -40,7 +41,12 @@ impl Cx<'_> {
             _ if left.is_one() => self.join_alone(node, left, right, "its input is in one task already"),
             _ if hinted => self.join_alone(node, left, right, "its input is declared sorted"),
             None if small => self.asof_after(left, right, parts),
-            None => self.join_alone(node, left, right, "an as-of join without `by` keys, of a side too large to be sent whole"),
+            None => self.join_alone(
+                node,
+                left,
+                right,
+                "an as-of join without `by` keys, of a side too large to be sent whole",
+            ),
             Some((lk, rk)) => self.asof_by(node, left, right, parts, (&lk[..], &rk[..])),
         }
     }
@@ -89,7 +95,8 @@ impl Cx<'_> {
         (lk, rk): (&[PlSmallStr], &[PlSmallStr]),
     ) -> Result<Rel> {
         let (ls, rs) = (self.rel_schema(&left), self.rel_schema(&right));
-        let alike = lk.iter().zip(rk).all(|(l, r)| ls.get(l).map(expr::portable_dtype) == rs.get(r).map(expr::portable_dtype));
+        let alike =
+            lk.iter().zip(rk).all(|(l, r)| ls.get(l).map(expr::portable_dtype) == rs.get(r).map(expr::portable_dtype));
         if !alike {
             return self.join_alone(node, left, right, "`by` keys of different types");
         }

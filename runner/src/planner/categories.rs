@@ -3,7 +3,10 @@
 
 use polars_core::prelude::*;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{AExpr, IRCategoricalFunction as Cat, IRFunctionExpr as Function, IRPlan};
+use polars_plan::plans::{
+    AExpr, IRArrayFunction as Array, IRCategoricalFunction as Cat, IRFunctionExpr as Function, IRListFunction as List,
+    IRPlan,
+};
 
 /// The expression of a plan that turns categories into their numbers, or numbers into categories.
 pub fn numbered(plan: &IRPlan) -> Option<String> {
@@ -16,6 +19,14 @@ fn suspect(e: &AExpr) -> bool {
         AExpr::Cast { dtype, .. } => is_number(dtype) || holds(dtype),
         AExpr::Function { function: Function::ToPhysical | Function::Reinterpret(_), .. } => true,
         AExpr::Function { function: Function::Categorical(Cat::To(..) | Cat::Physical), .. } => true,
+        // Of several categories in a value, the least is the one with the least number.
+        AExpr::Function {
+            function: Function::ListExpr(List::Min | List::Max | List::ArgMin | List::ArgMax), ..
+        } => true,
+        AExpr::Function {
+            function: Function::ArrayExpr(Array::Min | Array::Max | Array::ArgMin | Array::ArgMax),
+            ..
+        } => true,
         _ => false,
     }
 }
@@ -23,7 +34,8 @@ fn suspect(e: &AExpr) -> bool {
 fn takes_numbers(inputs: &[DataType], output: &DataType) -> bool {
     let from = inputs.iter().any(holds) && is_number(output);
     let to = holds(output) && inputs.iter().any(is_number);
-    from || to
+    let nested = |dtype: &DataType| dtype.is_nested() && holds(dtype);
+    from || to || matches!(output, DataType::Categorical(..)) && inputs.iter().any(nested)
 }
 
 fn is_number(dtype: &DataType) -> bool {

@@ -18,8 +18,8 @@ use polars_utils::unique_id::UniqueId;
 
 use super::fragment::{Fragment, Tag};
 use super::keys::Beside;
-use super::switch::Switch;
 use super::rel::{Branch, Order, Rel};
+use super::switch::Switch;
 use super::{Options, expr};
 use crate::error::{QueryError, Result};
 use crate::graph::{Exchange, Leaf, Read, SingleWorker, Stage, StageGraph, StageId};
@@ -32,6 +32,8 @@ pub(super) struct Cx<'a> {
     /// What was closed behind the leaf of a hash exchange, and by which other leaf's size that may be undone.
     pub closed: HashMap<Node, Node>,
     pub switches: HashMap<Node, Switch>,
+    /// Where scans were cut by key so far: the file and the column, and the cuts. What is cut alike is joined in place.
+    pub cuts: HashMap<(String, PlSmallStr), Arc<[i64]>>,
     /// Common subplans, closed once and read by each of their users.
     pub caches: HashMap<UniqueId, Rel>,
     /// What stands behind the leaves of open fragments.
@@ -60,7 +62,8 @@ impl<'a> Cx<'a> {
             })
             .collect();
         let (nodes, edges) = simplify_and_fetch_orderings(&roots, &mut ir, &mut ex);
-        let ordered = |keys: &[_]| keys.iter().map(|k| edges.get(*k).is_some_and(|e| !e.is_unordered())).collect::<Vec<_>>();
+        let ordered =
+            |keys: &[_]| keys.iter().map(|k| edges.get(*k).is_some_and(|e| !e.is_unordered())).collect::<Vec<_>>();
         let ordered_out = nodes.iter().map(|(k, e)| (*k, ordered(&e.out_edges).iter().any(|o| *o))).collect();
         let ordered_in = nodes.iter().map(|(k, e)| (*k, ordered(&e.in_edges))).collect();
         let cx = Cx {
@@ -70,6 +73,7 @@ impl<'a> Cx<'a> {
             graph: StageGraph::default(),
             closed: HashMap::new(),
             switches: HashMap::new(),
+            cuts: HashMap::new(),
             caches: HashMap::new(),
             leaves: HashMap::new(),
             ordered_out,
@@ -165,7 +169,7 @@ impl<'a> Cx<'a> {
                     let name = self.name("k");
                     added.push(e.with_alias(name.clone()));
                     names.push(name);
-                },
+                }
             }
         }
         (self.with_columns(rel, added), names)
@@ -192,7 +196,13 @@ impl<'a> Cx<'a> {
         self.close_with(rel, output, tag, &Beside::default())
     }
 
-    pub(super) fn close_with(&mut self, rel: &Rel, output: Exchange, tag: Option<PlSmallStr>, beside: &Beside) -> Result<Vec<StageId>> {
+    pub(super) fn close_with(
+        &mut self,
+        rel: &Rel,
+        output: Exchange,
+        tag: Option<PlSmallStr>,
+        beside: &Beside,
+    ) -> Result<Vec<StageId>> {
         let mut ids = Vec::with_capacity(rel.branches.len());
         for (i, branch) in rel.branches.clone().into_iter().enumerate() {
             let tag = tag.as_ref().map(|t| Tag { column: t.to_string(), branch: i as u32 });
@@ -224,7 +234,11 @@ impl<'a> Cx<'a> {
         let (mine, rest) = std::mem::take(&mut self.pending_single).into_iter().partition(|(n, ..)| nodes.contains(n));
         self.pending_single = rest;
         self.graph.single_worker.extend(
-            Vec::<(Node, String, String)>::into_iter(mine).map(|(_, node, reason)| SingleWorker { stage, node, reason }),
+            Vec::<(Node, String, String)>::into_iter(mine).map(|(_, node, reason)| SingleWorker {
+                stage,
+                node,
+                reason,
+            }),
         );
     }
 

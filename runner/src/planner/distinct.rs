@@ -12,7 +12,9 @@ use crate::error::Result;
 
 impl Cx<'_> {
     pub fn distinct(&mut self, node: Node) -> Result<Rel> {
-        let IR::Distinct { input, options } = self.ir.get(node).clone() else { return self.alone(node, "not a unique") };
+        let IR::Distinct { input, options } = self.ir.get(node).clone() else {
+            return self.alone(node, "not a unique");
+        };
         // A slice of its own sees the order, whoever looks at it afterwards.
         let ordered_out = options.maintain_order && (self.order_out(node) || options.slice.is_some());
         let ordered_in = self.order_in(node, 0);

@@ -35,7 +35,11 @@ impl Cx<'_> {
                 return Ok(rel);
             }
         }
-        if partitions.is_none() && rel.branches.len() == 1 && rel.hashed.as_deref() == Some(keys) && rel.locally_ordered() {
+        if partitions.is_none()
+            && rel.branches.len() == 1
+            && rel.hashed.as_deref() == Some(keys)
+            && rel.locally_ordered()
+        {
             return Ok(rel);
         }
         let (rel, names) = self.portable_columns(rel, keys);
@@ -50,7 +54,13 @@ impl Cx<'_> {
             self.closed.insert(leaf, branch.root);
         }
         let branches = vec![Branch { root: leaf, width: Width::Many(partitions) }];
-        Ok(Rel { hashed: Some(keys.to_vec()), rows: rel.rows, bytes: rel.bytes, ..Rel::of(branches, order) })
+        Ok(Rel {
+            hashed: Some(keys.to_vec()),
+            rows: rel.rows,
+            bytes: rel.bytes,
+            likely: rel.likely,
+            ..Rel::of(branches, order)
+        })
     }
 
     /// Categories in keys go by their text, in columns of their own.
@@ -80,7 +90,7 @@ impl Cx<'_> {
                 let tag = self.name("ord");
                 // Parts that are read together interleave: only the rows of one key still stand in order.
                 (Order::Tags { columns: vec![tag.clone()], local: !self.options.adaptive }, Some(tag))
-            },
+            }
             (Order::Tags { columns, .. }, true) => (Order::Tags { columns: columns.clone(), local: false }, None),
         }
     }
@@ -106,7 +116,7 @@ impl Cx<'_> {
             let stages = self.close(&rel, Exchange::Whole, None)?;
             let leaf = self.exchange_leaf(schema, stages, Read::All);
             let branches = vec![Branch { root: leaf, width: Width::One }];
-            Rel { rows: rel.rows, bytes: rel.bytes, ..Rel::of(branches, order) }
+            Rel { rows: rel.rows, bytes: rel.bytes, likely: rel.likely, ..Rel::of(branches, order) }
         };
         Ok(self.sort_locally(rel, true))
     }
@@ -139,8 +149,7 @@ impl Cx<'_> {
     /// Reads a relation back task by task: what it takes to use it more than once, or to count its rows.
     pub fn keep(&mut self, rel: Rel) -> Result<Rel> {
         let schema = self.rel_schema(&rel);
-        let tasks = rel.branches.iter().map(|b| if let Width::Many(n) = b.width { n } else { 1 }).sum();
-        let width = if rel.is_one() { Width::One } else { Width::Many(tasks) };
+        let width = if rel.is_one() { Width::One } else { Width::Many(rel.tasks()) };
         let stages = self.close(&rel, Exchange::Whole, None)?;
         let root = self.exchange_leaf(schema, stages, Read::Forward);
         Ok(Rel { branches: vec![Branch { root, width }], hashed: None, ..rel }.fixed())

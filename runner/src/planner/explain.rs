@@ -22,7 +22,7 @@ pub fn describe(plan: &IRPlan, leaves: &[Leaf]) -> Vec<String> {
             };
             let stages = if stages.len() == 1 { "stage" } else { "stages" };
             Some(format!("READ {stages} {from}, {how}"))
-        },
+        }
         Leaf::Source { what, .. } if what.starts_with("frame") => Some(what.to_uppercase()),
         Leaf::Source { .. } => None,
     });

@@ -90,9 +90,9 @@ pub fn portable_dtype(dtype: &DataType) -> DataType {
         DataType::Categorical(_, _) => DataType::String,
         DataType::List(inner) => DataType::List(Box::new(portable_dtype(inner))),
         DataType::Array(inner, n) => DataType::Array(Box::new(portable_dtype(inner)), *n),
-        DataType::Struct(fields) => DataType::Struct(
-            fields.iter().map(|f| Field::new(f.name().clone(), portable_dtype(f.dtype()))).collect(),
-        ),
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(|f| Field::new(f.name().clone(), portable_dtype(f.dtype()))).collect())
+        }
         other => other.clone(),
     }
 }
@@ -114,7 +114,11 @@ pub fn top_elementwise(node: Node, arena: &Arena<AExpr>) -> bool {
 }
 
 /// A copy of the expression in which `replace` may put another node in place of any (outermost first).
-pub fn rewrite(node: Node, arena: &mut Arena<AExpr>, replace: &mut dyn FnMut(Node, &mut Arena<AExpr>) -> Option<Node>) -> Node {
+pub fn rewrite(
+    node: Node,
+    arena: &mut Arena<AExpr>,
+    replace: &mut dyn FnMut(Node, &mut Arena<AExpr>) -> Option<Node>,
+) -> Node {
     if let Some(new) = replace(node, arena) {
         return new;
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use polars::prelude::*;
-use polars_ops::frame::{AsofStrategy, AsOfOptions};
+use polars_ops::frame::{AsOfOptions, AsofStrategy};
 
 use super::{Mode, Options, SinkShape, plan};
 use crate::coordinator::explain::{Format, render};
@@ -43,7 +43,13 @@ fn rolling() -> RollingGroupOptions {
 
 fn weekly() -> DynamicGroupOptions {
     let week = Duration::parse("7i");
-    DynamicGroupOptions { index_column: "day".into(), every: week, period: week, offset: Duration::parse("0i"), ..Default::default() }
+    DynamicGroupOptions {
+        index_column: "day".into(),
+        every: week,
+        period: week,
+        offset: Duration::parse("0i"),
+        ..Default::default()
+    }
 }
 
 fn asof() -> LazyFrame {
@@ -71,31 +77,75 @@ fn cases() -> Vec<(&'static str, LazyFrame, Options)> {
         ("broadcast join", join(JoinType::Inner), usual.clone()),
         ("hash join", join(JoinType::Full), by_hash.clone()),
         ("hash join with a filter", join(JoinType::Inner), by_hash.clone()),
-        ("hash join that may become a broadcast", {
-            let many = df!("day" => (0..3000i64).collect::<Vec<_>>(), "rain" => vec![1.5; 3000]).unwrap().lazy();
-            many.join(sales().filter(col("sum").gt(lit(3))), [col("day")], [col("day")], JoinArgs::new(JoinType::Left))
-        }, Options { adaptive: true, ..some(2000) }),
+        (
+            "hash join that may become a broadcast",
+            {
+                let many = df!("day" => (0..3000i64).collect::<Vec<_>>(), "rain" => vec![1.5; 3000]).unwrap().lazy();
+                many.join(
+                    sales().filter(col("sum").gt(lit(3))),
+                    [col("day")],
+                    [col("day")],
+                    JoinArgs::new(JoinType::Left),
+                )
+            },
+            Options { adaptive: true, ..some(2000) },
+        ),
         (
             "join in order",
-            sales().join_builder().with(shops()).on([col("shop")]).how(JoinType::Left).maintain_order(MaintainOrderJoin::Left).finish(),
+            sales()
+                .join_builder()
+                .with(shops())
+                .on([col("shop")])
+                .how(JoinType::Left)
+                .maintain_order(MaintainOrderJoin::Left)
+                .finish(),
             by_hash,
         ),
-        ("narrowed semi join", shops().join(sales(), [col("shop")], [col("shop")], JoinArgs::new(JoinType::Semi)), some(2000)),
+        (
+            "narrowed semi join",
+            shops().join(sales(), [col("shop")], [col("shop")], JoinArgs::new(JoinType::Semi)),
+            some(2000),
+        ),
         ("as-of join", asof(), usual.clone()),
         ("cross join", sales().cross_join(shops(), None), usual.clone()),
         ("sort", ordered("sum"), usual.clone()),
         ("top", ordered("sum").limit(5), usual.clone()),
         ("unique", sales().unique(Some(cols(["shop"])), UniqueKeepStrategy::Any), usual.clone()),
-        ("window", sales().with_columns([col("sum").rank(RankOptions::default(), None).over([col("shop")]).unwrap()]), usual.clone()),
+        (
+            "window",
+            sales().with_columns([col("sum").rank(RankOptions::default(), None).over([col("shop")]).unwrap()]),
+            usual.clone(),
+        ),
         ("union, slice", concat([sales(), sales()], UnionArgs::default()).unwrap().slice(10, 20), usual.clone()),
         ("row index", sales().filter(col("sum").gt(lit(3))).with_row_index("row", None), usual.clone()),
-        ("common subplan", twice.clone().join(twice, [col("shop")], [col("sum").cast(DataType::Int64)], JoinArgs::new(JoinType::Inner)), usual.clone()),
+        (
+            "common subplan",
+            twice.clone().join(
+                twice,
+                [col("shop")],
+                [col("sum").cast(DataType::Int64)],
+                JoinArgs::new(JoinType::Inner),
+            ),
+            usual.clone(),
+        ),
         ("running sum", sales().select([col("sum").cum_sum(false)]), usual.clone()),
-        ("rows that stand near", sales().with_columns([col("sum").diff(lit(1), Default::default()).alias("change")]), usual.clone()),
+        (
+            "rows that stand near",
+            sales().with_columns([col("sum").diff(lit(1), Default::default()).alias("change")]),
+            usual.clone(),
+        ),
         ("rolling windows", sales().rolling(col("day"), [], rolling()).agg([col("sum").mean()]), usual.clone()),
         ("dynamic windows", sales().group_by_dynamic(col("day"), [], weekly()).agg([col("sum").mean()]), usual.clone()),
-        ("dynamic windows by key", sales().group_by_dynamic(col("day"), [col("shop")], weekly()).agg([col("sum").max()]), usual.clone()),
-        ("group by a window", sales().group_by([col("sum").mean().over([col("shop")]).unwrap()]).agg([len()]), usual.clone()),
+        (
+            "dynamic windows by key",
+            sales().group_by_dynamic(col("day"), [col("shop")], weekly()).agg([col("sum").max()]),
+            usual.clone(),
+        ),
+        (
+            "group by a window",
+            sales().group_by([col("sum").mean().over([col("shop")]).unwrap()]).agg([len()]),
+            usual.clone(),
+        ),
         ("one worker", sales().select([col("sum").reverse()]), usual.clone()),
         ("single node", sales().group_by([col("shop")]).agg([len()]), single),
         ("sink of one file", ordered("sum"), one_file),

@@ -22,7 +22,8 @@ type Keys = std::result::Result<(Rel, Vec<ExprIR>), (Rel, String)>;
 
 impl Cx<'_> {
     pub fn group_by(&mut self, node: Node) -> Result<Rel> {
-        let IR::GroupBy { input, keys, aggs, schema, maintain_order, options, apply } = self.ir.get(node).clone() else {
+        let IR::GroupBy { input, keys, aggs, schema, maintain_order, options, apply } = self.ir.get(node).clone()
+        else {
             return self.alone(node, "not a group by");
         };
         if apply.is_some() {
@@ -39,7 +40,7 @@ impl Cx<'_> {
             Err((rel, why)) => {
                 let rel = self.gather(rel)?;
                 return Ok(self.on_one(node, vec![rel], &why));
-            },
+            }
         };
         let slice = options.slice;
         let options = Arc::new(GroupbyOptions { slice: None, ..(*options).clone() });
@@ -61,10 +62,10 @@ impl Cx<'_> {
                 };
                 rel.renamed(key).scaled(0.3)
             } else {
-            match self.group_in_parts(&rel, &keys, &aggs, ordered_in, ordered_out)? {
-                Some(rel) => rel,
-                None => self.group_whole(rel, keys, aggs, options, ordered_in, ordered_out)?,
-            }
+                match self.group_in_parts(&rel, &keys, &aggs, ordered_in, ordered_out)? {
+                    Some(rel) => rel,
+                    None => self.group_whole(rel, keys, aggs, options, ordered_in, ordered_out)?,
+                }
             }
         };
         let rel = self.project(rel, &names);
@@ -117,7 +118,8 @@ impl Cx<'_> {
         let Ok(parts) = decompose(aggs, &schema, setting, &mut self.ex, &mut name) else { return Ok(None) };
         // Keys keep their names; where a name of a partial would clash, ours are unlike any user's.
         let key_names: Vec<PlSmallStr> = keys.iter().map(|k| k.output_name().clone()).collect();
-        let rel = self.put_group_by(rel.clone(), keys.to_vec(), parts.partial, Arc::default(), ordered_in || ordered_out)?;
+        let rel =
+            self.put_group_by(rel.clone(), keys.to_vec(), parts.partial, Arc::default(), ordered_in || ordered_out)?;
         let mut rel = rel.scaled(0.3).scattered();
         rel.order = if ordered_in || ordered_out { Order::Tasks } else { Order::Free };
         let rel = self.hash(rel, &key_names, None, ordered_out)?;
@@ -216,21 +218,21 @@ impl Cx<'_> {
                 let ordered = exprs.iter().any(|e| expr::asks_order(e.node(), &self.ex));
                 let rel = if ordered { self.in_order(rel)? } else { rel };
                 self.in_parts(rel, &parts)
-            },
+            }
             Ok(_) => {
                 let rel = self.gather(rel)?;
                 Ok(self.on_one(node, vec![rel], "its input is in one task already"))
-            },
+            }
             Err(why) if rel.is_one() => {
                 let rel = self.gather(rel)?;
                 Ok(self.on_one(node, vec![rel], &why))
-            },
+            }
             Err(why) => match self.lifted_below(node, rel, &exprs)? {
                 Lifted::Rows(rel, exprs) => self.reduce(node, rel, exprs),
                 Lifted::Not(rel, _) => {
                     let rel = self.gather(rel)?;
                     Ok(self.on_one(node, vec![rel], &why))
-                },
+                }
             },
         }
     }

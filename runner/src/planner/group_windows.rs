@@ -8,7 +8,9 @@ use polars_core::series::IsSorted;
 use polars_ops::series::SeriesMethods;
 use polars_plan::dsl::GroupbyOptions;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{AExpr, AExprBuilder, ArenaExprIter, FunctionIR, IR, IRAggExpr, RowEncodingVariant, is_scalar_ae};
+use polars_plan::plans::{
+    AExpr, AExprBuilder, ArenaExprIter, FunctionIR, IR, IRAggExpr, RowEncodingVariant, is_scalar_ae,
+};
 use polars_plan::prelude::ProjectionOptions;
 use polars_time::prelude::{ClosedWindow, StartBy};
 use polars_time::{DynamicGroupOptions, LB_NAME, RollingGroupOptions, UB_NAME};
@@ -34,11 +36,15 @@ impl Cx<'_> {
     ) -> Result<Rel> {
         let (rel, names) = self.as_columns(rel, &keys);
         let schema = self.rel_schema(&rel);
-        let dtypes: Vec<DataType> = names.iter().map(|name| schema.get(name).cloned().unwrap_or(DataType::Null)).collect();
+        let dtypes: Vec<DataType> =
+            names.iter().map(|name| schema.get(name).cloned().unwrap_or(DataType::Null)).collect();
         if ordered && dtypes.iter().any(|dtype| expr::portable_dtype(dtype) != *dtype) {
             let rel = self.gather(rel)?;
             let rel = self.put_group_by(rel, keys, aggs, options, true)?;
-            self.single(rel.branches[0].root, "every process numbers categories for itself, and keys go by these numbers");
+            self.single(
+                rel.branches[0].root,
+                "every process numbers categories for itself, and keys go by these numbers",
+            );
             return Ok(rel.scattered());
         }
         let mend = matches!(rel.order, Order::Tags { .. });
@@ -81,13 +87,13 @@ impl Cx<'_> {
                     Some((before, after)) if aggs.iter().all(|agg| is_scalar_ae(agg.node(), &self.ex)) => {
                         let reach = Reach::Key { column: rolling.index_column.clone(), before, after };
                         return self.rolling(rel, aggs, rolling, reach);
-                    },
+                    }
                     _ => "rolling windows over an index of this type",
                 }
-            },
+            }
             (_, Some(dynamic)) if even_bounds(dynamic, schema.get(&dynamic.index_column)) => {
                 return self.dynamic(input, rel, aggs, dynamic, ordered);
-            },
+            }
             _ => "windows of uneven length, or by the clock of a time zone",
         };
         let rel = self.gather(rel)?;
@@ -154,15 +160,15 @@ impl Cx<'_> {
                 let partial = self.of_own(parts.partial, own.as_ref());
                 let rel = self.put_group_by(rel, Vec::new(), partial, Arc::new(bounded), true)?;
                 (self.with_own(rel, own.as_ref()).scaled(0.3), parts.combine, parts.finish)
-            },
+            }
             Err(_) => {
                 let (rel, aggs) = self.rows_by_window(rel, aggs, bounded, own.as_ref())?;
                 let finish = aggs.iter().map(|agg| expr::col(agg.output_name(), &mut self.ex)).collect();
                 (rel, aggs, finish)
-            },
+            }
         };
         let (lower, upper) = (PlSmallStr::from_static(LB_NAME), PlSmallStr::from_static(UB_NAME));
-        let rel = self.hash(rel.scattered(), &[lower.clone()], None, false)?;
+        let rel = self.hash(rel.scattered(), std::slice::from_ref(&lower), None, false)?;
         for column in [&upper, &index] {
             let first = AExprBuilder::col(column.clone(), &mut self.ex).first(&mut self.ex);
             combine.push(first.expr_ir(column.clone()));
@@ -185,7 +191,7 @@ impl Cx<'_> {
             Some(DataType::Date) => {
                 let moment = DataType::Datetime(TimeUnit::Microseconds, None);
                 vec![AExprBuilder::col(lower.clone(), &mut self.ex).cast(moment, &mut self.ex).expr_ir(lower)]
-            },
+            }
             _ => by,
         };
         self.sort_by_ranges(rel, by, rising(), &names)
@@ -228,10 +234,14 @@ impl Cx<'_> {
     ) -> Result<(Rel, Vec<ExprIR>)> {
         let mut columns: Vec<(PlSmallStr, PlSmallStr)> = Vec::new();
         for agg in &aggs {
-            let used: Vec<PlSmallStr> = self.ex.iter(agg.node()).filter_map(|(_, ae)| match ae {
-                AExpr::Column(name) => Some(name.clone()),
-                _ => None,
-            }).collect();
+            let used: Vec<PlSmallStr> = self
+                .ex
+                .iter(agg.node())
+                .filter_map(|(_, ae)| match ae {
+                    AExpr::Column(name) => Some(name.clone()),
+                    _ => None,
+                })
+                .collect();
             for name in used {
                 if !columns.iter().any(|(other, _)| *other == name) {
                     let hidden = self.name("v");
@@ -269,24 +279,27 @@ impl Cx<'_> {
     /// Whether the rows are known to rise in this column.
     pub(super) fn rises(&self, node: Node, column: &PlSmallStr) -> bool {
         match self.ir.get(node) {
-            IR::Filter { input, .. } | IR::SimpleProjection { input, .. } | IR::Slice { input, .. } | IR::Cache { input, .. } => {
-                self.rises(*input, column)
-            },
+            IR::Filter { input, .. }
+            | IR::SimpleProjection { input, .. }
+            | IR::Slice { input, .. }
+            | IR::Cache { input, .. } => self.rises(*input, column),
             IR::Sort { by_column, sort_options, .. } => {
                 let first = by_column.first().and_then(|by| expr::column_name(by, &self.ex));
-                let falls = sort_options.descending.first() == Some(&true) || sort_options.nulls_last.first() == Some(&true);
+                let falls =
+                    sort_options.descending.first() == Some(&true) || sort_options.nulls_last.first() == Some(&true);
                 first.as_ref() == Some(column) && !falls
-            },
+            }
             IR::HStack { input, exprs, .. } => match exprs.iter().find(|e| e.output_name() == column) {
                 Some(e) => self.same_column(e.node()).is_some_and(|name| self.rises(*input, &name)),
                 None => self.rises(*input, column),
             },
             IR::Select { input, expr, .. } => {
                 expr.iter().all(|e| expr::elementwise(e, &self.ex))
-                    && expr.iter().find(|e| e.output_name() == column).is_some_and(|e| {
-                        self.same_column(e.node()).is_some_and(|name| self.rises(*input, &name))
-                    })
-            },
+                    && expr
+                        .iter()
+                        .find(|e| e.output_name() == column)
+                        .is_some_and(|e| self.same_column(e.node()).is_some_and(|name| self.rises(*input, &name)))
+            }
             IR::MapFunction { input, function } => match function {
                 FunctionIR::RowIndex { name, .. } if name == column => true,
                 FunctionIR::RowIndex { .. } | FunctionIR::Hint(_) | FunctionIR::Rechunk => self.rises(*input, column),
@@ -307,7 +320,9 @@ impl Cx<'_> {
         use polars_plan::plans::IRFunctionExpr;
         match self.ex.get(node) {
             AExpr::Column(name) => Some(name.clone()),
-            AExpr::Function { input, function: IRFunctionExpr::SetSortedFlag(_), .. } => self.same_column(input[0].node()),
+            AExpr::Function { input, function: IRFunctionExpr::SetSortedFlag(_), .. } => {
+                self.same_column(input[0].node())
+            }
             _ => None,
         }
     }
@@ -333,6 +348,9 @@ fn even_bounds(options: &DynamicGroupOptions, dtype: Option<&DataType>) -> bool 
 /// Whether each row tells the bounds of its window by itself: then it makes no difference where windows begin.
 fn bounds_by_row(options: &DynamicGroupOptions) -> bool {
     let (every, period) = (&options.every, &options.period);
-    let apart = every == period || every.is_constant_duration(None) && period.is_constant_duration(None) && period.duration_ns() <= every.duration_ns();
+    let apart = every == period
+        || every.is_constant_duration(None)
+            && period.is_constant_duration(None)
+            && period.duration_ns() <= every.duration_ns();
     apart && options.start_by == StartBy::WindowBound && options.closed_window != ClosedWindow::Both
 }

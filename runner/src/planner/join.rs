@@ -19,6 +19,9 @@ use super::rel::{Branch, Order, Rel, Width};
 use crate::error::Result;
 use crate::graph::{Exchange, Read};
 
+/// Every task builds a table of the side that is sent whole: it shall have so many times the bytes to look up in it.
+const LOOKED_UP: f64 = 4.0;
+
 /// What the join promises about order, by its `maintain_order`: the sides whose order counts, most important first.
 fn promised(order: MaintainOrderJoin) -> &'static [Side] {
     match order {
@@ -49,6 +52,24 @@ impl Side {
     }
 }
 
+/// Whether a side can go whole to every task of the other: its rows that match nothing are not in the result.
+fn may_send(side: Side, how: &JoinType) -> bool {
+    match side {
+        Side::Left => matches!(how, JoinType::Inner | JoinType::Right),
+        Side::Right => matches!(how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti),
+    }
+}
+
+/// What filters of both sides leave of the matches: of those of a fact and its dimension, the one and the other.
+fn likely_joined(left: &Rel, right: &Rel, parts: &Parts) -> f64 {
+    match parts.options.args.how {
+        JoinType::Inner | JoinType::Semi | JoinType::Cross => left.likely * right.likely,
+        JoinType::Left | JoinType::Anti => left.likely,
+        JoinType::Right => right.likely,
+        _ => left.likely.max(right.likely),
+    }
+}
+
 pub(super) struct Parts {
     pub left_on: Vec<ExprIR>,
     right_on: Vec<ExprIR>,
@@ -62,7 +83,8 @@ impl Cx<'_> {
             return self.alone(node, "not a join");
         };
         let slice = options.args.slice;
-        let options = Arc::new(JoinOptionsIR { args: JoinArgs { slice: None, ..options.args.clone() }, ..(*options).clone() });
+        let options =
+            Arc::new(JoinOptionsIR { args: JoinArgs { slice: None, ..options.args.clone() }, ..(*options).clone() });
         let names = schema.iter_names().cloned().collect();
         let parts = Parts { left_on, right_on, options, names };
         let keys_row_wise = parts.left_on.iter().chain(&parts.right_on).all(|e| expr::elementwise(e, &self.ex));
@@ -75,7 +97,7 @@ impl Cx<'_> {
             JoinType::Cross | JoinType::IEJoin | JoinType::Range => self.all_pairs(node, left, right, parts)?,
             JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full | JoinType::Semi | JoinType::Anti => {
                 self.equi(node, left, right, parts)?
-            },
+            }
         };
         match slice {
             Some((offset, len)) => self.slice(rel, offset, len),
@@ -133,17 +155,25 @@ impl Cx<'_> {
             (left, right, parts)
         };
         let order_allows = |kept: Side| order.iter().all(|s| *s == kept);
-        let right_whole = matches!(how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti)
+        let right_whole = may_send(Side::Right, &how)
             && !checked
             && small(&right)
             && self.worth(&right, &left)
             && (order_allows(Side::Left) || order == [Side::Left, Side::Right]);
-        let left_whole = matches!(how, JoinType::Inner | JoinType::Right)
+        let left_whole = may_send(Side::Left, &how)
             && !checked
             && small(&left)
             && self.worth(&left, &right)
             && (order_allows(Side::Right) || order == [Side::Right, Side::Left]);
         let smaller_left = left.bytes.zip(right.bytes).is_some_and(|(l, r)| l < r);
+        // Where the other side is likely to be much smaller in the end, its measured size decides.
+        let (right_whole, left_whole) = match order {
+            [] if !checked => (
+                right_whole && !(may_send(Side::Left, &how) && self.likely_fewer(&left, &right)),
+                left_whole && !(may_send(Side::Right, &how) && self.likely_fewer(&right, &left)),
+            ),
+            _ => (right_whole, left_whole),
+        };
         let rel = if left_whole && (smaller_left || !right_whole) && !right.is_one() {
             self.whole_side(right, left, Side::Right, parts, order)?
         } else if right_whole && !left.is_one() {
@@ -157,7 +187,7 @@ impl Cx<'_> {
     /// Up to how many bytes a side pays to be sent whole to the tasks of the other, each of which builds its table anew:
     /// beyond, it is cheaper to exchange both.
     pub(super) fn pays_whole(&self, kept: &Rel) -> f64 {
-        let tasks = kept.tasks().max(f64::from(self.options.workers));
+        let tasks = f64::from(kept.tasks().max(self.options.workers));
         match kept.bytes {
             Some(bytes) if tasks > 3.0 => 3.0 * bytes / (tasks - 3.0),
             _ => f64::INFINITY,
@@ -179,7 +209,8 @@ impl Cx<'_> {
         let mut options = (*parts.options).clone();
         options.args.how = JoinType::Semi;
         options.args.maintain_order = MaintainOrderJoin::None;
-        let (left_on, right_on) = (parts.left_on.clone(), keys.iter().map(|key| expr::col(key, &mut self.ex)).collect::<Vec<_>>());
+        let (left_on, right_on) =
+            (parts.left_on.clone(), keys.iter().map(|key| expr::col(key, &mut self.ex)).collect::<Vec<_>>());
         let options = Arc::new(options);
         let right = self.put(right, |cx, root| {
             let leaf = cx.exchange_leaf(schema.clone(), stages.clone(), Read::All);
@@ -221,9 +252,11 @@ impl Cx<'_> {
         let how = parts.options.args.how.clone();
         let names = parts.names.clone();
         let ranged = left.ranged.clone();
-        let (rows, bytes) = (left.rows.zip(right.rows).map(|(l, r)| l.max(r)), left.bytes.zip(right.bytes).map(|(l, r)| l + r));
+        let (rows, bytes) =
+            (left.rows.zip(right.rows).map(|(l, r)| l.max(r)), left.bytes.zip(right.bytes).map(|(l, r)| l + r));
         let (left, right) = (self.unordered(left), self.unordered(right));
-        let mut rel = self.meet(left, right, parts, &[], tasks, rows, bytes)?;
+        let likely = likely_joined(&left, &right, &parts);
+        let mut rel = Rel { likely, ..self.meet(left, right, parts, &[], tasks, rows, bytes)? };
         // Rows of the right side alone have no key in the left one's columns.
         if matches!(how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti) {
             rel.ranged = ranged;
@@ -233,7 +266,8 @@ impl Cx<'_> {
 
     fn same_key_types(&mut self, left: &Rel, right: &Rel, parts: &Parts) -> Result<bool> {
         let (ls, rs) = (self.rel_schema(left), self.rel_schema(right));
-        let dtype = |e: &ExprIR, schema: &Schema| self.ex.get(e.node()).to_dtype(&ToFieldContext::new(&self.ex, schema));
+        let dtype =
+            |e: &ExprIR, schema: &Schema| self.ex.get(e.node()).to_dtype(&ToFieldContext::new(&self.ex, schema));
         for (l, r) in parts.left_on.iter().zip(&parts.right_on) {
             let l = dtype(l, &ls).map_err(crate::plan::polars_error)?;
             let r = dtype(r, &rs).map_err(crate::plan::polars_error)?;
@@ -246,12 +280,20 @@ impl Cx<'_> {
 
     /// `kept` stays where it is, every task of it reads the whole of `sent`.
     pub(super) fn whole_side(&mut self, kept: Rel, sent: Rel, side: Side, parts: Parts, order: &[Side]) -> Result<Rel> {
+        let kept = match kept.bytes.zip(sent.bytes) {
+            Some((many, few)) => {
+                self.coarser(kept, ((many / (few * LOOKED_UP)) as usize).max(2 * self.options.workers as usize))?
+            }
+            None => kept,
+        };
         let wanted = !order.is_empty();
         let searched = matches!(parts.options.args.how, JoinType::AsOf(_));
         let kept = if wanted || searched { kept } else { self.unordered(kept) };
         let sent = if order.len() == 2 || searched { self.in_order(sent)? } else { self.unordered(sent) };
         let schema = self.rel_schema(&sent);
         let (rows, bytes) = (kept.rows, kept.bytes.zip(sent.bytes).map(|(k, s)| k + s.min(k)));
+        let likely =
+            if side == Side::Left { likely_joined(&kept, &sent, &parts) } else { likely_joined(&sent, &kept, &parts) };
         let stages = self.close(&sent, Exchange::Whole, None)?;
         // Several matches of one row would share its tags: their places in the other side tell them apart.
         let place = (order.len() == 2 && !kept.tags().is_empty()).then(|| self.name("ord"));
@@ -275,7 +317,7 @@ impl Cx<'_> {
             let same = names.contains(name) && (side == Side::Left || !others.contains(name));
             same.then(|| name.clone())
         });
-        (out.rows, out.bytes) = (rows, bytes);
+        (out.rows, out.bytes, out.likely) = (rows, bytes, likely);
         if !wanted {
             out = self.unordered(out);
         }
@@ -286,35 +328,40 @@ impl Cx<'_> {
         let partitions = self.partitions(&left).max(self.partitions(&right));
         let (left, lk) = self.as_columns(left, &parts.left_on);
         let (right, rk) = self.as_columns(right, &parts.right_on);
-        let (rows, bytes) = (left.rows.zip(right.rows).map(|(l, r)| l.max(r)), left.bytes.zip(right.bytes).map(|(l, r)| l + r));
+        let (rows, bytes) =
+            (left.rows.zip(right.rows).map(|(l, r)| l.max(r)), left.bytes.zip(right.bytes).map(|(l, r)| l + r));
         let (keep_left, keep_right) = (order.contains(&Side::Left), order.contains(&Side::Right));
         let args = &parts.options.args;
         let notes_of_left = self.filter_pays(&left, &right).filter(|_| Side::Right.may_lose_unmatched(args));
         let notes_of_right = self.filter_pays(&right, &left).filter(|_| Side::Left.may_lose_unmatched(args));
         let may_switch = order.is_empty() && !args.validation.needs_checks();
-        let left_whole = may_switch && matches!(args.how, JoinType::Inner | JoinType::Right) && self.switch_pays(&left, &right);
-        let right_whole = may_switch
-            && matches!(args.how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti)
-            && self.switch_pays(&right, &left);
-        let pays = (self.pays_whole(&left), self.pays_whole(&right));
+        let left_whole = may_switch && may_send(Side::Left, &args.how) && self.switch_pays(&left, &right);
+        let right_whole = may_switch && may_send(Side::Right, &args.how) && self.switch_pays(&right, &left);
+        let likely = likely_joined(&left, &right, &parts);
         // The side that the other one waits for comes first.
-        let (left, right) = if notes_of_right.is_some() || right_whole {
-            let (notes, noted) = (notes_of_right.clone().unwrap_or_default(), notes_of_right.is_some());
-            let right = self.hash_with(right, &rk, Some(partitions), keep_right, &notes)?;
-            let filter = if noted { Beside::filtered_by(self.stages_of(&right)?) } else { Beside::default() };
-            (self.hash_with(left, &lk, Some(partitions), keep_left, &filter)?, right)
-        } else {
-            let (notes, noted) = (notes_of_left.clone().unwrap_or_default(), notes_of_left.is_some());
-            let left = self.hash_with(left, &lk, Some(partitions), keep_left, &notes)?;
-            let filter = if noted { Beside::filtered_by(self.stages_of(&left)?) } else { Beside::default() };
-            (left, self.hash_with(right, &rk, Some(partitions), keep_right, &filter)?)
-        };
-        if right_whole {
-            self.switch(&right, &left, pays.0);
-        } else if left_whole {
-            self.switch(&left, &right, pays.1);
+        let right_first = notes_of_right.is_some() || right_whole;
+        let notes = if right_first { notes_of_right } else { notes_of_left };
+        let whole = if right_first { right_whole } else { left_whole };
+        let mut sides = [(left, lk, keep_left), (right, rk, keep_right)];
+        if right_first {
+            sides.reverse();
         }
-        self.meet(left, right, parts, order, partitions, rows, bytes)
+        let [(first, first_keys, keep_first), (second, second_keys, keep_second)] = sides;
+        let pays = self.pays_whole(&second);
+        let first = self.hash_with(
+            first,
+            &first_keys,
+            Some(partitions),
+            keep_first,
+            notes.as_ref().unwrap_or(&Beside::default()),
+        )?;
+        let filter = if notes.is_some() { Beside::filtered_by(self.stages_of(&first)?) } else { Beside::default() };
+        let second = self.hash_with(second, &second_keys, Some(partitions), keep_second, &filter)?;
+        if whole {
+            self.switch(&first, &second, pays);
+        }
+        let (left, right) = if right_first { (second, first) } else { (first, second) };
+        Ok(Rel { likely, ..self.meet(left, right, parts, order, partitions, rows, bytes)? })
     }
 
     /// Both sides are in tasks by key: join them there.

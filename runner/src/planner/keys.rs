@@ -2,15 +2,15 @@
 //! one, which start when that is known, drop the rows that can match nothing before they are exchanged.
 
 use polars_core::prelude::*;
-use polars_plan::plans::{AExpr, IR};
 use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::plans::{AExpr, IR};
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
 use super::expr;
 use super::fragment::{KeyFilter, Notes};
-use super::rel::{Rel, Width};
+use super::rel::Rel;
 use crate::error::{QueryError, Result};
 use crate::graph::{Exchange, Leaf, Read, StageId};
 
@@ -52,11 +52,9 @@ impl Cx<'_> {
         if !self.options.runtime_filters {
             return None;
         }
-        let tasks: f64 = small.branches.iter().map(|b| if let Width::Many(n) = b.width { f64::from(n) } else { 1.0 }).sum();
-        let (rows, others) = (small.rows?, large.rows?);
-        let pays = rows * LARGER <= others
+        let pays = small.likely_rows()? * LARGER <= large.likely_rows()?
             && large.bytes.is_some_and(|bytes| bytes > self.options.broadcast_limit_bytes as f64);
-        pays.then(|| Beside::noting(rows, tasks))
+        pays.then_some(Beside::noting(small.rows?, f64::from(small.tasks())))
     }
 
     /// The stages that a relation is read from.
@@ -88,7 +86,10 @@ impl Cx<'_> {
                 _ => None,
             };
             let names: Vec<String> = stages.iter().map(|stage| stage.0.to_string()).collect();
-            let at = scan.as_ref().map(|(_, column)| format!(", and within their bounds in \"{column}\"")).unwrap_or_default();
+            let at = scan
+                .as_ref()
+                .map(|(_, column)| format!(", and within their bounds in \"{column}\""))
+                .unwrap_or_default();
             let noun = if names.len() == 1 { "STAGE" } else { "STAGES" };
             explain.insert(0, format!("KEEP ROWS WITH KEYS [{}] OF {noun} {}{at}", keys.join(", "), names.join(", ")));
             filters.push(KeyFilter { keys: keys.clone(), scan });
@@ -110,12 +111,12 @@ impl Cx<'_> {
                         return None;
                     }
                     node = *input;
-                },
+                }
                 IR::Select { input, expr, .. } if self.never_fails(expr) => {
                     let made = expr.iter().find(|e| *e.output_name() == column)?;
                     column = expr::column_name(made, &self.ex)?;
                     node = *input;
-                },
+                }
                 IR::Scan { predicate, predicate_file_skip_applied: None, file_info, .. } => {
                     let dtype = file_info.schema.get(&column)?;
                     let bounded = matches!(
@@ -125,7 +126,7 @@ impl Cx<'_> {
                     let harmless = predicate.iter().all(|e| self.never_fails(std::slice::from_ref(e)));
                     // The only leaf: the way here had no forks.
                     return (bounded && harmless).then(|| (0, column.to_string()));
-                },
+                }
                 _ => return None,
             }
         }

@@ -4,16 +4,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use polars_core::prelude::*;
+use polars_io::parquet::metadata::FileMetadataRef;
 use polars_plan::dsl::{FileScanIR, ScanSources};
 use polars_plan::plans::{IR, IRPlan};
 use polars_utils::arena::Node;
 
 use super::context::Cx;
+use super::estimate;
 use super::fragment::{SourceUnit, encode};
-use super::rel::{Rel, Width};
+use super::rel::{Branch, Rel, Width};
 use crate::error::Result;
 use crate::exec::frame_to_ipc;
-use crate::graph::Leaf;
+use crate::graph::{Leaf, Read};
+
+/// Less in memory than this is not worth a task of its own…
+const WORTH_A_TASK: usize = 64 << 20;
+/// …and no worker needs more tasks than this for the sake of evenness.
+const TASKS_PER_WORKER: usize = 4;
 
 /// Bytes that the plan's leaves hold, as far as metadata tells: none when any is unknown.
 pub fn source_bytes(plan: &IRPlan) -> Option<u64> {
@@ -23,8 +30,8 @@ pub fn source_bytes(plan: &IRPlan) -> Option<u64> {
         let ir = plan.lp_arena.get(node);
         match ir {
             IR::DataFrameScan { df, .. } => total += df.estimated_size() as u64,
-            IR::Scan { sources, scan_type, file_info, .. } => total += scan_bytes(sources, scan_type, file_info.schema.len())?.0,
-            _ => {},
+            IR::Scan { sources, scan_type, .. } => total += scan_bytes(sources, scan_type)?.0,
+            _ => {}
         }
         stack.extend(ir.inputs());
     }
@@ -32,30 +39,53 @@ pub fn source_bytes(plan: &IRPlan) -> Option<u64> {
 }
 
 /// Bytes and rows of a scan by its metadata: of the row groups for Parquet, of the files for others.
-fn scan_bytes(sources: &ScanSources, scan_type: &FileScanIR, _width: usize) -> Option<(u64, Option<u64>)> {
+fn scan_bytes(sources: &ScanSources, scan_type: &FileScanIR) -> Option<(u64, Option<u64>)> {
     match scan_type {
         FileScanIR::Parquet { first_metadata, metadata_per_source, .. } => {
-            let of = |m: &polars_parquet::read::FileMetadata| {
+            let of = |m: &FileMetadataRef| {
                 let bytes: usize = m.row_groups.iter().map(|g| g.compressed_size()).sum();
                 (bytes as u64, m.num_rows as u64)
             };
             match metadata_per_source {
                 Some(all) => {
-                    let (bytes, rows) = all.iter().map(|m| of(m)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+                    let (bytes, rows) = all.iter().map(of).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
                     Some((bytes, Some(rows)))
-                },
+                }
                 None => first_metadata.as_ref().map(|m| {
                     let (bytes, rows) = of(m);
                     (bytes * sources.len() as u64, (sources.len() == 1).then_some(rows))
                 }),
             }
-        },
+        }
         _ => sources.as_paths().and_then(|paths| {
             let sizes: Option<Vec<u64>> =
                 paths.iter().map(|p| std::fs::metadata(p.as_std_path()).ok().map(|m| m.len())).collect();
             Some((sizes?.iter().sum(), None))
         }),
     }
+}
+
+/// Bytes in memory and rows of what a scan reads, before its filter.
+fn in_memory(
+    sources: &ScanSources,
+    scan_type: &FileScanIR,
+    all: &Schema,
+    wanted: &Schema,
+) -> Option<(f64, Option<f64>)> {
+    if let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = scan_type {
+        let bytes =
+            |m: &FileMetadataRef| m.row_groups.iter().map(|g| estimate::group_bytes(g, wanted) as f64).sum::<f64>();
+        return match (metadata_per_source, first_metadata) {
+            (Some(all), _) => Some((all.iter().map(bytes).sum(), Some(all.iter().map(|m| m.num_rows as f64).sum()))),
+            (None, Some(first)) => {
+                let rows = (sources.len() == 1).then_some(first.num_rows as f64);
+                Some((bytes(first) * sources.len() as f64, rows))
+            }
+            (None, None) => None,
+        };
+    }
+    let share = (wanted.len() as f64 / all.len().max(1) as f64).min(1.0);
+    scan_bytes(sources, scan_type).map(|(bytes, rows)| (bytes as f64 * share, rows.map(|rows| rows as f64)))
 }
 
 /// Tasks read the footers of their own files: what serde keeps of Parquet metadata lacks the Arrow schema.
@@ -82,8 +112,7 @@ impl Cx<'_> {
         };
         let rows = df.height();
         let bytes = df.estimated_size() as f64;
-        let by_size = (bytes / self.options.scan_task_bytes.max(1) as f64).ceil() as usize;
-        let tasks = by_size.max(self.options.workers as usize).min(rows.max(1)).min(1 << 16);
+        let tasks = self.scan_tasks(df.estimated_size()).min(rows.max(1)).min(1 << 16);
         let mut per_task = Vec::with_capacity(tasks);
         for t in 0..tasks {
             let (from, to) = (rows * t / tasks, rows * (t + 1) / tasks);
@@ -103,16 +132,16 @@ impl Cx<'_> {
     }
 
     pub fn scan(&mut self, node: Node) -> Result<Rel> {
-        let IR::Scan { sources, file_info, scan_type, unified_scan_args, predicate, output_schema, .. } = self.ir.get(node).clone()
+        let IR::Scan { sources, file_info, scan_type, unified_scan_args, predicate, output_schema, .. } =
+            self.ir.get(node).clone()
         else {
             return self.alone(node, "not a scan");
         };
-        let width = file_info.schema.len();
-        let known = scan_bytes(&sources, &scan_type, width);
+        let wanted = output_schema.unwrap_or_else(|| file_info.schema.clone());
         let units = if unified_scan_args.pre_slice.is_some() || unified_scan_args.deletion_files.is_some() {
             None
         } else {
-            self.scan_units(&sources, &scan_type, unified_scan_args.row_index.is_some())
+            self.scan_units(&sources, &scan_type, unified_scan_args.row_index.is_some(), &wanted, usize::MAX)
         };
         let can_be_cut = units.is_some();
         let what = format!("scan {}", source_name(&sources));
@@ -122,28 +151,72 @@ impl Cx<'_> {
                 let per_task = units.iter().map(encode).collect::<Result<Vec<Bytes>>>()?;
                 let width = Width::Many(per_task.len() as u32);
                 self.leaf(leaf, Leaf::Source { what, per_task }, width)
-            },
+            }
             _ => {
                 let unit = SourceUnit::Files { first: 0, count: sources.len(), rows: None, rows_before: 0, keep: None };
                 self.leaf(leaf, Leaf::Source { what, per_task: vec![encode(&unit)?] }, Width::One)
-            },
+            }
         };
         if can_be_cut {
             rel.clustered = self.clustered(leaf);
         }
-        let share = output_schema.map_or(1.0, |o| o.len() as f64 / width.max(1) as f64).min(1.0);
-        let passes = if predicate.is_some() { 0.5 } else { 1.0 };
-        if let Some((bytes, rows)) = known {
-            // Files are compressed: what reaches memory is about three times as much.
-            let wider = if matches!(*scan_type, FileScanIR::Parquet { .. }) { 3.0 } else { 1.0 };
-            rel.bytes = Some(bytes as f64 * share * wider * passes);
-            rel.rows = rows.map(|r| r as f64 * passes);
+        if let Some((bytes, rows)) = in_memory(&sources, &scan_type, &file_info.schema, &wanted) {
+            (rel.bytes, rel.rows) = (Some(bytes), rows);
+        }
+        if let Some(predicate) = predicate {
+            let files = self.footers(leaf).unwrap_or_default();
+            let part = estimate::passing(predicate.node(), &self.ex, &|column| estimate::file_bounds(&files, column));
+            rel = rel.filtered(part);
+        }
+        Ok(rel)
+    }
+
+    /// In how many tasks so many bytes are read: some for each worker, so that none waits long for the slowest, as far as
+    /// that leaves each enough to do.
+    pub(super) fn scan_tasks(&self, bytes: usize) -> usize {
+        let workers = self.options.workers.max(1) as usize;
+        let least = bytes.div_ceil(self.options.scan_task_bytes.max(1) as usize);
+        least.max((bytes / WORTH_A_TASK).clamp(workers, workers * TASKS_PER_WORKER))
+    }
+
+    /// The one scan of a fragment cut into about so many tasks, if it is cut into more.
+    pub(super) fn coarser(&mut self, mut rel: Rel, tasks: usize) -> Result<Rel> {
+        let [Branch { root, width: Width::Many(now) }] = rel.branches[..] else { return Ok(rel) };
+        if now as usize <= tasks || rel.ranged.is_some() {
+            return Ok(rel);
+        }
+        let (mut nodes, mut leaves) = (Vec::new(), Vec::new());
+        self.collect(root, &mut nodes, &mut leaves)?;
+        let in_tasks = |leaf: &&Leaf| !matches!(leaf, Leaf::Exchange { read: Read::All, .. });
+        if leaves.iter().filter(in_tasks).count() != 1 {
+            return Ok(rel);
+        }
+        let Some(leaf) = nodes.into_iter().find(|node| matches!(self.leaves.get(node), Some(Leaf::Source { .. })))
+        else {
+            return Ok(rel);
+        };
+        let IR::Scan { sources, scan_type, unified_scan_args, .. } = self.ir.get(leaf) else { return Ok(rel) };
+        let row_index = unified_scan_args.row_index.is_some();
+        let units = self.scan_units(sources, scan_type, row_index, &self.schema(leaf), tasks).unwrap_or_default();
+        if let (2.., Some(Leaf::Source { what, .. })) = (units.len(), self.leaves.get(&leaf).cloned())
+            && units.len() < now as usize
+        {
+            let per_task = units.iter().map(encode).collect::<Result<Vec<Bytes>>>()?;
+            rel.branches[0].width = Width::Many(per_task.len() as u32);
+            self.leaves.insert(leaf, Leaf::Source { what, per_task });
         }
         Ok(rel)
     }
 
     /// Runs of files, or of row groups where the metadata of every file is known. None: not to be cut.
-    fn scan_units(&self, sources: &ScanSources, scan_type: &FileScanIR, row_index: bool) -> Option<Vec<SourceUnit>> {
+    fn scan_units(
+        &self,
+        sources: &ScanSources,
+        scan_type: &FileScanIR,
+        row_index: bool,
+        wanted: &Schema,
+        most: usize,
+    ) -> Option<Vec<SourceUnit>> {
         let files = sources.len();
         if files == 0 {
             return None;
@@ -156,9 +229,12 @@ impl Cx<'_> {
                 _ if row_index => return None,
                 _ => return Some(file_runs(files, least)),
             };
-            let total: usize = metadata.iter().flat_map(|m| m.row_groups.iter().map(|g| g.compressed_size())).sum();
-            let target = (total / least).clamp(1, self.options.scan_task_bytes.max(1) as usize);
-            return Some(row_group_runs(&metadata, target));
+            let sizes: Vec<Vec<usize>> = metadata
+                .iter()
+                .map(|m| m.row_groups.iter().map(|g| estimate::group_bytes(g, wanted)).collect())
+                .collect();
+            let total: usize = sizes.iter().flatten().sum();
+            return Some(row_group_runs(&metadata, &sizes, total.div_ceil(self.scan_tasks(total).min(most).max(1))));
         }
         if row_index {
             return None;
@@ -177,36 +253,43 @@ fn file_runs(files: usize, tasks: usize) -> Vec<SourceUnit> {
         .collect()
 }
 
-/// Consecutive row groups of about `target` compressed bytes; a task has several whole files or a part of one.
-fn row_group_runs(metadata: &[polars_io::parquet::metadata::FileMetadataRef], target: usize) -> Vec<SourceUnit> {
+/// Consecutive row groups of about `target` bytes; a task has several whole files or an even part of one.
+fn row_group_runs(metadata: &[FileMetadataRef], sizes: &[Vec<usize>], target: usize) -> Vec<SourceUnit> {
     let mut units: Vec<SourceUnit> = Vec::new();
     let mut rows_before = 0u64;
-    let mut open: Option<(usize, usize)> = None; // bytes so far of the last unit of whole files, its files
-    for (file, m) in metadata.iter().enumerate() {
-        let bytes: usize = m.row_groups.iter().map(|g| g.compressed_size()).sum();
-        if bytes > target && m.row_groups.len() > 1 {
+    let mut open: Option<usize> = None; // bytes so far of the last unit of whole files
+    for (file, (m, sizes)) in metadata.iter().zip(sizes).enumerate() {
+        let bytes: usize = sizes.iter().sum();
+        let parts = ((bytes as f64 / target.max(1) as f64).round() as usize).clamp(1, m.row_groups.len().max(1));
+        if parts > 1 {
             open = None;
-            let (mut offset, mut len, mut size) = (0, 0, 0);
-            for (i, g) in m.row_groups.iter().enumerate() {
+            let (mut offset, mut len, mut size, mut made) = (0, 0, 0, 0);
+            for (i, (g, bytes_of_group)) in m.row_groups.iter().zip(sizes).enumerate() {
                 len += g.num_rows();
-                size += g.compressed_size();
-                if size >= target || i + 1 == m.row_groups.len() {
+                size += bytes_of_group;
+                if size * parts >= bytes * (made + 1) || i + 1 == m.row_groups.len() {
                     let rows_before = rows_before + offset as u64;
-                    units.push(SourceUnit::Files { first: file, count: 1, rows: Some((offset, len)), rows_before, keep: None });
+                    units.push(SourceUnit::Files {
+                        first: file,
+                        count: 1,
+                        rows: Some((offset, len)),
+                        rows_before,
+                        keep: None,
+                    });
                     offset += len;
-                    (len, size) = (0, 0);
+                    (len, made) = (0, made + 1);
                 }
             }
         } else {
             match (&mut open, units.last_mut()) {
-                (Some((so_far, _)), Some(SourceUnit::Files { count, rows: None, .. })) if *so_far + bytes <= target => {
+                (Some(so_far), Some(SourceUnit::Files { count, rows: None, .. })) if *so_far + bytes <= target => {
                     *so_far += bytes;
                     *count += 1;
-                },
+                }
                 _ => {
                     units.push(SourceUnit::Files { first: file, count: 1, rows: None, rows_before, keep: None });
-                    open = Some((bytes, 1));
-                },
+                    open = Some(bytes);
+                }
             }
         }
         rows_before += m.num_rows as u64;
@@ -222,7 +305,7 @@ fn source_name(sources: &ScanSources) -> String {
             let file = parts.next().unwrap_or(s);
             let dir = parts.next().unwrap_or("");
             if sources.len() > 1 { format!("{dir} ({} files)", sources.len()) } else { file.to_string() }
-        },
+        }
         None => "bytes".into(),
     }
 }

@@ -76,7 +76,7 @@ impl Cx<'_> {
             }
             match unfit {
                 Some(why) if first => return Ok(Lifted::Not(rel, why)),
-                None if !parts.is_empty() => {},
+                None if !parts.is_empty() => {}
                 _ => return Err(QueryError::internal("an expression is no longer what it was found to be")),
             }
             first = false;
@@ -130,7 +130,8 @@ impl Cx<'_> {
         }
         let ae = self.ex.get(node).clone();
         if let AExpr::Over { function, partition_by, order_by, mapping } = &ae {
-            let one_group = partition_by.iter().all(|key| !expr::has_column(*key, &self.ex) && expr::row_wise(*key, &self.ex));
+            let one_group =
+                partition_by.iter().all(|key| !expr::has_column(*key, &self.ex) && expr::row_wise(*key, &self.ex));
             let plain = order_by.is_none() && matches!(mapping, WindowMapping::GroupsToRows);
             if one_group && plain && is_scalar_ae(*function, &self.ex) && expr::has_column(*function, &self.ex) {
                 self.add_part(node, *function, Way::Scalar, parts);
@@ -191,7 +192,8 @@ impl Cx<'_> {
     /// The way of a function that looks at rows above and below, if it has one.
     fn way(&self, ae: &AExpr, node: Node, Place { schema, input: below }: &Place) -> Option<Way> {
         let near = |before: u64, after: u64| {
-            (before.max(after) <= MOST_NEAR).then_some(Way::Near(Reach::Rows { before: before as u32, after: after as u32 }))
+            (before.max(after) <= MOST_NEAR)
+                .then_some(Way::Near(Reach::Rows { before: before as u32, after: after as u32 }))
         };
         let moved = |by: i64| near(by.max(0) as u64, by.min(0).unsigned_abs());
         let dtype = || self.ex.get(node).to_dtype(&ToFieldContext::new(&self.ex, schema)).ok();
@@ -202,7 +204,7 @@ impl Cx<'_> {
                 let reach = Reach::Key { column: column.clone(), before, after };
                 let in_order = self.rises((*below)?, column);
                 return (in_order && is_scalar_ae(*function, &self.ex)).then_some(Way::Near(reach));
-            },
+            }
             AExpr::Function { input, function, .. } => (input, function),
             _ => return None,
         };
@@ -211,46 +213,46 @@ impl Cx<'_> {
             IRFunctionExpr::Shift | IRFunctionExpr::ShiftAndFill => {
                 let fill = input.get(2).is_none_or(|fill| !expr::has_column(fill.node(), &self.ex));
                 moved(number(1)?).filter(|_| fill)
-            },
+            }
             IRFunctionExpr::Diff(NullBehavior::Ignore) => moved(number(1)?),
             IRFunctionExpr::RollingExpr { options, .. } => {
                 let size = options.window_size as u64;
                 if options.center { near(size, size) } else { near(size, 0) }
-            },
+            }
             // Rows in any other order are sorted first, all of them.
             IRFunctionExpr::RollingExprBy { options, .. } => {
                 let column = self.same_column(input.get(1)?.node())?;
                 let (before, after) = span(schema.get(&column)?, &-options.window_size, &options.window_size)?;
                 self.rises((*below)?, &column).then_some(Way::Near(Reach::Key { column, before, after }))
-            },
+            }
             IRFunctionExpr::PeakMin | IRFunctionExpr::PeakMax => near(1, 1),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Forward(Some(n))) => near(u64::from(*n), 0),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Backward(Some(n))) => near(0, u64::from(*n)),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Forward(None)) => {
                 (!dtype()?.is_nested()).then_some(Way::Carried { from_below: false })
-            },
+            }
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Backward(None)) => {
                 (!dtype()?.is_nested()).then_some(Way::Carried { from_below: true })
-            },
+            }
             IRFunctionExpr::CumCount { reverse } => Some(Way::Carried { from_below: *reverse }),
             IRFunctionExpr::CumProd { reverse } => {
                 let exact = matches!(dtype()?, DataType::Int64 | DataType::Float64);
                 exact.then_some(Way::Carried { from_below: *reverse })
-            },
+            }
             IRFunctionExpr::CumSum { reverse } => {
                 let dtype = dtype()?;
                 (dtype.is_integer() || dtype == DataType::Float64).then_some(Way::Carried { from_below: *reverse })
-            },
+            }
             IRFunctionExpr::CumMin { reverse } | IRFunctionExpr::CumMax { reverse } => {
                 dtype()?.is_integer().then_some(Way::Carried { from_below: *reverse })
-            },
+            }
             IRFunctionExpr::Range(IRRangeFunction::IntRange { step: 1, dtype }) if dtype.is_integer() => {
                 let mut end = input.get(1)?.node();
                 while let AExpr::Cast { expr, .. } = self.ex.get(end) {
                     end = *expr;
                 }
                 (number(0)? == 0 && matches!(self.ex.get(end), AExpr::Len)).then_some(Way::Number)
-            },
+            }
             _ => None,
         }
     }
@@ -315,7 +317,8 @@ impl Cx<'_> {
     /// A window whose groups make no difference is its function: one that is row-wise, or any over one group of all rows.
     fn without_idle_windows(&mut self, e: &ExprIR) -> ExprIR {
         let new = expr::rewrite(e.node(), &mut self.ex, &mut |at, arena: &mut _| {
-            let AExpr::Over { function, partition_by, order_by: None, mapping: WindowMapping::GroupsToRows } = arena.get(at)
+            let AExpr::Over { function, partition_by, order_by: None, mapping: WindowMapping::GroupsToRows } =
+                arena.get(at)
             else {
                 return None;
             };
@@ -346,7 +349,7 @@ fn over_columns(node: Node, parts: &[Part], arena: &mut Arena<AExpr>) -> Node {
                 let keys: Vec<Node> = partition_by.iter().map(|key| over_columns(*key, parts, arena)).collect();
                 let same = keys == partition_by;
                 Some(if same { at } else { arena.add(AExpr::Over { function, partition_by: keys, order_by, mapping }) })
-            },
+            }
             AExpr::Rolling { .. } => Some(at),
             _ => None,
         }

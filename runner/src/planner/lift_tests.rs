@@ -73,18 +73,29 @@ fn columns_that_take_rows_of_other_tasks() {
 fn windows_that_are_none_and_keys_that_are_more_than_columns() {
     let constant = rows().with_columns([col("x").sum().over([lit(1)]).unwrap().alias("s")]);
     distributed("one group", &constant);
-    distributed("a constant among the keys", &rows().with_columns([col("x").sum().over([col("g"), lit(1)]).unwrap().alias("s")]));
+    distributed(
+        "a constant among the keys",
+        &rows().with_columns([col("x").sum().over([col("g"), lit(1)]).unwrap().alias("s")]),
+    );
     distributed("row by row", &rows().with_columns([(col("x") + lit(1)).over([col("g")]).unwrap().alias("s")]));
     let keys = rows().group_by_stable([col("x").gt(col("x").mean()).alias("k")]).agg([col("f").sum(), len()]);
     distributed("keys beside an aggregate", &keys);
-    let sorted = rows().sort_by_exprs([col("f").sum().over([col("g")]).unwrap(), col("t")], SortMultipleOptions::default().with_maintain_order(true));
+    let sorted = rows().sort_by_exprs(
+        [col("f").sum().over([col("g")]).unwrap(), col("t")],
+        SortMultipleOptions::default().with_maintain_order(true),
+    );
     distributed("sorted by a window", &sorted);
 }
 
 #[test]
 fn values_of_all_rows_in_order() {
     for plan in [rows(), gaps()] {
-        let values = [col("x").first(), col("f").last(), col("t").index_of(lit(640i64)).alias("i"), col("g").first_non_null().alias("n")];
+        let values = [
+            col("x").first(),
+            col("f").last(),
+            col("t").index_of(lit(640i64)).alias("i"),
+            col("g").first_non_null().alias("n"),
+        ];
         distributed("first and last", &plan.select(values));
     }
 }
@@ -152,7 +163,9 @@ fn columns_below_each_other_and_merged_rows() {
 
 #[test]
 fn values_of_values_are_taken_once() {
-    for value in [col("x").null_count().sum(), (col("x").sum() + col("f").max()).max(), col("x").n_unique().shift(lit(0))] {
+    for value in
+        [col("x").null_count().sum(), (col("x").sum() + col("f").max()).max(), col("x").n_unique().shift(lit(0))]
+    {
         let name = value.to_string();
         check(&name, &rows().select([value.clone()]), &three_workers(), true);
         check(&name, &rows().with_columns([value.alias("new")]), &three_workers(), true);

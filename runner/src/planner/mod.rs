@@ -10,6 +10,7 @@ mod asof;
 mod categories;
 mod context;
 mod distinct;
+mod estimate;
 mod exchange;
 mod explain;
 mod expr;
@@ -63,7 +64,7 @@ pub struct Options {
     pub partitions_per_worker: Option<u32>,
     /// A join side up to this size is sent whole to every task instead of shuffling both sides.
     pub broadcast_limit_bytes: u64,
-    /// Compressed bytes of files that one scan task reads at most, where files and row groups can be cut so.
+    /// Bytes in memory of what one scan task reads at most, where files and row groups can be cut so.
     pub scan_task_bytes: u64,
     /// Bytes of shuffled data that one task should hold.
     pub partition_bytes: u64,
@@ -122,7 +123,7 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
         Mode::SingleNode => Some("execution.mode is single-node".to_string()),
         Mode::Auto | Mode::Distributed => {
             numbered(&ir).map(|e| format!("{e}: categories are numbered by each process for itself"))
-        },
+        }
     };
     let (mut cx, inputs) = Cx::new(ir, options);
     if options.adaptive {
@@ -141,7 +142,7 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
             Some(_) => {
                 sinks += 1;
                 Exchange::Sink { sink: sinks - 1 }
-            },
+            }
             None => Exchange::Result,
         };
         let roots = if let Some(reason) = &whole {

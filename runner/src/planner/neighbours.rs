@@ -21,9 +21,16 @@ const DAY_NS: i128 = 86_400_000_000_000;
 /// How far above and below its own rows a task must see.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Reach {
-    Rows { before: u32, after: u32 },
+    Rows {
+        before: u32,
+        after: u32,
+    },
     /// Rows are in order of the column; so far below the least and above the greatest of a task's own values.
-    Key { column: PlSmallStr, before: i128, after: i128 },
+    Key {
+        column: PlSmallStr,
+        before: i128,
+        after: i128,
+    },
 }
 
 impl Reach {
@@ -32,10 +39,10 @@ impl Reach {
         match (self, other) {
             (Reach::Rows { before, after }, Reach::Rows { before: b, after: a }) => {
                 Some(Reach::Rows { before: *before.max(b), after: *after.max(a) })
-            },
+            }
             (Reach::Key { column, before, after }, Reach::Key { column: c, before: b, after: a }) if column == c => {
                 Some(Reach::Key { column: column.clone(), before: *before.max(b), after: *after.max(a) })
-            },
+            }
             _ => None,
         }
     }
@@ -65,12 +72,16 @@ pub(super) fn span(dtype: &DataType, offset: &Duration, period: &Duration) -> Op
 
 /// In nanoseconds. Months have 31 days and days an hour more here, whatever calendar and zone make of them.
 fn longest(duration: &Duration) -> i128 {
-    let days = 31 * i128::from(duration.months().abs()) + 7 * i128::from(duration.weeks().abs()) + i128::from(duration.days().abs());
+    let days = 31 * i128::from(duration.months().abs())
+        + 7 * i128::from(duration.weeks().abs())
+        + i128::from(duration.days().abs());
     i128::from(duration.nanoseconds().abs()) + days * DAY_NS + if days > 0 { 3 * DAY_NS } else { 0 }
 }
 
 fn shortest(duration: &Duration) -> i128 {
-    let days = 28 * i128::from(duration.months().abs()) + 7 * i128::from(duration.weeks().abs()) + i128::from(duration.days().abs());
+    let days = 28 * i128::from(duration.months().abs())
+        + 7 * i128::from(duration.weeks().abs())
+        + i128::from(duration.days().abs());
     i128::from(duration.nanoseconds().abs()) + (days * DAY_NS - if days > 0 { 3 * DAY_NS } else { 0 }).max(0)
 }
 
@@ -87,7 +98,8 @@ impl Cx<'_> {
         let rows = self.lined_up(rel)?;
         let above = if reach.empty(true) { None } else { Some(self.ends(&rows, reach, true)?) };
         let below = if reach.empty(false) { None } else { Some(self.ends(&rows, reach, false)?) };
-        let columns: Vec<ExprIR> = parts.iter().map(|(node, name)| AExprBuilder::new_from_node(*node).expr_ir(name.clone())).collect();
+        let columns: Vec<ExprIR> =
+            parts.iter().map(|(node, name)| AExprBuilder::new_from_node(*node).expr_ir(name.clone())).collect();
         let mut names: Vec<PlSmallStr> = self.rel_schema(&rows).iter_names().cloned().collect();
         names.extend(parts.iter().map(|(_, name)| name.clone()));
         self.among(rows, above, below, names, |cx, root| {
@@ -104,7 +116,8 @@ impl Cx<'_> {
         names: Vec<PlSmallStr>,
         make: impl FnOnce(&mut Self, Node) -> Node,
     ) -> Result<Rel> {
-        let (all, own) = self.marked(&rows, &above.into_iter().collect::<Vec<_>>(), &below.into_iter().collect::<Vec<_>>())?;
+        let (all, own) =
+            self.marked(&rows, &above.into_iter().collect::<Vec<_>>(), &below.into_iter().collect::<Vec<_>>())?;
         let root = make(self, all);
         let predicate = AExprBuilder::col(own, &mut self.ex).expr_ir("own");
         let root = self.ir.add(IR::Filter { input: root, predicate });
@@ -146,7 +159,9 @@ impl Cx<'_> {
         let again = self.reread(rows);
         let again = self.put(again, |cx, root| match reach {
             Reach::Rows { before, after } => cx.edge(root, if above { *before } else { *after }, above),
-            Reach::Key { column, before, after } => cx.edge_by(root, column, if above { *before } else { *after }, above),
+            Reach::Key { column, before, after } => {
+                cx.edge_by(root, column, if above { *before } else { *after }, above)
+            }
         });
         let schema = self.rel_schema(&again);
         let stages = self.close(&again, Exchange::Whole, None)?;
@@ -213,7 +228,8 @@ impl Cx<'_> {
         });
         let state_schema = self.rel_schema(&again);
         let stages = self.close(&again, Exchange::Whole, None)?;
-        let leaf = self.exchange_leaf(state_schema.clone(), stages, if from_below { Read::After } else { Read::Before });
+        let leaf =
+            self.exchange_leaf(state_schema.clone(), stages, if from_below { Read::After } else { Read::Before });
         let mut like_rows = Vec::new();
         for (name, dtype) in self.rel_schema(&rows).iter() {
             let value = if state_schema.contains(name) {
@@ -232,7 +248,8 @@ impl Cx<'_> {
 
     /// What the function takes, what the rows of a task come down to for it, and the function over a column of these.
     fn carry(&mut self, node: Node, column: &PlSmallStr, schema: &Schema) -> Result<(Node, Node, Node)> {
-        let dtype = self.ex.get(node).to_dtype(&ToFieldContext::new(&self.ex, schema)).map_err(crate::plan::polars_error)?;
+        let dtype =
+            self.ex.get(node).to_dtype(&ToFieldContext::new(&self.ex, schema)).map_err(crate::plan::polars_error)?;
         let AExpr::Function { input, function, .. } = self.ex.get(node).clone() else {
             return Err(QueryError::internal("only functions are carried on"));
         };
@@ -250,15 +267,15 @@ impl Cx<'_> {
             IRFunctionExpr::CumProd { .. } => {
                 let all = vec![state.expr_ir(column.clone())];
                 (AExprBuilder::function(all, IRFunctionExpr::Product, arena), function)
-            },
+            }
             IRFunctionExpr::CumMin { .. } => (state.min(arena), function),
             IRFunctionExpr::CumMax { .. } => (state.max(arena), function),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Forward(_)) => {
                 (AExprBuilder::agg(IRAggExpr::LastNonNull(state.node()), arena), function)
-            },
+            }
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Backward(_)) => {
                 (AExprBuilder::agg(IRAggExpr::FirstNonNull(state.node()), arena), function)
-            },
+            }
             _ => return Err(QueryError::internal("a function that cannot be carried on")),
         };
         let input = vec![AExprBuilder::col(column.clone(), arena).expr_ir(column.clone())];

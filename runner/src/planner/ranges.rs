@@ -7,8 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use polars_core::prelude::*;
 use polars_io::parquet::metadata::FileMetadataRef;
-use polars_parquet::parquet::statistics::Statistics;
-use polars_parquet::read::{ColumnChunkMetadata, PrimitiveConvertedType};
 use polars_plan::dsl::FileScanIR;
 use polars_plan::plans::IR;
 use polars_plan::plans::expr_ir::ExprIR;
@@ -16,9 +14,9 @@ use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
-use super::expr;
 use super::fragment::{Keep, SourceUnit, encode};
 use super::rel::{Clustered, Order, Ranged, Rel, Width};
+use super::{estimate, expr};
 use crate::error::Result;
 use crate::graph::Leaf;
 
@@ -34,13 +32,14 @@ struct Group {
     /// Rows of its file before it.
     offset: usize,
     rows: usize,
+    /// Of the columns that are read, in memory.
     bytes: usize,
     min: i64,
     max: i64,
 }
 
 /// The row groups in file order, if their keys never fall; none where that is not known.
-fn groups(files: &[FileMetadataRef], column: &str) -> Option<Vec<Group>> {
+fn groups(files: &[FileMetadataRef], column: &str, wanted: &Schema) -> Option<Vec<Group>> {
     let mut groups: Vec<Group> = Vec::new();
     for (file, metadata) in files.iter().enumerate() {
         let mut offset = 0;
@@ -48,39 +47,14 @@ fn groups(files: &[FileMetadataRef], column: &str) -> Option<Vec<Group>> {
             let rows = group.num_rows();
             if rows > 0 {
                 let mut chunks = group.columns_under_root_iter(column)?;
-                let (min, max) = bounds(chunks.next()?, &metadata.footer_buf)?;
-                let bytes = group.compressed_size();
+                let (min, max) = estimate::bounds(chunks.next()?, &metadata.footer_buf)?;
+                let bytes = estimate::group_bytes(group, wanted);
                 groups.push(Group { file, offset, rows, bytes, min, max });
             }
             offset += rows;
         }
     }
     groups.windows(2).all(|pair| pair[0].max <= pair[1].min).then_some(groups)
-}
-
-/// Of a column of signed whole numbers without nulls.
-fn bounds(chunk: &ColumnChunkMetadata, footer: &[u8]) -> Option<(i64, i64)> {
-    let descriptor = chunk.descriptor();
-    let primitive = &descriptor.descriptor.primitive_type;
-    let signed = match primitive.converted_type {
-        None => primitive.logical_type.is_none(),
-        Some(
-            PrimitiveConvertedType::Int8
-            | PrimitiveConvertedType::Int16
-            | PrimitiveConvertedType::Int32
-            | PrimitiveConvertedType::Int64
-            | PrimitiveConvertedType::Date,
-        ) => true,
-        Some(_) => false,
-    };
-    if descriptor.path_in_schema.len() != 1 || !signed {
-        return None;
-    }
-    match chunk.statistics(footer)?.ok()? {
-        Statistics::Int32(s) if s.null_count == Some(0) => Some((i64::from(s.min_value?), i64::from(s.max_value?))),
-        Statistics::Int64(s) if s.null_count == Some(0) => Some((s.min_value?, s.max_value?)),
-        _ => None,
-    }
 }
 
 /// About `n` ranges of equal size, as the keys where all but the first begin. None: the data cannot be cut evenly.
@@ -143,7 +117,7 @@ fn unit(groups: &[Group], files: &[FileMetadataRef], source: &str, range: (Optio
 impl Cx<'_> {
     /// The columns by which a scan can be cut: whole numbers and dates that rise over its row groups.
     pub(super) fn clustered(&self, leaf: Node) -> Vec<Clustered> {
-        let IR::Scan { unified_scan_args, output_schema, file_info, .. } = self.ir.get(leaf) else { return Vec::new() };
+        let IR::Scan { unified_scan_args, .. } = self.ir.get(leaf) else { return Vec::new() };
         if unified_scan_args.pre_slice.is_some() || unified_scan_args.deletion_files.is_some() {
             return Vec::new();
         }
@@ -151,16 +125,16 @@ impl Cx<'_> {
         if files.iter().map(|file| file.row_groups.len()).sum::<usize>() < 2 {
             return Vec::new();
         }
-        let schema = output_schema.as_ref().unwrap_or(&file_info.schema);
+        let schema = self.schema(leaf);
         let rising = schema.iter().filter(|(name, dtype)| {
             matches!(dtype, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Date)
-                && groups(&files, name).is_some()
+                && groups(&files, name, &schema).is_some()
         });
         rising.map(|(name, _)| Clustered { column: name.clone(), source: name.clone(), leaf }).collect()
     }
 
     /// Footers of all files of a Parquet scan.
-    fn footers(&self, leaf: Node) -> Option<Vec<FileMetadataRef>> {
+    pub(super) fn footers(&self, leaf: Node) -> Option<Vec<FileMetadataRef>> {
         let IR::Scan { sources, scan_type, .. } = self.ir.get(leaf) else { return None };
         let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = &**scan_type else { return None };
         match (metadata_per_source, first_metadata) {
@@ -180,7 +154,7 @@ impl Cx<'_> {
             return Ok(Some(rel.clone()));
         }
         let Some(by) = rel.clustered.iter().find(|by| plain.contains(&by.column)).cloned() else { return Ok(None) };
-        match self.own_bounds(&by) {
+        match self.own_bounds(&by, None) {
             Some(bounds) => self.cut_by(rel.clone(), &by, bounds),
             None => Ok(None),
         }
@@ -194,7 +168,8 @@ impl Cx<'_> {
         left_on: &[ExprIR],
         right_on: &[ExprIR],
     ) -> Result<Option<(Rel, Rel)>> {
-        if left.branches.len() != 1 || right.branches.len() != 1 || !left.tags().is_empty() || !right.tags().is_empty() {
+        if left.branches.len() != 1 || right.branches.len() != 1 || !left.tags().is_empty() || !right.tags().is_empty()
+        {
             return Ok(None);
         }
         for (l, r) in left_on.iter().zip(right_on) {
@@ -217,12 +192,10 @@ impl Cx<'_> {
                 (None, None) => {
                     let (Some(by_l), Some(by_r)) = (by(left, &l), by(right, &r)) else { continue };
                     let larger_left = self.scanned_bytes(&by_l) >= self.scanned_bytes(&by_r);
-                    let Some(bounds) = self.own_bounds(if larger_left { &by_l } else { &by_r }) else { continue };
-                    (
-                        self.cut_by(left.clone(), &by_l, bounds.clone())?,
-                        self.cut_by(right.clone(), &by_r, bounds)?,
-                    )
-                },
+                    let (larger, smaller) = if larger_left { (&by_l, &by_r) } else { (&by_r, &by_l) };
+                    let Some(bounds) = self.own_bounds(larger, Some(smaller)) else { continue };
+                    (self.cut_by(left.clone(), &by_l, bounds.clone())?, self.cut_by(right.clone(), &by_r, bounds)?)
+                }
             };
             if let (Some(left), Some(right)) = (cut_l, cut_r) {
                 return Ok(Some((left, right)));
@@ -231,25 +204,49 @@ impl Cx<'_> {
         Ok(None)
     }
 
-    fn scanned_bytes(&self, by: &Clustered) -> usize {
-        let of = |file: &FileMetadataRef| file.row_groups.iter().map(|group| group.compressed_size()).sum::<usize>();
-        self.footers(by.leaf).map_or(0, |files| files.iter().map(of).sum())
+    /// The row groups of a scan in the order of its column.
+    fn groups_of(&self, by: &Clustered) -> Option<Vec<Group>> {
+        groups(&self.footers(by.leaf)?, &by.source, &self.schema(by.leaf))
     }
 
-    /// Where the scan's own data is best cut: into as many tasks as it would have anyway.
-    fn own_bounds(&self, by: &Clustered) -> Option<Arc<[i64]>> {
-        let groups = groups(&self.footers(by.leaf)?, &by.source)?;
-        let total: usize = groups.iter().map(|group| group.bytes).sum();
-        let by_size = total.div_ceil(self.options.scan_task_bytes.max(1) as usize);
-        let n = by_size.max(self.options.workers as usize).max(1);
-        // Fewer, when there are not row groups enough.
-        (self.options.workers.max(1) as usize..=n).rev().find_map(|n| cut(&groups, n)).map(Arc::from)
+    fn scanned_bytes(&self, by: &Clustered) -> usize {
+        self.groups_of(by).map_or(0, |groups| groups.iter().map(|group| group.bytes).sum())
+    }
+
+    /// Where the scan's own data is best cut, and another one's too: where the same files were cut before, else into as
+    /// many tasks as it would have anyway, or fewer where there are not row groups enough.
+    fn own_bounds(&mut self, by: &Clustered, other: Option<&Clustered>) -> Option<Arc<[i64]>> {
+        let groups = self.groups_of(by)?;
+        let others = other.map(|by| self.groups_of(by).ok_or(())).transpose().ok()?;
+        let suits = |bounds: &[i64]| others.as_ref().is_none_or(|groups| fair(groups, bounds));
+        let total = groups.iter().map(|group| group.bytes).sum();
+        let most = self.scan_tasks(total);
+        let least = self.options.workers.max(1) as usize;
+        let key = self.cut_name(by)?;
+        if let Some(bounds) = self.cuts.get(&key)
+            && total.div_ceil(bounds.len() + 1) <= self.options.scan_task_bytes as usize
+            && fair(&groups, bounds)
+            && suits(bounds)
+        {
+            return Some(bounds.clone());
+        }
+        let bounds: Arc<[i64]> =
+            (least..=most.max(least)).rev().find_map(|n| cut(&groups, n).filter(|b| suits(b)))?.into();
+        self.cuts.insert(key, bounds.clone());
+        Some(bounds)
+    }
+
+    /// The files of a scan and the column by which they are cut.
+    fn cut_name(&self, by: &Clustered) -> Option<(String, PlSmallStr)> {
+        let IR::Scan { sources, .. } = self.ir.get(by.leaf) else { return None };
+        let paths: Vec<&str> = sources.as_paths()?.iter().map(|path| path.as_str()).collect();
+        Some((paths.join("\n"), by.source.clone()))
     }
 
     /// The scan at the bottom of the fragment cut anew. None where that would read too much.
     fn cut_by(&mut self, mut rel: Rel, by: &Clustered, bounds: Arc<[i64]>) -> Result<Option<Rel>> {
         let Some(files) = self.footers(by.leaf) else { return Ok(None) };
-        let Some(groups) = groups(&files, &by.source).filter(|groups| fair(groups, &bounds)) else { return Ok(None) };
+        let Some(groups) = self.groups_of(by).filter(|groups| fair(groups, &bounds)) else { return Ok(None) };
         let units = ranges(&bounds).map(|range| encode(&unit(&groups, &files, &by.source, range)));
         let units = units.collect::<Result<Vec<Bytes>>>()?;
         let Some(Leaf::Source { what, .. }) = self.leaves.get(&by.leaf).cloned() else { return Ok(None) };

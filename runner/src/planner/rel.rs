@@ -5,6 +5,9 @@ use std::sync::Arc;
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
+/// What a filter is counted on to let pass.
+const FILTERED: f64 = 0.5;
+
 /// In how many tasks a fragment runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
@@ -60,6 +63,9 @@ pub struct Rel {
     /// Estimates from statistics, none where unknown.
     pub rows: Option<f64>,
     pub bytes: Option<f64>,
+    /// The part of these that is likely there: what filters look like. It decides which side of a join is waited for,
+    /// not what is held whole in memory.
+    pub likely: f64,
 }
 
 impl Rel {
@@ -69,7 +75,7 @@ impl Rel {
     }
 
     pub fn of(branches: Vec<Branch>, order: Order) -> Self {
-        Rel { branches, order, hashed: None, ranged: None, clustered: Vec::new(), rows: None, bytes: None }
+        Rel { branches, order, hashed: None, ranged: None, clustered: Vec::new(), rows: None, bytes: None, likely: 1.0 }
     }
 
     /// Nothing is known any more of which rows are together.
@@ -97,8 +103,8 @@ impl Rel {
     }
 
     /// In how many tasks it runs.
-    pub fn tasks(&self) -> f64 {
-        let of = |branch: &Branch| if let Width::Many(tasks) = branch.width { f64::from(tasks) } else { 1.0 };
+    pub fn tasks(&self) -> u32 {
+        let of = |branch: &Branch| if let Width::Many(tasks) = branch.width { tasks } else { 1 };
         self.branches.iter().map(of).sum()
     }
 
@@ -120,6 +126,20 @@ impl Rel {
             Order::Free | Order::Tasks => true,
             Order::Tags { local, .. } => *local,
         }
+    }
+
+    pub fn likely_rows(&self) -> Option<f64> {
+        self.rows.map(|rows| rows * self.likely)
+    }
+
+    pub fn likely_bytes(&self) -> Option<f64> {
+        self.bytes.map(|bytes| bytes * self.likely)
+    }
+
+    /// Rows that pass a filter: no more than half is all that is counted on, `part` of them is what it looks like.
+    pub fn filtered(self, part: f64) -> Self {
+        let likely = self.likely * (part / FILTERED).min(1.0);
+        Rel { likely, ..self.scaled(FILTERED) }
     }
 
     pub fn scaled(mut self, factor: f64) -> Self {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::error::{QueryError, Result};
 use crate::graph::{
-    Exchange, Instead, KEYS, KeyRange, Leaf, LeafInput, Merge, Piece, PieceOut, Read, StageGraph, StageId, TaskId, TaskOutput,
+    Exchange, Instead, KEYS, KeyRange, Leaf, LeafInput, Merge, Piece, PieceOut, Read, StageGraph, StageId, TaskId,
+    TaskOutput,
 };
 
 /// One task of a stage: its data, and the tasks whose outputs hold it.
@@ -42,7 +43,7 @@ pub fn resolve(
             Some(others) if others != wanted => {
                 let message = format!("the inputs of stage {} are cut into {others} and {wanted} parts", stage.0);
                 return Err(QueryError::internal(message));
-            },
+            }
             _ => tasks = Some(wanted),
         }
     }
@@ -73,7 +74,11 @@ enum Ready<'a> {
     /// By producer; a task reads those after its own.
     After(Vec<Vec<From<'a>>>),
     Hash(Vec<Vec<From<'a>>>),
-    Range { key: &'a str, pieces: Vec<From<'a>>, ranges: Vec<Range> },
+    Range {
+        key: &'a str,
+        pieces: Vec<From<'a>>,
+        ranges: Vec<Range>,
+    },
 }
 
 fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, Vec<TaskOutput>>) -> Result<Ready<'a>> {
@@ -98,7 +103,7 @@ fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, V
                 (rows, pieces(producer))
             });
             Ok(Ready::Forward(counted.collect()))
-        },
+        }
         Read::Before => Ok(Ready::Before(producers.iter().map(pieces).collect())),
         Read::After => Ok(Ready::After(producers.iter().map(pieces).collect())),
         Read::Partition => match stages.first().and_then(|s| graph.stages.get(s.0 as usize)).map(|s| &s.output) {
@@ -106,17 +111,18 @@ fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, V
                 let mut parts: Vec<Vec<From<'a>>> = (0..*partitions).map(|_| Vec::new()).collect();
                 for piece in producers.iter().flat_map(pieces) {
                     let part = parts.get_mut(piece.out.partition as usize);
-                    part.ok_or_else(|| QueryError::internal("a partition that the exchange does not have"))?.push(piece);
+                    part.ok_or_else(|| QueryError::internal("a partition that the exchange does not have"))?
+                        .push(piece);
                 }
                 Ok(Ready::Hash(parts))
-            },
+            }
             Some(Exchange::Range { key, partitions }) => {
                 let pieces: Vec<From<'a>> = producers.iter().flat_map(pieces).collect();
                 let bytes: u64 = pieces.iter().map(|piece| piece.out.piece.len).sum();
                 let most = graph.merge.map_or(*partitions, |merge| fewest(merge, bytes, *partitions));
                 let ranges = cut_ranges(&pieces, most as usize);
                 Ok(Ready::Range { key, pieces, ranges })
-            },
+            }
             _ => Err(QueryError::internal("partitions are read of a stage that makes none")),
         },
     }
@@ -187,13 +193,16 @@ fn merged(sizes: &[u64], merge: Merge) -> Vec<std::ops::Range<usize>> {
 /// Partitions that nobody wrote to need no task; one is kept, for what even an empty input gives.
 fn without_empty(leaves: &[Leaf], tasks: Vec<ResolvedTask>) -> Vec<ResolvedTask> {
     let by_partition = |i: usize| matches!(&leaves[i], Leaf::Exchange { read: Read::Partition, .. });
-    if !(0..leaves.len()).any(by_partition) || !leaves.iter().all(|l| matches!(l, Leaf::Exchange { read, .. } if *read != Read::Forward)) {
+    if !(0..leaves.len()).any(by_partition)
+        || !leaves.iter().all(|l| matches!(l, Leaf::Exchange { read, .. } if *read != Read::Forward))
+    {
         return tasks;
     }
     let holds_rows = |task: &ResolvedTask| {
-        task.leaves.iter().enumerate().any(|(i, l)| {
-            by_partition(i) && matches!(l, LeafInput::Pieces { pieces, .. } if !pieces.is_empty())
-        })
+        task.leaves
+            .iter()
+            .enumerate()
+            .any(|(i, l)| by_partition(i) && matches!(l, LeafInput::Pieces { pieces, .. } if !pieces.is_empty()))
     };
     let (mut full, mut empty): (Vec<_>, Vec<_>) = tasks.into_iter().partition(holds_rows);
     if full.is_empty() {
@@ -225,7 +234,7 @@ fn task(ready: &[Ready<'_>], run: std::ops::Range<usize>) -> ResolvedTask {
             Ready::Forward(producers) => {
                 let (before, pieces) = &producers[run.start];
                 read(&mut pieces.iter(), None, *before);
-            },
+            }
             Ready::Before(producers) => read(&mut producers[..run.start].iter().flatten(), None, 0),
             Ready::After(producers) => read(&mut producers[run.start + 1..].iter().flatten(), None, 0),
             Ready::Hash(parts) => read(&mut in_order(&parts[run.clone()]).into_iter(), None, 0),
@@ -233,7 +242,7 @@ fn task(ready: &[Ready<'_>], run: std::ops::Range<usize>) -> ResolvedTask {
                 let range = &ranges[run.start];
                 let keys = KeyRange { key: (*key).to_string(), from: range.from.clone(), to: range.to.clone() };
                 read(&mut pieces.iter().filter(|from| range.overlaps(from.out)), Some(keys), 0);
-            },
+            }
         }
     }
     for (at, leaf) in ready.iter().enumerate() {
@@ -289,7 +298,11 @@ fn cut_ranges(pieces: &[From<'_>], n: usize) -> Vec<Range> {
     let mut cuts: Vec<Bytes> = Vec::new();
     let mut rows = 0;
     for (first, count) in &starts {
-        if cuts.len() + 1 < n && rows * n as u64 >= total * (cuts.len() as u64 + 1) && cuts.last() != Some(*first) && rows > 0 {
+        if cuts.len() + 1 < n
+            && rows * n as u64 >= total * (cuts.len() as u64 + 1)
+            && cuts.last() != Some(*first)
+            && rows > 0
+        {
             cuts.push((*first).clone());
         }
         rows += count;
@@ -315,8 +328,10 @@ mod tests {
         assert_eq!(merged(&[0, 0, 0, 0], merge), [0..1, 1..4]);
         assert_eq!(merged(&[500, 1, 1, 1], merge), [0..1, 1..2, 2..3, 3..4]);
         assert_eq!(merged(&[1, 1, 1, 500], merge), [0..1, 1..2, 2..3, 3..4]);
-        assert_eq!(merged(&[7], merge), [0..1]);
-        for sizes in [[0, 90, 0, 0, 90, 3, 3], [1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1], [50; 7], [300, 0, 0, 0, 9, 0, 0]] {
+        assert_eq!(merged(&[7], merge), std::slice::from_ref(&(0..1)));
+        for sizes in
+            [[0, 90, 0, 0, 90, 3, 3], [1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1], [50; 7], [300, 0, 0, 0, 9, 0, 0]]
+        {
             let runs = merged(&sizes, merge);
             assert_eq!(runs.first().map(|run| run.start), Some(0));
             assert_eq!(runs.last().map(|run| run.end), Some(7));

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use polars_core::prelude::Schema;
 use polars_ops::frame::{JoinArgs, JoinType};
 use polars_plan::dsl::JoinOptionsIR;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{AExpr, AExprBuilder, ArenaExprIter};
 use polars_plan::prelude::ProjectionOptions;
-use polars_core::prelude::Schema;
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
@@ -76,7 +76,9 @@ impl Cx<'_> {
         let mut needed: Vec<PlSmallStr> = Vec::new();
         for (e, _) in wanted {
             for (_, ae) in self.ex.iter(e.node()) {
-                if let AExpr::Column(name) = ae && !needed.contains(name) {
+                if let AExpr::Column(name) = ae
+                    && !needed.contains(name)
+                {
                     needed.push(name.clone());
                 }
             }

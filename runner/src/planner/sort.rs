@@ -31,7 +31,7 @@ impl Cx<'_> {
             Err((rel, why)) => {
                 let rel = self.gather(rel)?;
                 return Ok(self.on_one(node, vec![rel], &why));
-            },
+            }
         };
         let stable = sort_options.maintain_order;
         let rel = if stable { rel } else { self.unordered(rel) };
@@ -52,7 +52,13 @@ impl Cx<'_> {
         self.sort_by_ranges(rel, by, options, &names)
     }
 
-    pub(super) fn sort_by_ranges(&mut self, rel: Rel, by: Vec<ExprIR>, options: SortMultipleOptions, names: &[PlSmallStr]) -> Result<Rel> {
+    pub(super) fn sort_by_ranges(
+        &mut self,
+        rel: Rel,
+        by: Vec<ExprIR>,
+        options: SortMultipleOptions,
+        names: &[PlSmallStr],
+    ) -> Result<Rel> {
         let schema = self.rel_schema(&rel);
         let mut keys = Vec::new();
         let mut dtypes = Vec::new();
@@ -69,7 +75,8 @@ impl Cx<'_> {
             nulls_last: Some(options.nulls_last.clone()),
             broadcast_nulls: Some(false),
         };
-        let encoded = AExprBuilder::row_encode(keys, dtypes, variant, &mut self.ex).cast(DataType::Binary, &mut self.ex);
+        let encoded =
+            AExprBuilder::row_encode(keys, dtypes, variant, &mut self.ex).cast(DataType::Binary, &mut self.ex);
         let key = self.name("key");
         let rel = self.with_columns(rel, vec![encoded.expr_ir(key.clone())]);
         let partitions = self.partitions(&rel);
@@ -77,7 +84,7 @@ impl Cx<'_> {
         let stages = self.close(&rel, Exchange::Range { key: key.to_string(), partitions }, None)?;
         let leaf = self.exchange_leaf(schema, stages, Read::Partition);
         let branches = vec![Branch { root: leaf, width: Width::Many(partitions) }];
-        let mut rel = Rel { rows: rel.rows, bytes: rel.bytes, ..Rel::of(branches, Order::Tasks) };
+        let mut rel = Rel { rows: rel.rows, bytes: rel.bytes, likely: rel.likely, ..Rel::of(branches, Order::Tasks) };
         let options = options.with_maintain_order(true);
         rel = self.put(rel, |cx, root| {
             let (by, options) = (by.clone(), options.clone());
@@ -133,7 +140,8 @@ impl Cx<'_> {
             ..left
         };
         let by = vec![expr::col(key, &mut self.ex)];
-        let options = SortMultipleOptions::default().with_order_descending_multi([false]).with_nulls_last_multi([false]);
+        let options =
+            SortMultipleOptions::default().with_order_descending_multi([false]).with_nulls_last_multi([false]);
         self.sort_by_ranges(rel.scattered(), by, options, &names)
     }
 

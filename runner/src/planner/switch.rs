@@ -14,6 +14,9 @@ use crate::graph::{Exchange, Instead, Leaf, Read};
 
 /// The other side has so many times the bytes of the one that may go whole, by estimate.
 const LARGER: f64 = 2.0;
+/// By so many times a side is smaller, by what its filters look like, if it shall be waited for in place of a side that
+/// is small for sure.
+const FEWER: f64 = 4.0;
 /// A side that is expected to be larger than so many limits is not waited for.
 const HOPE: f64 = 64.0;
 
@@ -32,7 +35,15 @@ impl Cx<'_> {
         self.options.adaptive
             && limit > 0.0
             && !large.is_one()
-            && small.bytes.zip(large.bytes).is_some_and(|(few, many)| likely(few, many))
+            && small.likely_bytes().zip(large.likely_bytes()).is_some_and(|(few, many)| likely(few, many))
+    }
+
+    /// Whether `few` is expected to be so much smaller than `many` that its size is worth the wait.
+    pub(super) fn likely_fewer(&self, few: &Rel, many: &Rel) -> bool {
+        let fewer = |few: f64, many: f64| few * FEWER <= many;
+        few.likely < 1.0
+            && few.likely_bytes().zip(many.likely_bytes()).is_some_and(|(few, many)| fewer(few, many))
+            && self.switch_pays(few, many)
     }
 
     /// Two sides that were closed by hash may be joined in another way, if that pays for the measured size.
@@ -62,7 +73,9 @@ impl Cx<'_> {
         let mut found = Vec::new();
         self.switching(root, &mut found);
         let [large] = found[..] else { return Ok(None) };
-        let (Some(Switch { small, bytes }), Some(inner)) = (self.switches.remove(&large), self.closed.get(&large).copied()) else {
+        let (Some(Switch { small, bytes }), Some(inner)) =
+            (self.switches.remove(&large), self.closed.get(&large).copied())
+        else {
             return Ok(None);
         };
         let stages = |node: &Node| match self.leaves.get(node) {

@@ -2,60 +2,24 @@
 //! stages. `floe-runner verify` does the same with real workers for plans without number.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use polars::prelude::*;
-use polars_buffer::Buffer;
 use polars_plan::plans::{IR, IRPlan};
 
 use super::{Mode, Options, plan, resolve};
 use crate::error::{QueryError, Result};
-use crate::exec::{self, Context, PieceWriter, Store};
+use crate::exec::{self, Context, Inline};
 use crate::graph::*;
 use crate::verify::compare::{Order, compare};
-
-struct Memory;
-struct Inline(Vec<u8>);
-
-impl Store for Memory {
-    fn create(&self, _: &str, _: TaskId, _: u32) -> Result<Box<dyn PieceWriter>> {
-        Ok(Box::new(Inline(Vec::new())))
-    }
-    fn open(&self, _: &str, piece: &Piece) -> Result<Buffer<u8>> {
-        match &piece.at {
-            Location::Inline(b) => Ok(Buffer::from_vec(b.to_vec())),
-            _ => Err(QueryError::internal("not inline")),
-        }
-    }
-}
-
-impl Write for Inline {
-    fn write(&mut self, b: &[u8]) -> std::io::Result<usize> {
-        self.0.extend_from_slice(b);
-        Ok(b.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl PieceWriter for Inline {
-    fn position(&self) -> u64 {
-        self.0.len() as u64
-    }
-    fn finish(self: Box<Self>) -> Result<Location> {
-        Ok(Location::Inline(Bytes::from(self.0)))
-    }
-}
 
 fn context() -> Context {
     Context {
         query: "q".into(),
-        store: Arc::new(Memory),
+        store: Arc::new(Inline),
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("no sink here"))),
         compression: None,
+        batch_bytes: 1 << 10,
         cancel: Arc::default(),
         progress: Arc::default(),
     }
@@ -81,7 +45,7 @@ fn distributed(ir: IRPlan, options: &Options) -> Result<(DataFrame, StageGraph)>
         .iter()
         .flat_map(|s| done[s].iter().flat_map(|o| o.pieces.iter().map(|p| p.piece.clone())))
         .collect();
-    Ok((exec::read(&pieces, &schema, "q", &Memory)?, graph))
+    Ok((exec::read(&pieces, &schema, "q", &Inline)?, graph))
 }
 
 fn output_schema(ir: &IRPlan) -> SchemaRef {
@@ -99,7 +63,7 @@ fn three_workers() -> Options {
 /// Runs both ways and gives the stages; rows are compared in any order unless `ordered`.
 fn check(name: &str, plan: &LazyFrame, options: &Options, ordered: bool) -> StageGraph {
     let load = || crate::plan::optimize(plan.logical_plan.clone()).unwrap();
-    let expected = exec::execute(load()).unwrap().0;
+    let expected = plan.clone().collect_with_engine(Engine::Streaming).unwrap().unwrap_single();
     let (ours, graph) = distributed(load(), options).unwrap_or_else(|error| panic!("{name}: {error}"));
     let order = if ordered { Order::Exact } else { Order::Any };
     let verdict = compare(&expected, &ours, &order);
@@ -192,11 +156,19 @@ fn keys_of_the_smaller_side_drop_rows_of_the_larger() {
     );
     let small = small.unwrap().lazy();
     let options = Options { broadcast_limit_bytes: 0, ..three_workers() };
-    let keyed = |graph: &StageGraph| graph.stages.iter().flat_map(|stage| &stage.leaves).any(|leaf| matches!(leaf, Leaf::Exchange { read: Read::Keys, .. }));
+    let keyed = |graph: &StageGraph| {
+        graph
+            .stages
+            .iter()
+            .flat_map(|stage| &stage.leaves)
+            .any(|leaf| matches!(leaf, Leaf::Exchange { read: Read::Keys, .. }))
+    };
     for nulls_equal in [false, true] {
         for how in [JoinType::Inner, JoinType::Left, JoinType::Right, JoinType::Full, JoinType::Semi, JoinType::Anti] {
             let args = JoinArgs { nulls_equal, ..JoinArgs::new(how.clone()) };
-            for (at, (left, right)) in [(small.clone(), other.clone()), (other.clone(), small.clone())].into_iter().enumerate() {
+            for (at, (left, right)) in
+                [(small.clone(), other.clone()), (other.clone(), small.clone())].into_iter().enumerate()
+            {
                 for keys in [vec![col("k")], vec![col("s")], vec![col("k"), col("s")], vec![col("k") + lit(1)]] {
                     let plan = left.clone().join(right.clone(), keys.clone(), keys, args.clone());
                     let graph = check(&format!("{how} {nulls_equal} {at}"), &plan, &options, false);
@@ -214,7 +186,9 @@ fn keys_of_the_smaller_side_drop_rows_of_the_larger() {
     let scanned = large.filter(col("large").gt(lit(3))).select([col("k").alias("key"), col("large")]);
     let plan = scanned.join(small.clone(), [col("key")], [col("k")], JoinArgs::new(JoinType::Inner));
     let graph = check("a scan with bounds", &plan, &options, false);
-    assert!(graph.stages.iter().any(|stage| stage.explain.iter().any(|line| line.contains("within their bounds in \"k\""))));
+    assert!(
+        graph.stages.iter().any(|stage| stage.explain.iter().any(|line| line.contains("within their bounds in \"k\"")))
+    );
     let none = small.filter(col("k").gt(lit(1_000_000)));
     let plan = other.join(none, [col("k")], [col("k")], JoinArgs::new(JoinType::Inner));
     check("no keys at all", &plan, &options, false);
@@ -225,7 +199,8 @@ fn keys_of_the_smaller_side_drop_rows_of_the_larger() {
 #[test]
 fn a_side_that_turns_out_small_is_sent_whole() {
     let k = |rows: i64| (0..rows).map(|i| i * 31 % 5000).collect::<Vec<_>>();
-    let large = df!("k" => k(40_000), "x" => (0..40_000).map(f64::from).collect::<Vec<_>>(), "y" => k(40_000)).unwrap().lazy();
+    let large =
+        df!("k" => k(40_000), "x" => (0..40_000).map(f64::from).collect::<Vec<_>>(), "y" => k(40_000)).unwrap().lazy();
     let other = df!("k" => k(20_000), "z" => (0..20_000i64).collect::<Vec<_>>()).unwrap().lazy();
     let options = Options { broadcast_limit_bytes: 20_000, adaptive: true, runtime_filters: false, ..three_workers() };
     for rows in [0i64, 50, 19_000] {
@@ -303,7 +278,8 @@ fn rows_of_one_list_keep_their_order() {
 
 #[test]
 fn parts_of_one_row_do_not_make_a_column_sorted() {
-    let frame = df!("k" => (0..9i64).map(|i| i / 3).collect::<Vec<_>>(), "v" => (0..9i64).collect::<Vec<_>>()).unwrap().lazy();
+    let frame =
+        df!("k" => (0..9i64).map(|i| i / 3).collect::<Vec<_>>(), "v" => (0..9i64).collect::<Vec<_>>()).unwrap().lazy();
     let most = col("v").max().over_with_options(
         Some([col("k")]),
         Some(([col("v")], SortOptions::default().with_order_descending(true))),
@@ -344,7 +320,9 @@ fn rows_that_meet_themselves_keep_both_orders() {
 #[test]
 fn matches_of_one_row_keep_their_order() {
     let keys = |n: i64| df!["k" => (0..n).map(|i| i * 7 % 20).collect::<Vec<_>>()].unwrap().lazy();
-    let places = df!["k" => (0..60i64).map(|i| i % 20).collect::<Vec<_>>(), "id" => (0..60i64).rev().collect::<Vec<_>>()].unwrap();
+    let places =
+        df!["k" => (0..60i64).map(|i| i % 20).collect::<Vec<_>>(), "id" => (0..60i64).rev().collect::<Vec<_>>()]
+            .unwrap();
     let mut full = JoinArgs::new(JoinType::Full).with_coalesce(JoinCoalesce::CoalesceColumns);
     full.maintain_order = MaintainOrderJoin::LeftRight;
     let mut inner = JoinArgs::new(JoinType::Inner);
@@ -368,7 +346,8 @@ fn what_only_seems_to_be_row_by_row() {
     let frame = df!("x" => (0..300).map(|i| i % 4).collect::<Vec<i32>>()).unwrap().lazy();
     check("a list for each row", &frame.select([col("x").is_in(lit(lists), false)]), &three_workers(), true);
 
-    let lengths = |of: i64| (0..300i64).map(|i| Series::new("".into(), vec![i; ((i + of) % 3 + 1) as usize])).collect::<Vec<_>>();
+    let lengths =
+        |of: i64| (0..300i64).map(|i| Series::new("".into(), vec![i; ((i + of) % 3 + 1) as usize])).collect::<Vec<_>>();
     let frame = df!("a" => lengths(0), "b" => lengths(1)).unwrap().lazy();
     let explode = |name: &str| col(name).explode(ExplodeOptions { empty_as_null: true, keep_nulls: true });
     check("two lists beside each other", &frame.select([explode("a") * explode("b")]), &three_workers(), true);
@@ -378,10 +357,21 @@ fn what_only_seems_to_be_row_by_row() {
 fn numbers_of_categories_are_those_of_one_process() {
     let category = DataType::from_categories(Categories::global());
     let names = df!["c" => ["x", "y", "x"]].unwrap().lazy().with_column(col("c").cast(category));
-    for (expr, whole) in [(col("c").to_physical(), true), (col("c").cast(DataType::Int64), true), (col("c").cast(DataType::String), false)] {
+    for (expr, whole) in [
+        (col("c").to_physical(), true),
+        (col("c").cast(DataType::Int64), true),
+        (col("c").cast(DataType::String), false),
+    ] {
         let ir = names.clone().group_by([expr.alias("key")]).agg([len()]).to_alp_optimized().unwrap();
         let graph = plan(ir, &three_workers()).unwrap();
         assert_eq!(graph.stages.len() == 1, whole, "{}", explained(&graph));
         assert_eq!(graph.single_worker.iter().any(|s| s.reason.contains("each process for itself")), whole);
+    }
+    let lists = names.group_by([lit(1).alias("one")]).agg([col("c")]);
+    for (expr, whole) in
+        [(col("c").list().min(), true), (col("c").list().arg_max(), true), (col("c").list().len(), false)]
+    {
+        let ir = lists.clone().select([expr]).to_alp_optimized().unwrap();
+        assert_eq!(plan(ir, &three_workers()).unwrap().stages.len() == 1, whole);
     }
 }

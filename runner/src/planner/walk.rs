@@ -9,8 +9,8 @@ use polars_plan::prelude::ProjectionOptions;
 use polars_utils::arena::Node;
 
 use super::context::Cx;
-use super::expr;
 use super::rel::{Order, Rel, Width};
+use super::{estimate, expr};
 use crate::error::Result;
 use crate::graph::{Leaf, Read};
 
@@ -29,17 +29,17 @@ impl Cx<'_> {
                 let mut rel = self.project(rel, &names);
                 rel.hashed = rel.hashed.filter(|_| kept);
                 Ok(rel.renamed(|name| names.contains(name).then(|| name.clone())))
-            },
+            }
             IR::Filter { input, predicate } => {
                 let rel = self.walk(input)?;
                 if expr::elementwise(&predicate, &self.ex) {
-                    let rel = self.put(rel, |cx, root| {
-                        cx.ir.add(IR::Filter { input: root, predicate: predicate.clone() })
-                    });
-                    return Ok(rel.scaled(0.5));
+                    let part = estimate::passing(predicate.node(), &self.ex, &|_| None);
+                    let rel =
+                        self.put(rel, |cx, root| cx.ir.add(IR::Filter { input: root, predicate: predicate.clone() }));
+                    return Ok(rel.filtered(part));
                 }
                 self.windowed(node, rel, vec![predicate])
-            },
+            }
             IR::Select { input, expr, .. } => self.select(node, input, expr),
             IR::HStack { input, exprs, .. } => {
                 let rel = self.walk(input)?;
@@ -47,7 +47,7 @@ impl Cx<'_> {
                     return Ok(self.stack(node, rel, &exprs));
                 }
                 self.windowed(node, rel, exprs)
-            },
+            }
             IR::MapFunction { input, function } => self.map_function(node, input, function),
             IR::GroupBy { .. } => self.group_by(node),
             IR::Join { .. } => self.join(node),
@@ -56,7 +56,7 @@ impl Cx<'_> {
             IR::Slice { input, offset, len } => {
                 let rel = self.walk(input)?;
                 self.slice(rel, offset, len as usize)
-            },
+            }
             IR::Union { inputs, options } => {
                 let ordered = options.maintain_order && self.order_out(node) || options.slice.is_some();
                 let mut all: Option<Rel> = None;
@@ -71,11 +71,12 @@ impl Cx<'_> {
                             all.branches.extend(rel.branches);
                             all.rows = all.rows.zip(rel.rows).map(|(a, b)| a + b);
                             all.bytes = all.bytes.zip(rel.bytes).map(|(a, b)| a + b);
+                            all.likely = all.likely.max(rel.likely);
                             if rel.order == Order::Free {
                                 all.order = Order::Free;
                             }
                             all
-                        },
+                        }
                     });
                 }
                 match (all, options.slice) {
@@ -83,7 +84,7 @@ impl Cx<'_> {
                     (Some(rel), None) => Ok(rel),
                     (None, _) => self.alone(node, "a union of nothing"),
                 }
-            },
+            }
             IR::Cache { input, id } => {
                 if let Some(rel) = self.caches.get(&id).cloned() {
                     let rel = self.reread(&rel);
@@ -97,11 +98,13 @@ impl Cx<'_> {
                 let rel = self.keep(rel)?;
                 self.caches.insert(id, rel.clone());
                 Ok(self.reread(&rel))
-            },
+            }
             IR::Sink { input, .. } => self.walk(input),
             IR::HConcat { .. } => self.alone(node, "columns of several inputs are put together row by row"),
             IR::Gather { .. } => self.alone(node, "a gather by row numbers needs all rows in one place"),
-            IR::MergeSorted { input_left, input_right, key, .. } => self.merge_sorted(node, input_left, input_right, &key),
+            IR::MergeSorted { input_left, input_right, key, .. } => {
+                self.merge_sorted(node, input_left, input_right, &key)
+            }
             IR::ExtContext { .. } => self.alone(node, "expressions over columns of another frame"),
             IR::UnoptimizedDispatch { .. } => self.alone(node, "a function of whole columns"),
             IR::SinkMultiple { .. } | IR::Invalid => self.alone(node, "not a node of a query"),
@@ -159,8 +162,8 @@ impl Cx<'_> {
     }
 
     fn select(&mut self, node: Node, input: Node, exprs: Vec<ExprIR>) -> Result<Rel> {
-        let row_wise = exprs.iter().all(|e| expr::elementwise(e, &self.ex))
-            && exprs.iter().any(|e| !expr::scalar(e, &self.ex));
+        let row_wise =
+            exprs.iter().all(|e| expr::elementwise(e, &self.ex)) && exprs.iter().any(|e| !expr::scalar(e, &self.ex));
         let separable = exprs.len() == 1
             && expr::row_separable(&exprs[0], &self.ex)
             && expr::has_column(exprs[0].node(), &self.ex)
@@ -209,22 +212,22 @@ impl Cx<'_> {
             FunctionIR::RowIndex { .. } => {
                 let rel = self.walk(input)?;
                 self.row_index(node, rel)
-            },
+            }
             FunctionIR::Explode { .. } => {
                 // Rows of one list would share the tag of its row.
                 let rel = self.walk(input)?.scattered();
                 let rel = if self.order_out(node) { self.in_order(rel)? } else { self.unordered(rel) };
                 Ok(self.put_same(node, rel))
-            },
+            }
             FunctionIR::Unnest { .. } | FunctionIR::Rechunk | FunctionIR::Hint(_) => {
                 let rel = self.walk(input)?.scattered();
                 Ok(self.put_same(node, rel))
-            },
+            }
             FunctionIR::Unpivot { .. } if !self.order_out(node) => {
                 let rel = self.walk(input)?.scattered();
                 let rel = self.unordered(rel);
                 Ok(self.put_same(node, rel))
-            },
+            }
             FunctionIR::Unpivot { args, .. } => self.unpivot(node, input, &args),
             FunctionIR::FastCount { .. } => self.alone(node, "a count that file metadata answers"),
             FunctionIR::Opaque { .. } => self.alone(node, "a function that is not known to work on parts"),
@@ -235,7 +238,9 @@ impl Cx<'_> {
     fn unpivot(&mut self, node: Node, input: Node, args: &UnpivotArgsIR) -> Result<Rel> {
         let (from, to) = (self.schema(input), self.schema(node));
         let value = to.get(&args.value_name).cloned().unwrap_or(DataType::Null);
-        let alike = |name: &PlSmallStr| from.get(name).is_some_and(|d| *d == value || d.is_primitive_numeric() && value.is_primitive_numeric());
+        let alike = |name: &PlSmallStr| {
+            from.get(name).is_some_and(|d| *d == value || d.is_primitive_numeric() && value.is_primitive_numeric())
+        };
         if args.on.is_empty() || args.on.len() > MOST_BRANCHES || !args.on.iter().all(alike) {
             return self.alone(node, "unpivot puts whole columns one below the other");
         }
@@ -291,7 +296,7 @@ fn fresh_schema(function: FunctionIR) -> FunctionIR {
         FunctionIR::RowIndex { name, offset, .. } => FunctionIR::RowIndex { name, offset, schema: Default::default() },
         FunctionIR::Explode { columns, options, .. } => {
             FunctionIR::Explode { columns, options, schema: Default::default() }
-        },
+        }
         FunctionIR::Unpivot { args, .. } => FunctionIR::Unpivot { args, schema: Default::default() },
         other => other,
     }
@@ -333,7 +338,7 @@ pub fn label(nodes: &[&IR], leaves: &[Leaf]) -> String {
                     Read::After => format!("read beginnings of {from}"),
                     Read::Keys => format!("keys of {from}"),
                 }
-            },
+            }
         });
     }
     for ir in nodes.iter().rev() {

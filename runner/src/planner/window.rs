@@ -20,7 +20,8 @@ struct Group {
 impl Cx<'_> {
     /// A select, with_columns or filter whose expressions can be made row-wise; else on one worker.
     pub fn windowed(&mut self, node: Node, rel: Rel, exprs: Vec<ExprIR>) -> Result<Rel> {
-        let one_value = matches!(self.ir.get(node), IR::Select { .. }) && exprs.iter().all(|e| expr::scalar(e, &self.ex));
+        let one_value =
+            matches!(self.ir.get(node), IR::Select { .. }) && exprs.iter().all(|e| expr::scalar(e, &self.ex));
         if one_value {
             let rel = self.gather(rel)?;
             return Ok(self.on_one(node, vec![rel], "literals only"));
@@ -33,16 +34,21 @@ impl Cx<'_> {
             Lifted::Rows(rel, exprs) => {
                 let rel = self.finish(node, rel, exprs, before)?;
                 Ok(if self.order_out(node) { rel } else { self.unordered(rel) })
-            },
+            }
             Lifted::Not(rel, why) => {
                 let rel = self.gather(rel)?;
                 Ok(self.on_one(node, vec![rel], &why))
-            },
+            }
         }
     }
 
     /// Each window in its column.
-    pub(super) fn with_windows(&mut self, mut rel: Rel, windows: Vec<(Node, PlSmallStr)>, ordered: bool) -> Result<Rel> {
+    pub(super) fn with_windows(
+        &mut self,
+        mut rel: Rel,
+        windows: Vec<(Node, PlSmallStr)>,
+        ordered: bool,
+    ) -> Result<Rel> {
         for group in self.group_by_keys(windows) {
             let keys: Vec<ExprIR> = group.keys.iter().map(|k| AExprBuilder::new_from_node(*k).expr_ir("k")).collect();
             let (with_keys, names) = self.as_columns(rel, &keys);
@@ -52,21 +58,28 @@ impl Cx<'_> {
                 None => {
                     let rel = self.hash(with_keys, &names, None, ordered)?;
                     self.sort_locally(rel, false)
-                },
+                }
             };
-            let columns = group.windows.iter().map(|(w, n)| AExprBuilder::new_from_node(*w).expr_ir(n.clone())).collect();
+            let columns =
+                group.windows.iter().map(|(w, n)| AExprBuilder::new_from_node(*w).expr_ir(n.clone())).collect();
             rel = self.with_columns(rel, columns).fixed();
         }
         Ok(rel)
     }
 
-    pub(super) fn finish(&mut self, node: Node, rel: Rel, exprs: Vec<ExprIR>, mut before: Vec<PlSmallStr>) -> Result<Rel> {
+    pub(super) fn finish(
+        &mut self,
+        node: Node,
+        rel: Rel,
+        exprs: Vec<ExprIR>,
+        mut before: Vec<PlSmallStr>,
+    ) -> Result<Rel> {
         match self.ir.get(node).clone() {
             IR::Filter { .. } => {
                 let Some(predicate) = exprs.into_iter().next() else { return Ok(rel) };
                 let rel = self.put(rel, |cx, root| cx.ir.add(IR::Filter { input: root, predicate: predicate.clone() }));
                 Ok(self.project(rel, &before))
-            },
+            }
             IR::HStack { .. } => {
                 for e in &exprs {
                     if !before.contains(e.output_name()) {
@@ -78,7 +91,7 @@ impl Cx<'_> {
                 let mut rel = self.with_columns(rel, exprs);
                 rel.hashed = hashed.filter(|h| h.iter().all(|k| before.contains(k)));
                 Ok(self.project(rel, &before))
-            },
+            }
             _ => Ok(self.select_rows(node, rel, exprs)),
         }
     }
@@ -88,7 +101,8 @@ impl Cx<'_> {
         let mut groups: Vec<Group> = Vec::new();
         for (window, name) in windows {
             let AExpr::Over { partition_by, .. } = self.ex.get(window) else { continue };
-            let keys: Vec<Node> = partition_by.iter().filter(|key| expr::has_column(**key, &self.ex)).copied().collect();
+            let keys: Vec<Node> =
+                partition_by.iter().filter(|key| expr::has_column(**key, &self.ex)).copied().collect();
             let same = |g: &Group, ex: &_| {
                 g.keys.len() == keys.len() && g.keys.iter().zip(&keys).all(|(a, b)| expr::same(*a, *b, ex))
             };

@@ -219,7 +219,8 @@ fn parallel<T: Sync>(items: &[T], run: impl Fn(&T) -> Result<()> + Sync) -> Resu
         let ended = running.into_iter().map(|thread| {
             thread.join().unwrap_or_else(|_| Err(QueryError::internal("a thread of the commit panicked")))
         });
-        ended.fold(Ok(()), |all, one| all.and(one))
+        let ended: Vec<Result<()>> = ended.collect();
+        ended.into_iter().collect()
     })
 }
 

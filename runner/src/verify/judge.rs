@@ -199,7 +199,7 @@ impl Judged {
         self.detail = Some(text.into());
         self
     }
-    fn as_not_promised(mut self, why: &str) -> Judged {
+    fn not_promised(mut self, why: &str) -> Judged {
         self.class = Class::NotPromised;
         self.note(why)
     }
@@ -253,7 +253,7 @@ fn reconsider(plan: &DslPlan, here: &Outcome, there: &Outcome, order: &Order, ag
     match (here, there) {
         (Ok(l), Ok(r)) => match differing(l, r, order, again) {
             judged if judged.class == Class::Differs && promise::has_numbers_of_a_process(plan.clone()) => {
-                judged.as_not_promised("each process numbers categories for itself")
+                judged.not_promised("each process numbers categories for itself")
             }
             judged => judged,
         },

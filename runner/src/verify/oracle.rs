@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn counts_of_failed_values_are_those_of_a_part() {
-        let failed = |counts: &str| format!("conversion from `str` to `i64` failed in column 'a' for {counts}\n\nYou might");
+        let failed =
+            |counts: &str| format!("conversion from `str` to `i64` failed in column 'a' for {counts}\n\nYou might");
         let (all, part) = (failed("2 out of 30 values: [\"x\", \"y\"]"), failed("1 out of 10 values: [\"x\"]"));
         assert_eq!(uncounted(&all), uncounted(&part));
         assert_ne!(uncounted(&all), uncounted(&part.replace("i64", "i32")));

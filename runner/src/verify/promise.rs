@@ -100,10 +100,11 @@ fn by_walk(top: Node, lp: &Arena<IR>, exprs: &Arena<AExpr>) -> Order {
                 renames = Some(compose(renames, map));
                 node = *input;
             }
-            IR::MapFunction { input, function } => match function {
-                FunctionIR::Hint(_) | FunctionIR::Rechunk | FunctionIR::RowIndex { .. } => node = *input,
-                _ => return Order::Exact,
-            },
+            IR::MapFunction {
+                input,
+                function: FunctionIR::Hint(_) | FunctionIR::Rechunk | FunctionIR::RowIndex { .. },
+            } => node = *input,
+            IR::MapFunction { .. } => return Order::Exact,
             IR::Join { input_left, options, .. } if options.args.maintain_order == MaintainOrderJoin::Left => {
                 // Names of the left side stay as they are.
                 node = *input_left;

@@ -105,15 +105,9 @@ fn here(plan: &DslPlan, out: &mut Vec<DslPlan>) {
                 out.extend(without_each(keys).into_iter().map(|fewer| with(fewer, aggs.clone())));
             }
         }
-        DslPlan::Sort { input, by_column, slice, sort_options } => {
-            if slice.is_some() {
-                out.push(DslPlan::Sort {
-                    input: input.clone(),
-                    by_column: by_column.clone(),
-                    slice: None,
-                    sort_options: sort_options.clone(),
-                });
-            }
+        DslPlan::Sort { input, by_column, slice: Some(_), sort_options } => {
+            let (input, by_column, sort_options) = (input.clone(), by_column.clone(), sort_options.clone());
+            out.push(DslPlan::Sort { input, by_column, slice: None, sort_options });
         }
         DslPlan::Union { inputs, args } if inputs.len() > 2 => {
             for nth in 0..inputs.len() {

@@ -8,17 +8,15 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use polars::prelude::DataFrame;
-use polars_buffer::Buffer;
 use polars_plan::dsl::DslPlan;
 
 use super::judge::{Ran, Side};
 use super::oracle::{self, panic_error};
 use super::sinks;
 use crate::error::{Category, QueryError, Result};
-use crate::exec::{self, Context, PieceWriter, Progress, Store};
-use crate::graph::{Exchange, Location, Piece, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
+use crate::exec::{self, Context, Inline, Progress};
+use crate::graph::{Exchange, Piece, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
 use crate::{plan, planner};
 
 /// Runs plans in stages in this process.
@@ -86,13 +84,14 @@ fn run(bytes: &[u8], options: &planner::Options) -> (Result<Vec<DataFrame>>, Opt
 
 const QUERY: &str = "verify";
 
-fn drive(graph: &StageGraph) -> Result<(Vec<Piece>, Arc<Memory>)> {
-    let store = Arc::new(Memory);
+fn drive(graph: &StageGraph) -> Result<(Vec<Piece>, Arc<Inline>)> {
+    let store = Arc::new(Inline);
     let ctx = Context {
         query: QUERY.into(),
         store: store.clone(),
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("this run has no sinks"))),
         compression: None,
+        batch_bytes: 1 << 10,
         cancel: Arc::new(AtomicBool::new(false)),
         progress: Arc::new(Progress::default()),
     };
@@ -116,44 +115,4 @@ fn drive(graph: &StageGraph) -> Result<(Vec<Piece>, Arc<Memory>)> {
         pieces.extend(done.remove(root).into_iter().flatten().flat_map(|o| o.pieces).map(|p| p.piece));
     }
     Ok((pieces, store))
-}
-
-/// Every piece travels inline.
-struct Memory;
-
-impl Store for Memory {
-    fn create(&self, _query: &str, _task: TaskId, _attempt: u32) -> Result<Box<dyn PieceWriter>> {
-        Ok(Box::new(InMemory(Vec::new())))
-    }
-
-    fn open(&self, _query: &str, piece: &Piece) -> Result<Buffer<u8>> {
-        match &piece.at {
-            Location::Inline(bytes) => {
-                let (from, len) = (piece.offset as usize, piece.len as usize);
-                Ok(Buffer::from_vec(bytes.slice(from..from + len).to_vec()))
-            }
-            other => Err(QueryError::internal(format!("a piece in memory is at {other:?}"))),
-        }
-    }
-}
-
-struct InMemory(Vec<u8>);
-
-impl std::io::Write for InMemory {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        self.0.extend_from_slice(buf);
-        Ok(buf.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl PieceWriter for InMemory {
-    fn position(&self) -> u64 {
-        self.0.len() as u64
-    }
-    fn finish(self: Box<Self>) -> Result<Location> {
-        Ok(Location::Inline(Bytes::from(self.0)))
-    }
 }

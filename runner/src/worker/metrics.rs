@@ -84,7 +84,12 @@ mod tests {
         let scan = NodeMetrics { node: "multi-scan".into(), rows: 7, bytes: 80, active_us: 9 };
         let mut out = String::new();
         render_nodes(&BTreeMap::from([(scan.node.clone(), scan)]), &mut out);
-        assert!(out.contains("# TYPE floe_worker_node_rows_total counter\nfloe_worker_node_rows_total{node=\"multi-scan\"} 7\n"), "{out}");
+        assert!(
+            out.contains(
+                "# TYPE floe_worker_node_rows_total counter\nfloe_worker_node_rows_total{node=\"multi-scan\"} 7\n"
+            ),
+            "{out}"
+        );
         assert!(out.contains("floe_worker_node_read_bytes_total{node=\"multi-scan\"} 80\n"), "{out}");
     }
 }

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use axum::serve::ListenerExt;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::error::{QueryError, Result};

@@ -51,6 +51,8 @@ pub struct Args {
     pub drain_ms: u64,
 }
 
+/// More at once makes nothing faster.
+const BATCH_BYTES: usize = 32 << 20;
 /// What threads of Polars get: deep expressions recurse.
 const THREAD_STACK_BYTES: u64 = 32 << 20;
 
@@ -69,6 +71,11 @@ impl Args {
             all.push(("POLARS_OOC_DISK_BUDGET_MB", (self.shuffle_disk_bytes >> 20).to_string()));
         }
         all
+    }
+
+    /// Rows on their way out are copied twice (by partition, then as they are written).
+    pub fn batch_bytes(&self) -> usize {
+        self.memory_limit_bytes.map_or(BATCH_BYTES, |limit| (limit / 64).clamp(1 << 20, BATCH_BYTES as u64) as usize)
     }
 
     pub fn cancel_grace(&self) -> Duration {

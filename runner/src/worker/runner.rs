@@ -16,6 +16,8 @@ use super::slots::{Job, Running};
 pub struct Runner {
     pub store: Arc<Store>,
     pub worker: String,
+    /// Bytes of rows that a task lays out for its readers at once.
+    pub batch_bytes: usize,
 }
 
 impl Runner {
@@ -66,6 +68,7 @@ impl Runner {
             store: Arc::new(store),
             open_sink: open_sink(settings),
             compression,
+            batch_bytes: self.batch_bytes,
             cancel: running.cancel.clone(),
             progress: running.progress.clone(),
         };

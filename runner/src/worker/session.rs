@@ -65,7 +65,7 @@ impl Session {
     ) -> Result<Session> {
         let (outbox, outgoing) = unbounded_channel();
         let (internal, wakeups) = unbounded_channel();
-        let runner = Runner { store: store.clone(), worker: id.clone() };
+        let runner = Runner { store: store.clone(), worker: id.clone(), batch_bytes: args.batch_bytes() };
         let (reports, ended) = (outbox.clone(), internal.clone());
         let report = move |report| {
             let over = matches!(report, Report::Ended(..));

@@ -61,10 +61,7 @@ impl Counters {
                 self.run_us.fetch_add(output.metrics.run_us, Ordering::Relaxed);
                 let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
                 for node in &output.metrics.nodes {
-                    let sum = nodes.entry(node.node.clone()).or_default();
-                    sum.rows += node.rows;
-                    sum.bytes += node.bytes;
-                    sum.active_us += node.active_us;
+                    nodes.entry(node.node.clone()).or_default().add(node);
                 }
             }
             Err(_) => drop(self.failed.fetch_add(1, Ordering::Relaxed)),

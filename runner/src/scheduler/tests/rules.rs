@@ -75,7 +75,8 @@ fn a_side_waits_for_the_one_that_may_be_sent_whole() {
             case.on(resolved(1, &[""]), &["launch 1.0#0 on a"]).on(done("1.0#0", "a", "a"), &["resolve 2"]);
             case.on(resolved(2, &["0.0 1.0"]), &["launch 2.0#0 on a"]);
         }
-        let released: &[&str] = if small { &["release 0", "succeed [2.0#0]"] } else { &["release 0", "release 1", "succeed [2.0#0]"] };
+        let released: &[&str] =
+            if small { &["release 0", "succeed [2.0#0]"] } else { &["release 0", "release 1", "succeed [2.0#0]"] };
         case.on(done("2.0#0", "a", "a"), released);
     }
 }

@@ -1,6 +1,6 @@
 //! One random query: its stages and tasks, what each reads, where outputs are kept, and what is going to be done to it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 
@@ -154,6 +154,9 @@ impl Scenario {
                 output: Exchange::Whole,
                 instead: None,
             });
+            if inputs.len() >= 2 && rng.chance(40) {
+                other_form(&mut graph, &mut reads, (inputs[0], inputs[inputs.len() - 1]), rng);
+            }
         }
         graph.roots = vec![StageId(stages as u32 - 1)];
         for at in 0..stages - 1 {
@@ -164,8 +167,8 @@ impl Scenario {
         let mut useful = vec![false; stages];
         for at in (0..stages).rev() {
             useful[at] |= graph.roots.contains(&StageId(at as u32));
-            if let (true, Leaf::Exchange { stages, .. }) = (useful[at], &graph.stages[at].leaves[0]) {
-                stages.iter().for_each(|input| useful[input.0 as usize] = true);
+            if useful[at] {
+                graph.inputs(&graph.stages[at]).iter().for_each(|input| useful[input.0 as usize] = true);
             }
         }
         let all: Vec<TaskId> = (0..stages)
@@ -237,6 +240,37 @@ impl Scenario {
         }
         values
     }
+}
+
+/// The last stage may leave one of those that it reads out and do its work itself, if another one turns out small; half of
+/// the time it does.
+fn other_form(graph: &mut StageGraph, reads: &mut [Vec<Vec<TaskId>>], (small, without): (usize, usize), rng: &mut Rng) {
+    let Some(mut stage) = graph.stages.pop() else { return };
+    let [small_id, without_id] = [small, without].map(|at| StageId(at as u32));
+    let read_elsewhere = graph.stages.iter().any(|other| graph.inputs(other).contains(&without_id));
+    if !read_elsewhere && graph.stages[without].instead.is_none() {
+        let mut leaves = graph.stages[without].leaves.clone();
+        leaves.push(Leaf::Exchange { stages: vec![small_id], read: Read::All });
+        stage.instead = Some(Box::new(Instead {
+            small: vec![small_id],
+            bytes: 1,
+            without: without_id,
+            label: stage.label.clone(),
+            fragment: Bytes::new(),
+            explain: Vec::new(),
+            leaves,
+        }));
+        if rng.chance(50) {
+            let of_the_other: BTreeSet<TaskId> = std::mem::take(&mut reads[without]).into_iter().flatten().collect();
+            for task in &mut reads[stage.id.0 as usize] {
+                task.retain(|read| read.stage != without_id);
+                task.extend(of_the_other.iter().filter(|_| rng.chance(70)));
+                task.sort_unstable();
+                task.dedup();
+            }
+        }
+    }
+    graph.stages.push(stage);
 }
 
 pub fn id(stage: usize, task: usize) -> TaskId {

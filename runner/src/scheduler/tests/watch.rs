@@ -86,10 +86,8 @@ impl<'a> Watch<'a> {
     }
 
     fn inputs(&self, stage: usize) -> Vec<usize> {
-        match &self.scenario.graph.stages[stage].leaves[0] {
-            Leaf::Exchange { stages, .. } => stages.iter().map(|stage| stage.0 as usize).collect(),
-            Leaf::Source { .. } => Vec::new(),
-        }
+        let graph = &self.scenario.graph;
+        graph.inputs(&graph.stages[stage]).into_iter().map(|input| input.0 as usize).collect()
     }
 
     fn is_target(&self, stage: usize) -> bool {

@@ -30,7 +30,7 @@ fn every_format_is_read_back() {
         ] {
             let spec = SinkSpec { format: None, ..place.spec(name, SinkMode::Overwrite) };
             assert_eq!(spec.resolved_format(), Some(format));
-            let summary = place.run(&spec, "q", &[frame.clone()]).unwrap();
+            let summary = place.run(&spec, "q", std::slice::from_ref(&frame)).unwrap();
             let data = place.read(name);
             assert_eq!(summary.bytes, data.len() as u64);
             let cursor = std::io::Cursor::new(data);
