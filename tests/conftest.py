@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -10,6 +11,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -82,33 +85,41 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+@contextlib.contextmanager
+def server(command: list[str], url: str, log: pathlib.Path):
+    """A server until the end of the block, once it answers at `url` with whatever it likes."""
+    with log.open("w") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        for _ in range(300):
+            assert child.poll() is None, log.read_text()
+            try:
+                urllib.request.urlopen(url, timeout=2).close()
+                break
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield
+    finally:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory):
     """A real S3 server with a bucket `floe`."""
     directory, port = tmp_path_factory.mktemp("s3"), free_port()
     subprocess.run([REPO / "tests" / "s3-server.sh", "build"], check=True, stdout=subprocess.DEVNULL, timeout=900)
-    with (directory / "log").open("w") as log:
-        server = subprocess.Popen(
-            [REPO / "tests" / "s3-server.sh", "run", directory / "data", str(port)], stdout=log, stderr=log
-        )
     store = S3(f"http://127.0.0.1:{port}")
-    try:
-        for _ in range(100):
-            if server.poll() is not None:
-                raise RuntimeError((directory / "log").read_text())
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+    command = [REPO / "tests" / "s3-server.sh", "run", directory / "data", str(port)]
+    with server(command, store.endpoint, directory / "log"):
         store.client().create_bucket(Bucket="floe")
         yield store
-    finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,12 @@ that speaks the store's protocol; what Floe wrote there is read back by Polars' 
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
-import time
-import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -21,38 +17,13 @@ import pytest
 import yaml
 
 from tests import support
-from tests.conftest import REPO, free_port
+from tests.conftest import REPO, free_port, server
 
 TOOLS = REPO / "tests" / "tools"
 CACHE = pathlib.Path(os.environ.get("FLOE_CACHE", pathlib.Path.home() / ".cache" / "floe"))
 # The account that every Azurite has; no secret.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-
-
-@contextlib.contextmanager
-def server(command: list[str], url: str, log: pathlib.Path):
-    """A server until the end of the block, once it answers at `url` with whatever it likes."""
-    with log.open("w") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        for _ in range(300):
-            assert child.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(url, timeout=2).close()
-                break
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield
-    finally:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 def get(what: str, command: list, directory: pathlib.Path, **environment: str) -> None:
