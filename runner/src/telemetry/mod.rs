@@ -70,6 +70,8 @@ pub fn init(role: &'static str, instance: &str) -> Guard {
     if tracing_subscriber::registry().with(spans).with(logs).try_init().is_err() {
         return Guard::default();
     }
+    // They would go to stderr as they are, between lines that are to be parsed.
+    polars_error::set_warning_function(|message, kind| tracing::warn!(target: "polars", ?kind, "{message}"));
     Guard { provider }
 }
 

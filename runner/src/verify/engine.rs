@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::judge::{Ran, Side};
-use crate::coordinator::{self, Engine, Outcome};
+use crate::coordinator::{self, Engine, Outcome, Provider};
 use crate::error::{Category, QueryError, Result};
 
 /// A warm engine on this machine.
@@ -38,7 +38,12 @@ impl Distributed {
             .enable_all()
             .build()
             .context("no runtime for the engine")?;
-        let engine = runtime.block_on(Engine::start(coordinator::Options::local(workers)))?;
+        let mut options = coordinator::Options::local(workers);
+        if let (Provider::Local(local), None) = (&mut options.provider, std::env::var_os("FLOE_LOG")) {
+            // Polars' warnings about thousands of plans.
+            local.env.push(("FLOE_LOG".into(), "warn,polars=error".into()));
+        }
+        let engine = runtime.block_on(Engine::start(options))?;
         let ready = runtime.block_on(engine.wait_ready());
         anyhow::ensure!(ready > 0, "no worker came up");
         Ok(Distributed { engine, runtime, execution, limit, jobs: AtomicU64::new(0) })

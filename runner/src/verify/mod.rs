@@ -84,7 +84,7 @@ pub struct Args {
     /// Run the stages in this process, without workers: what differs then is the planner's doing
     #[arg(long)]
     pub in_process: bool,
-    /// Write plans with faults, and a shrunk form of each, to this directory
+    /// Write plans with faults, and a shrunk form of each, and plans that fell back to one node to this directory
     #[arg(long)]
     pub shrink: Option<PathBuf>,
     /// How many faults to print
@@ -238,7 +238,8 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>, named: bool) -> anyhow::Result
     Ok(())
 }
 
-/// Writes each faulty plan and the smallest plan found that differs the same way.
+/// Writes each faulty plan and the smallest plan found that differs the same way, and the plans that fell back to one
+/// node.
 fn shrink_faults(
     report: &Report,
     items: &[Item],
@@ -249,7 +250,8 @@ fn shrink_faults(
     dir: &Path,
 ) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir)?;
-    let faults: Vec<&Checked> = report.checked.iter().filter(|c| c.outcome.is_fault()).take(args.show).collect();
+    let told = |c: &&Checked| c.outcome.is_fault() || c.fell_back.is_some();
+    let faults: Vec<&Checked> = report.checked.iter().filter(told).take(args.show).collect();
     for item in items {
         let (name, bytes) = read(item, seed, scratch);
         let Some(fault) = faults.iter().find(|c| c.plan == name) else { continue };
@@ -257,6 +259,9 @@ fn shrink_faults(
         let stem = name.trim_end_matches(".bin");
         std::fs::write(dir.join(format!("{stem}.bin")), &bytes)?;
         let Ok(plan) = decode(&bytes) else { continue };
+        if !fault.outcome.is_fault() {
+            continue;
+        }
         let small = shrink::shrink(&plan, fault.outcome, side, Duration::from_secs(args.timeout));
         std::fs::write(dir.join(format!("{stem}.small.bin")), shrink::bytes(&small.plan)?)?;
         std::fs::write(dir.join(format!("{stem}.txt")), small.text)?;

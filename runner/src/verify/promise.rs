@@ -5,7 +5,7 @@
 //! What no static look can tell (whether ties exist, whether an aggregate saw its rows in an order that nobody
 //! promised) is found by running perturbed plans; see `perturb`.
 
-use polars_ops::prelude::MaintainOrderJoin;
+use polars_ops::prelude::{JoinType, MaintainOrderJoin};
 use polars_plan::dsl::{DslPlan, SinkTypeIR};
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::simplify_ordering::ir_node_key::IRNodeKey;
@@ -28,6 +28,48 @@ pub fn of_plan(dsl: DslPlan) -> Order {
 /// Whether values of the result depend on how a process happens to number categories.
 pub fn has_numbers_of_a_process(dsl: DslPlan) -> bool {
     plan::optimize(dsl).is_ok_and(|ir| crate::planner::numbered(&ir).is_some())
+}
+
+/// Whether the plan takes the first or last of rows that stand in no promised order: which ones is chance, however often
+/// one machine takes the same.
+pub fn cuts_unordered_rows(dsl: DslPlan) -> bool {
+    plan::optimize(dsl).is_ok_and(|ir| {
+        let (mut stack, lp) = (vec![ir.lp_top], &ir.lp_arena);
+        while let Some(node) = stack.pop() {
+            let cut = match lp.get(node) {
+                IR::Slice { input, .. } => !made_in_order(*input, lp),
+                IR::Join { options, .. } => options.args.slice.is_some() && !made_in_order(node, lp),
+                IR::GroupBy { options, .. } => options.slice.is_some() && !made_in_order(node, lp),
+                IR::Distinct { options, .. } => options.slice.is_some() && !options.maintain_order,
+                _ => false,
+            };
+            if cut {
+                return true;
+            }
+            stack.extend(lp.get(node).inputs());
+        }
+        false
+    })
+}
+
+/// Whether the rows of a node come in an order, as far as its name tells.
+fn made_in_order(node: Node, lp: &Arena<IR>) -> bool {
+    match lp.get(node) {
+        IR::Join { options, .. } => {
+            let unordered = options.args.maintain_order == MaintainOrderJoin::None;
+            !unordered || matches!(options.args.how, JoinType::AsOf(_))
+        }
+        IR::GroupBy { maintain_order, options, .. } => {
+            *maintain_order || options.dynamic.is_some() || options.rolling.is_some()
+        }
+        IR::Distinct { options, .. } => options.maintain_order,
+        IR::SimpleProjection { input, .. }
+        | IR::Select { input, .. }
+        | IR::HStack { input, .. }
+        | IR::Filter { input, .. }
+        | IR::Cache { input, .. } => made_in_order(*input, lp),
+        _ => true,
+    }
 }
 
 /// The order that an optimized plan promises. Takes the plan: Polars' analysis rewrites it.

@@ -46,3 +46,18 @@ fn joins_unions_and_uniques_by_their_options() {
     assert_eq!(order(frame().unique(None, UniqueKeepStrategy::First)), Order::Any);
     assert_eq!(order(frame().unique_stable(None, UniqueKeepStrategy::First)), Order::Exact);
 }
+
+#[test]
+fn a_cut_takes_rows_by_chance_where_no_order_is_promised() {
+    let join = |order| {
+        let builder = frame().join_builder().with(frame()).on([col("k")]).how(JoinType::Semi);
+        builder.maintain_order(order).finish()
+    };
+    let cuts = |lf: LazyFrame| cuts_unordered_rows(lf.logical_plan);
+    assert!(cuts(join(MaintainOrderJoin::None).slice(0, 1)));
+    assert!(cuts(join(MaintainOrderJoin::None).with_columns([col("v") + lit(1)]).slice(0, 1).select([col("v").sum()])));
+    assert!(!cuts(join(MaintainOrderJoin::Left).slice(0, 1)));
+    assert!(!cuts(join(MaintainOrderJoin::None).sort(["v"], SortMultipleOptions::default()).slice(0, 1)));
+    assert!(cuts(frame().group_by([col("k")]).agg([col("v").sum()]).slice(1, 1)));
+    assert!(!cuts(frame().slice(0, 1).group_by([col("k")]).agg([col("v").sum()])));
+}
