@@ -5,7 +5,8 @@ use std::sync::Arc;
 use polars_core::prelude::*;
 use polars_io::RowIndex;
 use polars_plan::dsl::{Operator, ScanSources};
-use polars_plan::plans::{AExprBuilder, FunctionIR, IR, IRPlan};
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::plans::{AExpr, AExprBuilder, ArenaExprIter, FunctionIR, IR, IRFunctionExpr, IRPlan};
 use polars_utils::arena::Node;
 use polars_utils::slice_enum::Slice;
 
@@ -21,6 +22,7 @@ pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut Ta
     if nodes.len() != inputs.len() {
         return Err(QueryError::internal(format!("a fragment of {} inputs got {}", nodes.len(), inputs.len())));
     }
+    let by_chunk = counts_runs(plan);
     for (node, input) in nodes.into_iter().zip(inputs) {
         match input {
             LeafInput::Source(unit) => source(plan, node, decode(unit)?, out)?,
@@ -33,7 +35,11 @@ pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut Ta
                 let schema = df.schema().clone();
                 out.rows_in += df.height() as u64;
                 out.bytes_in += pieces.iter().map(|p| p.len).sum::<u64>();
+                let rechunked = by_chunk || df.height() <= 1;
                 frame(plan, node, df, schema);
+                if rechunked {
+                    rechunk(plan, node);
+                }
                 if let Some(range) = range {
                     keep_range(plan, node, range);
                 }
@@ -44,6 +50,31 @@ pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut Ta
         }
     }
     Ok(())
+}
+
+/// Whether some expression is `rle`: the engine's node for it takes rows that lie in one piece only.
+fn counts_runs(plan: &IRPlan) -> bool {
+    let rle = |e: &ExprIR| {
+        let mut all = plan.expr_arena.iter(e.node());
+        all.any(|(_, ae)| matches!(ae, AExpr::Function { function: IRFunctionExpr::RLE, .. }))
+    };
+    let mut stack = vec![plan.lp_top];
+    while let Some(node) = stack.pop() {
+        let ir = plan.lp_arena.get(node);
+        if ir.exprs().any(rle) {
+            return true;
+        }
+        stack.extend(ir.inputs());
+    }
+    false
+}
+
+/// Chunks of rows pass one by one. For the engine such rows have no order: those of a frame of one row always have, and it
+/// would go ways of its own for sorted keys that the rows of all partitions do not have.
+fn rechunk(plan: &mut IRPlan, node: Node) {
+    let leaf = plan.lp_arena.get(node).clone();
+    let input = plan.lp_arena.add(leaf);
+    plan.lp_arena.replace(node, IR::MapFunction { input, function: FunctionIR::Rechunk });
 }
 
 /// Scans pass over files and row groups without a key in [from, to].
@@ -94,6 +125,9 @@ fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput)
             out.rows_in += height as u64;
             out.bytes_in += ipc.len() as u64;
             frame(plan, node, df, schema);
+            if height <= 1 {
+                rechunk(plan, node);
+            }
             Ok(())
         }
         (

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use polars_core::prelude::*;
 use polars_io::parquet::metadata::FileMetadataRef;
+use polars_parquet::parquet::metadata::RowGroupMetadata;
 use polars_plan::dsl::{FileScanIR, ScanSources};
 use polars_plan::plans::{IR, IRPlan};
 use polars_utils::arena::Node;
@@ -30,7 +31,7 @@ pub fn source_bytes(plan: &IRPlan) -> Option<u64> {
         let ir = plan.lp_arena.get(node);
         match ir {
             IR::DataFrameScan { df, .. } => total += df.estimated_size() as u64,
-            IR::Scan { sources, scan_type, .. } => total += scan_bytes(sources, scan_type)?.0,
+            IR::Scan { sources, scan_type, .. } => total += on_disk(sources, scan_type)?,
             _ => {}
         }
         stack.extend(ir.inputs());
@@ -38,31 +39,39 @@ pub fn source_bytes(plan: &IRPlan) -> Option<u64> {
     Some(total)
 }
 
-/// Bytes and rows of a scan by its metadata: of the row groups for Parquet, of the files for others.
-fn scan_bytes(sources: &ScanSources, scan_type: &FileScanIR) -> Option<(u64, Option<u64>)> {
-    match scan_type {
-        FileScanIR::Parquet { first_metadata, metadata_per_source, .. } => {
-            let of = |m: &FileMetadataRef| {
-                let bytes: usize = m.row_groups.iter().map(|g| g.compressed_size()).sum();
-                (bytes as u64, m.num_rows as u64)
-            };
-            match metadata_per_source {
-                Some(all) => {
-                    let (bytes, rows) = all.iter().map(of).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-                    Some((bytes, Some(rows)))
-                }
-                None => first_metadata.as_ref().map(|m| {
-                    let (bytes, rows) = of(m);
-                    (bytes * sources.len() as u64, (sources.len() == 1).then_some(rows))
-                }),
-            }
-        }
-        _ => sources.as_paths().and_then(|paths| {
-            let sizes: Option<Vec<u64>> =
-                paths.iter().map(|p| std::fs::metadata(p.as_std_path()).ok().map(|m| m.len())).collect();
-            Some((sizes?.iter().sum(), None))
-        }),
+/// Footers of all files of a Parquet scan.
+pub(super) fn footers(sources: &ScanSources, scan_type: &FileScanIR) -> Option<Vec<FileMetadataRef>> {
+    let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = scan_type else { return None };
+    match (metadata_per_source, first_metadata) {
+        (Some(all), _) if all.len() == sources.len() => Some(all.iter().cloned().collect()),
+        (None, Some(first)) if sources.len() == 1 => Some(vec![first.clone()]),
+        _ => None,
     }
+}
+
+/// What the row groups of a Parquet scan come to, and its rows: where only the first file is known, the others are taken
+/// to be like it.
+fn by_footers(
+    sources: &ScanSources,
+    scan_type: &FileScanIR,
+    size: impl Fn(&RowGroupMetadata) -> usize,
+) -> Option<(f64, Option<f64>)> {
+    let of = |m: &FileMetadataRef| m.row_groups.iter().map(&size).sum::<usize>() as f64;
+    match (footers(sources, scan_type), scan_type) {
+        (Some(all), _) => Some((all.iter().map(of).sum(), Some(all.iter().map(|m| m.num_rows as f64).sum()))),
+        (None, FileScanIR::Parquet { first_metadata: Some(first), .. }) => {
+            Some((of(first) * sources.len() as f64, None))
+        }
+        _ => None,
+    }
+}
+
+/// Bytes of a scan on disk: of the row groups for Parquet, of the files for others.
+fn on_disk(sources: &ScanSources, scan_type: &FileScanIR) -> Option<u64> {
+    if let FileScanIR::Parquet { .. } = scan_type {
+        return by_footers(sources, scan_type, RowGroupMetadata::compressed_size).map(|(bytes, _)| bytes as u64);
+    }
+    sources.as_paths()?.iter().map(|p| std::fs::metadata(p.as_std_path()).ok().map(|m| m.len())).sum()
 }
 
 /// Bytes in memory and rows of what a scan reads, before its filter.
@@ -72,20 +81,16 @@ fn in_memory(
     all: &Schema,
     wanted: &Schema,
 ) -> Option<(f64, Option<f64>)> {
-    if let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = scan_type {
-        let bytes =
-            |m: &FileMetadataRef| m.row_groups.iter().map(|g| estimate::group_bytes(g, wanted) as f64).sum::<f64>();
-        return match (metadata_per_source, first_metadata) {
-            (Some(all), _) => Some((all.iter().map(bytes).sum(), Some(all.iter().map(|m| m.num_rows as f64).sum()))),
-            (None, Some(first)) => {
-                let rows = (sources.len() == 1).then_some(first.num_rows as f64);
-                Some((bytes(first) * sources.len() as f64, rows))
-            }
-            (None, None) => None,
-        };
+    if let FileScanIR::Parquet { .. } = scan_type {
+        return by_footers(sources, scan_type, |group| estimate::group_bytes(group, wanted));
     }
     let share = (wanted.len() as f64 / all.len().max(1) as f64).min(1.0);
-    scan_bytes(sources, scan_type).map(|(bytes, rows)| (bytes as f64 * share, rows.map(|rows| rows as f64)))
+    on_disk(sources, scan_type).map(|bytes| (bytes as f64 * share, None))
+}
+
+/// What each task reads, as it is sent to it.
+pub(super) fn encoded(units: &[SourceUnit]) -> Result<Vec<Bytes>> {
+    units.iter().map(encode).collect()
 }
 
 /// Tasks read the footers of their own files: what serde keeps of Parquet metadata lacks the Arrow schema.
@@ -146,17 +151,11 @@ impl Cx<'_> {
         let can_be_cut = units.is_some();
         let what = format!("scan {}", source_name(&sources));
         let leaf = self.ir.add(self.ir.get(node).clone());
-        let mut rel = match units {
-            Some(units) if units.len() > 1 => {
-                let per_task = units.iter().map(encode).collect::<Result<Vec<Bytes>>>()?;
-                let width = Width::Many(per_task.len() as u32);
-                self.leaf(leaf, Leaf::Source { what, per_task }, width)
-            }
-            _ => {
-                let unit = SourceUnit::Files { first: 0, count: sources.len(), rows: None, rows_before: 0, keep: None };
-                self.leaf(leaf, Leaf::Source { what, per_task: vec![encode(&unit)?] }, Width::One)
-            }
-        };
+        let units = units.filter(|units| units.len() > 1).unwrap_or_else(|| {
+            vec![SourceUnit::Files { first: 0, count: sources.len(), rows: None, rows_before: 0, keep: None }]
+        });
+        let width = if units.len() > 1 { Width::Many(units.len() as u32) } else { Width::One };
+        let mut rel = self.leaf(leaf, Leaf::Source { what, per_task: encoded(&units)? }, width);
         if can_be_cut {
             rel.clustered = self.clustered(leaf);
         }
@@ -201,7 +200,7 @@ impl Cx<'_> {
         if let (2.., Some(Leaf::Source { what, .. })) = (units.len(), self.leaves.get(&leaf).cloned())
             && units.len() < now as usize
         {
-            let per_task = units.iter().map(encode).collect::<Result<Vec<Bytes>>>()?;
+            let per_task = encoded(&units)?;
             rel.branches[0].width = Width::Many(per_task.len() as u32);
             self.leaves.insert(leaf, Leaf::Source { what, per_task });
         }
@@ -222,12 +221,9 @@ impl Cx<'_> {
             return None;
         }
         let least = (self.options.workers as usize).max(1);
-        if let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = scan_type {
-            let metadata: Vec<_> = match (metadata_per_source, first_metadata) {
-                (Some(all), _) if all.len() == files => all.iter().cloned().collect(),
-                (None, Some(first)) if files == 1 => vec![first.clone()],
-                _ if row_index => return None,
-                _ => return Some(file_runs(files, least)),
+        if let FileScanIR::Parquet { .. } = scan_type {
+            let Some(metadata) = footers(sources, scan_type) else {
+                return (!row_index).then(|| file_runs(files, least));
             };
             let sizes: Vec<Vec<usize>> = metadata
                 .iter()

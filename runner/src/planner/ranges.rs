@@ -4,17 +4,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use polars_core::prelude::*;
 use polars_io::parquet::metadata::FileMetadataRef;
-use polars_plan::dsl::FileScanIR;
 use polars_plan::plans::IR;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
-use super::fragment::{Keep, SourceUnit, encode};
+use super::fragment::{Keep, SourceUnit};
+use super::leaves::{encoded, footers};
 use super::rel::{Clustered, Order, Ranged, Rel, Width};
 use super::{estimate, expr};
 use crate::error::Result;
@@ -38,23 +37,39 @@ struct Group {
     max: i64,
 }
 
-/// The row groups in file order, if their keys never fall; none where that is not known.
+/// The least and greatest key of every row group that has rows, in file order, if keys never fall; none where that is not
+/// known.
+fn rising(files: &[FileMetadataRef], column: &str) -> Option<Vec<(i64, i64)>> {
+    let mut bounds: Vec<(i64, i64)> = Vec::new();
+    for metadata in files {
+        for group in metadata.row_groups.iter().filter(|group| group.num_rows() > 0) {
+            let (min, max) = estimate::bounds(group.columns_under_root_iter(column)?.next()?, &metadata.footer_buf)?;
+            if bounds.last().is_some_and(|(_, before)| *before > min) {
+                return None;
+            }
+            bounds.push((min, max));
+        }
+    }
+    Some(bounds)
+}
+
+/// The row groups in file order, if their keys never fall.
 fn groups(files: &[FileMetadataRef], column: &str, wanted: &Schema) -> Option<Vec<Group>> {
-    let mut groups: Vec<Group> = Vec::new();
+    let mut bounds = rising(files, column)?.into_iter();
+    let mut groups = Vec::new();
     for (file, metadata) in files.iter().enumerate() {
         let mut offset = 0;
         for group in &metadata.row_groups {
             let rows = group.num_rows();
             if rows > 0 {
-                let mut chunks = group.columns_under_root_iter(column)?;
-                let (min, max) = estimate::bounds(chunks.next()?, &metadata.footer_buf)?;
+                let (min, max) = bounds.next()?;
                 let bytes = estimate::group_bytes(group, wanted);
                 groups.push(Group { file, offset, rows, bytes, min, max });
             }
             offset += rows;
         }
     }
-    groups.windows(2).all(|pair| pair[0].max <= pair[1].min).then_some(groups)
+    Some(groups)
 }
 
 /// About `n` ranges of equal size, as the keys where all but the first begin. None: the data cannot be cut evenly.
@@ -126,22 +141,17 @@ impl Cx<'_> {
             return Vec::new();
         }
         let schema = self.schema(leaf);
-        let rising = schema.iter().filter(|(name, dtype)| {
+        let columns = schema.iter().filter(|(name, dtype)| {
             matches!(dtype, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Date)
-                && groups(&files, name, &schema).is_some()
+                && rising(&files, name).is_some()
         });
-        rising.map(|(name, _)| Clustered { column: name.clone(), source: name.clone(), leaf }).collect()
+        columns.map(|(name, _)| Clustered { column: name.clone(), source: name.clone(), leaf }).collect()
     }
 
     /// Footers of all files of a Parquet scan.
     pub(super) fn footers(&self, leaf: Node) -> Option<Vec<FileMetadataRef>> {
         let IR::Scan { sources, scan_type, .. } = self.ir.get(leaf) else { return None };
-        let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = &**scan_type else { return None };
-        match (metadata_per_source, first_metadata) {
-            (Some(all), _) if all.len() == sources.len() => Some(all.iter().cloned().collect()),
-            (None, Some(first)) if sources.len() == 1 => Some(vec![first.clone()]),
-            _ => None,
-        }
+        footers(sources, scan_type)
     }
 
     /// The relation with rows that are equal in `keys` in one task, if that takes no exchange.
@@ -247,11 +257,11 @@ impl Cx<'_> {
     fn cut_by(&mut self, mut rel: Rel, by: &Clustered, bounds: Arc<[i64]>) -> Result<Option<Rel>> {
         let Some(files) = self.footers(by.leaf) else { return Ok(None) };
         let Some(groups) = self.groups_of(by).filter(|groups| fair(groups, &bounds)) else { return Ok(None) };
-        let units = ranges(&bounds).map(|range| encode(&unit(&groups, &files, &by.source, range)));
-        let units = units.collect::<Result<Vec<Bytes>>>()?;
+        let units: Vec<_> = ranges(&bounds).map(|range| unit(&groups, &files, &by.source, range)).collect();
+        let per_task = encoded(&units)?;
         let Some(Leaf::Source { what, .. }) = self.leaves.get(&by.leaf).cloned() else { return Ok(None) };
-        rel.branches[0].width = Width::Many(units.len() as u32);
-        self.leaves.insert(by.leaf, Leaf::Source { what, per_task: units });
+        rel.branches[0].width = Width::Many(per_task.len() as u32);
+        self.leaves.insert(by.leaf, Leaf::Source { what, per_task });
         rel.ranged = Some(Ranged { columns: vec![by.column.clone()], bounds });
         rel.clustered.clear();
         rel.hashed = None;
