@@ -146,7 +146,7 @@ pub fn execute(
     // What went wrong with the rows is the cause of whatever the engine says of it.
     match (lock(&failed).take(), ran) {
         (Some(error), _) => Err(error),
-        (None, Ok(ran)) => ran.map_err(crate::plan::polars_error),
+        (None, Ok(ran)) => ran.map_err(|e| crate::planner::not_sorted(crate::plan::polars_error(e))),
         (None, Err(panic)) => Err(panic_error(&*panic)),
     }
 }

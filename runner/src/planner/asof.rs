@@ -75,7 +75,7 @@ impl Cx<'_> {
         let rows = self.lined_up(left)?;
         let names = parts.names.clone();
         let right = self.in_order(right)?;
-        let bytes = rows.bytes.zip(right.bytes).map(|(l, r)| l + r.min(l));
+        let bytes = rows.looked_up_bytes(&right);
         let above = self.edges(&rows, true)?;
         let schema = self.rel_schema(&right);
         let stages = self.close(&right, Exchange::Whole, None)?;

@@ -22,7 +22,7 @@ use super::context::Cx;
 use super::expr;
 use super::neighbours::{Reach, span};
 use super::rel::{Order, Rel};
-use crate::error::Result;
+use crate::error::{QueryError, Result};
 
 impl Cx<'_> {
     /// Windows within keys. Polars gives the keys in the order of their row encoding, and the windows of each in turn.
@@ -79,8 +79,6 @@ impl Cx<'_> {
             _ if rel.is_one() => "its input is in one task already",
             // The engine looks at the index all the same, and refuses nulls in it.
             _ if aggs.is_empty() => "windows without aggregates",
-            // What the engine makes of rows in another order hangs on all of them.
-            _ if !in_order => "rows that are not known to be in order of the index",
             (Some(rolling), _) => {
                 let reach = schema.get(&rolling.index_column).and_then(|d| span(d, &rolling.offset, &rolling.period));
                 match reach {
@@ -92,7 +90,7 @@ impl Cx<'_> {
                 }
             }
             (_, Some(dynamic)) if even_bounds(dynamic, schema.get(&dynamic.index_column)) => {
-                return self.dynamic(input, rel, aggs, dynamic, ordered);
+                return self.dynamic(in_order, rel, aggs, dynamic, ordered);
             }
             _ => "windows of uneven length, or by the clock of a time zone",
         };
@@ -129,7 +127,7 @@ impl Cx<'_> {
     /// Each task groups its own rows; windows that several tasks have are put together by their lower bound.
     fn dynamic(
         &mut self,
-        input: Node,
+        in_order: bool,
         rel: Rel,
         aggs: Vec<ExprIR>,
         options: &DynamicGroupOptions,
@@ -137,11 +135,11 @@ impl Cx<'_> {
     ) -> Result<Rel> {
         let index = options.index_column.clone();
         let dtype = self.rel_schema(&rel).get(&index).cloned();
-        let (rel, own) = if bounds_by_row(options) && self.rises(input, &index) {
+        let (rel, own) = if in_order && bounds_by_row(options) {
             (self.in_order(rel)?, None)
         } else {
             let (rel, own) = self.after_first(rel)?;
-            (rel, Some(own))
+            (if in_order { rel } else { self.checked_to_rise(rel, &index) }, Some(own))
         };
         let schema = self.rel_schema(&rel);
         let bounded = GroupbyOptions {
@@ -162,7 +160,7 @@ impl Cx<'_> {
                 (self.with_own(rel, own.as_ref()).scaled(0.3), parts.combine, parts.finish)
             }
             Err(_) => {
-                let (rel, aggs) = self.rows_by_window(rel, aggs, bounded, own.as_ref())?;
+                let (rel, aggs) = self.rows_by_window(rel, aggs, &index, bounded, own.as_ref())?;
                 let finish = aggs.iter().map(|agg| expr::col(agg.output_name(), &mut self.ex)).collect();
                 (rel, aggs, finish)
             }
@@ -197,6 +195,21 @@ impl Cx<'_> {
         self.sort_by_ranges(rel, by, rising(), &names)
     }
 
+    /// Fails on a row whose index is less than that of the row above: the streaming engine would make windows of rows in
+    /// any order, other ones in every task. `not_sorted` tells it.
+    fn checked_to_rise(&mut self, rel: Rel, index: &PlSmallStr) -> Rel {
+        let name = PlSmallStr::from_static(RISES);
+        let column = AExprBuilder::col(index.clone(), &mut self.ex).expr_ir(name.clone());
+        let rel = self.with_columns(rel, vec![column]);
+        let arena = &mut self.ex;
+        let here = AExprBuilder::col(name.clone(), arena);
+        let one = AExprBuilder::lit_scalar(Scalar::from(1i64), arena);
+        let falls = here.lt(here.shift(one, arena), arena).cast(DataType::Int8, arena);
+        let less = AExprBuilder::lit_scalar(Scalar::from(-1i8), arena);
+        let fails = falls.multiply(less, arena).cast(DataType::UInt8, arena).expr_ir(name);
+        self.with_columns(rel, vec![fails])
+    }
+
     /// Aggregates over a task's own rows only, and whether a window has any.
     fn of_own(&mut self, aggs: Vec<ExprIR>, own: Option<&PlSmallStr>) -> Vec<ExprIR> {
         let Some(own) = own else { return aggs };
@@ -229,6 +242,7 @@ impl Cx<'_> {
         &mut self,
         rel: Rel,
         aggs: Vec<ExprIR>,
+        index: &PlSmallStr,
         bounded: GroupbyOptions,
         own: Option<&PlSmallStr>,
     ) -> Result<(Rel, Vec<ExprIR>)> {
@@ -248,6 +262,10 @@ impl Cx<'_> {
                     columns.push((name, hidden));
                 }
             }
+        }
+        if columns.is_empty() {
+            // Aggregates of no column still count the rows.
+            columns.push((index.clone(), self.name("v")));
         }
         let mut lists = Vec::new();
         for (name, hidden) in &columns {
@@ -326,6 +344,20 @@ impl Cx<'_> {
             _ => None,
         }
     }
+}
+
+/// The column that cannot be made of rows that do not rise.
+const RISES: &str = "__floe_rises";
+
+/// What Polars says of dynamic windows over rows that are not in order, in place of the error of a task that found some.
+pub fn not_sorted(error: QueryError) -> QueryError {
+    if !error.message.contains(RISES) {
+        return error;
+    }
+    QueryError::user(
+        "InvalidOperationError",
+        "argument in operation 'group_by_dynamic' is not sorted, please sort the 'expr/series/column' first",
+    )
 }
 
 fn rising() -> SortMultipleOptions {

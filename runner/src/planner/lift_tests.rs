@@ -137,13 +137,28 @@ fn windows_over_an_index() {
 
 #[test]
 fn rows_not_known_to_be_in_order() {
-    let mixed = || rows().with_columns([(col("t") % lit(400)).alias("t")]);
-    let dynamic = mixed().group_by_dynamic(col("t"), [], windows("10i", "10i")).agg([col("x").sum()]);
-    let graph = check("dynamic", &dynamic, &three_workers(), true);
-    assert_eq!(graph.single_worker.len(), 1, "{}", explained(&graph));
+    let mixed = rows().with_columns([(col("t") % lit(400)).alias("t")]);
+    let unknown = rows().with_columns([(col("t") + lit(1)).alias("t")]);
+    let dynamic = |rows: LazyFrame, period: &str| {
+        rows.group_by_dynamic(col("t"), [], windows("10i", period)).agg([col("x").sum(), col("f").median()])
+    };
+    distributed("dynamic", &dynamic(unknown.clone(), "10i"));
+    distributed("dynamic, windows that overlap", &dynamic(unknown.clone(), "25i"));
+    let rolling = |rows: LazyFrame| {
+        let options =
+            RollingGroupOptions { period: Duration::parse("9i"), offset: Duration::parse("-9i"), ..Default::default() };
+        rows.rolling(col("t"), [], options).agg([col("x").sum()])
+    };
+    distributed("rolling", &rolling(unknown.clone()));
+    // The streaming engine makes windows of rows in any order; tasks would make others.
+    for (what, plan) in [("group_by_dynamic", dynamic(mixed.clone(), "10i")), ("rolling", rolling(mixed))] {
+        let ir = crate::plan::optimize(plan.logical_plan).unwrap();
+        let error = super::distributed(ir, &three_workers()).unwrap_err();
+        assert_eq!(error.class, "InvalidOperationError");
+        assert!(error.message.contains(&format!("'{what}' is not sorted, please sort")), "{error}");
+    }
     let how = JoinType::AsOf(Box::new(AsOfOptions { strategy: AsofStrategy::Backward, ..AsOfOptions::default() }));
     let how = JoinArgs::new(how);
-    let unknown = rows().with_columns([(col("t") + lit(1)).alias("t")]);
     distributed("as-of", &unknown.join(rows(), [col("t")], [col("t")], how));
 }
 

@@ -21,6 +21,7 @@ mod join;
 mod keys;
 mod leaves;
 mod lift;
+mod meet;
 mod neighbours;
 mod ranges;
 mod rel;
@@ -37,6 +38,7 @@ use polars_plan::plans::{IR, IRPlan};
 
 pub use categories::numbered;
 pub use fragment::{Fragment, Keep, KeyFilter, Notes, SourceUnit, Tag, decode};
+pub use group_windows::not_sorted;
 pub use leaves::source_bytes;
 pub use resolve::{ResolvedTask, resolve};
 

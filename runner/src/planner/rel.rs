@@ -136,6 +136,16 @@ impl Rel {
         self.bytes.map(|bytes| bytes * self.likely)
     }
 
+    /// Rows and bytes where rows with equal keys meet: as many rows as the larger side has, and the columns of both.
+    pub fn joined_size(&self, other: &Rel) -> (Option<f64>, Option<f64>) {
+        (self.rows.zip(other.rows).map(|(a, b)| a.max(b)), self.bytes.zip(other.bytes).map(|(a, b)| a + b))
+    }
+
+    /// Bytes where every row looks its match up in `other`.
+    pub fn looked_up_bytes(&self, other: &Rel) -> Option<f64> {
+        self.bytes.zip(other.bytes).map(|(rows, found)| rows + found.min(rows))
+    }
+
     /// Rows that pass a filter: no more than half is all that is counted on, `part` of them is what it looks like.
     pub fn filtered(self, part: f64) -> Self {
         let likely = self.likely * (part / FILTERED).min(1.0);

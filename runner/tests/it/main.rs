@@ -6,6 +6,7 @@
 mod engine;
 mod faults;
 mod http;
+mod partitions;
 mod process;
 mod support;
 mod traces;
