@@ -87,9 +87,10 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// None if the plan has no schema: it fails.
+    /// None if the plan has no schema: it fails, or Polars panics over it.
     fn of(plan: &DslPlan) -> Option<Scope> {
-        let schema = LazyFrame::from(plan.clone()).collect_schema().ok()?;
+        let schema = || LazyFrame::from(plan.clone()).collect_schema();
+        let schema = std::panic::catch_unwind(std::panic::AssertUnwindSafe(schema)).ok()?.ok()?;
         Some(Scope { cols: schema.iter().map(|(n, d)| (n.clone(), d.clone())).collect() })
     }
 
