@@ -6,7 +6,8 @@ use polars_core::series::ops::NullBehavior;
 use polars_plan::dsl::WindowMapping;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{
-    AExpr, AExprBuilder, IRFunctionExpr, IRRangeFunction, ToFieldContext, is_length_preserving_ae, is_scalar_ae,
+    AExpr, AExprBuilder, IRBooleanFunction, IRFunctionExpr, IRRangeFunction, ToFieldContext, is_length_preserving_ae,
+    is_scalar_ae,
 };
 use polars_utils::arena::{Arena, Node};
 use polars_utils::pl_str::PlSmallStr;
@@ -23,7 +24,7 @@ const MOST_NEAR: u64 = 1 << 20;
 /// How a part of an expression gets its column.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Way {
-    /// `over` with keys: rows with equal keys come together.
+    /// `over` with keys, and what asks for equal values: rows with equal keys come together.
     Window,
     /// One value of all rows.
     Scalar,
@@ -60,8 +61,10 @@ pub(super) enum Lifted {
 impl Cx<'_> {
     /// `node` is where the expressions stand.
     pub(super) fn lifted(&mut self, node: Node, mut rel: Rel, exprs: &[ExprIR]) -> Result<Lifted> {
+        let schema = self.rel_schema(&rel);
         let mut exprs: Vec<ExprIR> = exprs.iter().map(|e| self.without_idle_windows(e)).collect();
-        let mut first = true;
+        exprs.iter_mut().for_each(|e| *e = self.runs_as_sums(e, &schema));
+        let (before, mut first) = (rel.clone(), true);
         while !exprs.iter().all(|e| expr::elementwise(e, &self.ex)) {
             let place = self.place(node, &rel);
             let mut parts = Vec::new();
@@ -75,7 +78,8 @@ impl Cx<'_> {
                 unfit.get_or_insert_with(|| "its input is in one task already".into());
             }
             match unfit {
-                Some(why) if first => return Ok(Lifted::Not(rel, why)),
+                // In one task, windows take no exchange: there is nothing to take back.
+                Some(why) if first || rel.is_one() => return Ok(Lifted::Not(before, why)),
                 None if !parts.is_empty() => {}
                 _ => return Err(QueryError::internal("an expression is no longer what it was found to be")),
             }
@@ -225,6 +229,12 @@ impl Cx<'_> {
                 let (before, after) = span(schema.get(&column)?, &-options.window_size, &options.window_size)?;
                 self.rises((*below)?, &column).then_some(Way::Near(Reach::Key { column, before, after }))
             }
+            IRFunctionExpr::Boolean(
+                IRBooleanFunction::IsUnique
+                | IRBooleanFunction::IsDuplicated
+                | IRBooleanFunction::IsFirstDistinct
+                | IRBooleanFunction::IsLastDistinct,
+            ) => expr::has_column(input.first()?.node(), &self.ex).then_some(Way::Window),
             IRFunctionExpr::PeakMin | IRFunctionExpr::PeakMax => near(1, 1),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Forward(Some(n))) => near(u64::from(*n), 0),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Backward(Some(n))) => near(0, u64::from(*n)),
@@ -331,6 +341,39 @@ impl Cx<'_> {
         });
         AExprBuilder::new_from_node(new).expr_ir(e.output_name().clone())
     }
+
+    /// `rle_id` as a running sum, which tasks can carry on.
+    fn runs_as_sums(&mut self, e: &ExprIR, schema: &Schema) -> ExprIR {
+        let new = expr::rewrite(e.node(), &mut self.ex, &mut |at, arena: &mut Arena<AExpr>| match arena.get(at) {
+            AExpr::Over { .. } | AExpr::Rolling { .. } | AExpr::Eval { .. } => Some(at),
+            AExpr::Function { input, function: IRFunctionExpr::RLEID, .. } => {
+                let input = input.first()?.node();
+                let dtype = arena.get(input).to_dtype(&ToFieldContext::new(arena, schema)).ok()?;
+                let plain = dtype.is_primitive_numeric()
+                    || dtype.is_temporal()
+                    || matches!(dtype, DataType::String | DataType::Boolean | DataType::Binary);
+                (plain && expr::row_wise(input, arena) && expr::has_column(input, arena)).then(|| run_of(input, arena))
+            }
+            _ => None,
+        });
+        AExprBuilder::new_from_node(new).expr_ir(e.output_name().clone())
+    }
+}
+
+/// The number of the run that a row is in: how many rows above differ from the one before them.
+fn run_of(input: Node, arena: &mut Arena<AExpr>) -> Node {
+    let value = AExprBuilder::new_from_node(input);
+    let one = AExprBuilder::lit_scalar(Scalar::from(1i64), arena);
+    let begins = value.not_eq_validity(value.shift(one, arena), arena);
+    let zero = AExprBuilder::lit_scalar(Scalar::from(0i64), arena);
+    let range = IRFunctionExpr::Range(IRRangeFunction::IntRange { step: 1, dtype: DataType::Int64 });
+    let len = AExprBuilder::dataframe_length(arena).cast(DataType::Int64, arena);
+    let ends = vec![zero.expr_ir("from"), len.expr_ir("to")];
+    let first = AExprBuilder::function(ends, range, arena).eq(zero, arena);
+    let no = AExprBuilder::lit_scalar(Scalar::from(false), arena);
+    let begins = AExprBuilder::ternary(first, no, begins, arena).cast(DataType::IDX_DTYPE, arena);
+    let sum = IRFunctionExpr::CumSum { reverse: false };
+    AExprBuilder::function(vec![begins.expr_ir("run")], sum, arena).node()
 }
 
 /// A row-wise function that takes one value for all rows beside its input.

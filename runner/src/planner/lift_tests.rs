@@ -52,6 +52,12 @@ fn columns_that_take_rows_of_other_tasks() {
         ("fill from above", col("x").fill_null_with_strategy(FillNullStrategy::Forward(None))),
         ("fill from below", col("x").fill_null_with_strategy(FillNullStrategy::Backward(None))),
         ("fill a little", col("x").fill_null_with_strategy(FillNullStrategy::Forward(Some(1)))),
+        ("run", (col("x") / lit(40)).rle_id()),
+        ("run of nulls", when(col("t").lt(lit(300))).then(lit(NULL)).otherwise(col("f")).rle_id() * lit(2)),
+        ("is unique", (col("x") * col("f")).is_unique()),
+        ("is duplicated", col("f").is_duplicated()),
+        ("is first", col("x").is_first_distinct()),
+        ("is last", (col("x") + lit(1)).is_last_distinct()),
         ("row numbers", int_range(lit(0), len(), 1, DataType::Int64)),
         ("over what was computed", (col("f") - col("f").mean()).cum_sum(false) / col("f").sum()),
     ];
@@ -66,6 +72,8 @@ fn columns_that_take_rows_of_other_tasks() {
         col("x").max().alias("d"),
     ];
     distributed("several ways", &rows().with_columns(several));
+    let one = rows().filter(col("t").lt(lit(200))).slice(3, 50);
+    check("one task", &one.select([col("x").is_unique().sum()]), &three_workers(), true);
     distributed("filter", &rows().filter(col("x").shift(lit(1)).gt(col("x").mean())));
 }
 

@@ -1,5 +1,5 @@
-//! `over`: rows with equal partition keys in one place, each window in a column of its own, then the expression over
-//! those columns row by row. Several windows with different keys take several exchanges.
+//! `over`, and functions like `is_unique`: rows with equal partition keys in one place, each window in a column of its own,
+//! then the expression over those columns row by row. Several windows with different keys take several exchanges.
 
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{AExpr, AExprBuilder, IR};
@@ -100,9 +100,13 @@ impl Cx<'_> {
     fn group_by_keys(&mut self, windows: Vec<(Node, PlSmallStr)>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         for (window, name) in windows {
-            let AExpr::Over { partition_by, .. } = self.ex.get(window) else { continue };
-            let keys: Vec<Node> =
-                partition_by.iter().filter(|key| expr::has_column(**key, &self.ex)).copied().collect();
+            let keys: Vec<Node> = match self.ex.get(window) {
+                AExpr::Over { partition_by, .. } => partition_by.clone(),
+                // Whether a value is there once.
+                AExpr::Function { input, .. } => input.iter().map(ExprIR::node).collect(),
+                _ => continue,
+            };
+            let keys: Vec<Node> = keys.into_iter().filter(|key| expr::has_column(*key, &self.ex)).collect();
             let same = |g: &Group, ex: &_| {
                 g.keys.len() == keys.len() && g.keys.iter().zip(&keys).all(|(a, b)| expr::same(*a, *b, ex))
             };
