@@ -92,8 +92,6 @@ impl Faults<'_> {
             Some(PlanKind::Sql(sql)) => {
                 if sql.trim().is_empty() {
                     self.push("spec.plan.sql", "must not be empty");
-                } else if self.spec.tables.is_empty() {
-                    self.push("spec.tables", "is empty: name the tables that plan.sql reads");
                 }
             }
             Some(PlanKind::Python(python)) => {
