@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 
 import pytest
@@ -48,6 +49,9 @@ def test_example(name, workdir, data):
     ordered = ".sort(" in query["spec"]["plan"].get("python", {}).get("script", "") or "dsl" in query["spec"]["plan"]
     support.assert_same(got.select(want.columns), want, ordered=ordered and not sink.get("partitionBy"))
     assert set(got.columns) == set(want.columns)
+
+    checked = subprocess.run([support.binary("floe"), "verify", f"examples/{name}"], capture_output=True, text=True, timeout=120)
+    assert checked.returncode == 0 and re.search(r"^equal +1$", checked.stdout, re.M), checked.stdout + checked.stderr
 
 
 def test_the_pdsh_examples_are_those_of_the_benchmark():

@@ -9,6 +9,9 @@ use serde::Serialize;
 
 use super::judge::{Checked, Class};
 
+/// Of so many plans those are told one by one, too, that failed on both sides.
+const FEW: usize = 20;
+
 /// Everything that was checked, summed up.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -99,17 +102,23 @@ impl Report {
                 let _ = writeln!(out, "{count:>7}  {key}");
             }
         }
-        let faults: Vec<&Checked> = self.checked.iter().filter(|c| c.outcome.is_fault()).collect();
-        if !faults.is_empty() {
-            let _ = writeln!(out, "\nFaults");
-            for one in faults.iter().take(most) {
+        let (faults, others): (Vec<&Checked>, Vec<&Checked>) =
+            self.checked.iter().filter(|c| c.outcome != Class::Equal).partition(|c| c.outcome.is_fault());
+        // Who checks a few queries wants to know of each why it was not compared.
+        let others = if self.plans <= FEW { others } else { Vec::new() };
+        for (heading, those) in [("No faults, but nothing to compare", others), ("Faults", faults)] {
+            if those.is_empty() {
+                continue;
+            }
+            let _ = writeln!(out, "\n{heading}");
+            for one in those.iter().take(most) {
                 let _ = writeln!(out, "  {}  {}", one.outcome.as_str(), one.plan);
                 for text in [&one.detail, &one.note].into_iter().flatten() {
                     let _ = writeln!(out, "      {}", text.replace('\n', " "));
                 }
             }
-            if faults.len() > most {
-                let _ = writeln!(out, "  … and {} more (--json lists all)", faults.len() - most);
+            if those.len() > most {
+                let _ = writeln!(out, "  … and {} more (--json lists all)", those.len() - most);
             }
         }
         let _ = writeln!(
@@ -170,6 +179,7 @@ mod tests {
         assert_eq!(report.single_worker.get("SORT BY: why"), Some(&3));
         let text = report.text(10);
         assert!(text.contains("differs  b") && text.contains("seed 5") && text.contains("2 of the 3"), "{text}");
+        assert!(text.contains("not promised  c") && !text.contains("equal  a"), "{text}");
         assert!(serde_json::to_string(&report).is_ok());
     }
 }

@@ -65,8 +65,8 @@ pub fn plan_bytes(path: &Path) -> Result<Vec<u8>, QueryError> {
     let query: floe_api::DistributedQuery = serde_yaml_ng::from_slice(&bytes)
         .map_err(|e| QueryError::user("BadSpec", format!("{}: {e}", path.display())))?;
     let job = floe_api::job::Job::new("verify", query.metadata.name.unwrap_or_default(), query.spec);
-    let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let loaded = plan::load(&job, &plan::LoadEnv::new(base))?;
+    // As in a run: from where the command is started, not from where the query lies.
+    let loaded = plan::load(&job, &plan::LoadEnv::new(Path::new(".")))?;
     floe_codec::encode_dsl(&loaded.plan).map_err(plan::polars_error)
 }
 
