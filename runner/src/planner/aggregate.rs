@@ -78,6 +78,16 @@ impl Parts<'_> {
                 self.input(input[0].node(), arena)?;
                 Ok(self.part(node, Combine::Function(f.clone()), arena))
             }
+            AExpr::Function { ref input, function: IRFunctionExpr::Boolean(ref f), .. }
+                if matches!(f, IRBooleanFunction::HasNulls | IRBooleanFunction::IsEmpty { .. }) =>
+            {
+                self.input(input[0].node(), arena)?;
+                let combine = match f {
+                    IRBooleanFunction::HasNulls => IRBooleanFunction::Any { ignore_nulls: true },
+                    _ => IRBooleanFunction::All { ignore_nulls: true },
+                };
+                Ok(self.part(node, Combine::Function(combine), arena))
+            }
             AExpr::Function { ref input, function: IRFunctionExpr::NullCount, .. } if input.len() == 1 => {
                 self.input(input[0].node(), arena)?;
                 let counts = self.part(node, Combine::SumWide, arena);

@@ -94,6 +94,12 @@ impl<'a> Cx<'a> {
         self.ordered_in.get(&IRNodeKey::new(node, &self.ir)).and_then(|v| v.get(i)).copied().unwrap_or(true)
     }
 
+    /// Whether rows meet by nothing but their place somewhere: then even those of no promised order stay where a common
+    /// subplan put them.
+    pub fn pairs_rows(&self) -> bool {
+        (0..self.ir.len()).any(|at| matches!(self.ir.get(Node(at)), IR::HConcat { .. }))
+    }
+
     pub fn schema(&self, node: Node) -> SchemaRef {
         self.ir.get(node).schema(&self.ir).into_owned()
     }

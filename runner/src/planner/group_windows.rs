@@ -4,8 +4,6 @@
 use std::sync::Arc;
 
 use polars_core::prelude::*;
-use polars_core::series::IsSorted;
-use polars_ops::series::SeriesMethods;
 use polars_plan::dsl::GroupbyOptions;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{
@@ -92,7 +90,7 @@ impl Cx<'_> {
             (_, Some(dynamic)) if even_bounds(dynamic, schema.get(&dynamic.index_column)) => {
                 return self.dynamic(in_order, rel, aggs, dynamic, ordered);
             }
-            _ => "windows of uneven length, or by the clock of a time zone",
+            _ => "windows of uneven length",
         };
         let rel = self.gather(rel)?;
         let rel = self.put_group_by(rel, Vec::new(), aggs, options, true)?;
@@ -135,7 +133,7 @@ impl Cx<'_> {
     ) -> Result<Rel> {
         let index = options.index_column.clone();
         let dtype = self.rel_schema(&rel).get(&index).cloned();
-        let (rel, own) = if in_order && bounds_by_row(options) {
+        let (rel, own) = if in_order && bounds_by_row(options, dtype.as_ref()) {
             (self.in_order(rel)?, None)
         } else {
             let (rel, own) = self.after_first(rel)?;
@@ -167,9 +165,11 @@ impl Cx<'_> {
         };
         let (lower, upper) = (PlSmallStr::from_static(LB_NAME), PlSmallStr::from_static(UB_NAME));
         let rel = self.hash(rel.scattered(), std::slice::from_ref(&lower), None, false)?;
+        // The least index of the parts is that of the window: where it is that of the first row, parts after the first have
+        // later ones.
         for column in [&upper, &index] {
-            let first = AExprBuilder::col(column.clone(), &mut self.ex).first(&mut self.ex);
-            combine.push(first.expr_ir(column.clone()));
+            let least = AExprBuilder::col(column.clone(), &mut self.ex).min(&mut self.ex);
+            combine.push(least.expr_ir(column.clone()));
         }
         let by = vec![expr::col(&lower, &mut self.ex)];
         let rel = self.put_group_by(rel, by.clone(), combine, Arc::default(), false)?;
@@ -293,57 +293,6 @@ impl Cx<'_> {
         }
         Ok((rel, renamed))
     }
-
-    /// Whether the rows are known to rise in this column.
-    pub(super) fn rises(&self, node: Node, column: &PlSmallStr) -> bool {
-        match self.ir.get(node) {
-            IR::Filter { input, .. }
-            | IR::SimpleProjection { input, .. }
-            | IR::Slice { input, .. }
-            | IR::Cache { input, .. } => self.rises(*input, column),
-            IR::Sort { by_column, sort_options, .. } => {
-                let first = by_column.first().and_then(|by| expr::column_name(by, &self.ex));
-                let falls =
-                    sort_options.descending.first() == Some(&true) || sort_options.nulls_last.first() == Some(&true);
-                first.as_ref() == Some(column) && !falls
-            }
-            IR::HStack { input, exprs, .. } => match exprs.iter().find(|e| e.output_name() == column) {
-                Some(e) => self.same_column(e.node()).is_some_and(|name| self.rises(*input, &name)),
-                None => self.rises(*input, column),
-            },
-            IR::Select { input, expr, .. } => {
-                expr.iter().all(|e| expr::elementwise(e, &self.ex))
-                    && expr
-                        .iter()
-                        .find(|e| e.output_name() == column)
-                        .is_some_and(|e| self.same_column(e.node()).is_some_and(|name| self.rises(*input, &name)))
-            }
-            IR::MapFunction { input, function } => match function {
-                FunctionIR::RowIndex { name, .. } if name == column => true,
-                FunctionIR::RowIndex { .. } | FunctionIR::Hint(_) | FunctionIR::Rechunk => self.rises(*input, column),
-                _ => false,
-            },
-            IR::DataFrameScan { df, .. } => df.column(column).is_ok_and(|values| {
-                let mut values = values.as_materialized_series().clone();
-                // A flag that a user set is not believed.
-                values.set_sorted_flag(IsSorted::Not);
-                values.null_count() == 0 && values.is_sorted(SortOptions::default()).unwrap_or(false)
-            }),
-            _ => false,
-        }
-    }
-
-    /// The column that an expression passes on, in its order.
-    pub(super) fn same_column(&self, node: Node) -> Option<PlSmallStr> {
-        use polars_plan::plans::IRFunctionExpr;
-        match self.ex.get(node) {
-            AExpr::Column(name) => Some(name.clone()),
-            AExpr::Function { input, function: IRFunctionExpr::SetSortedFlag(_), .. } => {
-                self.same_column(input[0].node())
-            }
-            _ => None,
-        }
-    }
 }
 
 /// The column that cannot be made of rows that do not rise.
@@ -364,21 +313,35 @@ fn rising() -> SortMultipleOptions {
     SortMultipleOptions::default().with_order_descending_multi([false]).with_nulls_last_multi([false])
 }
 
-/// Whether windows that begin at the same row have the same bounds, however many rows follow it.
+/// Whether windows that begin at the same row have the same bounds, however many rows follow it: going on by several
+/// windows at once must come to the same as going on by each.
 fn even_bounds(options: &DynamicGroupOptions, dtype: Option<&DataType>) -> bool {
-    let utc = match dtype {
-        Some(DataType::Datetime(_, zone)) => zone.as_ref().is_none_or(|zone| *zone == TimeZone::UTC),
-        Some(DataType::Date | DataType::Int32 | DataType::Int64) => true,
-        _ => false,
+    let zoned = match dtype {
+        Some(DataType::Datetime(_, zone)) => by_the_clock(zone.as_ref()),
+        Some(DataType::Date | DataType::Int32 | DataType::Int64) => false,
+        _ => return false,
     };
     let (every, offset) = (&options.every, &options.offset);
-    let even = every.is_constant_duration(None)
-        || every.months_only() && offset.is_zero() && options.start_by == StartBy::WindowBound;
-    utc && even && !every.is_zero()
+    // Days keep the time on the clock, hours do not.
+    let mixed = (every.days() != 0 || every.weeks() != 0) && every.nanoseconds() != 0;
+    // They begin with a month, and so does every month after it.
+    let months =
+        every.months_only() && (offset.is_zero() || offset.months_only()) && options.start_by == StartBy::WindowBound;
+    (every.is_constant_duration(None) && !(zoned && mixed) || months) && !every.is_zero()
+}
+
+/// Whether days of this zone can have other than 24 hours.
+fn by_the_clock(zone: Option<&TimeZone>) -> bool {
+    zone.is_some_and(|zone| *zone != TimeZone::UTC)
 }
 
 /// Whether each row tells the bounds of its window by itself: then it makes no difference where windows begin.
-fn bounds_by_row(options: &DynamicGroupOptions) -> bool {
+fn bounds_by_row(options: &DynamicGroupOptions, dtype: Option<&DataType>) -> bool {
+    if let Some(DataType::Datetime(_, zone)) = dtype
+        && by_the_clock(zone.as_ref())
+    {
+        return false;
+    }
     let (every, period) = (&options.every, &options.period);
     let apart = every == period
         || every.is_constant_duration(None)

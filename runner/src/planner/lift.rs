@@ -206,8 +206,8 @@ impl Cx<'_> {
                 let AExpr::Column(column) = self.ex.get(*index_column) else { return None };
                 let (before, after) = span(schema.get(column)?, offset, period)?;
                 let reach = Reach::Key { column: column.clone(), before, after };
-                let in_order = self.rises((*below)?, column);
-                return (in_order && is_scalar_ae(*function, &self.ex)).then_some(Way::Near(reach));
+                // Rows that are not in order are found by the function itself, with those of the tasks before above them.
+                return is_scalar_ae(*function, &self.ex).then_some(Way::Near(reach));
             }
             AExpr::Function { input, function, .. } => (input, function),
             _ => return None,
@@ -234,7 +234,7 @@ impl Cx<'_> {
                 | IRBooleanFunction::IsDuplicated
                 | IRBooleanFunction::IsFirstDistinct
                 | IRBooleanFunction::IsLastDistinct,
-            ) => expr::has_column(input.first()?.node(), &self.ex).then_some(Way::Window),
+            ) => (expr::has_column(input.first()?.node(), &self.ex) && !self.pairs_rows()).then_some(Way::Window),
             IRFunctionExpr::PeakMin | IRFunctionExpr::PeakMax => near(1, 1),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Forward(Some(n))) => near(u64::from(*n), 0),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Backward(Some(n))) => near(0, u64::from(*n)),

@@ -118,6 +118,38 @@ fn windows(every: &str, period: &str) -> DynamicGroupOptions {
     }
 }
 
+/// Days of this zone have 23 to 25 hours.
+#[test]
+fn windows_by_the_clock_of_a_zone() {
+    let zone = TimeZone::opt_try_new(Some("America/Chicago")).unwrap();
+    let zoned = |step: i64| {
+        let moment = DataType::Datetime(TimeUnit::Milliseconds, zone.clone());
+        rows().with_columns([(col("t") * lit(step)).cast(moment)])
+    };
+    let all = [
+        ("1w", "1w", "0ns", StartBy::Friday, Label::Left),
+        ("1d", "3d", "0ns", StartBy::WindowBound, Label::DataPoint),
+        ("31m", "31m", "0ns", StartBy::DataPoint, Label::DataPoint),
+        ("31m", "2h", "0ns", StartBy::WindowBound, Label::Right),
+        ("1mo", "2mo", "-1mo", StartBy::WindowBound, Label::Left),
+    ];
+    for (every, period, offset, start_by, label) in all {
+        let offset = Duration::parse(offset);
+        let options =
+            || DynamicGroupOptions { offset, start_by, label, include_boundaries: true, ..windows(every, period) };
+        for step in [13 * 3_600_000, 60_000, 40 * 86_400_000] {
+            let name = format!("every {every}, {period}, steps of {step}");
+            let plan = zoned(step).group_by_dynamic(col("t"), [], options()).agg([col("x").sum(), len()]);
+            distributed(&name, &plan);
+        }
+    }
+    let options =
+        DynamicGroupOptions { offset: Duration::parse("0ns"), start_by: StartBy::DataPoint, ..windows("1d2h", "1d2h") };
+    let mixed = zoned(13 * 3_600_000).group_by_dynamic(col("t"), [], options).agg([len()]);
+    let graph = check("days and hours", &mixed, &three_workers(), true);
+    assert_eq!(graph.single_worker.len(), 1, "{}", explained(&graph));
+}
+
 #[test]
 fn windows_over_an_index() {
     let aggs = || [col("x").sum(), col("f").mean().alias("m"), col("x").first().alias("first"), len().alias("n")];
@@ -158,6 +190,8 @@ fn rows_not_known_to_be_in_order() {
         rows.rolling(col("t"), [], options).agg([col("x").sum()])
     };
     distributed("rolling", &rolling(unknown.clone()));
+    let within = col("x").sum().rolling(col("t"), Duration::parse("9i"), Duration::parse("-9i"), ClosedWindow::Right);
+    distributed("rolling, as a column", &unknown.clone().with_columns([within.alias("w")]));
     // The streaming engine makes windows of rows in any order; tasks would make others.
     for (what, plan) in [("group_by_dynamic", dynamic(mixed.clone(), "10i")), ("rolling", rolling(mixed))] {
         let ir = crate::plan::optimize(plan.logical_plan).unwrap();

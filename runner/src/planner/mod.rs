@@ -26,6 +26,7 @@ mod neighbours;
 mod ranges;
 mod rel;
 mod resolve;
+mod rising;
 mod scalars;
 mod slice;
 mod sort;

@@ -242,7 +242,14 @@ fn rows_beside_aggregates_of_all_rows() {
         let graph = check(name, &plan, &three_workers(), true);
         assert!(graph.single_worker.is_empty(), "{name}: {:?}", graph.single_worker);
     }
-    let reduced = frame.select([col("g").n_unique(), col("x").null_count().alias("nulls"), col("x").var(1).alias("v")]);
+    let some = when(col("x").gt(lit(900))).then(lit(NULL)).otherwise(col("x"));
+    let reduced = frame.select([
+        col("g").n_unique(),
+        col("x").null_count().alias("nulls"),
+        col("x").var(1).alias("v"),
+        some.has_nulls().alias("some"),
+        col("x").has_nulls().alias("none"),
+    ]);
     let graph = check("reduction", &reduced, &three_workers(), true);
     assert!(graph.single_worker.is_empty(), "{:?}", graph.single_worker);
 }
