@@ -228,3 +228,14 @@ fn values_of_values_are_taken_once() {
         check(&name, &rows().with_columns([value.alias("new")]), &three_workers(), true);
     }
 }
+
+/// Which row of groups in no promised order has which neighbour is what a common subplan made of it.
+#[test]
+fn rows_that_meet_by_their_place_stay_there() {
+    let sums = rows().group_by([col("g")]).agg([(col("x").sum() % lit(4)).alias("rest")]).cache();
+    let unique = sums.clone().select([col("rest").is_unique().alias("u"), col("rest").alias("same")]);
+    let plan = concat_lf_horizontal([sums, unique], HConcatOptions::default()).unwrap();
+    let apart = plan.filter(col("rest").neq(col("same")));
+    let (ours, _) = super::distributed(crate::plan::optimize(apart.logical_plan).unwrap(), &three_workers()).unwrap();
+    assert_eq!(ours.height(), 0, "{ours}");
+}
