@@ -22,7 +22,6 @@ pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut Ta
     if nodes.len() != inputs.len() {
         return Err(QueryError::internal(format!("a fragment of {} inputs got {}", nodes.len(), inputs.len())));
     }
-    let by_chunk = counts_runs(plan);
     for (node, input) in nodes.into_iter().zip(inputs) {
         match input {
             LeafInput::Source(unit) => source(plan, node, decode(unit)?, out)?,
@@ -35,11 +34,8 @@ pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut Ta
                 let schema = df.schema().clone();
                 out.rows_in += df.height() as u64;
                 out.bytes_in += pieces.iter().map(|p| p.len).sum::<u64>();
-                let rechunked = by_chunk || df.height() <= 1;
-                frame(plan, node, df, schema);
-                if rechunked {
-                    rechunk(plan, node);
-                }
+                let by_chunk = pieces.len() > 1 && counts_runs(plan);
+                frame(plan, node, df, schema, by_chunk);
                 if let Some(range) = range {
                     keep_range(plan, node, range);
                 }
@@ -67,14 +63,6 @@ fn counts_runs(plan: &IRPlan) -> bool {
         stack.extend(ir.inputs());
     }
     false
-}
-
-/// Chunks of rows pass one by one. For the engine such rows have no order: those of a frame of one row always have, and it
-/// would go ways of its own for sorted keys that the rows of all partitions do not have.
-fn rechunk(plan: &mut IRPlan, node: Node) {
-    let leaf = plan.lp_arena.get(node).clone();
-    let input = plan.lp_arena.add(leaf);
-    plan.lp_arena.replace(node, IR::MapFunction { input, function: FunctionIR::Rechunk });
 }
 
 /// Scans pass over files and row groups without a key in [from, to].
@@ -114,8 +102,21 @@ fn collect(plan: &IRPlan, node: Node, nodes: &mut Vec<Node>) {
     }
 }
 
-fn frame(plan: &mut IRPlan, node: Node, df: DataFrame, schema: SchemaRef) {
+/// The rows in place of a leaf. Chunk by chunk they have no order for the engine: those of one row always have, and it would
+/// go ways of its own for sorted keys that the rows of all partitions do not have.
+fn frame(plan: &mut IRPlan, node: Node, df: DataFrame, schema: SchemaRef, by_chunk: bool) {
+    let by_chunk = by_chunk || df.height() <= 1;
     plan.lp_arena.replace(node, IR::DataFrameScan { df: Arc::new(df), schema, output_schema: None });
+    if by_chunk {
+        put_above(plan, node, |input| IR::MapFunction { input, function: FunctionIR::Rechunk });
+    }
+}
+
+/// A node between a leaf and what reads it.
+fn put_above(plan: &mut IRPlan, leaf: Node, make: impl FnOnce(Node) -> IR) {
+    let moved = plan.lp_arena.get(leaf).clone();
+    let moved = plan.lp_arena.add(moved);
+    plan.lp_arena.replace(leaf, make(moved));
 }
 
 fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput) -> Result<()> {
@@ -124,10 +125,7 @@ fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput)
             let df = frames::frame_from_ipc(&ipc, height, &schema)?;
             out.rows_in += height as u64;
             out.bytes_in += ipc.len() as u64;
-            frame(plan, node, df, schema);
-            if height <= 1 {
-                rechunk(plan, node);
-            }
+            frame(plan, node, df, schema, false);
             Ok(())
         }
         (
@@ -210,9 +208,7 @@ fn filter(plan: &mut IRPlan, node: Node, from: Option<AExprBuilder>, to: Option<
         (Some(a), None) | (None, Some(a)) => a,
         (None, None) => return,
     };
-    let leaf = plan.lp_arena.get(node).clone();
-    let moved = plan.lp_arena.add(leaf);
-    plan.lp_arena.replace(node, IR::Filter { input: moved, predicate: predicate.expr_ir("range") });
+    put_above(plan, node, |input| IR::Filter { input, predicate: predicate.expr_ir("range") });
 }
 
 /// Rows whose number or date is in [from, to): the others of these row groups are another task's.

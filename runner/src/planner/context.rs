@@ -137,6 +137,10 @@ impl<'a> Cx<'a> {
         })
     }
 
+    pub fn filter(&mut self, rel: Rel, predicate: ExprIR) -> Rel {
+        self.put(rel, |cx, root| cx.ir.add(IR::Filter { input: root, predicate: predicate.clone() }))
+    }
+
     /// Just these columns (and the relation's tags), in this order.
     pub fn project(&mut self, rel: Rel, names: &[PlSmallStr]) -> Rel {
         let schema = self.rel_schema(&rel);

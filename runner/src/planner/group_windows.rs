@@ -70,9 +70,6 @@ impl Cx<'_> {
         ordered: bool,
     ) -> Result<Rel> {
         let schema = self.rel_schema(&rel);
-        let rolling = options.rolling.as_ref().map(|rolling| rolling.index_column.clone());
-        let index = rolling.or_else(|| options.dynamic.as_ref().map(|dynamic| dynamic.index_column.clone()));
-        let in_order = index.is_some_and(|index| self.rises(input, &index));
         let why = match (&options.rolling, &options.dynamic) {
             _ if rel.is_one() => "its input is in one task already",
             // The engine looks at the index all the same, and refuses nulls in it.
@@ -88,7 +85,7 @@ impl Cx<'_> {
                 }
             }
             (_, Some(dynamic)) if even_bounds(dynamic, schema.get(&dynamic.index_column)) => {
-                return self.dynamic(in_order, rel, aggs, dynamic, ordered);
+                return self.dynamic(input, rel, aggs, dynamic, ordered);
             }
             _ => "windows of uneven length",
         };
@@ -125,7 +122,7 @@ impl Cx<'_> {
     /// Each task groups its own rows; windows that several tasks have are put together by their lower bound.
     fn dynamic(
         &mut self,
-        in_order: bool,
+        input: Node,
         rel: Rel,
         aggs: Vec<ExprIR>,
         options: &DynamicGroupOptions,
@@ -133,6 +130,7 @@ impl Cx<'_> {
     ) -> Result<Rel> {
         let index = options.index_column.clone();
         let dtype = self.rel_schema(&rel).get(&index).cloned();
+        let in_order = self.rises(input, &index);
         let (rel, own) = if in_order && bounds_by_row(options, dtype.as_ref()) {
             (self.in_order(rel)?, None)
         } else {
@@ -232,7 +230,7 @@ impl Cx<'_> {
     fn with_own(&mut self, rel: Rel, own: Option<&PlSmallStr>) -> Rel {
         let Some(own) = own else { return rel };
         let predicate = expr::col(own, &mut self.ex);
-        let rel = self.put(rel, |cx, root| cx.ir.add(IR::Filter { input: root, predicate: predicate.clone() }));
+        let rel = self.filter(rel, predicate);
         let names: Vec<PlSmallStr> = self.rel_schema(&rel).iter_names().filter(|name| *name != own).cloned().collect();
         self.project(rel, &names)
     }

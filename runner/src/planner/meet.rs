@@ -7,8 +7,8 @@ use polars_core::prelude::*;
 use polars_core::scalar::Scalar;
 use polars_ops::frame::{JoinBuildSide, JoinType, MaintainOrderJoin};
 use polars_plan::dsl::JoinOptionsIR;
+use polars_plan::plans::AExprBuilder;
 use polars_plan::plans::expr_ir::{ExprIR, OutputName};
-use polars_plan::plans::{AExprBuilder, IR};
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
@@ -141,7 +141,7 @@ impl Cx<'_> {
         let rel = self.by_hash(left, right, parts, order)?;
         let matched = AExprBuilder::col(met.clone(), &mut self.ex).is_not_null(&mut self.ex).node();
         let matched = ExprIR::new(matched, OutputName::Alias(met));
-        let rel = self.put(rel, |cx, root| cx.ir.add(IR::Filter { input: root, predicate: matched.clone() }));
+        let rel = self.filter(rel, matched);
         Ok(self.project(rel, &names))
     }
 

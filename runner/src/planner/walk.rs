@@ -34,8 +34,7 @@ impl Cx<'_> {
                 let rel = self.walk(input)?;
                 if expr::elementwise(&predicate, &self.ex) {
                     let part = estimate::passing(predicate.node(), &self.ex, &|_| None);
-                    let rel =
-                        self.put(rel, |cx, root| cx.ir.add(IR::Filter { input: root, predicate: predicate.clone() }));
+                    let rel = self.filter(rel, predicate);
                     return Ok(rel.filtered(part));
                 }
                 self.windowed(node, rel, vec![predicate])

@@ -77,7 +77,7 @@ impl Cx<'_> {
         match self.ir.get(node).clone() {
             IR::Filter { .. } => {
                 let Some(predicate) = exprs.into_iter().next() else { return Ok(rel) };
-                let rel = self.put(rel, |cx, root| cx.ir.add(IR::Filter { input: root, predicate: predicate.clone() }));
+                let rel = self.filter(rel, predicate);
                 Ok(self.project(rel, &before))
             }
             IR::HStack { .. } => {
