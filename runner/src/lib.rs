@@ -1,20 +1,11 @@
-//! Floe's engine: plan -> stages -> tasks -> shuffle -> sink.
-//!
-//! Pure layers (`graph`, `planner`, `scheduler`) know nothing of clocks, files or sockets; the shells
-//! (`coordinator`, `worker`) carry out what they decide.
+//! The processes of Floe's engine: a coordinator that moves a query through its stages, workers that run its tasks,
+//! and what both need of the outside world. How plans are cut, scheduled and run is in the crates under `engine/`.
 
 pub mod coordinator;
-pub mod error;
-pub mod exec;
-pub mod graph;
 pub mod local;
-pub mod plan;
-pub mod planner;
 pub mod proto;
-pub mod scheduler;
 pub mod shuffle;
 pub mod sink;
-pub mod storage;
 pub mod telemetry;
 pub mod verify;
 pub mod worker;

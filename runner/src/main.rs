@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     if let Role::Worker(args) = &cli.role {
         set_defaults(args.environment());
     }
-    set_defaults(floe_runner::plan::environment());
+    set_defaults(floe_plan::environment());
     // Secrets come by the environment, where other users cannot read them.
     let token = std::env::var("FLOE_TOKEN").unwrap_or_default();
     match cli.role {

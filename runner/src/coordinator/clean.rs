@@ -4,8 +4,8 @@
 use floe_api::execution::Mode;
 use floe_api::job::Job;
 
-use crate::error::{Category, Result};
 use crate::sink;
+use floe_wire::error::{Category, Result};
 
 use super::{Context, prepare, run};
 

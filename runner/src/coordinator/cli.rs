@@ -14,8 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Category, QueryError, Result};
 use crate::{local, telemetry};
+use floe_wire::error::{Category, QueryError, Result};
 
 use super::explain::{Format, render};
 use super::run::summary;

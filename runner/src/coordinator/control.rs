@@ -11,9 +11,9 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::error::QueryError;
 use crate::proto::control_server::Control;
 use crate::proto::{self, FromWorker, ToWorker, from_worker, to_worker};
+use floe_wire::error::QueryError;
 
 use super::registry::{Link, Registry, Signal, signal};
 
@@ -110,7 +110,7 @@ fn route(registry: &Registry, link: &Link, message: from_worker::Message) {
         from_worker::Message::Done(done) => {
             let Some(attempt) = done.attempt else { return };
             let (task, number) = (attempt.task_id(), attempt.attempt);
-            let signal = match proto::unpack(&done.output_msgpack) {
+            let signal = match floe_wire::unpack(&done.output_msgpack) {
                 Ok(output) => Signal::Done { worker, task, attempt: number, output },
                 Err(error) => Signal::Failed { worker, task, attempt: number, error, lost: Vec::new() },
             };
@@ -118,7 +118,7 @@ fn route(registry: &Registry, link: &Link, message: from_worker::Message) {
         }
         from_worker::Message::Failed(failed) => {
             let Some(attempt) = failed.attempt else { return };
-            let error: QueryError = proto::unpack(&failed.error_msgpack).unwrap_or_else(|error| error);
+            let error: QueryError = floe_wire::unpack(&failed.error_msgpack).unwrap_or_else(|error| error);
             let lost = failed.lost.into_iter().filter_map(|lost| lost.producer).map(|producer| producer.task_id());
             let (task, number) = (attempt.task_id(), attempt.attempt);
             let failed = Signal::Failed { worker, task, attempt: number, error, lost: lost.collect() };

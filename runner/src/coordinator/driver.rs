@@ -9,13 +9,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
-use crate::error::{Category, QueryError, Result};
-use crate::graph::{Exchange, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
-use crate::planner::{self, ResolvedTask};
 use crate::proto::{self, Attempt, to_worker};
-use crate::scheduler::{self, Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
 use crate::shuffle::Remote;
 use crate::telemetry;
+use floe_planner::ResolvedTask;
+use floe_scheduler::{Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::{Exchange, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
 
 use super::events::WorkerState;
 use super::inputs::Resolved;
@@ -275,7 +275,7 @@ impl<'a> Driver<'a> {
 
     fn step(&mut self, event: Event, queue: &mut VecDeque<Event>) -> Option<Outcome> {
         let now = self.now();
-        for action in scheduler::decide(&mut self.state, event, now) {
+        for action in floe_scheduler::decide(&mut self.state, event, now) {
             match action {
                 Action::Resolve { stage } => {
                     let answer = match self.resolve(stage) {
@@ -311,7 +311,7 @@ impl<'a> Driver<'a> {
             let outputs = self.state.outputs(input).ok_or_else(missing)?;
             done.insert(input, outputs.into_iter().cloned().collect::<Vec<TaskOutput>>());
         }
-        let tasks = planner::resolve(self.run.graph, stage, &done)?;
+        let tasks = floe_planner::resolve(self.run.graph, stage, &done)?;
         self.clock.began.entry(stage).or_insert_with(Instant::now);
         let inputs = |task: ResolvedTask| (task.leaves, ResolvedInputs { inputs: task.inputs, bytes: task.bytes });
         let (leaves, inputs) = tasks.into_iter().map(inputs).unzip();
@@ -354,7 +354,7 @@ impl<'a> Driver<'a> {
         let spec = TaskSpec { id, attempt, leaves, output: stage.output.clone() };
         let task = proto::Task {
             attempt: Some(Attempt::new(self.run.query, id, attempt)),
-            spec_msgpack: proto::pack(&spec)?,
+            spec_msgpack: floe_wire::pack(&spec)?,
             traceparent: telemetry::traceparent(span),
         };
         if !link.send(to_worker::Message::Task(task)) {
@@ -386,7 +386,7 @@ impl<'a> Driver<'a> {
     fn snapshot(&mut self) -> Snapshot {
         let snapshot = self.state.progress();
         for stage in &snapshot.stages {
-            if stage.phase == scheduler::StagePhase::Done && self.clock.began.contains_key(&stage.id) {
+            if stage.phase == floe_scheduler::StagePhase::Done && self.clock.began.contains_key(&stage.id) {
                 self.clock.ended.entry(stage.id).or_insert_with(Instant::now);
                 self.spans.remove(&stage.id);
             }

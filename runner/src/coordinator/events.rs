@@ -3,9 +3,9 @@
 
 use serde::Serialize;
 
-use crate::error::{Category, QueryError};
-use crate::graph::{Exchange, Leaf, SingleWorker, StageGraph};
-use crate::scheduler::{StagePhase, StageProgress};
+use floe_scheduler::{StagePhase, StageProgress};
+use floe_wire::error::{Category, QueryError};
+use floe_wire::graph::{Exchange, Leaf, SingleWorker, StageGraph};
 
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::graph::{Leaf, Read, Stage, StageGraph};
+use floe_wire::graph::{Leaf, Read, Stage, StageGraph};
 
 use super::events::{StageInfo, exchange, stage_infos};
 
@@ -134,7 +134,7 @@ fn mermaid(graph: &StageGraph) -> String {
 struct Json<'a> {
     stages: Vec<JsonStage<'a>>,
     roots: Vec<u32>,
-    single_worker: &'a [crate::graph::SingleWorker],
+    single_worker: &'a [floe_wire::graph::SingleWorker],
     warnings: &'a [String],
 }
 
@@ -165,7 +165,7 @@ fn json(graph: &StageGraph) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Exchange, StageId};
+    use floe_wire::graph::{Exchange, StageId};
 
     fn graph() -> StageGraph {
         let stage = |id: u32, label: &str, leaves: Vec<Leaf>, output: Exchange| Stage {

@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
 
-use crate::error::{Category, QueryError};
 use crate::shuffle;
+use floe_wire::error::{Category, QueryError};
 
 use super::events::Event;
 use super::explain::Format;

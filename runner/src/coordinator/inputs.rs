@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::graph::{KeyRange, LeafInput, Location, Piece, PieceOut, StageId, TaskId, TaskOutput};
+use floe_wire::graph::{KeyRange, LeafInput, Location, Piece, PieceOut, StageId, TaskId, TaskOutput};
 
 /// A stage as it was resolved.
 pub struct Resolved {

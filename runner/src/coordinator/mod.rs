@@ -33,11 +33,11 @@ use tokio_util::sync::CancellationToken;
 
 use floe_api::job::Job;
 
-use crate::error::{QueryError, Result};
-use crate::graph::SingleWorker;
 use crate::proto::control_server::ControlServer;
 use crate::shuffle::{self, StoreOptions};
 use crate::{local, proto, sink};
+use floe_wire::error::{QueryError, Result};
+use floe_wire::graph::SingleWorker;
 
 pub use events::{Event, StageSummary, Summary};
 pub use prepare::{Context, Prepared, prepare};

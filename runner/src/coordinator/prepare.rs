@@ -10,9 +10,9 @@ use floe_api::job::Job;
 use polars_core::prelude::SchemaRef;
 use polars_plan::plans::IRPlan;
 
-use crate::error::{QueryError, Result};
-use crate::graph::StageGraph;
-use crate::{plan, planner, sink, storage};
+use crate::sink;
+use floe_wire::error::{QueryError, Result};
+use floe_wire::graph::StageGraph;
 
 /// The planner's view of one worker when the job does not say.
 const DEFAULT_MEMORY_BYTES: u64 = 2 << 30;
@@ -37,17 +37,17 @@ pub struct Context {
 
 /// With `mode` in place of the job's. `touch_sinks` is off for a mere look at the plan.
 pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> Result<Prepared> {
-    let loaded = plan::load(job, &plan::LoadEnv::new(&context.base))?;
-    let ir = plan::optimize(loaded.plan).map_err(|error| plan::as_written(error, &loaded.renamed))?;
-    let source_bytes = planner::source_bytes(&ir);
+    let loaded = floe_plan::load(job, &floe_plan::LoadEnv::new(&context.base))?;
+    let ir = floe_plan::optimize(loaded.plan).map_err(|error| floe_plan::as_written(error, &loaded.renamed))?;
+    let source_bytes = floe_planner::source_bytes(&ir);
     let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
     let mut sinks = sinks(job, &ir, &schema)?;
     let mut options = options(job, context, mode);
     options.sink = match (sinks.first(), own_sinks(&ir)) {
-        (Some(plan), false) => Some(planner::SinkShape { single_file: plan.single_task() }),
+        (Some(plan), false) => Some(floe_planner::SinkShape { single_file: plan.single_task() }),
         _ => None,
     };
-    let mut graph = plan::contain_panics("planning the query", || planner::plan(ir, &options))?;
+    let mut graph = floe_plan::contain_panics("planning the query", || floe_planner::plan(ir, &options))?;
     graph.warnings.splice(0..0, loaded.warnings);
     check(job, &graph)?;
     if touch_sinks {
@@ -62,12 +62,12 @@ pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> R
 }
 
 fn own_sinks(ir: &IRPlan) -> bool {
-    !planner::own_sinks(ir).is_empty()
+    !floe_planner::own_sinks(ir).is_empty()
 }
 
 fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef) -> Result<Vec<sink::Plan>> {
-    let storage = |uri: &str| storage::Options::from(&job.storage_options(uri, None));
-    let own = planner::own_sinks(ir);
+    let storage = |uri: &str| floe_storage::Options::from(&job.storage_options(uri, None));
+    let own = floe_planner::own_sinks(ir);
     let Some(spec) = &job.spec.sink else {
         let plans = own.iter().map(|own| {
             let plan = sink::from_ir(own, &ir.expr_arena, &storage, &job.id)?;
@@ -86,7 +86,7 @@ fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef) -> Result<Vec<sink::Plan>> 
 
 fn spec_sink(job: &Job, spec: &SinkSpec) -> Result<sink::Plan> {
     let options = job.storage_options(&spec.uri, spec.storage.as_deref());
-    sink::from_spec(spec, &storage::Options::from(&options), &job.id)
+    sink::from_spec(spec, &floe_storage::Options::from(&options), &job.id)
 }
 
 /// The sinks that the spec names; `None` when it names none and the plan may have its own.
@@ -94,14 +94,14 @@ pub(super) fn spec_sinks(job: &Job) -> Result<Option<Vec<sink::Plan>>> {
     job.spec.sink.as_ref().map(|spec| Ok(vec![spec_sink(job, spec)?])).transpose()
 }
 
-fn options(job: &Job, context: &Context, mode: Mode) -> planner::Options {
-    let (execution, defaults) = (&job.spec.execution, planner::Options::default());
+fn options(job: &Job, context: &Context, mode: Mode) -> floe_planner::Options {
+    let (execution, defaults) = (&job.spec.execution, floe_planner::Options::default());
     let memory = job.spec.compute.memory.bytes().unwrap_or(DEFAULT_MEMORY_BYTES);
-    planner::Options {
+    floe_planner::Options {
         mode: match mode {
-            Mode::Auto => planner::Mode::Auto,
-            Mode::Distributed => planner::Mode::Distributed,
-            Mode::SingleNode => planner::Mode::SingleNode,
+            Mode::Auto => floe_planner::Mode::Auto,
+            Mode::Distributed => floe_planner::Mode::Distributed,
+            Mode::SingleNode => floe_planner::Mode::SingleNode,
         },
         workers: context.workers.max(1),
         cpus: context.threads.max(1),

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
-use crate::error::QueryError;
-use crate::graph::{TaskId, TaskOutput};
 use crate::proto::{self, Attempt, ToWorker, to_worker};
+use floe_wire::error::QueryError;
+use floe_wire::graph::{TaskId, TaskOutput};
 
 /// What a query hears.
 #[derive(Debug)]

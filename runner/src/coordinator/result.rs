@@ -5,9 +5,9 @@ use std::sync::Arc;
 use polars_core::frame::DataFrame;
 use polars_core::prelude::SchemaRef;
 
-use crate::error::Result;
-use crate::graph::{Location, Piece};
-use crate::{exec, shuffle};
+use crate::shuffle;
+use floe_wire::error::Result;
+use floe_wire::graph::{Location, Piece};
 
 use super::driver::Hold;
 
@@ -57,7 +57,7 @@ impl ResultHandle {
     }
 
     fn read_pieces(&self, pieces: &[Piece]) -> Result<DataFrame> {
-        let store = exec::Shuffled { store: self.store.clone(), token: self.token.clone() };
-        exec::read(pieces, &self.schema, &self.query, &store)
+        let store = crate::worker::Shuffled { store: self.store.clone(), token: self.token.clone() };
+        floe_exec::read(pieces, &self.schema, &self.query, &store)
     }
 }

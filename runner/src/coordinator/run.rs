@@ -11,10 +11,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::error::{Category, QueryError, Result};
-use crate::graph::{Exchange, Location, Piece, StageGraph};
-use crate::scheduler::{Limits, Snapshot, StagePhase};
-use crate::{proto, shuffle, sink, storage, telemetry, worker};
+use crate::{proto, shuffle, sink, telemetry, worker};
+use floe_scheduler::{Limits, Snapshot, StagePhase};
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::{Exchange, Location, Piece, StageGraph};
 
 use super::driver::{Clock, Driven, Run, drive};
 use super::events::{self, StageState, StageSummary, WorkerState};
@@ -164,7 +164,7 @@ impl Query<'_> {
             query: &query,
             token: &token,
             graph,
-            settings: proto::pack(&settings)?,
+            settings: floe_wire::pack(&settings)?,
             registry: &self.engine.registry,
             limits: self.limits(),
             deadline: self.deadline,
@@ -289,7 +289,7 @@ impl Engine {
 fn remote(job: &Job, query: &str) -> Option<Arc<shuffle::Remote>> {
     let spec = &job.spec.execution.shuffle;
     let uri = spec.uri.as_deref().filter(|_| spec.place == ShufflePlace::Store)?;
-    let options = storage::Options::from(&job.storage_options(uri, spec.storage.as_deref()));
+    let options = floe_storage::Options::from(&job.storage_options(uri, spec.storage.as_deref()));
     Some(Arc::new(shuffle::Remote::new(uri, query, options)))
 }
 

@@ -10,9 +10,9 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Category, QueryError, Result};
-use crate::graph::{SingleWorker, StageGraph};
-use crate::scheduler::Snapshot;
+use floe_scheduler::Snapshot;
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::{SingleWorker, StageGraph};
 
 use super::driver::Clock;
 use super::events::{self, Event, RunState, StageInfo, StageState, Summary, WorkerState};

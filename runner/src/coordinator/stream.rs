@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use polars::prelude::{IpcStreamWriter, SerWriter};
 use tokio::sync::mpsc::Sender;
 
-use crate::error::Result;
+use floe_wire::error::Result;
 
 use super::result::ResultHandle;
 
@@ -23,8 +23,8 @@ pub fn send(handle: &ResultHandle, sender: &Sender<Chunk>) {
 fn write(handle: &ResultHandle, sender: &Sender<Chunk>) -> Result<()> {
     let mut frame = handle.read()?;
     let mut out = Chunks { sender, buffer: Vec::new() };
-    IpcStreamWriter::new(&mut out).finish(&mut frame).map_err(crate::plan::polars_error)?;
-    out.flush().map_err(|error| crate::error::QueryError::io(error.to_string()))
+    IpcStreamWriter::new(&mut out).finish(&mut frame).map_err(floe_polars::polars_error)?;
+    out.flush().map_err(|error| floe_wire::error::QueryError::io(error.to_string()))
 }
 
 struct Chunks<'a> {

@@ -12,8 +12,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{QueryError, Result};
 use crate::worker;
+use floe_wire::error::{QueryError, Result};
 
 pub use scratch::Scratch;
 

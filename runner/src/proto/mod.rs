@@ -1,12 +1,7 @@
 //! The messages of the control protocol (generated from `proto/control.proto`) and how the engine's own types travel
 //! in them. Only shapes: who sends what when is in `coordinator` and `worker`.
 
-use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use crate::error::{QueryError, Result};
-use crate::graph::{StageId, TaskId};
+use floe_wire::graph::{StageId, TaskId};
 
 #[allow(clippy::all)]
 mod generated {
@@ -21,17 +16,6 @@ pub const MAX_MESSAGE_BYTES: usize = 512 << 20;
 /// Both ends of a stream must be the same build: fragments are Polars' internal types.
 pub fn version() -> String {
     format!("{}+{}", env!("CARGO_PKG_VERSION"), option_env!("FLOE_BUILD").unwrap_or("dev"))
-}
-
-pub fn pack<T: Serialize>(value: &T) -> Result<Bytes> {
-    rmp_serde::to_vec_named(value)
-        .map(Bytes::from)
-        .map_err(|error| QueryError::internal(format!("cannot encode {}: {error}", std::any::type_name::<T>())))
-}
-
-pub fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    rmp_serde::from_slice(bytes)
-        .map_err(|error| QueryError::internal(format!("cannot decode {}: {error}", std::any::type_name::<T>())))
 }
 
 impl Attempt {

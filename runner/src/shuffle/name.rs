@@ -1,7 +1,7 @@
 //! File names of task outputs: made from the task and its attempt, so that two attempts never meet, and read back
 //! when an output is gone, to say whose it was.
 
-use crate::graph::{Location, StageId, TaskId};
+use floe_wire::graph::{Location, StageId, TaskId};
 
 /// Whose output a file is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
-use crate::error::{Category, QueryError, Result};
-use crate::graph::{Location, Piece};
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::{Location, Piece};
 
 use super::map::Map;
 use super::name::{Producer, producer};

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Category, QueryError, Result};
-use crate::storage::{self, Location};
+use floe_storage::Location;
+use floe_wire::error::{Category, QueryError, Result};
 
 use super::map::Map;
 use super::read::open_path;
@@ -21,14 +21,14 @@ use super::read::open_path;
 pub struct Remote {
     /// `<uri>/<query>`, without a slash at the end.
     pub prefix: String,
-    pub options: storage::Options,
+    pub options: floe_storage::Options,
 }
 
 /// How to reach the prefixes of running queries: a piece tells only its address.
 static KNOWN: LazyLock<RwLock<HashMap<String, Arc<Remote>>>> = LazyLock::new(RwLock::default);
 
 impl Remote {
-    pub fn new(uri: &str, query: &str, options: storage::Options) -> Remote {
+    pub fn new(uri: &str, query: &str, options: floe_storage::Options) -> Remote {
         Remote { prefix: format!("{}/{query}", uri.trim_end_matches('/')), options }
     }
 
@@ -48,7 +48,7 @@ impl Remote {
 
     /// Removes everything of the query. Blocking.
     pub fn remove_all(&self) {
-        if let Err(error) = storage::delete_prefix(&self.prefix, &self.options) {
+        if let Err(error) = floe_storage::delete_prefix(&self.prefix, &self.options) {
             tracing::warn!("shuffle files of {} stay: {error}", self.prefix);
         }
     }
@@ -60,7 +60,7 @@ impl Remote {
         let len = file.metadata().map_err(failed)?.len();
         let bytes = Bytes::from_owner(Map::new(&file, 0, len as usize).map_err(failed)?);
         let uri = format!("{}/{name}", self.prefix);
-        storage::write(&uri, bytes, &self.options)?;
+        floe_storage::write(&uri, bytes, &self.options)?;
         Ok(uri)
     }
 
@@ -72,7 +72,7 @@ impl Remote {
         for uri in uris {
             let removed = match Location::parse(uri) {
                 Ok(Location::Object { root, path }) => {
-                    storage::Store::open(&root, &self.options).and_then(|store| store.delete(&path))
+                    floe_storage::Store::open(&root, &self.options).and_then(|store| store.delete(&path))
                 }
                 Ok(Location::Local(path)) => std::fs::remove_file(path).map_err(|e| QueryError::io(e.to_string())),
                 Ok(Location::Http(_)) => Ok(()),
@@ -120,7 +120,7 @@ pub(super) fn read(uri: &str, offset: u64, len: u64) -> Result<Option<Bytes>> {
     let bytes = match Location::parse(uri)? {
         Location::Local(path) => return Ok(open_path(&path, offset, len)),
         Location::Object { root, path } => {
-            storage::Store::open(&root, &remote.options)?.read_range(&path, offset..offset + len)
+            floe_storage::Store::open(&root, &remote.options)?.read_range(&path, offset..offset + len)
         }
         Location::Http(_) => return Err(QueryError::user("BadSpec", "shuffle.uri: http(s) is for reading only")),
     };

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{QueryError, Result};
-use crate::graph::{StageId, TaskId};
+use floe_wire::error::{QueryError, Result};
+use floe_wire::graph::{StageId, TaskId};
 
 use super::name::file_name;
 use super::remote::Remote;
@@ -260,7 +260,11 @@ pub(super) enum Find {
 }
 
 fn gone(query: &str) -> QueryError {
-    QueryError::new(crate::error::Category::Cancelled, "QueryEnded", format!("query {query} has ended on this worker"))
+    QueryError::new(
+        floe_wire::error::Category::Cancelled,
+        "QueryEnded",
+        format!("query {query} has ended on this worker"),
+    )
 }
 
 /// Compares tokens in time that does not depend on where they differ.

@@ -2,8 +2,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::Category;
-use crate::graph::{Location, Piece, StageId, TaskId};
+use floe_wire::error::Category;
+use floe_wire::graph::{Location, Piece, StageId, TaskId};
 
 use super::*;
 

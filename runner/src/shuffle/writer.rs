@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::error::{QueryError, Result};
-use crate::graph::{Location, StageId};
+use floe_wire::error::{QueryError, Result};
+use floe_wire::graph::{Location, StageId};
 
 use super::store::{Held, Store};
 

@@ -2,7 +2,7 @@
 
 #[cfg(not(test))]
 #[inline]
-pub(super) fn step() -> crate::error::Result<()> {
+pub(super) fn step() -> floe_wire::error::Result<()> {
     Ok(())
 }
 
@@ -13,7 +13,7 @@ pub(super) use armed::{arm, disarm, step};
 mod armed {
     use std::cell::Cell;
 
-    use crate::error::{QueryError, Result};
+    use floe_wire::error::{QueryError, Result};
 
     thread_local! {
         static LEFT: Cell<Option<u32>> = const { Cell::new(None) };

@@ -1,7 +1,7 @@
 //! What may be under a target, and what of it a mode allows to be touched.
 
 use super::{Mode, Plan};
-use crate::error::{QueryError, Result};
+use floe_wire::error::{QueryError, Result};
 
 /// Extensions of files that count as data of a directory of results.
 const DATA: [&str; 12] =

@@ -12,10 +12,8 @@ use polars_plan::{
 use polars_utils::arena::Arena;
 
 use super::{Key, Mode, Names, Plan};
-use crate::{
-    error::{QueryError, Result},
-    storage::{Location, Options},
-};
+use floe_storage::{Location, Options};
+use floe_wire::error::{QueryError, Result};
 
 /// `None` for sinks that keep rows in memory: those are results, not files. `storage` gives what the job has for a URI;
 /// options in the plan count where the job has none.

@@ -16,10 +16,8 @@ use polars_plan::dsl::{Expr, FileWriteFormat};
 use polars_utils::compression::{BrotliLevel, GzipLevel, ZstdLevel};
 
 use super::{Key, Mode, Names, Plan, from_ir::encode_expression};
-use crate::{
-    error::{QueryError, Result},
-    storage::{Location, Options, display_uri},
-};
+use floe_storage::{Location, Options, display_uri};
+use floe_wire::error::{QueryError, Result};
 
 /// `storage` is what the job has for the sink's URI. Looks at the spec only; `begin` looks at the target.
 pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan> {

@@ -15,10 +15,8 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::Result,
-    storage::{Store, path_error},
-};
+use floe_storage::{Store, path_error};
+use floe_wire::error::Result;
 
 const LOCK_FILE: &str = "lock";
 const RENEW: Duration = Duration::from_secs(20);
@@ -127,7 +125,7 @@ pub(super) fn hold(store: &Store, path: &str) -> Result<()> {
         .name("floe-lease".to_owned())
         .spawn(renew)
         .map(drop)
-        .map_err(|error| crate::error::QueryError::io(format!("cannot start a thread: {error}")))
+        .map_err(|error| floe_wire::error::QueryError::io(format!("cannot start a thread: {error}")))
 }
 
 /// Whether this process renews the lease.
@@ -159,7 +157,7 @@ pub(super) fn die(plan: &super::Plan) {
     if let Some(staging) = &plan.staging {
         unlock(staging);
     }
-    if let crate::storage::Location::Object { root, .. } = &plan.root {
+    if let floe_storage::Location::Object { root, .. } = &plan.root {
         let store = Store::open(root, &plan.storage).unwrap();
         let path = format!("{}/lease", super::object::hidden_prefix(plan).unwrap());
         release(&store, &path);

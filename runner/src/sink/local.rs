@@ -19,10 +19,8 @@ use super::{
     naming::hidden_query,
     staged::{At, Chosen},
 };
-use crate::{
-    error::{QueryError, Result},
-    storage::path_error,
-};
+use floe_storage::path_error;
+use floe_wire::error::{QueryError, Result};
 
 const MANIFEST: &str = "commit";
 const DONE: &str = "done";

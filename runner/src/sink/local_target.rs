@@ -6,10 +6,8 @@ use std::{
 };
 
 use super::Plan;
-use crate::{
-    error::{QueryError, Result},
-    storage::{Location, path_error},
-};
+use floe_storage::{Location, path_error};
+use floe_wire::error::{QueryError, Result};
 
 pub(super) fn root(plan: &Plan) -> Result<&Path> {
     plan.root.local_path().ok_or_else(|| QueryError::internal("not a local sink"))

@@ -42,10 +42,8 @@ pub use self::{
     registry::{abandon, forget},
     task::{TaskSink, TaskWriter},
 };
-use crate::{
-    error::{QueryError, Result},
-    storage::{Location, Options},
-};
+use floe_storage::{Location, Options};
+use floe_wire::error::{QueryError, Result};
 
 /// A resolved sink: what workers need to stage files and the coordinator to commit them.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{Names, Plan};
-use crate::graph::TaskId;
+use floe_wire::graph::TaskId;
 
 /// First characters of hidden directories and prefixes.
 pub(super) const HIDDEN: &str = ".floe-";

@@ -13,10 +13,8 @@ use super::{
     naming::{HIDDEN, hidden_query},
     staged::{At, Chosen, Final},
 };
-use crate::{
-    error::{QueryError, Result},
-    storage::{Location, Store},
-};
+use floe_storage::{Location, Store};
+use floe_wire::error::{QueryError, Result};
 
 const LEASE: &str = "lease";
 const MANIFEST: &str = "commit";

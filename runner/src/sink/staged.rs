@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Names, Plan, Summary};
-use crate::error::{QueryError, Result};
+use floe_wire::error::{QueryError, Result};
 
 /// All that one task wrote.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -24,12 +24,10 @@ use polars_plan::{
 use polars_utils::arena::{Arena, Node};
 
 use super::{Plan, from_ir::decode_expression, registry, write::Stage};
-use crate::{
-    error::{QueryError, Result},
-    exec::panic_error,
-    graph::TaskId,
-    plan::polars_error,
-};
+use floe_exec::panic_error;
+use floe_polars::polars_error;
+use floe_wire::error::{QueryError, Result};
+use floe_wire::graph::TaskId;
 
 /// Stages the rows of one task. Dropped before `finish`, it removes what it had staged.
 pub struct TaskSink {

@@ -19,11 +19,9 @@ use super::{
     Plan,
     staged::{self, At},
 };
-use crate::{
-    error::{Category, QueryError, Result},
-    graph::TaskId,
-    storage::{Location, Store, path_error},
-};
+use floe_storage::{Location, Store, path_error};
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::TaskId;
 
 /// Stores want at least 5 MiB in all parts but the last.
 const PART_BYTES: usize = 8 << 20;

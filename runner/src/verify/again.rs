@@ -10,7 +10,7 @@ use super::compare::{Order, Verdict};
 use super::judge::safely;
 use super::oracle::{self, Outcome, With, same_error};
 use super::perturb::{Move, perturb};
-use crate::error::{Category, QueryError};
+use floe_wire::error::{Category, QueryError};
 
 /// Further runs of single-node Polars, made only when the first comparison fails.
 pub(super) struct Again {

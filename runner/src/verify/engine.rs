@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::judge::{Ran, Side};
 use crate::coordinator::{self, Engine, Outcome, Provider};
-use crate::error::{Category, QueryError, Result};
+use floe_wire::error::{Category, QueryError, Result};
 
 /// A warm engine on this machine.
 pub struct Distributed {

@@ -12,8 +12,8 @@ use super::again::Again;
 use super::compare::{self, Order, Verdict, compare_all};
 use super::oracle::{self, Outcome, With, same_error};
 use super::{promise, sinks};
-use crate::error::QueryError;
-use crate::graph::SingleWorker;
+use floe_wire::error::QueryError;
+use floe_wire::graph::SingleWorker;
 
 /// What a plan's two runs came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -154,7 +154,7 @@ fn run_there(name: &str, bytes: &[u8], plan: &DslPlan, side: &dyn Side) -> Ran {
         Some(Ok(redirected)) => redirected,
     };
     match super::shrink::bytes(&redirected.plan) {
-        Err(e) => failed(crate::plan::polars_error(e)),
+        Err(e) => failed(floe_polars::polars_error(e)),
         Ok(bytes) => {
             let mut ran = side.run(name, &bytes, &redirected.plan);
             ran.outcome = ran.outcome.and_then(|_| redirected.read());

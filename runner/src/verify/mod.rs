@@ -31,8 +31,7 @@ use polars_plan::dsl::DslPlan;
 
 use self::judge::{Checked, Side};
 use self::report::Report;
-use crate::error::QueryError;
-use crate::plan;
+use floe_wire::error::QueryError;
 
 /// Check plans: single-node Polars against the distributed engine.
 #[derive(Clone, Debug, clap::Args)]
@@ -198,7 +197,7 @@ fn read(item: &Item, seed: u64, scratch: &Path) -> (String, Result<Vec<u8>, Unre
 /// What the plan is, with whatever the decoder throws contained.
 fn decode(bytes: &[u8]) -> Result<DslPlan, QueryError> {
     let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        plan::decode(bytes, &plan::StorageOptions::default())
+        floe_plan::decode(bytes, &floe_plan::StorageOptions::default())
     }));
     match decoded {
         Ok(Ok(loaded)) => Ok(loaded.plan),

@@ -12,8 +12,7 @@ use polars_plan::dsl::DslPlan;
 use polars_plan::frame::OptFlags;
 
 use super::sinks;
-use crate::error::{Category, QueryError};
-use crate::plan;
+use floe_wire::error::{Category, QueryError};
 
 /// What a run gave: a frame for each sink, or the error as a user sees it.
 pub type Outcome = Result<Vec<DataFrame>, QueryError>;
@@ -52,7 +51,7 @@ pub fn run(plan: DslPlan, with: With, limit: Duration) -> (Outcome, Duration) {
 }
 
 fn contained(plan: DslPlan, with: With) -> Outcome {
-    plan::can_run(&plan)?;
+    floe_plan::can_run(&plan)?;
     // A plan that writes files writes them where only this run looks.
     if let Some(redirected) = sinks::redirect(&plan) {
         let redirected = redirected?;
@@ -67,7 +66,7 @@ pub fn contained_run(plan: DslPlan, with: With) -> Outcome {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| collect(plan, with)));
     match ran {
         Ok(Ok(frames)) => Ok(frames),
-        Ok(Err(e)) => Err(plan::polars_error(e)),
+        Ok(Err(e)) => Err(floe_plan::polars_error(e)),
         Err(payload) => Err(panic_error(payload.as_ref())),
     }
 }

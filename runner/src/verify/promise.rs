@@ -15,11 +15,10 @@ use polars_plan::prelude::{Arena, Node};
 use polars_utils::pl_str::PlSmallStr;
 
 use super::compare::Order;
-use crate::plan;
 
 /// The order that a plan promises. A plan that cannot be optimized promises nothing that could be compared.
 pub fn of_plan(dsl: DslPlan) -> Order {
-    match plan::optimize(dsl) {
+    match floe_plan::optimize(dsl) {
         Ok(ir) => of_ir(ir),
         Err(_) => Order::Exact,
     }
@@ -27,13 +26,13 @@ pub fn of_plan(dsl: DslPlan) -> Order {
 
 /// Whether values of the result depend on how a process happens to number categories.
 pub fn has_numbers_of_a_process(dsl: DslPlan) -> bool {
-    plan::optimize(dsl).is_ok_and(|ir| crate::planner::numbered(&ir).is_some())
+    floe_plan::optimize(dsl).is_ok_and(|ir| floe_planner::numbered(&ir).is_some())
 }
 
 /// Whether the plan takes the first or last of rows that stand in no promised order: which ones is chance, however often
 /// one machine takes the same.
 pub fn cuts_unordered_rows(dsl: DslPlan) -> bool {
-    plan::optimize(dsl).is_ok_and(|ir| {
+    floe_plan::optimize(dsl).is_ok_and(|ir| {
         let (mut stack, lp) = (vec![ir.lp_top], &ir.lp_arena);
         while let Some(node) = stack.pop() {
             let cut = match lp.get(node) {

@@ -159,8 +159,8 @@ mod tests {
             note: None,
             stages,
             tasks: stages,
-            single_worker: vec![crate::graph::SingleWorker {
-                stage: crate::graph::StageId(0),
+            single_worker: vec![floe_wire::graph::SingleWorker {
+                stage: floe_wire::graph::StageId(0),
                 node: "SORT BY [a]".into(),
                 reason: "why".into(),
             }],

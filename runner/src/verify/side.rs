@@ -11,8 +11,7 @@ use polars_plan::dsl::DslPlan;
 use super::Args;
 use super::judge::{Ran, Side};
 use super::oracle::{self, With};
-use crate::error::QueryError;
-use crate::{plan, planner};
+use floe_wire::error::QueryError;
 
 /// Polars' in-memory engine as the other side.
 pub struct InMemory {
@@ -35,18 +34,18 @@ fn execution(args: &Args) -> anyhow::Result<Option<ExecutionSpec>> {
 }
 
 /// What the planner is told for a run in this process: everything small enough that stages have several tasks.
-pub fn planner_options(args: &Args) -> anyhow::Result<planner::Options> {
+pub fn planner_options(args: &Args) -> anyhow::Result<floe_planner::Options> {
     let mode = match args.mode.as_str() {
-        "distributed" => planner::Mode::Distributed,
-        "auto" => planner::Mode::Auto,
-        "single-node" => planner::Mode::SingleNode,
+        "distributed" => floe_planner::Mode::Distributed,
+        "auto" => floe_planner::Mode::Auto,
+        "single-node" => floe_planner::Mode::SingleNode,
         other => anyhow::bail!("no mode `{other}`: distributed, auto or single-node"),
     };
-    let defaults = planner::Options::default();
+    let defaults = floe_planner::Options::default();
     let execution = execution(args)?;
     let adaptive = execution.as_ref().is_none_or(|execution| execution.adaptive);
     let broadcast = execution.as_ref().and_then(|execution| execution.broadcast_limit.bytes());
-    Ok(planner::Options {
+    Ok(floe_planner::Options {
         mode,
         workers: args.workers as u32,
         broadcast_limit_bytes: broadcast.unwrap_or(defaults.broadcast_limit_bytes),
@@ -66,16 +65,16 @@ pub fn plan_bytes(path: &Path) -> Result<Vec<u8>, QueryError> {
         .map_err(|e| QueryError::user("BadSpec", format!("{}: {e}", path.display())))?;
     let job = floe_api::job::Job::new("verify", query.metadata.name.unwrap_or_default(), query.spec);
     // As in a run: from where the command is started, not from where the query lies.
-    let loaded = plan::load(&job, &plan::LoadEnv::new(Path::new(".")))?;
-    floe_codec::encode_dsl(&loaded.plan).map_err(plan::polars_error)
+    let loaded = floe_plan::load(&job, &floe_plan::LoadEnv::new(Path::new(".")))?;
+    floe_codec::encode_dsl(&loaded.plan).map_err(floe_plan::polars_error)
 }
 
 /// The distributed engine with its workers up.
 pub fn distributed(args: &Args, limit: Duration) -> anyhow::Result<Box<dyn Side>> {
     let mode = match planner_options(args)?.mode {
-        planner::Mode::Distributed => Mode::Distributed,
-        planner::Mode::Auto => Mode::Auto,
-        planner::Mode::SingleNode => Mode::SingleNode,
+        floe_planner::Mode::Distributed => Mode::Distributed,
+        floe_planner::Mode::Auto => Mode::Auto,
+        floe_planner::Mode::SingleNode => Mode::SingleNode,
     };
     let execution = ExecutionSpec { mode, ..execution(args)?.unwrap_or_default() };
     Ok(Box::new(super::engine::Distributed::start(args.workers, execution, limit)?))

@@ -14,8 +14,7 @@ use polars::prelude::{IntoColumn as _, IntoLazy as _, NamedFrom as _, Series};
 use polars_plan::dsl::{DslPlan, FileWriteFormat, SinkTarget, SinkType};
 
 use super::perturb::map_inputs;
-use crate::error::QueryError;
-use crate::plan;
+use floe_wire::error::QueryError;
 
 /// A plan whose sinks write below a directory that goes with this.
 pub struct Redirected {
@@ -92,7 +91,7 @@ fn reference(path: &Path) -> PlRefPath {
 impl Redirected {
     /// What the sinks hold, a frame for each.
     pub fn read(&self) -> Result<Vec<DataFrame>, QueryError> {
-        self.sinks.iter().map(|sink| sink.read().map_err(plan::polars_error)).collect()
+        self.sinks.iter().map(|sink| sink.read().map_err(floe_plan::polars_error)).collect()
     }
 }
 

@@ -14,14 +14,13 @@ use polars_plan::dsl::DslPlan;
 use super::judge::{Ran, Side};
 use super::oracle::{self, panic_error};
 use super::sinks;
-use crate::error::{Category, QueryError, Result};
-use crate::exec::{self, Context, Inline, Progress};
-use crate::graph::{Exchange, Piece, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
-use crate::{plan, planner};
+use floe_exec::{Context, Inline, Progress};
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::{Exchange, Piece, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
 
 /// Runs plans in stages in this process.
 pub struct Staged {
-    pub options: planner::Options,
+    pub options: floe_planner::Options,
     pub limit: Duration,
 }
 
@@ -66,17 +65,18 @@ impl Side for Staged {
     }
 }
 
-fn run(bytes: &[u8], options: &planner::Options) -> (Result<Vec<DataFrame>>, Option<StageGraph>) {
-    let planned = plan::decode(bytes, &plan::StorageOptions::default())
-        .and_then(|loaded| plan::optimize(loaded.plan))
+fn run(bytes: &[u8], options: &floe_planner::Options) -> (Result<Vec<DataFrame>>, Option<StageGraph>) {
+    let planned = floe_plan::decode(bytes, &floe_plan::StorageOptions::default())
+        .and_then(|loaded| floe_plan::optimize(loaded.plan))
         .and_then(|ir| {
             let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
-            Ok((planner::plan(ir, options)?, schema))
+            Ok((floe_planner::plan(ir, options)?, schema))
         });
     match planned {
         Err(e) => (Err(e), None),
         Ok((graph, schema)) => {
-            let result = drive(&graph).and_then(|(pieces, store)| exec::read(&pieces, &schema, QUERY, store.as_ref()));
+            let result =
+                drive(&graph).and_then(|(pieces, store)| floe_exec::read(&pieces, &schema, QUERY, store.as_ref()));
             (result.map(|frame| vec![frame]), Some(graph))
         }
     }
@@ -98,11 +98,11 @@ fn drive(graph: &StageGraph) -> Result<(Vec<Piece>, Arc<Inline>)> {
     let mut done: HashMap<StageId, Vec<TaskOutput>> = HashMap::new();
     for stage in &graph.stages {
         let mut outputs = Vec::new();
-        for (task, resolved) in planner::resolve(graph, stage.id, &done)?.into_iter().enumerate() {
+        for (task, resolved) in floe_planner::resolve(graph, stage.id, &done)?.into_iter().enumerate() {
             let id = TaskId { stage: stage.id, task: task as u32 };
             let spec = TaskSpec { id, attempt: 1, leaves: resolved.leaves, output: stage.output.clone() };
             let fragment = graph.taken(stage.id, &done).map_or(&stage.fragment, |instead| &instead.fragment);
-            outputs.push(exec::run(fragment, &spec, &ctx)?);
+            outputs.push(floe_exec::run(fragment, &spec, &ctx)?);
         }
         done.insert(stage.id, outputs);
     }

@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use tokio::sync::watch;
 
-use crate::error::{QueryError, Result};
 use crate::shuffle;
+use floe_wire::error::{QueryError, Result};
 
 #[derive(Clone, Debug)]
 pub struct Introduction {

@@ -10,8 +10,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::graph::NodeMetrics;
 use crate::shuffle::{self, Store};
+use floe_wire::graph::NodeMetrics;
 
 use super::slots::Slots;
 use super::watch;

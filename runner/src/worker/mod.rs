@@ -8,6 +8,7 @@ mod options;
 mod queries;
 mod runner;
 mod session;
+mod shuffled;
 mod sinks;
 mod slots;
 mod watch;
@@ -22,11 +23,12 @@ use axum::serve::ListenerExt;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::error::{QueryError, Result};
 use crate::shuffle::{self, Store, StoreOptions};
 use crate::{sink, telemetry};
+use floe_wire::error::{QueryError, Result};
 
 pub use options::Args;
+pub(crate) use shuffled::Shuffled;
 pub use slots::panicked;
 
 /// The worker wants a new process in its place (a task could not be stopped, or memory ran out).

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
-use crate::error::{QueryError, Result};
 use crate::proto;
+use floe_wire::error::{QueryError, Result};
 
 use super::Settings;
 
@@ -21,7 +21,7 @@ pub struct Query {
 impl Query {
     /// Decoded by the first task that wants them, on its own thread.
     pub fn settings(&self) -> Result<Arc<Settings>> {
-        self.settings.get_or_init(|| proto::unpack(&self.packed).map(Arc::new)).clone()
+        self.settings.get_or_init(|| floe_wire::unpack(&self.packed).map(Arc::new)).clone()
     }
 
     pub fn fragment(&self, stage: u32) -> Result<Bytes> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use floe_api::execution::{ShuffleCompression, ShufflePlace, ShuffleSpec};
 use polars_io::ipc::IpcCompression;
 
-use crate::error::Result;
-use crate::graph::{TaskId, TaskOutput, TaskSpec};
 use crate::shuffle::Store;
-use crate::{exec, proto, telemetry};
+use crate::{proto, telemetry};
+use floe_wire::error::Result;
+use floe_wire::graph::{TaskId, TaskOutput, TaskSpec};
 
 use super::Settings;
 use super::slots::{Job, Running};
@@ -54,7 +54,7 @@ impl Runner {
 
     fn execute(&self, job: &Job, running: &Running) -> Result<TaskOutput> {
         let settings = job.query.settings()?;
-        let spec: TaskSpec = proto::unpack(&job.spec)?;
+        let spec: TaskSpec = floe_wire::unpack(&job.spec)?;
         let fragment = job.query.fragment(spec.id.stage.0)?;
         match (&settings.remote, settings.shuffle.place) {
             (Some(remote), _) => self.store.send_to(&job.query.id, remote),
@@ -62,8 +62,8 @@ impl Runner {
             (None, ShufflePlace::Auto | ShufflePlace::Local | ShufflePlace::Store) => {}
         }
         let compression = compression(&settings.shuffle);
-        let store = exec::Shuffled { store: self.store.clone(), token: job.query.token.clone() };
-        let context = exec::Context {
+        let store = crate::worker::Shuffled { store: self.store.clone(), token: job.query.token.clone() };
+        let context = floe_exec::Context {
             query: job.query.id.clone(),
             store: Arc::new(store),
             open_sink: open_sink(settings),
@@ -72,11 +72,11 @@ impl Runner {
             cancel: running.cancel.clone(),
             progress: running.progress.clone(),
         };
-        exec::run(&fragment, &spec, &context)
+        floe_exec::run(&fragment, &spec, &context)
     }
 }
 
-fn open_sink(settings: Arc<Settings>) -> Arc<exec::OpenSink> {
+fn open_sink(settings: Arc<Settings>) -> Arc<floe_exec::OpenSink> {
     Arc::new(move |sink: u32, task: TaskId, attempt: u32| super::sinks::open(&settings, sink, task, attempt))
 }
 

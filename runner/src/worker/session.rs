@@ -12,12 +12,12 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Request, Streaming};
 
-use crate::error::{Category, QueryError, Result};
-use crate::graph::TaskOutput;
 use crate::proto::control_client::ControlClient;
 use crate::proto::{self, Attempt, FromWorker, ToWorker, from_worker, to_worker};
 use crate::shuffle::{self, Store};
 use crate::sink;
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::TaskOutput;
 
 use super::introduction::Introduction;
 use super::queries::{Queries, Query};
@@ -231,7 +231,7 @@ impl Session {
                 }
             }
             Some(to_worker::Message::Release(release)) => {
-                self.store.release_stage(&release.query, crate::graph::StageId(release.stage));
+                self.store.release_stage(&release.query, floe_wire::graph::StageId(release.stage));
             }
             Some(to_worker::Message::QueryEnd(end)) => self.end_query(&end.query, end.abort),
             Some(to_worker::Message::Drain(_)) => self.leave("the coordinator says so"),
@@ -374,7 +374,7 @@ fn gone(query: &str) -> from_worker::Message {
 fn wire(report: Report) -> FromWorker {
     let message = match report {
         Report::Started(attempt) => from_worker::Message::Started(attempt),
-        Report::Ended(attempt, result) => match result.and_then(|output| proto::pack::<TaskOutput>(&output)) {
+        Report::Ended(attempt, result) => match result.and_then(|output| floe_wire::pack::<TaskOutput>(&output)) {
             Ok(output_msgpack) => from_worker::Message::Done(proto::Done { attempt: Some(attempt), output_msgpack }),
             Err(error) => failed(attempt, &error),
         },
@@ -390,7 +390,7 @@ fn failed(attempt: Attempt, error: &QueryError) -> from_worker::Message {
     });
     from_worker::Message::Failed(proto::Failed {
         attempt: Some(attempt),
-        error_msgpack: proto::pack(error).unwrap_or_default(),
+        error_msgpack: floe_wire::pack(error).unwrap_or_default(),
         lost: lost.collect(),
     })
 }

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::{Category, QueryError, Result};
-use crate::exec;
-use crate::graph::{NodeMetrics, TaskOutput};
 use crate::proto::Attempt;
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::{NodeMetrics, TaskOutput};
 
 use super::queries::Query;
 
@@ -30,7 +29,7 @@ pub struct Job {
 pub struct Running {
     pub attempt: Attempt,
     pub cancel: Arc<AtomicBool>,
-    pub progress: Arc<exec::Progress>,
+    pub progress: Arc<floe_exec::Progress>,
     /// Why it is being stopped, if that is not a cancellation: reported in place of its own result.
     verdict: Mutex<Option<QueryError>>,
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{Category, QueryError};
 use crate::shuffle::Store;
+use floe_wire::error::{Category, QueryError};
 
 use super::slots::Slots;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use floe_api::execution::Mode;
-use floe_runner::error::Category;
+use floe_wire::error::Category;
 use polars::prelude::*;
 
 use crate::support::*;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use floe_api::execution::Mode;
 use floe_runner::coordinator::Engine;
-use floe_runner::error::Category;
+use floe_wire::error::Category;
 
 use crate::support::*;
 

@@ -5,8 +5,11 @@
 
 mod engine;
 mod faults;
+mod golden;
 mod http;
+mod lift;
 mod partitions;
 mod process;
+mod stages;
 mod support;
 mod traces;

@@ -13,7 +13,7 @@ use floe_api::execution::Mode;
 use floe_api::job::Job;
 use floe_api::{DistributedQuerySpec, DslSource, PlanSource};
 use floe_runner::coordinator::{Engine, Options, Outcome, Provider};
-use floe_runner::error::QueryError;
+use floe_wire::error::QueryError;
 use polars::prelude::*;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;

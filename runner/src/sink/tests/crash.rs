@@ -92,7 +92,7 @@ fn every_point(place: &Place, mode: SinkMode, partitioned: bool, then: Then) -> 
         assert!(place.is_clean(), "{name}: {:?}", place.everything());
         assert!(place.everything().iter().all(|name| !name.ends_with('/')), "{name}: {:?}", place.everything());
         lease::die_quietly(&plan);
-        crate::storage::delete_prefix(&place.uri(name.trim_end_matches("/t/")), &place.options).unwrap();
+        floe_storage::delete_prefix(&place.uri(name.trim_end_matches("/t/")), &place.options).unwrap();
         if !crashed {
             return point;
         }

@@ -155,7 +155,7 @@ fn partitions_are_those_of_polars() {
 }
 
 /// A plan that ends in a sink of its own, run by as many tasks as `parts`.
-fn run_own(place: &Place, destination: SinkDestination, parts: &[DataFrame]) -> crate::error::Result<Plan> {
+fn run_own(place: &Place, destination: SinkDestination, parts: &[DataFrame]) -> floe_wire::error::Result<Plan> {
     let plan = parts[0]
         .clone()
         .lazy()
@@ -189,7 +189,7 @@ fn a_plans_own_sink_goes_by_the_same_commit() {
         // Polars replaces a file that is there.
         run_own(&place, file("one.parquet"), &[rows(5, 7)]).unwrap();
         assert_eq!(place.values(), [5, 6]);
-        crate::storage::delete_prefix(&place.uri("one.parquet"), &place.options).unwrap();
+        floe_storage::delete_prefix(&place.uri("one.parquet"), &place.options).unwrap();
     }
     let place = local();
     let missing = SinkDestination::File { target: SinkTarget::Path(path(&place, "no/such/x.parquet")) };
@@ -259,7 +259,7 @@ fn what_a_format_cannot_hold_is_polars_own_error() {
     writer.write(nested.clone()).unwrap();
     let ours = writer.finish().unwrap_err();
     let theirs = CsvWriter::new(std::io::sink()).finish(&mut nested.clone()).unwrap_err();
-    assert_eq!((ours.category, ours.class.as_str()), (crate::error::Category::User, "ComputeError"));
+    assert_eq!((ours.category, ours.class.as_str()), (floe_wire::error::Category::User, "ComputeError"));
     assert!(theirs.to_string().contains(&ours.message), "{ours} != {theirs}");
     abort(&plan).unwrap();
     assert_eq!(place.everything(), Vec::<String>::new());

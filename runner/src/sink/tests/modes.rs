@@ -3,11 +3,9 @@
 use floe_api::{SinkMode, SinkSpec};
 
 use super::support::{Place, large, local, rows, s3, stage, task};
-use crate::{
-    error::Category,
-    sink::{TaskSink, TaskWriter, abandon, abort, commit, lease},
-    storage::{Options, Store},
-};
+use crate::sink::{TaskSink, TaskWriter, abandon, abort, commit, lease};
+use floe_storage::{Options, Store};
+use floe_wire::error::Category;
 
 fn modes(place: &Place) {
     let spec = |mode| place.spec("out/q/", mode);

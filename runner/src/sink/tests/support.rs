@@ -13,11 +13,9 @@ use floe_api::{SinkMode, SinkSpec};
 use polars::prelude::*;
 
 use super::super::{Plan, Summary, TaskWriter, commit, lease, prepare};
-use crate::{
-    error::Result,
-    graph::{StageId, TaskId},
-    storage::{Options, Store},
-};
+use floe_storage::{Options, Store};
+use floe_wire::error::Result;
+use floe_wire::graph::{StageId, TaskId};
 
 /// Ended with the test.
 struct Server(Child);
@@ -117,11 +115,11 @@ impl Place {
     }
 
     pub fn read(&self, below: &str) -> Bytes {
-        crate::storage::read(&self.uri(below), &self.options).unwrap()
+        floe_storage::read(&self.uri(below), &self.options).unwrap()
     }
 
     pub fn put(&self, below: &str, data: &'static [u8]) {
-        crate::storage::write(&self.uri(below), Bytes::from_static(data), &self.options).unwrap();
+        floe_storage::write(&self.uri(below), Bytes::from_static(data), &self.options).unwrap();
     }
 
     /// The values of column `a` in all parquet files, in the order of the names.

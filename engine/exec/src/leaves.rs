@@ -1,0 +1,264 @@
+//! Placeholders of a fragment filled with the data of one task.
+
+use std::sync::Arc;
+
+use polars_core::prelude::*;
+use polars_io::RowIndex;
+use polars_plan::dsl::{Operator, ScanSources};
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::plans::{AExpr, AExprBuilder, ArenaExprIter, FunctionIR, IR, IRFunctionExpr, IRPlan};
+use polars_utils::arena::Node;
+use polars_utils::slice_enum::Slice;
+
+use super::Context;
+use floe_planner::{Keep, SourceUnit, decode};
+use floe_polars::polars_error;
+use floe_wire::error::{QueryError, Result};
+use floe_wire::graph::{KeyRange, LeafInput, TaskOutput};
+
+pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut TaskOutput) -> Result<()> {
+    let mut nodes = Vec::new();
+    collect(plan, plan.lp_top, &mut nodes);
+    if nodes.len() != inputs.len() {
+        return Err(QueryError::internal(format!("a fragment of {} inputs got {}", nodes.len(), inputs.len())));
+    }
+    for (node, input) in nodes.into_iter().zip(inputs) {
+        match input {
+            LeafInput::Source(unit) => source(plan, node, decode(unit)?, out)?,
+            LeafInput::Pieces { pieces, range, before } => {
+                let IR::DataFrameScan { schema, .. } = plan.lp_arena.get(node).clone() else {
+                    return Err(QueryError::internal("an exchange is read into a node that is no placeholder"));
+                };
+                let df = super::read(pieces, &schema, &ctx.query, &*ctx.store)?;
+                // What the engine made, even where Polars' own plan foretold another type.
+                let schema = df.schema().clone();
+                out.rows_in += df.height() as u64;
+                out.bytes_in += pieces.iter().map(|p| p.len).sum::<u64>();
+                let by_chunk = pieces.len() > 1 && counts_runs(plan);
+                frame(plan, node, df, schema, by_chunk);
+                if let Some(range) = range {
+                    keep_range(plan, node, range);
+                }
+                if *before > 0 {
+                    count_on(plan, node, *before)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether some expression is `rle`: the engine's node for it takes rows that lie in one piece only.
+fn counts_runs(plan: &IRPlan) -> bool {
+    let rle = |e: &ExprIR| {
+        let mut all = plan.expr_arena.iter(e.node());
+        all.any(|(_, ae)| matches!(ae, AExpr::Function { function: IRFunctionExpr::RLE, .. }))
+    };
+    let mut stack = vec![plan.lp_top];
+    while let Some(node) = stack.pop() {
+        let ir = plan.lp_arena.get(node);
+        if ir.exprs().any(rle) {
+            return true;
+        }
+        stack.extend(ir.inputs());
+    }
+    false
+}
+
+/// Scans pass over files and row groups without a key in [from, to].
+pub fn bound<'a>(plan: &mut IRPlan, bounds: impl Iterator<Item = &'a (usize, String, i64, i64)>) {
+    let mut nodes = Vec::new();
+    for (leaf, column, from, to) in bounds {
+        if nodes.is_empty() {
+            collect(plan, plan.lp_top, &mut nodes);
+        }
+        let Some(node) = nodes.get(*leaf) else { continue };
+        let IR::Scan { predicate, file_info, .. } = plan.lp_arena.get_mut(*node) else { continue };
+        let Some(dtype) = file_info.schema.get(column.as_str()).cloned() else { continue };
+        let arena = &mut plan.expr_arena;
+        let name = PlSmallStr::from_str(column);
+        let mut side = |value: i64, op| {
+            let literal = AExprBuilder::lit_scalar(number(value, &dtype), arena);
+            AExprBuilder::col(name.clone(), arena).binary_op(literal, op, arena)
+        };
+        let (from, to) = (side(*from, Operator::GtEq), side(*to, Operator::LtEq));
+        let between = from.and(to, arena);
+        let all = match predicate.take() {
+            Some(old) => AExprBuilder::new_from_node(old.node()).and(between, arena),
+            None => between,
+        };
+        *predicate = Some(all.expr_ir("keys"));
+    }
+}
+
+/// Leaves depth first, left to right: the order of `TaskSpec::leaves`.
+fn collect(plan: &IRPlan, node: Node, nodes: &mut Vec<Node>) {
+    let inputs: Vec<Node> = plan.lp_arena.get(node).inputs().collect();
+    if inputs.is_empty() {
+        nodes.push(node);
+    }
+    for input in inputs {
+        collect(plan, input, nodes);
+    }
+}
+
+/// The rows in place of a leaf. Chunk by chunk they have no order for the engine: those of one row always have, and it would
+/// go ways of its own for sorted keys that the rows of all partitions do not have.
+fn frame(plan: &mut IRPlan, node: Node, df: DataFrame, schema: SchemaRef, by_chunk: bool) {
+    let by_chunk = by_chunk || df.height() <= 1;
+    plan.lp_arena.replace(node, IR::DataFrameScan { df: Arc::new(df), schema, output_schema: None });
+    if by_chunk {
+        put_above(plan, node, |input| IR::MapFunction { input, function: FunctionIR::Rechunk });
+    }
+}
+
+/// A node between a leaf and what reads it.
+fn put_above(plan: &mut IRPlan, leaf: Node, make: impl FnOnce(Node) -> IR) {
+    let moved = plan.lp_arena.get(leaf).clone();
+    let moved = plan.lp_arena.add(moved);
+    plan.lp_arena.replace(leaf, make(moved));
+}
+
+fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput) -> Result<()> {
+    match (unit, plan.lp_arena.get(node).clone()) {
+        (SourceUnit::Frame { height, ipc }, IR::DataFrameScan { schema, .. }) => {
+            let df = floe_polars::frame_from_ipc(&ipc, height, &schema)?;
+            out.rows_in += height as u64;
+            out.bytes_in += ipc.len() as u64;
+            frame(plan, node, df, schema, false);
+            Ok(())
+        }
+        (
+            SourceUnit::Files { first, count, rows, rows_before, keep },
+            IR::Scan {
+                sources,
+                file_info,
+                hive_parts,
+                predicate,
+                predicate_file_skip_applied,
+                output_schema,
+                mut scan_type,
+                mut unified_scan_args,
+            },
+        ) => {
+            let total = sources.len();
+            let sources = if first == 0 && count == total { sources } else { part(&sources, first, count) };
+            let hive_parts = hive_parts.map(|h| h.df().slice(first as i64, count).into());
+            if count < total {
+                scan_type.gather_after_filter(first > 0, first..first + count);
+            }
+            if let Some((offset, len)) = rows {
+                unified_scan_args.pre_slice = Some(Slice::Positive { offset, len });
+            }
+            if let Some(index) = &mut unified_scan_args.row_index {
+                // Within one file the scan counts rows before its slice by itself.
+                let skipped = rows.map_or(0, |(offset, _)| offset as u64);
+                *index = RowIndex {
+                    name: index.name.clone(),
+                    offset: row_number(u64::from(index.offset) + rows_before - skipped)?,
+                };
+            }
+            let scan = IR::Scan {
+                sources,
+                file_info,
+                hive_parts,
+                predicate,
+                predicate_file_skip_applied,
+                output_schema,
+                scan_type,
+                unified_scan_args,
+            };
+            plan.lp_arena.replace(node, scan);
+            match keep {
+                Some(keep) => keep_numbers(plan, node, &keep),
+                None => Ok(()),
+            }
+        }
+        _ => Err(QueryError::internal("a task's data does not fit its fragment")),
+    }
+}
+
+fn part(sources: &ScanSources, first: usize, count: usize) -> ScanSources {
+    match sources {
+        ScanSources::Paths(paths) => ScanSources::Paths(paths.clone().sliced(first..first + count)),
+        ScanSources::Buffers(buffers) => ScanSources::Buffers(buffers[first..first + count].into()),
+        ScanSources::Files(_) => sources.clone(),
+    }
+}
+
+/// Rows whose key is in [from, to), put between the leaf and what reads it.
+fn keep_range(plan: &mut IRPlan, node: Node, range: &KeyRange) {
+    let arena = &mut plan.expr_arena;
+    let key = PlSmallStr::from_str(&range.key);
+    let mut bound = |bytes: &bytes::Bytes, op| {
+        let column = AExprBuilder::col(key.clone(), arena);
+        let value = Scalar::new(DataType::Binary, AnyValue::BinaryOwned(bytes.to_vec()));
+        let value = AExprBuilder::lit_scalar(value, arena);
+        column.binary_op(value, op, arena)
+    };
+    let from = range.from.as_ref().map(|b| bound(b, Operator::GtEq));
+    let to = range.to.as_ref().map(|b| bound(b, Operator::Lt));
+    filter(plan, node, from, to);
+}
+
+/// A filter between a leaf and what reads it.
+fn filter(plan: &mut IRPlan, node: Node, from: Option<AExprBuilder>, to: Option<AExprBuilder>) {
+    let predicate = match (from, to) {
+        (Some(a), Some(b)) => a.and(b, &mut plan.expr_arena),
+        (Some(a), None) | (None, Some(a)) => a,
+        (None, None) => return,
+    };
+    put_above(plan, node, |input| IR::Filter { input, predicate: predicate.expr_ir("range") });
+}
+
+/// Rows whose number or date is in [from, to): the others of these row groups are another task's.
+fn keep_numbers(plan: &mut IRPlan, node: Node, keep: &Keep) -> Result<()> {
+    let schema = plan.lp_arena.get(node).schema(&plan.lp_arena).into_owned();
+    let dtype = schema.get(&keep.column).cloned();
+    let dtype =
+        dtype.ok_or_else(|| QueryError::internal(format!("a scan is cut by '{}', which it lacks", keep.column)))?;
+    let column = PlSmallStr::from_str(&keep.column);
+    let arena = &mut plan.expr_arena;
+    let mut bound = |value: i64, op| {
+        let literal = AExprBuilder::lit_scalar(number(value, &dtype), arena);
+        AExprBuilder::col(column.clone(), arena).binary_op(literal, op, arena)
+    };
+    let from = keep.from.map(|value| bound(value, Operator::GtEq));
+    let to = keep.to.map(|value| bound(value, Operator::Lt));
+    filter(plan, node, from, to);
+    Ok(())
+}
+
+/// A bound as a value of the column's type; it came from values of that column, or of one of the same type.
+fn number(value: i64, dtype: &DataType) -> Scalar {
+    let value = match dtype {
+        DataType::Int8 => AnyValue::Int8(value as i8),
+        DataType::Int16 => AnyValue::Int16(value as i16),
+        DataType::Int32 => AnyValue::Int32(value as i32),
+        DataType::Date => AnyValue::Date(value as i32),
+        _ => AnyValue::Int64(value),
+    };
+    Scalar::new(dtype.clone(), value)
+}
+
+/// The row index that reads this leaf counts on from the rows of earlier tasks.
+fn count_on(plan: &mut IRPlan, leaf: Node, before: u64) -> Result<()> {
+    let mut stack = vec![plan.lp_top];
+    while let Some(node) = stack.pop() {
+        if let IR::MapFunction { input, function: FunctionIR::RowIndex { offset, .. } } = plan.lp_arena.get_mut(node)
+            && *input == leaf
+        {
+            *offset = Some(row_number(u64::from(offset.unwrap_or(0)) + before)?);
+            return Ok(());
+        }
+        stack.extend(plan.lp_arena.get(node).inputs());
+    }
+    Ok(())
+}
+
+fn row_number(n: u64) -> Result<IdxSize> {
+    IdxSize::try_from(n).map_err(|_| {
+        let e = PolarsError::ComputeError("a row index passes 4,294,967,295, the most that it can count".into());
+        polars_error(e)
+    })
+}

@@ -1,0 +1,164 @@
+//! One task run with Polars: fills the fragment's leaves with the task's data, runs it on the streaming engine and
+//! lays the result out for its readers. Knows files only through `Store`, and nothing of scheduling.
+
+mod inline;
+mod keys;
+mod leaves;
+mod nodes;
+mod outgoing;
+mod partition;
+mod write;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use polars_buffer::Buffer;
+use polars_core::prelude::*;
+use polars_io::ipc::IpcCompression;
+use polars_plan::dsl::{CallbackSinkType, SinkTypeIR, SpecialEq};
+use polars_plan::plans::{IR, IRPlan};
+use polars_plan::prelude::PlanCallback;
+use polars_stream::StreamingQuery;
+
+use floe_planner::Fragment;
+use floe_polars::{concat_frames, frame_from_ipc};
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::{Location, NodeMetrics, Piece, TaskId, TaskOutput, TaskSpec};
+
+pub use inline::Inline;
+
+use outgoing::Outgoing;
+
+/// Where outputs are written and inputs are read: the shuffle, seen from a task.
+pub trait Store: Send + Sync {
+    fn create(&self, query: &str, task: TaskId, attempt: u32) -> Result<Box<dyn PieceWriter>>;
+    fn open(&self, query: &str, piece: &Piece) -> Result<Buffer<u8>>;
+}
+
+/// One task's data file while it is written; dropped unfinished, it is gone.
+pub trait PieceWriter: std::io::Write + Send {
+    fn position(&self) -> u64;
+    fn finish(self: Box<Self>) -> Result<Location>;
+}
+
+/// Rows on their way to the query's sink.
+pub trait RowSink: Send {
+    fn write(&mut self, df: DataFrame) -> Result<()>;
+    fn finish(self: Box<Self>) -> Result<Vec<bytes::Bytes>>;
+}
+
+/// Opens the sink with this index for one task attempt.
+pub type OpenSink = dyn Fn(u32, TaskId, u32) -> Result<Box<dyn RowSink>> + Send + Sync;
+
+#[derive(Clone)]
+pub struct Context {
+    pub query: String,
+    pub store: Arc<dyn Store>,
+    pub open_sink: Arc<OpenSink>,
+    pub compression: Option<IpcCompression>,
+    /// Bytes of rows that are laid out for the exchange at once.
+    pub batch_bytes: usize,
+    pub cancel: Arc<AtomicBool>,
+    pub progress: Arc<Progress>,
+}
+
+impl Context {
+    fn check(&self) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(QueryError::new(Category::Cancelled, "Cancelled", "the task was cancelled"));
+        }
+        Ok(())
+    }
+}
+
+/// Read by the worker's heartbeat while a task runs.
+#[derive(Default)]
+pub struct Progress {
+    pub rows: AtomicU64,
+    pub bytes: AtomicU64,
+}
+
+/// Blocking: one task from its inputs to its written output.
+pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput> {
+    let begun = Instant::now();
+    let Fragment { mut plan, placeholders, tag, notes, filters: wanted } = Fragment::unpack(fragment)?;
+    let mut out = TaskOutput::default();
+    let mut filters = Vec::new();
+    if placeholders {
+        // Notes of keys come behind all that the plan reads.
+        let (inputs, notes) = task.leaves.split_at(task.leaves.len().saturating_sub(wanted.len()));
+        filters = keys::read(&wanted, notes, ctx, &mut out)?;
+        leaves::bound(&mut plan, filters.iter().filter_map(|filter| filter.scan.as_ref()));
+        leaves::fill(&mut plan, inputs, ctx, &mut out)?;
+    }
+    out.metrics.decode_us = begun.elapsed().as_micros() as u64;
+    ctx.check()?;
+    let ran = Instant::now();
+    let schema = plan.lp_arena.get(plan.lp_top).schema(&plan.lp_arena).into_owned();
+    let outgoing = Arc::new(Mutex::new(Outgoing::new(task, ctx, filters, tag.as_ref(), notes.as_ref())));
+    let rows = outgoing.clone();
+    out.metrics.nodes = execute(plan, move |df| lock(&rows).take(df))?;
+    ctx.check()?;
+    lock(&outgoing).finish(&schema, &mut out)?;
+    out.metrics.run_us = (ran.elapsed().as_micros() as u64).saturating_sub(out.metrics.write_us);
+    Ok(out)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The plan on the streaming engine: its rows go to `take` as they are made, in order, and what the engine counted comes
+/// back.
+pub fn execute(
+    mut plan: IRPlan,
+    take: impl FnMut(DataFrame) -> Result<()> + Send + 'static,
+) -> Result<Vec<NodeMetrics>> {
+    let failed: Arc<Mutex<Option<QueryError>>> = Arc::default();
+    let (failure, take) = (failed.clone(), Mutex::new(take));
+    let function = move |df: DataFrame| {
+        let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lock(&take)(df)));
+        taken.unwrap_or_else(|panic| Err(panic_error(&*panic))).map(|()| false).map_err(|error| {
+            let told = PolarsError::ComputeError(error.to_string().into());
+            *lock(&failure) = Some(error);
+            told
+        })
+    };
+    plan.ensure_root_node_is_sink();
+    if let IR::Sink { payload, .. } = plan.lp_arena.get_mut(plan.lp_top) {
+        *payload = SinkTypeIR::Callback(CallbackSinkType {
+            function: PlanCallback::Rust(SpecialEq::new(Arc::new(function))),
+            maintain_order: true,
+            chunk_size: None,
+        });
+    }
+    let run = || {
+        let query = StreamingQuery::build(plan.lp_top, &mut plan.lp_arena, &mut plan.expr_arena)?;
+        let counted = nodes::watch(&query);
+        query.execute().map(|_| counted())
+    };
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    // What went wrong with the rows is the cause of whatever the engine says of it.
+    match (lock(&failed).take(), ran) {
+        (Some(error), _) => Err(error),
+        (None, Ok(ran)) => ran.map_err(|e| floe_planner::not_sorted(floe_polars::polars_error(e))),
+        (None, Err(panic)) => Err(panic_error(&*panic)),
+    }
+}
+
+/// A panic of the engine, as Python shows it. It comes from the plan and its data, and would come again: no retry.
+pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> QueryError {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_string())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the engine panicked".into());
+    QueryError::user("PanicException", text)
+}
+
+/// Pieces as one frame.
+pub fn read(pieces: &[Piece], schema: &SchemaRef, query: &str, store: &dyn Store) -> Result<DataFrame> {
+    let read = |piece: &Piece| frame_from_ipc(&store.open(query, piece)?, piece.rows as usize, schema);
+    concat_frames(pieces.iter().map(read).collect::<Result<_>>()?, schema)
+}

@@ -1,0 +1,126 @@
+use std::sync::Arc;
+
+use polars::prelude::*;
+
+use super::*;
+use crate::{Inline, Store, read};
+use floe_wire::graph::StageId;
+
+fn context(batch_bytes: usize) -> Context {
+    Context {
+        query: "q".into(),
+        store: Arc::new(Inline),
+        open_sink: Arc::new(|_, _, _| Err(QueryError::internal("no sink here"))),
+        compression: None,
+        batch_bytes,
+        cancel: Arc::default(),
+        progress: Arc::default(),
+    }
+}
+
+fn task(output: Exchange) -> TaskSpec {
+    TaskSpec { id: TaskId { stage: StageId(1), task: 2 }, attempt: 0, leaves: Vec::new(), output }
+}
+
+/// Ten morsels of 100 rows.
+fn morsels() -> (DataFrame, Vec<DataFrame>) {
+    let x: Vec<Option<i64>> = (0..1000i64).map(|i| (i % 7 != 0).then_some(i * 7919 % 41)).collect();
+    let s: Vec<String> = (0..1000).map(|i| format!("row {i}")).collect();
+    let df = df!["x" => x, "s" => s].unwrap();
+    let parts = (0..10).map(|i| df.slice(i * 100, 100)).collect();
+    (df, parts)
+}
+
+fn put_out(batch_bytes: usize, output: Exchange, tag: Option<&Tag>, notes: Option<&Notes>) -> TaskOutput {
+    let mut outgoing = Outgoing::new(&task(output), &context(batch_bytes), Vec::new(), tag, notes);
+    let (df, parts) = morsels();
+    parts.into_iter().for_each(|part| outgoing.take(part).unwrap());
+    let mut out = TaskOutput::default();
+    outgoing.finish(df.schema(), &mut out).unwrap();
+    out
+}
+
+fn rows(out: &TaskOutput, partition: Option<u32>, schema: &SchemaRef) -> DataFrame {
+    let wanted = out.pieces.iter().filter(|out| partition.is_none_or(|wanted| out.partition == wanted));
+    let pieces: Vec<Piece> = wanted.map(|out| out.piece.clone()).collect();
+    read(&pieces, schema, "q", &Inline).unwrap()
+}
+
+#[test]
+fn what_goes_out_in_batches_is_what_goes_out_at_once() {
+    let (df, _) = morsels();
+    let hash = Exchange::Hash { keys: vec!["x".into()], partitions: 4 };
+    let (many, once) = (put_out(2000, hash.clone(), None, None), put_out(usize::MAX, hash, None, None));
+    assert!(
+        many.pieces.len() > 2 * once.pieces.len(),
+        "{} pieces, and {} at once",
+        many.pieces.len(),
+        once.pieces.len()
+    );
+    for partition in 0..4 {
+        let (many, once) = (rows(&many, Some(partition), df.schema()), rows(&once, Some(partition), df.schema()));
+        assert!(once.height() > 0 && many.equals_missing(&once), "partition {partition}");
+    }
+    assert_eq!((many.rows, once.rows, many.size), (1000, 1000, once.size));
+    assert!(rows(&put_out(2000, Exchange::Whole, None, None), None, df.schema()).equals_missing(&df));
+}
+
+#[test]
+fn rows_are_numbered_over_batches() {
+    let (df, _) = morsels();
+    let tag = Tag { column: "t".into(), branch: 0 };
+    let mut schema = (**df.schema()).clone();
+    schema.with_column("t".into(), DataType::UInt64);
+    let out = rows(&put_out(2000, Exchange::Whole, Some(&tag), None), None, &Arc::new(schema));
+    let numbers: Vec<u64> = out.column("t").unwrap().u64().unwrap().into_no_null_iter().collect();
+    assert_eq!(numbers, (0..1000).map(|row| tag.base(2) + row).collect::<Vec<_>>());
+}
+
+#[test]
+fn chunks_of_each_batch_are_sorted_and_say_their_bounds() {
+    let key = |df: DataFrame| {
+        let key = df.column("s").unwrap().cast(&DataType::Binary).unwrap().with_name("k".into());
+        df.hstack(&[key]).unwrap()
+    };
+    let (df, parts) = morsels();
+    let output = Exchange::Range { key: "k".into(), partitions: 2 };
+    let mut outgoing = Outgoing::new(&task(output), &context(20_000), Vec::new(), None, None);
+    parts.into_iter().for_each(|part| outgoing.take(key(part)).unwrap());
+    let mut out = TaskOutput::default();
+    let schema = key(df.clear()).schema().clone();
+    outgoing.finish(&schema, &mut out).unwrap();
+    assert!(out.pieces.len() > 1);
+    for one in &out.pieces {
+        let rows = read(std::slice::from_ref(&one.piece), &schema, "q", &Inline).unwrap();
+        let keys = rows.column("k").unwrap().binary().unwrap().clone();
+        let values: Vec<&[u8]> = keys.iter().flatten().collect();
+        assert!(values.is_sorted());
+        let bounds = (Bytes::copy_from_slice(values[0]), Bytes::copy_from_slice(values[values.len() - 1]));
+        assert_eq!(one.bounds, Some(bounds));
+    }
+    let sorted = |df: DataFrame| df.sort(["s"], SortMultipleOptions::default()).unwrap();
+    assert!(sorted(rows(&out, None, &schema)).equals_missing(&sorted(key(df))));
+}
+
+#[test]
+fn notes_are_of_all_batches() {
+    let hash = || Exchange::Hash { keys: vec!["x".into()], partitions: 4 };
+    let note = |batch: usize, blocks: u32| {
+        let out = put_out(batch, hash(), None, Some(&Notes { keys: vec!["x".into()], blocks }));
+        let piece = out.pieces.into_iter().find(|out| out.partition == KEYS).unwrap().piece;
+        Inline.open("q", &piece).unwrap().to_vec()
+    };
+    assert_eq!(note(2000, 4096), note(usize::MAX, 4096), "each key by itself");
+    assert_eq!(note(2000, 3), note(usize::MAX, 3), "a Bloom filter");
+    assert_ne!(note(2000, 3), note(2000, 4096));
+}
+
+#[test]
+fn a_cancelled_task_stops_at_the_next_rows() {
+    let ctx = context(2000);
+    let mut outgoing = Outgoing::new(&task(Exchange::Whole), &ctx, Vec::new(), None, None);
+    let (_, parts) = morsels();
+    outgoing.take(parts[0].clone()).unwrap();
+    ctx.cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(outgoing.take(parts[1].clone()).unwrap_err().class, "Cancelled");
+}

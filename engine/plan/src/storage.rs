@@ -1,0 +1,124 @@
+//! The query's own storage options as Polars wants them: the only credentials a plan ever reads or writes with.
+
+use std::collections::BTreeMap;
+
+use floe_api::job::{Job, Provider};
+use polars_io::cloud::CloudOptions;
+use polars_utils::pl_path::CloudScheme;
+
+use floe_polars::polars_error;
+use floe_wire::error::{QueryError, Result};
+
+/// Options by the names that Polars' `storage_options` have. Values are secrets.
+type Options = BTreeMap<String, floe_api::Secret>;
+
+/// Which options reach which URI. Never prints a value.
+#[derive(Clone, Debug, Default)]
+pub struct StorageOptions {
+    /// Of tables in a storage of their own, by the start of their URIs.
+    by_prefix: Vec<(String, Options)>,
+    by_provider: Vec<(Provider, Options)>,
+    /// For every store that the lists above do not name.
+    rest: Options,
+}
+
+/// One set of options for every store.
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for StorageOptions {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(options: I) -> Self {
+        let rest = options.into_iter().map(|(key, value)| (key.into(), value.into().into())).collect();
+        Self { rest, ..Self::default() }
+    }
+}
+
+impl StorageOptions {
+    pub fn of_job(job: &Job) -> Self {
+        let of_provider = |(provider, uri): (Provider, &str)| (provider, job.storage_options(uri, None));
+        let providers = [
+            (Provider::S3, "s3://b/k"),
+            (Provider::Gcs, "gs://b/k"),
+            (Provider::Azure, "az://b/k"),
+            (Provider::Http, "https://h/k"),
+        ];
+        let tables = job.spec.tables.values().filter_map(|table| {
+            let options = job.storage_options(&table.uri, Some(table.storage.as_deref()?));
+            let pattern = table.uri.find(['*', '?', '[']).unwrap_or(table.uri.len());
+            Some((table.uri[..pattern].to_owned(), options))
+        });
+        Self { by_prefix: tables.collect(), by_provider: providers.map(of_provider).into(), rest: Options::new() }
+    }
+
+    fn options(&self, uri: &str) -> &Options {
+        let fits = self.by_prefix.iter().filter(|(prefix, _)| uri.starts_with(prefix.as_str()));
+        if let Some((_, options)) = fits.max_by_key(|(prefix, _)| prefix.len()) {
+            return options;
+        }
+        let provider = Provider::of(uri);
+        self.by_provider.iter().find(|(p, _)| *p == provider).map_or(&self.rest, |(_, options)| options)
+    }
+
+    /// For a client that needs the values, such as the process of a plan script; never for a log.
+    pub(super) fn reveal(&self, uri: &str) -> BTreeMap<&str, &str> {
+        self.options(uri).iter().map(|(key, value)| (key.as_str(), value.reveal())).collect()
+    }
+
+    /// Polars' options for the store that `uri` names, or `None` where the query says nothing about it.
+    pub fn for_uri(&self, uri: &str) -> Result<Option<CloudOptions>> {
+        let scheme = CloudScheme::from_path(uri);
+        let options = self.options(uri);
+        if options.is_empty() || matches!(scheme, None | Some(CloudScheme::File | CloudScheme::FileNoHostname)) {
+            return Ok(None);
+        }
+        // HuggingFace takes one option and fails on every other.
+        let hf = scheme == Some(CloudScheme::Hf);
+        let options =
+            options.iter().filter(|(key, _)| !hf || *key == "token").map(|(key, value)| (key, value.reveal()));
+        CloudOptions::from_untyped_config(scheme, options).map(Some).map_err(polars_error)
+    }
+
+    /// The same, encoded as plans carry it.
+    pub(super) fn cloud_options(&self, uri: &str) -> Result<Option<Vec<u8>>> {
+        match self.for_uri(uri)? {
+            None => Ok(None),
+            Some(options) => rmp_serde::to_vec_named(&options)
+                .map(Some)
+                .map_err(|e| QueryError::internal(format!("cannot encode storage options: {e}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use floe_api::{DistributedQuerySpec, StorageSpec, TableSpec};
+
+    use super::*;
+
+    #[test]
+    fn options_go_to_the_store_they_fit_and_are_never_printed() {
+        let storage: StorageOptions =
+            [("aws_access_key_id", "KEY"), ("aws_secret_access_key", "SECRET")].into_iter().collect();
+        assert!(!format!("{storage:?}").contains("SECRET"));
+        let s3 = storage.cloud_options("s3://bucket/x").unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&s3).contains("SECRET"));
+        assert!(storage.cloud_options("/local/x").unwrap().is_none());
+        assert!(storage.cloud_options("file:///local/x").unwrap().is_none());
+        assert!(StorageOptions::default().cloud_options("s3://bucket/x").unwrap().is_none());
+        let http = storage.cloud_options("https://example.org/x").unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&http).contains("SECRET"));
+    }
+
+    #[test]
+    fn a_table_in_a_storage_of_its_own_is_read_with_that_one() {
+        let mut spec = DistributedQuerySpec {
+            storage: Some(StorageSpec { region: Some("home".into()), ..Default::default() }),
+            ..Default::default()
+        };
+        spec.storages.insert("lake".into(), StorageSpec { region: Some("far".into()), ..Default::default() });
+        let uri = "s3://lake/t/*.parquet".to_owned();
+        spec.tables.insert("t".into(), TableSpec { uri, storage: Some("lake".into()), ..Default::default() });
+        let storage = StorageOptions::of_job(&Job::new("id", "q", spec));
+        assert_eq!(storage.reveal("s3://lake/t/1.parquet"), [("aws_region", "far")].into());
+        assert_eq!(storage.reveal("s3://lake/other"), [("aws_region", "home")].into());
+        assert_eq!(storage.reveal("gs://lake/other"), BTreeMap::new());
+        assert!(!format!("{storage:?}").contains("far\""));
+    }
+}

@@ -1,0 +1,57 @@
+//! Categories of a categorical are numbered by each process for itself. A plan that looks at the numbers would mix
+//! those of several processes, so it runs in one.
+
+use polars_core::prelude::*;
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::plans::{
+    AExpr, IRArrayFunction as Array, IRCategoricalFunction as Cat, IRFunctionExpr as Function, IRListFunction as List,
+    IRPlan,
+};
+
+/// The expression of a plan that turns categories into their numbers, or numbers into categories.
+pub fn numbered(plan: &IRPlan) -> Option<String> {
+    let found = floe_plan::find(plan, suspect, takes_numbers)?;
+    Some(super::walk::show(&ExprIR::from_node(found.node, &plan.expr_arena), &plan.expr_arena))
+}
+
+fn suspect(e: &AExpr) -> bool {
+    match e {
+        AExpr::Cast { dtype, .. } => is_number(dtype) || holds(dtype),
+        AExpr::Function { function: Function::ToPhysical | Function::Reinterpret(_), .. } => true,
+        AExpr::Function { function: Function::Categorical(Cat::To(..) | Cat::Physical), .. } => true,
+        // Of several categories in a value, the least is the one with the least number.
+        AExpr::Function {
+            function: Function::ListExpr(List::Min | List::Max | List::ArgMin | List::ArgMax), ..
+        } => true,
+        AExpr::Function {
+            function: Function::ArrayExpr(Array::Min | Array::Max | Array::ArgMin | Array::ArgMax),
+            ..
+        } => true,
+        _ => false,
+    }
+}
+
+fn takes_numbers(inputs: &[DataType], output: &DataType) -> bool {
+    let from = inputs.iter().any(holds) && is_number(output);
+    let to = holds(output) && inputs.iter().any(is_number);
+    let nested = |dtype: &DataType| dtype.is_nested() && holds(dtype);
+    from || to || matches!(output, DataType::Categorical(..)) && inputs.iter().any(nested)
+}
+
+fn is_number(dtype: &DataType) -> bool {
+    match dtype {
+        DataType::List(inner) | DataType::Array(inner, _) => is_number(inner),
+        DataType::Struct(fields) => fields.iter().any(|field| is_number(field.dtype())),
+        other => other.is_primitive_numeric(),
+    }
+}
+
+/// Enums bring their numbers along; categoricals do not.
+fn holds(dtype: &DataType) -> bool {
+    match dtype {
+        DataType::Categorical(..) => true,
+        DataType::List(inner) | DataType::Array(inner, _) => holds(inner),
+        DataType::Struct(fields) => fields.iter().any(|field| holds(field.dtype())),
+        _ => false,
+    }
+}

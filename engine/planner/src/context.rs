@@ -1,0 +1,294 @@
+//! The planner's working state and its few verbs: put a node on a relation, close a relation into stages, read
+//! stages back through an exchange, gather.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use polars_core::prelude::*;
+use polars_plan::dsl::SinkTypeIR;
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::plans::prune::prune;
+use polars_plan::plans::simplify_ordering::ir_node_key::IRNodeKey;
+use polars_plan::plans::simplify_ordering::simplify_and_fetch_orderings;
+use polars_plan::plans::{AExpr, IR, IRBuilder, IRPlan};
+use polars_plan::prelude::ProjectionOptions;
+use polars_utils::arena::{Arena, Node};
+use polars_utils::pl_str::PlSmallStr;
+use polars_utils::unique_id::UniqueId;
+
+use super::fragment::{Fragment, Tag};
+use super::keys::Beside;
+use super::rel::{Branch, Order, Rel};
+use super::switch::Switch;
+use super::{Options, expr};
+use floe_wire::error::{QueryError, Result};
+use floe_wire::graph::{Exchange, Leaf, Read, SingleWorker, Stage, StageGraph, StageId};
+
+pub(super) struct Cx<'a> {
+    pub ir: Arena<IR>,
+    pub ex: Arena<AExpr>,
+    pub options: &'a Options,
+    pub graph: StageGraph,
+    /// What was closed behind the leaf of a hash exchange, and by which other leaf's size that may be undone.
+    pub closed: HashMap<Node, Node>,
+    pub switches: HashMap<Node, Switch>,
+    /// Where scans were cut by key so far: the file and the column, and the cuts. What is cut alike is joined in place.
+    pub cuts: HashMap<(String, PlSmallStr), Arc<[i64]>>,
+    /// Common subplans, closed once and read by each of their users.
+    pub caches: HashMap<UniqueId, Rel>,
+    /// What stands behind the leaves of open fragments.
+    pub leaves: HashMap<Node, Leaf>,
+    /// Does anyone observe the order of a node's output; per input: of what it reads.
+    ordered_out: HashMap<IRNodeKey, bool>,
+    ordered_in: HashMap<IRNodeKey, Vec<bool>>,
+    /// Reasons found for nodes whose stage is not known yet.
+    pending_single: Vec<(Node, String, String)>,
+    names: u32,
+}
+
+impl<'a> Cx<'a> {
+    /// The state and the roots to plan (one a sink).
+    pub fn new(plan: IRPlan, options: &'a Options) -> (Self, Vec<Node>) {
+        let IRPlan { lp_top, lp_arena: mut ir, expr_arena: mut ex } = plan;
+        let inputs = match ir.get(lp_top).clone() {
+            IR::SinkMultiple { inputs } => inputs,
+            _ => vec![lp_top],
+        };
+        let roots: Vec<Node> = inputs
+            .into_iter()
+            .map(|n| match ir.get(n) {
+                IR::Sink { .. } => n,
+                _ => ir.add(IR::Sink { input: n, payload: SinkTypeIR::Memory }),
+            })
+            .collect();
+        let (nodes, edges) = simplify_and_fetch_orderings(&roots, &mut ir, &mut ex);
+        let ordered =
+            |keys: &[_]| keys.iter().map(|k| edges.get(*k).is_some_and(|e| !e.is_unordered())).collect::<Vec<_>>();
+        let ordered_out = nodes.iter().map(|(k, e)| (*k, ordered(&e.out_edges).iter().any(|o| *o))).collect();
+        let ordered_in = nodes.iter().map(|(k, e)| (*k, ordered(&e.in_edges))).collect();
+        let cx = Cx {
+            ir,
+            ex,
+            options,
+            graph: StageGraph::default(),
+            closed: HashMap::new(),
+            switches: HashMap::new(),
+            cuts: HashMap::new(),
+            caches: HashMap::new(),
+            leaves: HashMap::new(),
+            ordered_out,
+            ordered_in,
+            pending_single: Vec::new(),
+            names: 0,
+        };
+        (cx, roots)
+    }
+
+    /// Is the order of this node's output produced and observed?
+    pub fn order_out(&self, node: Node) -> bool {
+        self.ordered_out.get(&IRNodeKey::new(node, &self.ir)).copied().unwrap_or(true)
+    }
+
+    /// Does this node need the order of its `i`-th input?
+    pub fn order_in(&self, node: Node, i: usize) -> bool {
+        self.ordered_in.get(&IRNodeKey::new(node, &self.ir)).and_then(|v| v.get(i)).copied().unwrap_or(true)
+    }
+
+    /// Whether rows meet by nothing but their place somewhere: then even those of no promised order stay where a common
+    /// subplan put them.
+    pub fn pairs_rows(&self) -> bool {
+        (0..self.ir.len()).any(|at| matches!(self.ir.get(Node(at)), IR::HConcat { .. }))
+    }
+
+    pub fn schema(&self, node: Node) -> SchemaRef {
+        self.ir.get(node).schema(&self.ir).into_owned()
+    }
+
+    pub fn rel_schema(&self, rel: &Rel) -> SchemaRef {
+        self.schema(rel.branches[0].root)
+    }
+
+    /// A column name that no user has.
+    pub fn name(&mut self, what: &str) -> PlSmallStr {
+        self.names += 1;
+        PlSmallStr::from_string(format!("__floe_{what}{}", self.names))
+    }
+
+    pub fn build(&mut self, root: Node, f: impl FnOnce(IRBuilder<'_>) -> IRBuilder<'_>) -> Node {
+        f(IRBuilder::new(root, &mut self.ex, &mut self.ir)).node()
+    }
+
+    /// Puts a node on every branch.
+    pub fn put(&mut self, mut rel: Rel, mut f: impl FnMut(&mut Self, Node) -> Node) -> Rel {
+        for i in 0..rel.branches.len() {
+            let root = rel.branches[i].root;
+            rel.branches[i].root = f(self, root);
+        }
+        rel
+    }
+
+    pub fn with_columns(&mut self, rel: Rel, exprs: Vec<ExprIR>) -> Rel {
+        if exprs.is_empty() {
+            return rel;
+        }
+        self.put(rel, |cx, root| {
+            let exprs = exprs.clone();
+            cx.build(root, |b| b.with_columns(exprs, ProjectionOptions::default()))
+        })
+    }
+
+    pub fn filter(&mut self, rel: Rel, predicate: ExprIR) -> Rel {
+        self.put(rel, |cx, root| cx.ir.add(IR::Filter { input: root, predicate: predicate.clone() }))
+    }
+
+    /// Just these columns (and the relation's tags), in this order.
+    pub fn project(&mut self, rel: Rel, names: &[PlSmallStr]) -> Rel {
+        let schema = self.rel_schema(&rel);
+        let mut all: Vec<PlSmallStr> = names.to_vec();
+        all.extend(rel.tags().iter().filter(|t| !names.contains(t)).cloned());
+        if all.len() == schema.len() && all.iter().zip(schema.iter_names()).all(|(a, b)| a == b) {
+            return rel;
+        }
+        self.put(rel, |cx, root| {
+            let schema = cx.schema(root);
+            let columns: Schema =
+                all.iter().filter_map(|n| schema.get(n).map(|d| Field::new(n.clone(), d.clone()))).collect();
+            cx.ir.add(IR::SimpleProjection { input: root, columns: Arc::new(columns) })
+        })
+    }
+
+    /// Forgets the order, and the columns that kept it.
+    pub fn unordered(&mut self, mut rel: Rel) -> Rel {
+        let tags = rel.tags().to_vec();
+        rel.order = Order::Free;
+        if tags.is_empty() {
+            return rel;
+        }
+        let names: Vec<_> = self.rel_schema(&rel).iter_names().filter(|n| !tags.contains(n)).cloned().collect();
+        self.project(rel, &names)
+    }
+
+    /// Columns that hold these expressions: the columns themselves where they are plain, else added ones.
+    pub fn as_columns(&mut self, rel: Rel, exprs: &[ExprIR]) -> (Rel, Vec<PlSmallStr>) {
+        let mut added = Vec::new();
+        let mut names = Vec::with_capacity(exprs.len());
+        for e in exprs {
+            match expr::column_name(e, &self.ex) {
+                Some(name) => names.push(name),
+                None => {
+                    let name = self.name("k");
+                    added.push(e.with_alias(name.clone()));
+                    names.push(name);
+                }
+            }
+        }
+        (self.with_columns(rel, added), names)
+    }
+
+    /// Into how many parts an exchange of these rows is cut. Estimates are rough, and parts that turn out small are
+    /// put together again when their sizes are known: so rather too many.
+    pub fn partitions(&self, rel: &Rel) -> u32 {
+        let workers = self.options.workers.max(1);
+        if let Some(fixed) = self.options.partitions_per_worker {
+            return workers * fixed.max(1);
+        }
+        let parts = match rel.bytes {
+            Some(bytes) => 2.0 * bytes / self.options.partition_bytes.max(1) as f64,
+            None if self.options.adaptive => 4.0 * f64::from(workers),
+            None => 1.0,
+        };
+        let per_worker = (parts / f64::from(workers)).ceil().clamp(1.0, 64.0) as u32;
+        (workers * per_worker).min(4096).max(workers)
+    }
+
+    /// Ends the fragments of a relation: one stage a branch.
+    pub fn close(&mut self, rel: &Rel, output: Exchange, tag: Option<PlSmallStr>) -> Result<Vec<StageId>> {
+        self.close_with(rel, output, tag, &Beside::default())
+    }
+
+    pub(super) fn close_with(
+        &mut self,
+        rel: &Rel,
+        output: Exchange,
+        tag: Option<PlSmallStr>,
+        beside: &Beside,
+    ) -> Result<Vec<StageId>> {
+        let mut ids = Vec::with_capacity(rel.branches.len());
+        for (i, branch) in rel.branches.clone().into_iter().enumerate() {
+            let tag = tag.as_ref().map(|t| Tag { column: t.to_string(), branch: i as u32 });
+            ids.push(self.close_branch(branch, output.clone(), tag, beside)?);
+        }
+        Ok(ids)
+    }
+
+    fn close_branch(&mut self, branch: Branch, output: Exchange, tag: Option<Tag>, beside: &Beside) -> Result<StageId> {
+        let id = StageId(self.graph.stages.len() as u32);
+        let mut nodes = Vec::new();
+        let mut leaves = Vec::new();
+        self.collect(branch.root, &mut nodes, &mut leaves)?;
+        let (mut lp_arena, mut expr_arena) = (Arena::new(), Arena::new());
+        let roots = prune(&[branch.root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
+        let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
+        super::leaves::drop_metadata(&mut plan);
+        let mut explain = super::explain::describe(&plan, &leaves);
+        let (notes, filters) = self.noted_and_filtered(branch.root, beside, &output, &mut leaves, &mut explain);
+        let fragment = Fragment { plan, placeholders: true, tag: tag.clone(), notes, filters }.pack()?;
+        let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
+        self.note_single(&nodes, id);
+        let instead = self.instead(branch.root, &output, tag.as_ref(), beside)?;
+        self.graph.stages.push(Stage { id, label, fragment, explain, leaves, output, instead });
+        Ok(id)
+    }
+
+    fn note_single(&mut self, nodes: &[Node], stage: StageId) {
+        let (mine, rest) = std::mem::take(&mut self.pending_single).into_iter().partition(|(n, ..)| nodes.contains(n));
+        self.pending_single = rest;
+        self.graph.single_worker.extend(
+            Vec::<(Node, String, String)>::into_iter(mine).map(|(_, node, reason)| SingleWorker {
+                stage,
+                node,
+                reason,
+            }),
+        );
+    }
+
+    /// Keeps why a node runs on one worker; reported with the stage it ends in.
+    pub fn single(&mut self, node: Node, reason: impl Into<String>) {
+        let name = super::walk::node_name(self.ir.get(node));
+        self.pending_single.push((node, name, reason.into()));
+    }
+
+    /// Nodes top down, and what stands behind the leaves, left to right.
+    pub(super) fn collect(&self, node: Node, nodes: &mut Vec<Node>, leaves: &mut Vec<Leaf>) -> Result<()> {
+        nodes.push(node);
+        let inputs: Vec<Node> = self.ir.get(node).inputs().collect();
+        if inputs.is_empty() {
+            let leaf = self.leaves.get(&node).cloned();
+            leaves.push(leaf.ok_or_else(|| QueryError::internal("a fragment has a leaf without data"))?);
+        }
+        inputs.into_iter().try_for_each(|n| self.collect(n, nodes, leaves))
+    }
+
+    /// A leaf that reads stages. Its rows have `schema`.
+    pub fn exchange_leaf(&mut self, schema: SchemaRef, stages: Vec<StageId>, read: Read) -> Node {
+        let df = Arc::new(DataFrame::empty_with_schema(&schema));
+        let node = self.ir.add(IR::DataFrameScan { df, schema, output_schema: None });
+        self.leaves.insert(node, Leaf::Exchange { stages, read });
+        node
+    }
+
+    /// The plan below a node as one stage that holds its own data.
+    pub fn whole_plan_stage(&mut self, root: Node, output: Exchange, reason: &str) -> Result<Vec<StageId>> {
+        let id = StageId(self.graph.stages.len() as u32);
+        let (mut lp_arena, mut expr_arena) = (Arena::new(), Arena::new());
+        let roots = prune(&[root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
+        let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
+        super::leaves::drop_metadata(&mut plan);
+        let explain = plan.describe().lines().map(str::to_owned).collect();
+        let fragment = Fragment { plan, placeholders: false, tag: None, notes: None, filters: Vec::new() }.pack()?;
+        self.graph.single_worker.push(SingleWorker { stage: id, node: "the whole plan".into(), reason: reason.into() });
+        let label = "the whole plan".to_string();
+        self.graph.stages.push(Stage { id, label, fragment, explain, leaves: Vec::new(), output, instead: None });
+        Ok(vec![id])
+    }
+}

@@ -1,0 +1,184 @@
+//! Rows that change their tasks, and their order on the way: by key, all to one task, kept to be read again.
+
+use std::sync::Arc;
+
+use polars_core::prelude::*;
+use polars_plan::plans::AExprBuilder;
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::prelude::ProjectionOptions;
+
+use super::context::Cx;
+use super::expr;
+use super::keys::Beside;
+use super::rel::{Branch, Order, Rel, Width};
+use floe_wire::error::Result;
+use floe_wire::graph::{Exchange, Read};
+
+impl Cx<'_> {
+    /// Rows with equal values in `keys` come together. `ordered`: the order is still wanted afterwards.
+    pub fn hash(&mut self, rel: Rel, keys: &[PlSmallStr], partitions: Option<u32>, ordered: bool) -> Result<Rel> {
+        self.hash_with(rel, keys, partitions, ordered, &Beside::default())
+    }
+
+    pub(super) fn hash_with(
+        &mut self,
+        rel: Rel,
+        keys: &[PlSmallStr],
+        partitions: Option<u32>,
+        ordered: bool,
+        beside: &Beside,
+    ) -> Result<Rel> {
+        let rel = if ordered { rel } else { self.unordered(rel) };
+        if partitions.is_none() && !ordered {
+            let by: Vec<ExprIR> = keys.iter().map(|key| expr::col(key, &mut self.ex)).collect();
+            if let Some(rel) = self.together(&rel, &by)? {
+                return Ok(rel);
+            }
+        }
+        if partitions.is_none()
+            && rel.branches.len() == 1
+            && rel.hashed.as_deref() == Some(keys)
+            && rel.locally_ordered()
+        {
+            return Ok(rel);
+        }
+        let (rel, names) = self.portable_columns(rel, keys);
+        let (order, tag) = self.order_behind_exchange(&rel, ordered);
+        let partitions = partitions.unwrap_or_else(|| self.partitions(&rel));
+        let keys_out = names.iter().map(|k| k.to_string()).collect();
+        let schema = self.tagged_schema(&rel, tag.as_ref());
+        let tagged = tag.is_some();
+        let stages = self.close_with(&rel, Exchange::Hash { keys: keys_out, partitions }, tag, beside)?;
+        let leaf = self.exchange_leaf(schema, stages, Read::Partition);
+        if let ([branch], false) = (&rel.branches[..], tagged) {
+            self.closed.insert(leaf, branch.root);
+        }
+        let branches = vec![Branch { root: leaf, width: Width::Many(partitions) }];
+        Ok(Rel {
+            hashed: Some(keys.to_vec()),
+            rows: rel.rows,
+            bytes: rel.bytes,
+            likely: rel.likely,
+            ..Rel::of(branches, order)
+        })
+    }
+
+    /// Categories in keys go by their text, in columns of their own.
+    fn portable_columns(&mut self, rel: Rel, keys: &[PlSmallStr]) -> (Rel, Vec<PlSmallStr>) {
+        let schema = self.rel_schema(&rel);
+        let mut added = Vec::new();
+        let mut names = Vec::new();
+        for key in keys {
+            let dtype = schema.get(key).cloned().unwrap_or(DataType::Null);
+            if expr::portable_dtype(&dtype) == dtype {
+                names.push(key.clone());
+                continue;
+            }
+            let column = AExprBuilder::col(key.clone(), &mut self.ex).node();
+            let (node, _) = expr::portable_key(column, &dtype, &mut self.ex);
+            let name = self.name("h");
+            added.push(AExprBuilder::new_from_node(node).expr_ir(name.clone()));
+            names.push(name);
+        }
+        (self.with_columns(rel, added), names)
+    }
+
+    fn order_behind_exchange(&mut self, rel: &Rel, ordered: bool) -> (Order, Option<PlSmallStr>) {
+        match (&rel.order, ordered) {
+            (_, false) | (Order::Free, _) => (Order::Free, None),
+            (Order::Tasks, true) => {
+                let tag = self.name("ord");
+                // Parts that are read together interleave: only the rows of one key still stand in order.
+                (Order::Tags { columns: vec![tag.clone()], local: !self.options.adaptive }, Some(tag))
+            }
+            (Order::Tags { columns, .. }, true) => (Order::Tags { columns: columns.clone(), local: false }, None),
+        }
+    }
+
+    pub fn tagged_schema(&self, rel: &Rel, tag: Option<&PlSmallStr>) -> SchemaRef {
+        let mut schema = self.rel_schema(rel).as_ref().clone();
+        if let Some(tag) = tag {
+            schema.with_column(tag.clone(), DataType::UInt64);
+        }
+        Arc::new(schema)
+    }
+
+    /// Everything in one task, in the promised order.
+    pub fn gather(&mut self, rel: Rel) -> Result<Rel> {
+        let rel = if rel.is_one() {
+            rel
+        } else {
+            let order = match &rel.order {
+                Order::Tags { columns, .. } => Order::Tags { columns: columns.clone(), local: false },
+                other => other.clone(),
+            };
+            let schema = self.rel_schema(&rel);
+            let stages = self.close(&rel, Exchange::Whole, None)?;
+            let leaf = self.exchange_leaf(schema, stages, Read::All);
+            let branches = vec![Branch { root: leaf, width: Width::One }];
+            Rel { rows: rel.rows, bytes: rel.bytes, likely: rel.likely, ..Rel::of(branches, order) }
+        };
+        Ok(self.sort_locally(rel, true))
+    }
+
+    /// Within each task, rows in the promised order; `drop`: and without the columns that kept it, which makes
+    /// sense in one task only.
+    pub fn sort_locally(&mut self, rel: Rel, drop: bool) -> Rel {
+        let Order::Tags { columns, local } = rel.order.clone() else { return rel };
+        let mut rel = rel;
+        if !local {
+            rel = self.put(rel, |cx, root| {
+                let by = columns.iter().map(|c| expr::col(c, &mut cx.ex)).collect::<Vec<_>>();
+                let options = SortMultipleOptions::default()
+                    .with_maintain_order(true)
+                    .with_order_descending_multi(vec![false; by.len()])
+                    .with_nulls_last_multi(vec![true; by.len()]);
+                cx.build(root, |b| b.sort(by, None, options))
+            });
+            rel = rel.fixed();
+        }
+        if drop {
+            rel = self.unordered(rel);
+            rel.order = Order::Tasks;
+        } else {
+            rel.order = Order::Tags { columns, local: true };
+        }
+        rel
+    }
+
+    /// Reads a relation back task by task: what it takes to use it more than once, or to count its rows.
+    pub fn keep(&mut self, rel: Rel) -> Result<Rel> {
+        let schema = self.rel_schema(&rel);
+        let width = if rel.is_one() { Width::One } else { Width::Many(rel.tasks()) };
+        let stages = self.close(&rel, Exchange::Whole, None)?;
+        let root = self.exchange_leaf(schema, stages, Read::Forward);
+        Ok(Rel { branches: vec![Branch { root, width }], hashed: None, ..rel }.fixed())
+    }
+
+    /// The same stages, read by another user.
+    pub fn reread(&mut self, rel: &Rel) -> Rel {
+        let mut rel = rel.clone();
+        for branch in &mut rel.branches {
+            let leaf = self.leaves.get(&branch.root).cloned();
+            branch.root = self.ir.add(self.ir.get(branch.root).clone());
+            if let Some(leaf) = leaf {
+                self.leaves.insert(branch.root, leaf);
+            }
+        }
+        rel
+    }
+
+    /// Under tags of its own: two users of the same rows may meet in a join.
+    pub fn retagged(&mut self, rel: Rel) -> Rel {
+        let Order::Tags { columns: old, local } = rel.order.clone() else { return rel };
+        let columns: Vec<PlSmallStr> = old.iter().map(|_| self.name("ord")).collect();
+        let names: Vec<PlSmallStr> = self.rel_schema(&rel).iter_names().cloned().collect();
+        let mut rel = self.put(rel, |cx, root| {
+            let own = |name| old.iter().position(|tag| tag == name).map_or(name, |at| &columns[at]).clone();
+            let exprs = names.iter().map(|name| expr::col(name, &mut cx.ex).with_alias(own(name))).collect();
+            cx.build(root, |b| b.project(exprs, ProjectionOptions::default()))
+        });
+        rel.order = Order::Tags { columns, local };
+        rel
+    }
+}

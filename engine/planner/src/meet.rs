@@ -1,0 +1,226 @@
+//! How the rows of a join meet: where they stand already, one side sent whole to the tasks of the other, or both by the
+//! hashes of their keys.
+
+use std::sync::Arc;
+
+use polars_core::prelude::*;
+use polars_core::scalar::Scalar;
+use polars_ops::frame::{JoinBuildSide, JoinType, MaintainOrderJoin};
+use polars_plan::dsl::JoinOptionsIR;
+use polars_plan::plans::AExprBuilder;
+use polars_plan::plans::expr_ir::{ExprIR, OutputName};
+use polars_utils::arena::Node;
+use polars_utils::pl_str::PlSmallStr;
+
+use super::context::Cx;
+use super::join::{Parts, Side, may_send};
+use super::keys::Beside;
+use super::rel::{Branch, Order, Rel, Width};
+use floe_wire::error::Result;
+use floe_wire::graph::{Exchange, Read};
+
+/// Every task builds a table of the side that is sent whole: it shall have so many times the bytes to look up in it.
+const LOOKED_UP: f64 = 4.0;
+
+/// What filters of both sides leave of the matches: of those of a fact and its dimension, the one and the other.
+fn likely_joined(left: &Rel, right: &Rel, parts: &Parts) -> f64 {
+    match parts.options.args.how {
+        JoinType::Inner | JoinType::Semi | JoinType::Cross => left.likely * right.likely,
+        JoinType::Left | JoinType::Anti => left.likely,
+        JoinType::Right => right.likely,
+        _ => left.likely.max(right.likely),
+    }
+}
+
+impl Cx<'_> {
+    /// Every row of `rows` with the one row of `one`.
+    pub(super) fn beside(&mut self, rows: Rel, one: Rel, options: Arc<JoinOptionsIR>) -> Result<Rel> {
+        let names: Vec<PlSmallStr> = {
+            let (left, right) = (self.rel_schema(&rows), self.rel_schema(&one));
+            let tags = rows.tags();
+            left.iter_names().filter(|name| !tags.contains(name)).chain(right.iter_names()).cloned().collect()
+        };
+        let parts = Parts { left_on: Vec::new(), right_on: Vec::new(), options, names };
+        let order: &[Side] = if rows.order == Order::Free { &[] } else { &[Side::Left] };
+        self.whole_side(rows, one, Side::Left, parts, order)
+    }
+
+    /// Both sides are cut at the same keys.
+    pub(super) fn in_place(&mut self, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {
+        let Width::Many(tasks) = left.branches[0].width else {
+            return Err(floe_wire::error::QueryError::internal("a relation cut by ranges is in one task"));
+        };
+        let how = parts.options.args.how.clone();
+        let names = parts.names.clone();
+        let ranged = left.ranged.clone();
+        let (rows, bytes) = left.joined_size(&right);
+        let (left, right) = (self.unordered(left), self.unordered(right));
+        let likely = likely_joined(&left, &right, &parts);
+        let mut rel = Rel { likely, ..self.meet(left, right, parts, &[], tasks, rows, bytes)? };
+        // Rows of the right side alone have no key in the left one's columns.
+        if matches!(how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti) {
+            rel.ranged = ranged;
+        }
+        Ok(rel.renamed(|name| names.contains(name).then(|| name.clone())))
+    }
+
+    /// `kept` stays where it is, every task of it reads the whole of `sent`.
+    pub(super) fn whole_side(
+        &mut self,
+        kept: Rel,
+        sent: Rel,
+        side: Side,
+        mut parts: Parts,
+        order: &[Side],
+    ) -> Result<Rel> {
+        if parts.options.args.how == JoinType::Cross {
+            let held = self.held(&kept, &sent, side);
+            Arc::make_mut(&mut parts.options).args.build_side = Some(held);
+        }
+        let kept = match kept.bytes.zip(sent.bytes) {
+            Some((many, few)) => {
+                self.coarser(kept, ((many / (few * LOOKED_UP)) as usize).max(2 * self.options.workers as usize))?
+            }
+            None => kept,
+        };
+        let wanted = !order.is_empty();
+        let searched = matches!(parts.options.args.how, JoinType::AsOf(_));
+        let kept = if wanted || searched { kept } else { self.unordered(kept) };
+        let sent = if order.len() == 2 || searched { self.in_order(sent)? } else { self.unordered(sent) };
+        let schema = self.rel_schema(&sent);
+        let (rows, bytes) = (kept.rows, kept.looked_up_bytes(&sent));
+        let likely =
+            if side == Side::Left { likely_joined(&kept, &sent, &parts) } else { likely_joined(&sent, &kept, &parts) };
+        let stages = self.close(&sent, Exchange::Whole, None)?;
+        // Several matches of one row would share its tags: their places in the other side tell them apart.
+        let place = (order.len() == 2 && !kept.tags().is_empty()).then(|| self.name("ord"));
+        let mut out = kept.clone();
+        for branch in &mut out.branches {
+            let mut leaf = self.exchange_leaf(schema.clone(), stages.clone(), Read::All);
+            if let Some(place) = &place {
+                leaf = self.build(leaf, |b| b.row_index(place.clone(), None));
+            }
+            let (l, r) = if side == Side::Left { (branch.root, leaf) } else { (leaf, branch.root) };
+            branch.root = self.put_join(l, r, &parts, order);
+        }
+        if let (Some(place), Order::Tags { columns, .. }) = (place, &mut out.order) {
+            columns.push(place);
+        }
+        out.hashed = None;
+        let others = schema.clone();
+        let names = &parts.names;
+        // A column of the right side goes on under another name where the left one has it too.
+        out = out.renamed(|name| {
+            let same = names.contains(name) && (side == Side::Left || !others.contains(name));
+            same.then(|| name.clone())
+        });
+        (out.rows, out.bytes, out.likely) = (rows, bytes, likely);
+        if !wanted {
+            out = self.unordered(out);
+        }
+        Ok(self.project(out, &parts.names))
+    }
+
+    /// Which side a cross join holds in memory: the one that was sent. But Polars can repeat the rows of structs only on
+    /// the side that it holds.
+    fn held(&self, kept: &Rel, sent: &Rel, side: Side) -> JoinBuildSide {
+        let structs = |rel| self.rel_schema(rel).iter_values().any(DataType::is_struct);
+        let holds_kept = structs(kept) && !structs(sent);
+        if holds_kept == (side == Side::Left) { JoinBuildSide::ForceLeft } else { JoinBuildSide::ForceRight }
+    }
+
+    /// An inner join with a check of its keys. By several keys, Polars checks nothing where one side has no rows, which of
+    /// one partition says nothing; a left join it always checks.
+    pub(super) fn checked(&mut self, left: Rel, right: Rel, mut parts: Parts, order: &[Side]) -> Result<Rel> {
+        let met = self.name("met");
+        let yes = AExprBuilder::lit_scalar(Scalar::from(true), &mut self.ex).node();
+        let right = self.with_columns(right, vec![ExprIR::new(yes, OutputName::Alias(met.clone()))]);
+        let names = std::mem::take(&mut parts.names);
+        parts.names = names.iter().chain([&met]).cloned().collect();
+        Arc::make_mut(&mut parts.options).args.how = JoinType::Left;
+        let rel = self.by_hash(left, right, parts, order)?;
+        let matched = AExprBuilder::col(met.clone(), &mut self.ex).is_not_null(&mut self.ex).node();
+        let matched = ExprIR::new(matched, OutputName::Alias(met));
+        let rel = self.filter(rel, matched);
+        Ok(self.project(rel, &names))
+    }
+
+    pub(super) fn by_hash(&mut self, left: Rel, right: Rel, parts: Parts, order: &[Side]) -> Result<Rel> {
+        let partitions = self.partitions(&left).max(self.partitions(&right));
+        let (left, lk) = self.as_columns(left, &parts.left_on);
+        let (right, rk) = self.as_columns(right, &parts.right_on);
+        let (rows, bytes) = left.joined_size(&right);
+        let (keep_left, keep_right) = (order.contains(&Side::Left), order.contains(&Side::Right));
+        let args = &parts.options.args;
+        let notes_of_left = self.filter_pays(&left, &right).filter(|_| Side::Right.may_lose_unmatched(args));
+        let notes_of_right = self.filter_pays(&right, &left).filter(|_| Side::Left.may_lose_unmatched(args));
+        let may_switch = order.is_empty() && !args.validation.needs_checks();
+        let left_whole = may_switch && may_send(Side::Left, &args.how) && self.switch_pays(&left, &right);
+        let right_whole = may_switch && may_send(Side::Right, &args.how) && self.switch_pays(&right, &left);
+        let likely = likely_joined(&left, &right, &parts);
+        // The side that the other one waits for comes first.
+        let right_first = notes_of_right.is_some() || right_whole;
+        let notes = if right_first { notes_of_right } else { notes_of_left };
+        let whole = if right_first { right_whole } else { left_whole };
+        let mut sides = [(left, lk, keep_left), (right, rk, keep_right)];
+        if right_first {
+            sides.reverse();
+        }
+        let [(first, first_keys, keep_first), (second, second_keys, keep_second)] = sides;
+        let pays = self.pays_whole(&second);
+        let first = self.hash_with(
+            first,
+            &first_keys,
+            Some(partitions),
+            keep_first,
+            notes.as_ref().unwrap_or(&Beside::default()),
+        )?;
+        let filter = if notes.is_some() { Beside::filtered_by(self.stages_of(&first)?) } else { Beside::default() };
+        let second = self.hash_with(second, &second_keys, Some(partitions), keep_second, &filter)?;
+        if whole {
+            self.switch(&first, &second, pays);
+        }
+        let (left, right) = if right_first { (second, first) } else { (first, second) };
+        Ok(Rel { likely, ..self.meet(left, right, parts, order, partitions, rows, bytes)? })
+    }
+
+    /// Both sides are in tasks by key: join them there.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn meet(
+        &mut self,
+        left: Rel,
+        right: Rel,
+        parts: Parts,
+        order: &[Side],
+        partitions: u32,
+        rows: Option<f64>,
+        bytes: Option<f64>,
+    ) -> Result<Rel> {
+        let mut tags = Vec::new();
+        for side in order {
+            let rel = if *side == Side::Left { &left } else { &right };
+            tags.extend(rel.tags().iter().cloned());
+        }
+        let root = self.put_join(left.branches[0].root, right.branches[0].root, &parts, &[]);
+        let order = if tags.is_empty() { Order::Free } else { Order::Tags { columns: tags, local: false } };
+        let branches = vec![Branch { root, width: Width::Many(partitions) }];
+        let rel = Rel { rows, bytes, ..Rel::of(branches, order) };
+        Ok(self.project(rel, &parts.names))
+    }
+
+    /// The join node; it keeps order by itself only where the caller relies on that.
+    pub(super) fn put_join(&mut self, left: Node, right: Node, parts: &Parts, order: &[Side]) -> Node {
+        let mut options = (*parts.options).clone();
+        if !matches!(options.args.how, JoinType::AsOf(_)) {
+            options.args.maintain_order = match order {
+                [] => MaintainOrderJoin::None,
+                [Side::Left] => MaintainOrderJoin::Left,
+                [Side::Right] => MaintainOrderJoin::Right,
+                [Side::Left, ..] => MaintainOrderJoin::LeftRight,
+                [Side::Right, ..] => MaintainOrderJoin::RightLeft,
+            };
+        }
+        let (left_on, right_on) = (parts.left_on.clone(), parts.right_on.clone());
+        self.build(left, |b| b.join(right, left_on, right_on, Arc::new(options)))
+    }
+}

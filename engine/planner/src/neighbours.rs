@@ -1,0 +1,304 @@
+//! Columns that take rows of other tasks: those that stand near (shifts, differences, rolling windows), what the rows
+//! above or below come down to (running sums, fills), and the number of rows above. Rows are kept once in order; each task
+//! then reads its own and the ends, or one row for each, of the tasks before and after.
+
+use polars_core::prelude::*;
+use polars_plan::dsl::{Operator, UnionOptions};
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::plans::{AExpr, AExprBuilder, IR, IRAggExpr, IRFunctionExpr, ToFieldContext};
+use polars_plan::prelude::ProjectionOptions;
+use polars_time::prelude::Duration;
+use polars_utils::arena::Node;
+use polars_utils::pl_str::PlSmallStr;
+
+use super::context::Cx;
+use super::rel::{Branch, Order, Rel};
+use floe_wire::error::{QueryError, Result};
+use floe_wire::graph::{Exchange, Read};
+
+const DAY_NS: i128 = 86_400_000_000_000;
+
+/// How far above and below its own rows a task must see.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Reach {
+    Rows {
+        before: u32,
+        after: u32,
+    },
+    /// Rows are in order of the column; so far below the least and above the greatest of a task's own values.
+    Key {
+        column: PlSmallStr,
+        before: i128,
+        after: i128,
+    },
+}
+
+impl Reach {
+    /// What reaches as far as both, if they can be served together.
+    pub(super) fn joined(&self, other: &Reach) -> Option<Reach> {
+        match (self, other) {
+            (Reach::Rows { before, after }, Reach::Rows { before: b, after: a }) => {
+                Some(Reach::Rows { before: *before.max(b), after: *after.max(a) })
+            }
+            (Reach::Key { column, before, after }, Reach::Key { column: c, before: b, after: a }) if column == c => {
+                Some(Reach::Key { column: column.clone(), before: *before.max(b), after: *after.max(a) })
+            }
+            _ => None,
+        }
+    }
+
+    fn empty(&self, above: bool) -> bool {
+        match self {
+            Reach::Rows { before, after } => (if above { *before } else { *after }) == 0,
+            Reach::Key { .. } => false,
+        }
+    }
+}
+
+/// At least as far as windows of this offset and period reach, in the units of the column. None: not known for its type.
+pub(super) fn span(dtype: &DataType, offset: &Duration, period: &Duration) -> Option<(i128, i128)> {
+    let unit: i128 = match dtype {
+        DataType::Int32 | DataType::Int64 | DataType::UInt32 | DataType::UInt64 => 1,
+        DataType::Datetime(TimeUnit::Nanoseconds, _) => 1,
+        DataType::Datetime(TimeUnit::Microseconds, _) => 1_000,
+        DataType::Datetime(TimeUnit::Milliseconds, _) => 1_000_000,
+        DataType::Date => DAY_NS,
+        _ => return None,
+    };
+    let (back, on) = (longest(offset), longest(period));
+    let (before, after) = if offset.negative() { (back, (on - shortest(offset)).max(0)) } else { (0, back + on) };
+    Some((before / unit + 1, after / unit + 1))
+}
+
+/// In nanoseconds. Months have 31 days and days an hour more here, whatever calendar and zone make of them.
+fn longest(duration: &Duration) -> i128 {
+    let days = 31 * i128::from(duration.months().abs())
+        + 7 * i128::from(duration.weeks().abs())
+        + i128::from(duration.days().abs());
+    i128::from(duration.nanoseconds().abs()) + days * DAY_NS + if days > 0 { 3 * DAY_NS } else { 0 }
+}
+
+fn shortest(duration: &Duration) -> i128 {
+    let days = 28 * i128::from(duration.months().abs())
+        + 7 * i128::from(duration.weeks().abs())
+        + i128::from(duration.days().abs());
+    i128::from(duration.nanoseconds().abs()) + (days * DAY_NS - if days > 0 { 3 * DAY_NS } else { 0 }).max(0)
+}
+
+impl Cx<'_> {
+    /// In order, task by task, and to be read more than once.
+    pub(super) fn lined_up(&mut self, rel: Rel) -> Result<Rel> {
+        let rel = self.in_order(rel)?;
+        let rel = self.keep(rel)?.scattered();
+        // Where there is no order, any will do, and it is this one from now on.
+        Ok(Rel { order: Order::Tasks, ..rel })
+    }
+
+    pub(super) fn near(&mut self, rel: Rel, parts: &[(Node, PlSmallStr)], reach: &Reach) -> Result<Rel> {
+        let rows = self.lined_up(rel)?;
+        let above = if reach.empty(true) { None } else { Some(self.ends(&rows, reach, true)?) };
+        let below = if reach.empty(false) { None } else { Some(self.ends(&rows, reach, false)?) };
+        let columns: Vec<ExprIR> =
+            parts.iter().map(|(node, name)| AExprBuilder::new_from_node(*node).expr_ir(name.clone())).collect();
+        let mut names: Vec<PlSmallStr> = self.rel_schema(&rows).iter_names().cloned().collect();
+        names.extend(parts.iter().map(|(_, name)| name.clone()));
+        self.among(rows, above, below, names, |cx, root| {
+            cx.build(root, |b| b.with_columns(columns, ProjectionOptions::default()))
+        })
+    }
+
+    /// What `make` puts on a task's own rows, with those of others above and below; of the result its own, as `names`.
+    pub(super) fn among(
+        &mut self,
+        rows: Rel,
+        above: Option<Node>,
+        below: Option<Node>,
+        names: Vec<PlSmallStr>,
+        make: impl FnOnce(&mut Self, Node) -> Node,
+    ) -> Result<Rel> {
+        let (all, own) =
+            self.marked(&rows, &above.into_iter().collect::<Vec<_>>(), &below.into_iter().collect::<Vec<_>>())?;
+        let root = make(self, all);
+        let predicate = AExprBuilder::col(own, &mut self.ex).expr_ir("own");
+        let root = self.ir.add(IR::Filter { input: root, predicate });
+        let rel = Rel { branches: vec![Branch { root, ..rows.branches[0] }], ..rows };
+        Ok(self.project(rel, &names))
+    }
+
+    /// A task's own rows between others, and the column that tells which they are.
+    fn marked(&mut self, rows: &Rel, above: &[Node], below: &[Node]) -> Result<(Node, PlSmallStr)> {
+        let [branch] = rows.branches[..] else {
+            return Err(QueryError::internal("a relation that was kept has several branches"));
+        };
+        let own = self.name("own");
+        let others = |root: &Node| (*root, false);
+        let roots = above.iter().map(others).chain([(branch.root, true)]).chain(below.iter().map(others));
+        let mut inputs = Vec::new();
+        for (root, mine) in roots.collect::<Vec<_>>() {
+            let flag = AExprBuilder::lit_scalar(Scalar::from(mine), &mut self.ex).expr_ir(own.clone());
+            inputs.push(self.build(root, |b| b.with_columns(vec![flag], ProjectionOptions::default())));
+        }
+        let options = UnionOptions { maintain_order: true, ..UnionOptions::default() };
+        let all = if let [one] = inputs[..] { one } else { self.ir.add(IR::Union { inputs, options }) };
+        Ok((all, own))
+    }
+
+    /// Rows below the first of all and the last of every task before, and the column that tells which are a task's own:
+    /// windows then begin where they do for all rows, and rows that do not rise are seen.
+    pub(super) fn after_first(&mut self, rel: Rel) -> Result<(Rel, PlSmallStr)> {
+        let rows = self.lined_up(rel)?;
+        let firsts = self.edges(&rows, false)?;
+        let first = self.edge(firsts, 1, false);
+        let lasts = self.edges(&rows, true)?;
+        let (root, own) = self.marked(&rows, &[first, lasts], &[])?;
+        Ok((Rel { branches: vec![Branch { root, ..rows.branches[0] }], ..rows }, own))
+    }
+
+    /// The last rows of the tasks before, or the first of those after.
+    fn ends(&mut self, rows: &Rel, reach: &Reach, above: bool) -> Result<Node> {
+        let again = self.reread(rows);
+        let again = self.put(again, |cx, root| match reach {
+            Reach::Rows { before, after } => cx.edge(root, if above { *before } else { *after }, above),
+            Reach::Key { column, before, after } => {
+                cx.edge_by(root, column, if above { *before } else { *after }, above)
+            }
+        });
+        let schema = self.rel_schema(&again);
+        let stages = self.close(&again, Exchange::Whole, None)?;
+        let leaf = self.exchange_leaf(schema, stages, if above { Read::Before } else { Read::After });
+        Ok(match reach {
+            // Of all tasks' ends those next to the own rows.
+            Reach::Rows { before, after } => self.edge(leaf, if above { *before } else { *after }, above),
+            Reach::Key { .. } => leaf,
+        })
+    }
+
+    /// The last (or first) row of every task before.
+    pub(super) fn edges(&mut self, rows: &Rel, last: bool) -> Result<Node> {
+        let again = self.reread(rows);
+        let again = self.put(again, |cx, root| cx.edge(root, 1, last));
+        let schema = self.rel_schema(&again);
+        let stages = self.close(&again, Exchange::Whole, None)?;
+        Ok(self.exchange_leaf(schema, stages, Read::Before))
+    }
+
+    fn edge(&mut self, root: Node, rows: u32, last: bool) -> Node {
+        let offset = if last { -i64::from(rows) } else { 0 };
+        self.ir.add(IR::Slice { input: root, offset, len: rows })
+    }
+
+    /// Rows that windows of rows below the last one, or above the first one, can hold.
+    fn edge_by(&mut self, root: Node, column: &PlSmallStr, reach: i128, last: bool) -> Node {
+        let arena = &mut self.ex;
+        // Wide enough for any sum.
+        let value = AExprBuilder::col(column.clone(), arena).to_physical(arena).cast(DataType::Int128, arena);
+        let reach = AExprBuilder::lit_scalar(Scalar::from(reach), arena);
+        let near = if last {
+            let bound = value.max(arena).minus(reach, arena);
+            value.binary_op(bound, Operator::GtEq, arena)
+        } else {
+            let bound = value.min(arena).plus(reach, arena);
+            value.binary_op(bound, Operator::LtEq, arena)
+        };
+        self.ir.add(IR::Filter { input: root, predicate: near.expr_ir("near") })
+    }
+
+    /// Functions of all rows above (or below): each task reads what the others come down to, one row of each.
+    pub(super) fn carried(&mut self, rel: Rel, parts: &[(Node, PlSmallStr)], from_below: bool) -> Result<Rel> {
+        let schema = self.rel_schema(&rel);
+        let mut names: Vec<PlSmallStr> = {
+            let tags = rel.tags();
+            schema.iter_names().filter(|name| !tags.contains(name)).cloned().collect()
+        };
+        names.extend(parts.iter().map(|(_, name)| name.clone()));
+        let (mut inputs, mut states, mut columns) = (Vec::new(), Vec::new(), Vec::new());
+        for (node, name) in parts {
+            let column = self.name("c");
+            let (input, state, function) = self.carry(*node, &column, &schema)?;
+            inputs.push(AExprBuilder::new_from_node(input).expr_ir(column.clone()));
+            states.push(AExprBuilder::new_from_node(state).expr_ir(column));
+            columns.push(AExprBuilder::new_from_node(function).expr_ir(name.clone()));
+        }
+        let rel = self.with_columns(rel, inputs);
+        let rows = self.lined_up(rel)?;
+        let again = self.reread(&rows);
+        let again = self.put(again, |cx, root| {
+            let states = states.clone();
+            cx.build(root, |b| b.project(states, ProjectionOptions::default()))
+        });
+        let state_schema = self.rel_schema(&again);
+        let stages = self.close(&again, Exchange::Whole, None)?;
+        let leaf =
+            self.exchange_leaf(state_schema.clone(), stages, if from_below { Read::After } else { Read::Before });
+        let mut like_rows = Vec::new();
+        for (name, dtype) in self.rel_schema(&rows).iter() {
+            let value = if state_schema.contains(name) {
+                AExprBuilder::col(name.clone(), &mut self.ex)
+            } else {
+                AExprBuilder::lit_scalar(Scalar::null(dtype.clone()), &mut self.ex)
+            };
+            like_rows.push(value.expr_ir(name.clone()));
+        }
+        let others = self.build(leaf, |b| b.project(like_rows, ProjectionOptions::default()));
+        let (above, below) = if from_below { (None, Some(others)) } else { (Some(others), None) };
+        self.among(rows, above, below, names, |cx, root| {
+            cx.build(root, |b| b.with_columns(columns, ProjectionOptions::default()))
+        })
+    }
+
+    /// What the function takes, what the rows of a task come down to for it, and the function over a column of these.
+    fn carry(&mut self, node: Node, column: &PlSmallStr, schema: &Schema) -> Result<(Node, Node, Node)> {
+        let dtype =
+            self.ex.get(node).to_dtype(&ToFieldContext::new(&self.ex, schema)).map_err(floe_polars::polars_error)?;
+        let AExpr::Function { input, function, .. } = self.ex.get(node).clone() else {
+            return Err(QueryError::internal("only functions are carried on"));
+        };
+        let arena = &mut self.ex;
+        let input = AExprBuilder::new_from_node(input[0].node());
+        let value = match function {
+            IRFunctionExpr::CumCount { .. } => input.is_not_null(arena).cast(dtype.clone(), arena),
+            IRFunctionExpr::FillNullWithStrategy(_) => input,
+            _ => input.cast(dtype.clone(), arena),
+        };
+        let state = AExprBuilder::col(column.clone(), arena);
+        let (state, function) = match function {
+            IRFunctionExpr::CumCount { reverse } => (state.sum(arena), IRFunctionExpr::CumSum { reverse }),
+            IRFunctionExpr::CumSum { .. } => (state.sum(arena), function),
+            IRFunctionExpr::CumProd { .. } => {
+                let all = vec![state.expr_ir(column.clone())];
+                (AExprBuilder::function(all, IRFunctionExpr::Product, arena), function)
+            }
+            IRFunctionExpr::CumMin { .. } => (state.min(arena), function),
+            IRFunctionExpr::CumMax { .. } => (state.max(arena), function),
+            IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Forward(_)) => {
+                (AExprBuilder::agg(IRAggExpr::LastNonNull(state.node()), arena), function)
+            }
+            IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Backward(_)) => {
+                (AExprBuilder::agg(IRAggExpr::FirstNonNull(state.node()), arena), function)
+            }
+            _ => return Err(QueryError::internal("a function that cannot be carried on")),
+        };
+        let input = vec![AExprBuilder::col(column.clone(), arena).expr_ir(column.clone())];
+        let function = AExprBuilder::function(input, function, arena);
+        Ok((value.node(), state.cast(dtype.clone(), arena).node(), function.cast(dtype, arena).node()))
+    }
+
+    /// The number of the row, counted on from the tasks before.
+    pub(super) fn numbered(&mut self, rel: Rel, parts: &[(Node, PlSmallStr)]) -> Result<Rel> {
+        let rows = self.lined_up(rel)?;
+        let schema = self.rel_schema(&rows);
+        let index = self.name("row");
+        let rel = self.put(rows, |cx, root| cx.build(root, |b| b.row_index(index.clone(), None)));
+        let mut names: Vec<PlSmallStr> = schema.iter_names().cloned().collect();
+        let mut columns = Vec::new();
+        for (node, name) in parts {
+            let dtype = self.ex.get(*node).to_dtype(&ToFieldContext::new(&self.ex, &schema));
+            let dtype = dtype.map_err(floe_polars::polars_error)?;
+            let number = AExprBuilder::col(index.clone(), &mut self.ex).cast(dtype, &mut self.ex);
+            columns.push(number.expr_ir(name.clone()));
+            names.push(name.clone());
+        }
+        let rel = self.with_columns(rel, columns);
+        Ok(self.project(rel, &names))
+    }
+}

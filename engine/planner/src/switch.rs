@@ -1,0 +1,130 @@
+//! A join by hash that becomes a broadcast by measured size: when the smaller side is done and turns out small, the larger
+//! side is not exchanged. The joining stage has a second form for that, with the larger side's fragment in it.
+
+use polars_plan::plans::prune::prune;
+use polars_plan::plans::{IR, IRPlan};
+use polars_utils::arena::{Arena, Node};
+
+use super::context::Cx;
+use super::fragment::{Fragment, Tag};
+use super::keys::Beside;
+use super::rel::Rel;
+use floe_wire::error::Result;
+use floe_wire::graph::{Exchange, Instead, Leaf, Read};
+
+/// The other side has so many times the bytes of the one that may go whole, by estimate.
+const LARGER: f64 = 2.0;
+/// By so many times a side is smaller, by what its filters look like, if it shall be waited for in place of a side that
+/// is small for sure.
+const FEWER: f64 = 4.0;
+/// A side that is expected to be larger than so many limits is not waited for.
+const HOPE: f64 = 64.0;
+
+/// The side behind a leaf is not exchanged if the other one is small.
+#[derive(Clone, Debug)]
+pub(super) struct Switch {
+    small: Node,
+    bytes: u64,
+}
+
+impl Cx<'_> {
+    /// Whether `small` may turn out small enough to go whole to the tasks of `large`, so that waiting for it pays.
+    pub(super) fn switch_pays(&self, small: &Rel, large: &Rel) -> bool {
+        let limit = (self.options.broadcast_limit_bytes as f64).min(self.pays_whole(large));
+        let likely = |few: f64, many: f64| few * LARGER <= many && few <= limit * HOPE;
+        self.options.adaptive
+            && limit > 0.0
+            && !large.is_one()
+            && small.likely_bytes().zip(large.likely_bytes()).is_some_and(|(few, many)| likely(few, many))
+    }
+
+    /// Whether `few` is expected to be so much smaller than `many` that its size is worth the wait.
+    pub(super) fn likely_fewer(&self, few: &Rel, many: &Rel) -> bool {
+        let fewer = |few: f64, many: f64| few * FEWER <= many;
+        few.likely < 1.0
+            && few.likely_bytes().zip(many.likely_bytes()).is_some_and(|(few, many)| fewer(few, many))
+            && self.switch_pays(few, many)
+    }
+
+    /// Two sides that were closed by hash may be joined in another way, if that pays for the measured size.
+    pub(super) fn switch(&mut self, small: &Rel, large: &Rel, pays: f64) {
+        let limit = self.options.broadcast_limit_bytes.min(pays as u64);
+        let (leaf, other) = (large.branches[0].root, small.branches[0].root);
+        let (Some(Leaf::Exchange { stages: before, .. }), Some(Leaf::Exchange { stages: after, .. })) =
+            (self.leaves.get(&other), self.leaves.get(&leaf))
+        else {
+            return;
+        };
+        // The larger side waits for the smaller one, which must stand before it.
+        let waits = before.iter().max() < after.iter().min();
+        if waits && self.closed.contains_key(&leaf) {
+            self.switches.insert(leaf, Switch { small: other, bytes: limit });
+        }
+    }
+
+    /// The other form of a stage that is about to be closed.
+    pub(super) fn instead(
+        &mut self,
+        root: Node,
+        output: &Exchange,
+        tag: Option<&Tag>,
+        beside: &Beside,
+    ) -> Result<Option<Box<Instead>>> {
+        let mut found = Vec::new();
+        self.switching(root, &mut found);
+        let [large] = found[..] else { return Ok(None) };
+        let (Some(Switch { small, bytes }), Some(inner)) =
+            (self.switches.remove(&large), self.closed.get(&large).copied())
+        else {
+            return Ok(None);
+        };
+        let stages = |node: &Node| match self.leaves.get(node) {
+            Some(Leaf::Exchange { stages, .. }) => stages.clone(),
+            _ => Vec::new(),
+        };
+        let (before, after) = (stages(&small), stages(&large));
+        let [without] = after[..] else { return Ok(None) };
+        let whole = self.exchange_leaf(self.schema(small), before.clone(), Read::All);
+        let root = self.graft(root, &[(large, inner), (small, whole)]);
+        let (mut nodes, mut leaves) = (Vec::new(), Vec::new());
+        self.collect(root, &mut nodes, &mut leaves)?;
+        // What the larger side itself reads is kept until the join is done: no more than base data and what is small.
+        let light = |leaf: &Leaf| match leaf {
+            Leaf::Source { .. } => true,
+            Leaf::Exchange { read, .. } => *read == Read::All,
+        };
+        if !leaves.iter().all(light) || !leaves.iter().any(|leaf| matches!(leaf, Leaf::Source { .. })) {
+            return Ok(None);
+        }
+        let (mut lp_arena, mut expr_arena) = (Arena::new(), Arena::new());
+        let roots = prune(&[root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
+        let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
+        super::leaves::drop_metadata(&mut plan);
+        let mut explain = super::explain::describe(&plan, &leaves);
+        let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
+        let (notes, filters) = self.noted_and_filtered(root, beside, output, &mut leaves, &mut explain);
+        let fragment = Fragment { plan, placeholders: true, tag: tag.cloned(), notes, filters }.pack()?;
+        Ok(Some(Box::new(Instead { small: before, bytes, without, label, fragment, explain, leaves })))
+    }
+
+    fn switching(&self, node: Node, found: &mut Vec<Node>) {
+        if self.switches.contains_key(&node) {
+            found.push(node);
+        }
+        self.ir.get(node).inputs().for_each(|input| self.switching(input, found));
+    }
+
+    /// The tree below a node with other nodes in place of some.
+    fn graft(&mut self, node: Node, places: &[(Node, Node)]) -> Node {
+        if let Some((_, new)) = places.iter().find(|(old, _)| *old == node) {
+            return *new;
+        }
+        let inputs: Vec<Node> = self.ir.get(node).inputs().collect();
+        let grafted: Vec<Node> = inputs.iter().map(|input| self.graft(*input, places)).collect();
+        if grafted == inputs {
+            return node;
+        }
+        let ir: IR = self.ir.get(node).clone().with_inputs(grafted);
+        self.ir.add(ir)
+    }
+}

@@ -1,0 +1,357 @@
+//! The table of nodes: how each IR node is distributed. One arm a node; what takes more than a few lines has a file.
+
+use polars_core::prelude::*;
+use polars_ops::frame::JoinType;
+use polars_plan::dsl::FileScanIR;
+use polars_plan::plans::expr_ir::ExprIR;
+use polars_plan::plans::{AExpr, AExprBuilder, ExprIRDisplay, FunctionIR, IR};
+use polars_plan::prelude::ProjectionOptions;
+use polars_utils::arena::Node;
+
+use super::context::Cx;
+use super::rel::{Order, Rel, Width};
+use super::{estimate, expr};
+use floe_wire::error::Result;
+use floe_wire::graph::{Leaf, Read};
+
+/// More columns than this are not worth a stage each.
+const MOST_BRANCHES: usize = 32;
+
+impl Cx<'_> {
+    pub fn walk(&mut self, node: Node) -> Result<Rel> {
+        match self.ir.get(node).clone() {
+            IR::Scan { .. } => self.scan(node),
+            IR::DataFrameScan { .. } => self.frame(node),
+            IR::SimpleProjection { input, columns } => {
+                let rel = self.walk(input)?;
+                let names: Vec<_> = columns.iter_names().cloned().collect();
+                let kept = rel.hashed.as_ref().is_some_and(|h| h.iter().all(|k| names.contains(k)));
+                let mut rel = self.project(rel, &names);
+                rel.hashed = rel.hashed.filter(|_| kept);
+                Ok(rel.renamed(|name| names.contains(name).then(|| name.clone())))
+            }
+            IR::Filter { input, predicate } => {
+                let rel = self.walk(input)?;
+                if expr::elementwise(&predicate, &self.ex) {
+                    let part = estimate::passing(predicate.node(), &self.ex, &|_| None);
+                    let rel = self.filter(rel, predicate);
+                    return Ok(rel.filtered(part));
+                }
+                self.windowed(node, rel, vec![predicate])
+            }
+            IR::Select { input, expr, .. } => self.select(node, input, expr),
+            IR::HStack { input, exprs, .. } => {
+                let rel = self.walk(input)?;
+                if exprs.iter().all(|e| expr::elementwise(e, &self.ex)) {
+                    return Ok(self.stack(node, rel, &exprs));
+                }
+                self.windowed(node, rel, exprs)
+            }
+            IR::MapFunction { input, function } => self.map_function(node, input, function),
+            IR::GroupBy { .. } => self.group_by(node),
+            IR::Join { .. } => self.join(node),
+            IR::Distinct { .. } => self.distinct(node),
+            IR::Sort { .. } => self.sort(node),
+            IR::Slice { input, offset, len } => {
+                let rel = self.walk(input)?;
+                self.slice(rel, offset, len as usize)
+            }
+            IR::Union { inputs, options } => {
+                let ordered = options.maintain_order && self.order_out(node) || options.slice.is_some();
+                let mut all: Option<Rel> = None;
+                for input in inputs {
+                    let rel = self.walk(input)?;
+                    let rel = if ordered { self.in_order(rel)? } else { self.unordered(rel) };
+                    // Any order of a part without one is right, and the parts stand one below the other.
+                    let rel = if ordered { Rel { order: Order::Tasks, ..rel } } else { rel };
+                    all = Some(match all {
+                        None => rel.scattered(),
+                        Some(mut all) => {
+                            all.branches.extend(rel.branches);
+                            all.rows = all.rows.zip(rel.rows).map(|(a, b)| a + b);
+                            all.bytes = all.bytes.zip(rel.bytes).map(|(a, b)| a + b);
+                            all.likely = all.likely.max(rel.likely);
+                            if rel.order == Order::Free {
+                                all.order = Order::Free;
+                            }
+                            all
+                        }
+                    });
+                }
+                match (all, options.slice) {
+                    (Some(rel), Some((offset, len))) => self.slice(rel, offset, len),
+                    (Some(rel), None) => Ok(rel),
+                    (None, _) => self.alone(node, "a union of nothing"),
+                }
+            }
+            IR::Cache { input, id } => {
+                if let Some(rel) = self.caches.get(&id).cloned() {
+                    let rel = self.reread(&rel);
+                    return Ok(self.retagged(rel));
+                }
+                let rel = self.walk(input)?;
+                if self.cheap(input) {
+                    // Read again sooner than written and read again.
+                    return Ok(rel);
+                }
+                let rel = self.keep(rel)?;
+                self.caches.insert(id, rel.clone());
+                Ok(self.reread(&rel))
+            }
+            IR::Sink { input, .. } => self.walk(input),
+            IR::HConcat { .. } => self.alone(node, "columns of several inputs are put together row by row"),
+            IR::Gather { .. } => self.alone(node, "a gather by row numbers needs all rows in one place"),
+            IR::MergeSorted { input_left, input_right, key, .. } => {
+                self.merge_sorted(node, input_left, input_right, &key)
+            }
+            IR::ExtContext { .. } => self.alone(node, "expressions over columns of another frame"),
+            IR::UnoptimizedDispatch { .. } => self.alone(node, "a function of whole columns"),
+            IR::SinkMultiple { .. } | IR::Invalid => self.alone(node, "not a node of a query"),
+        }
+    }
+
+    /// Files read row by row: two readers of them cost less than keeping what one of them made.
+    fn cheap(&self, node: Node) -> bool {
+        let row_wise = |exprs: &[ExprIR]| exprs.iter().all(|e| expr::elementwise(e, &self.ex));
+        match self.ir.get(node) {
+            IR::Scan { scan_type, .. } => matches!(**scan_type, FileScanIR::Parquet { .. } | FileScanIR::Ipc { .. }),
+            IR::SimpleProjection { input, .. } => self.cheap(*input),
+            IR::Filter { input, predicate } => row_wise(std::slice::from_ref(predicate)) && self.cheap(*input),
+            IR::Select { input, expr, .. } => row_wise(expr) && self.cheap(*input),
+            IR::HStack { input, exprs, .. } => row_wise(exprs) && self.cheap(*input),
+            _ => false,
+        }
+    }
+
+    /// The last resort: all inputs in one task, and the node on top.
+    pub fn alone(&mut self, node: Node, reason: &str) -> Result<Rel> {
+        let inputs: Vec<Node> = self.ir.get(node).inputs().collect();
+        let mut rels = Vec::new();
+        for input in inputs {
+            let rel = self.walk(input)?;
+            rels.push(self.gather(rel)?);
+        }
+        Ok(self.on_one(node, rels, reason))
+    }
+
+    /// The node over inputs that are in one task each.
+    pub fn on_one(&mut self, node: Node, inputs: Vec<Rel>, reason: &str) -> Rel {
+        let ir = self.ir.get(node).clone().with_inputs(inputs.iter().map(|r| r.branches[0].root));
+        let top = self.ir.add(ir);
+        self.single(top, reason);
+        let order = if self.order_out(node) { Order::Tasks } else { Order::Free };
+        let rows = inputs.iter().map(|r| r.rows).sum::<Option<f64>>();
+        let bytes = inputs.iter().map(|r| r.bytes).sum::<Option<f64>>();
+        Rel { order, rows, bytes, ..Rel::one(top) }
+    }
+
+    /// Row-wise `with_columns`.
+    fn stack(&mut self, node: Node, rel: Rel, exprs: &[ExprIR]) -> Rel {
+        let mut rel = rel;
+        if rel.hashed.as_ref().is_some_and(|h| exprs.iter().any(|e| h.contains(e.output_name()))) {
+            rel.hashed = None;
+        }
+        let made: Vec<&PlSmallStr> = exprs.iter().map(|e| e.output_name()).collect();
+        rel = rel.renamed(|name| (!made.contains(&name)).then(|| name.clone()));
+        let IR::HStack { options, .. } = self.ir.get(node).clone() else { return rel };
+        self.put(rel, |cx, root| {
+            let exprs = exprs.to_vec();
+            cx.build(root, |b| b.with_columns(exprs, options))
+        })
+    }
+
+    fn select(&mut self, node: Node, input: Node, exprs: Vec<ExprIR>) -> Result<Rel> {
+        let row_wise =
+            exprs.iter().all(|e| expr::elementwise(e, &self.ex)) && exprs.iter().any(|e| !expr::scalar(e, &self.ex));
+        let separable = exprs.len() == 1
+            && expr::row_separable(&exprs[0], &self.ex)
+            && expr::has_column(exprs[0].node(), &self.ex)
+            && !expr::scalar(&exprs[0], &self.ex);
+        let rel = self.walk(input)?;
+        if row_wise {
+            return Ok(self.select_rows(node, rel, exprs));
+        }
+        if separable {
+            // The number of rows changes: tags would not fit.
+            let rel = if self.order_out(node) { self.in_order(rel)? } else { self.unordered(rel) };
+            return Ok(self.select_rows(node, rel, exprs));
+        }
+        if exprs.iter().all(|e| expr::scalar(e, &self.ex)) {
+            return self.reduce(node, rel, exprs);
+        }
+        self.windowed(node, rel, exprs)
+    }
+
+    pub fn select_rows(&mut self, node: Node, rel: Rel, mut exprs: Vec<ExprIR>) -> Rel {
+        let IR::Select { options, .. } = self.ir.get(node).clone() else { return rel };
+        let plain: Vec<PlSmallStr> = exprs
+            .iter()
+            .filter(|e| expr::column_name(e, &self.ex).as_ref() == Some(e.output_name()))
+            .map(|e| e.output_name().clone())
+            .collect();
+        let before = self.rel_schema(&rel).len() as f64;
+        let kept = exprs.len() as f64;
+        for tag in rel.tags().to_vec() {
+            exprs.push(expr::col(&tag, &mut self.ex));
+        }
+        let mut rel = self.put(rel, |cx, root| {
+            let exprs = exprs.clone();
+            cx.build(root, |b| b.project(exprs, options))
+        });
+        rel.hashed = rel.hashed.filter(|h| h.iter().all(|k| plain.contains(k)));
+        let names: Vec<(Option<PlSmallStr>, PlSmallStr)> =
+            exprs.iter().map(|e| (expr::column_name(e, &self.ex), e.output_name().clone())).collect();
+        rel = rel.renamed(|name| names.iter().find(|(from, _)| from.as_ref() == Some(name)).map(|(_, to)| to.clone()));
+        rel.bytes = rel.bytes.map(|b| b * (kept / before.max(1.0)).min(1.0));
+        rel
+    }
+
+    fn map_function(&mut self, node: Node, input: Node, function: FunctionIR) -> Result<Rel> {
+        match function {
+            FunctionIR::RowIndex { .. } => {
+                let rel = self.walk(input)?;
+                self.row_index(node, rel)
+            }
+            FunctionIR::Explode { .. } => {
+                // Rows of one list would share the tag of its row.
+                let rel = self.walk(input)?.scattered();
+                let rel = if self.order_out(node) { self.in_order(rel)? } else { self.unordered(rel) };
+                Ok(self.put_same(node, rel))
+            }
+            FunctionIR::Unnest { .. } | FunctionIR::Rechunk | FunctionIR::Hint(_) => {
+                let rel = self.walk(input)?.scattered();
+                Ok(self.put_same(node, rel))
+            }
+            FunctionIR::Unpivot { .. } if !self.order_out(node) => {
+                let rel = self.walk(input)?.scattered();
+                let rel = self.unordered(rel);
+                Ok(self.put_same(node, rel))
+            }
+            FunctionIR::Unpivot { args, .. } => self.unpivot(node, input, &args),
+            FunctionIR::FastCount { .. } => self.alone(node, "a count that file metadata answers"),
+            FunctionIR::Opaque { .. } => self.alone(node, "a function that is not known to work on parts"),
+        }
+    }
+
+    /// One column below the other: a branch for each of them, over the same rows.
+    fn unpivot(&mut self, node: Node, input: Node, args: &UnpivotArgsIR) -> Result<Rel> {
+        let (from, to) = (self.schema(input), self.schema(node));
+        let value = to.get(&args.value_name).cloned().unwrap_or(DataType::Null);
+        let alike = |name: &PlSmallStr| {
+            from.get(name).is_some_and(|d| *d == value || d.is_primitive_numeric() && value.is_primitive_numeric())
+        };
+        if args.on.is_empty() || args.on.len() > MOST_BRANCHES || !args.on.iter().all(alike) {
+            return self.alone(node, "unpivot puts whole columns one below the other");
+        }
+        let rel = self.walk(input)?;
+        let rel = self.in_order(rel)?;
+        let rows = self.keep(rel)?;
+        let (ordered, count) = (rows.order == Order::Tasks, args.on.len() as f64);
+        let mut all: Option<Rel> = None;
+        for name in &args.on {
+            let mut exprs: Vec<ExprIR> = args.index.iter().map(|index| expr::col(index, &mut self.ex)).collect();
+            let variable = Scalar::new(DataType::String, AnyValue::StringOwned(name.clone()));
+            exprs.push(AExprBuilder::lit_scalar(variable, &mut self.ex).expr_ir(args.variable_name.clone()));
+            let values = AExprBuilder::col(name.clone(), &mut self.ex).cast(value.clone(), &mut self.ex);
+            exprs.push(values.expr_ir(args.value_name.clone()));
+            let rel = self.reread(&rows);
+            let rel = self.put(rel, |cx, root| {
+                let exprs = exprs.clone();
+                cx.build(root, |b| b.project(exprs, ProjectionOptions::default()))
+            });
+            match &mut all {
+                None => all = Some(rel),
+                Some(all) => all.branches.extend(rel.branches),
+            }
+        }
+        let rel = all.unwrap_or(rows).scaled(count).scattered();
+        Ok(Rel { order: if ordered { Order::Tasks } else { Order::Free }, ..rel })
+    }
+
+    /// The node itself, on top of every branch.
+    pub fn put_same(&mut self, node: Node, rel: Rel) -> Rel {
+        self.put(rel, |cx, root| {
+            let ir = cx.ir.get(node).clone().with_inputs([root]);
+            // Schemas that were computed for the input without tags are computed anew.
+            let ir = match ir {
+                IR::MapFunction { input, function } => IR::MapFunction { input, function: fresh_schema(function) },
+                other => other,
+            };
+            cx.ir.add(ir)
+        })
+    }
+
+    /// `scan` and `frame` leaves that must hold all their data in one task.
+    pub fn leaf(&mut self, node: Node, leaf: Leaf, width: Width) -> Rel {
+        self.leaves.insert(node, leaf);
+        let mut rel = Rel::one(node);
+        rel.branches[0].width = width;
+        rel
+    }
+}
+
+fn fresh_schema(function: FunctionIR) -> FunctionIR {
+    match function {
+        FunctionIR::RowIndex { name, offset, .. } => FunctionIR::RowIndex { name, offset, schema: Default::default() },
+        FunctionIR::Explode { columns, options, .. } => {
+            FunctionIR::Explode { columns, options, schema: Default::default() }
+        }
+        FunctionIR::Unpivot { args, .. } => FunctionIR::Unpivot { args, schema: Default::default() },
+        other => other,
+    }
+}
+
+/// A node in a few words, as reasons and labels name it.
+pub fn node_name(ir: &IR) -> String {
+    match ir {
+        IR::Join { options, .. } => match &options.args.how {
+            JoinType::Inner => "inner join".into(),
+            how => format!("{how} join").to_lowercase(),
+        },
+        IR::GroupBy { options, .. } if options.is_dynamic() => "group by dynamic".into(),
+        IR::GroupBy { options, .. } if options.is_rolling() => "rolling group by".into(),
+        IR::GroupBy { .. } => "group by".into(),
+        IR::Select { .. } => "select".into(),
+        IR::HStack { .. } => "with columns".into(),
+        IR::Distinct { .. } => "unique".into(),
+        IR::MapFunction { function, .. } => format!("{function}").to_lowercase(),
+        IR::DataFrameScan { .. } => "frame".into(),
+        IR::Scan { .. } => "scan".into(),
+        other => other.name().replace('_', " "),
+    }
+}
+
+/// What a stage does, source first.
+pub fn label(nodes: &[&IR], leaves: &[Leaf]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for leaf in leaves {
+        words.push(match leaf {
+            Leaf::Source { what, .. } => what.clone(),
+            Leaf::Exchange { stages, read } => {
+                let from = stages.iter().map(|s| s.0.to_string()).collect::<Vec<_>>().join("+");
+                match read {
+                    Read::Partition => format!("read {from} by key"),
+                    Read::All => format!("read all of {from}"),
+                    Read::Forward => format!("read {from}"),
+                    Read::Before => format!("read ends of {from}"),
+                    Read::After => format!("read beginnings of {from}"),
+                    Read::Keys => format!("keys of {from}"),
+                }
+            }
+        });
+    }
+    for ir in nodes.iter().rev() {
+        let name = node_name(ir);
+        let quiet = matches!(ir, IR::DataFrameScan { .. } | IR::Scan { .. } | IR::SimpleProjection { .. });
+        if !quiet && words.last() != Some(&name) {
+            words.push(name);
+        }
+    }
+    words.join(", ")
+}
+
+/// An expression for people.
+pub fn show(e: &ExprIR, arena: &polars_utils::arena::Arena<AExpr>) -> String {
+    let shown: ExprIRDisplay<'_> = e.display(arena);
+    shown.to_string()
+}

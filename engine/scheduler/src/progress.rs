@@ -1,0 +1,120 @@
+//! A query's state for people: what the progress events, the status endpoint and the summary show.
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{Cut, State, Task, TaskState};
+use floe_wire::graph::StageId;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub stages: Vec<StageProgress>,
+    pub counters: Counters,
+    /// Workers that take tasks.
+    pub workers: u32,
+    pub slots: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageProgress {
+    pub id: StageId,
+    pub label: String,
+    pub phase: StagePhase,
+    /// Not known (0) before the stage is resolved.
+    pub tasks: u32,
+    /// Tasks that are done, less those that are being made again.
+    pub done: u32,
+    pub running: u32,
+    /// Written by done tasks, each counted once, and read so far by running ones.
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StagePhase {
+    /// Its inputs are not there.
+    Waiting,
+    /// Being cut into tasks.
+    Resolving,
+    Running,
+    Done,
+    /// Nothing of the result is made from it.
+    Unused,
+}
+
+impl StagePhase {
+    pub fn is_final(self) -> bool {
+        match self {
+            StagePhase::Done | StagePhase::Unused => true,
+            StagePhase::Waiting | StagePhase::Resolving | StagePhase::Running => false,
+        }
+    }
+}
+
+/// What happened so far, for metrics and the summary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub launched: u64,
+    pub failed_attempts: u64,
+    pub retries: u64,
+    /// Second attempts of slow tasks, and how many of them were first.
+    pub speculative: u64,
+    pub speculative_won: u64,
+    pub lost_outputs: u64,
+    /// Done tasks that had to be done again.
+    pub made_again: u64,
+}
+
+impl State {
+    pub fn progress(&self) -> Snapshot {
+        let up = || self.workers.iter().filter(|worker| worker.usable());
+        Snapshot {
+            stages: (0..self.stages.len()).map(|at| self.stage_progress(at)).collect(),
+            counters: self.counters,
+            workers: up().count() as u32,
+            slots: up().map(|worker| worker.slots).sum(),
+        }
+    }
+
+    fn stage_progress(&self, at: usize) -> StageProgress {
+        let stage = &self.stages[at];
+        let (mut done, mut running, mut rows, mut bytes) = (0, 0, stage.rows, stage.bytes);
+        for task in &stage.tasks {
+            match &task.state {
+                TaskState::Done(_) => done += 1,
+                TaskState::Gone => done += u32::from(task.counted),
+                TaskState::Running(attempts) => {
+                    // Empty only between two states of a query that ends.
+                    running += u32::from(!attempts.is_empty());
+                    if !task.counted {
+                        rows += attempts.iter().map(|attempt| attempt.rows).max().unwrap_or(0);
+                        bytes += attempts.iter().map(|attempt| attempt.bytes).max().unwrap_or(0);
+                    }
+                }
+                TaskState::Pending { .. } | TaskState::Backoff { .. } => {}
+            }
+        }
+        let phase = match stage.cut {
+            Cut::Waiting if stage.useful => StagePhase::Waiting,
+            Cut::Waiting => StagePhase::Unused,
+            Cut::Asked(_) => StagePhase::Resolving,
+            Cut::Done(_) if stage.complete() => StagePhase::Done,
+            Cut::Done(_) => StagePhase::Running,
+        };
+        StageProgress {
+            id: StageId(at as u32),
+            label: stage.label.clone(),
+            phase,
+            tasks: stage.tasks.len() as u32,
+            done,
+            running,
+            rows,
+            bytes,
+        }
+    }
+
+    /// Attempts of a stage's tasks that were launched so far.
+    pub fn attempts(&self, stage: StageId) -> u32 {
+        let tasks = self.stages.get(stage.0 as usize).map(|stage| stage.tasks.as_slice()).unwrap_or_default();
+        tasks.iter().map(|task: &Task| task.next_attempt).sum()
+    }
+}

@@ -1,0 +1,342 @@
+//! What is known of a query: its stages and tasks, its workers, its budgets. Only data and questions about it; what
+//! happens to it is in `decide`, `lineage`, `place` and `retry`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::Millis;
+use super::progress::Counters;
+use super::retry::{Faults, Limits};
+use floe_wire::error::QueryError;
+use floe_wire::graph::{Location, StageId, TaskId, TaskOutput};
+
+/// One running query.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub(super) limits: Limits,
+    pub(super) stages: Vec<Stage>,
+    /// Stages whose outputs are the result, in the order of `Outcome::Succeeded`.
+    pub(super) targets: Vec<usize>,
+    pub(super) workers: Vec<Worker>,
+    pub(super) worker_index: HashMap<String, usize>,
+    pub(super) phase: Phase,
+    /// Pending tasks with all inputs there, in launch order; those that must run alone apart.
+    pub(super) ready: BTreeSet<TaskId>,
+    pub(super) ready_alone: BTreeSet<TaskId>,
+    pub(super) sleeping: BTreeSet<(Millis, TaskId)>,
+    pub(super) running: BTreeSet<TaskId>,
+    /// Counts outputs that appeared, to tell reports about an output from those about the one that replaced it.
+    pub(super) epoch: u64,
+    pub(super) budget: Faults,
+    pub(super) no_worker_since: Option<Millis>,
+    pub(super) armed: Option<Millis>,
+    pub(super) now: Millis,
+    pub(super) counters: Counters,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Running,
+    /// A user error is known; tasks before it may still tell of an earlier one.
+    Failing {
+        by: TaskId,
+        error: QueryError,
+        until: Millis,
+    },
+    Over,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub label: String,
+    pub inputs: Vec<usize>,
+    pub readers: Vec<usize>,
+    pub target: bool,
+    /// A target, or one is made from it. Others never run.
+    pub useful: bool,
+    /// Its tasks may write something else when they run again.
+    pub unstable: bool,
+    pub cut: Cut,
+    pub tasks: Vec<Task>,
+    /// Tasks that are wanted and not done.
+    pub open: usize,
+    /// Tasks whose output is there.
+    pub available: usize,
+    /// Pending tasks that wait for an input.
+    pub blocked: usize,
+    /// Bytes that a task of it reads on average, where the planner said so of each.
+    pub mean_bytes: Option<u64>,
+    /// Times of won attempts in ascending order, for the median.
+    pub durations: Vec<Millis>,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// Whether a stage has been cut into tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    Waiting,
+    /// When the outputs up to this epoch were there to look at.
+    Asked(u64),
+    Done(u64),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    /// In ascending order, each once. Tasks that read the same, as after a shuffle, share the list.
+    pub inputs: Arc<[TaskId]>,
+    /// Bytes read of each; empty if not known.
+    pub bytes: Vec<u64>,
+    pub state: TaskState,
+    pub next_attempt: u32,
+    pub faults: Faults,
+    /// Workers it was lost with, for the message.
+    pub lost_with: Vec<usize>,
+    /// It has used up its retries: the attempts that run are the last.
+    pub exhausted: Option<QueryError>,
+    pub alone: bool,
+    /// The end of the pause after its last IO failure.
+    pub not_before: Millis,
+    /// Where it failed last: better elsewhere, if there is an elsewhere.
+    pub avoid: Option<usize>,
+    /// The worker that holds most of its input.
+    pub home: Option<usize>,
+    /// Its rows and bytes are in the stage's sums.
+    pub counted: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum TaskState {
+    /// To be launched; `missing` inputs are not there yet.
+    Pending {
+        missing: usize,
+    },
+    /// To be launched after a pause.
+    Backoff {
+        until: Millis,
+    },
+    /// One attempt, or two where the first is slow.
+    Running(Vec<Attempt>),
+    Done(Done),
+    /// It was done, its output is lost or released, and nobody wants it.
+    Gone,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub number: u32,
+    pub worker: usize,
+    pub launched: Millis,
+    pub started: Option<Millis>,
+    /// The last `Progress`.
+    pub heard: Option<Millis>,
+    pub epoch: u64,
+    pub alone: bool,
+    pub speculative: bool,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Done {
+    pub attempt: u32,
+    pub worker: usize,
+    pub output: TaskOutput,
+    /// Workers it is lost with.
+    pub holders: Vec<usize>,
+    pub epoch: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub name: String,
+    pub slots: u32,
+    pub status: WorkerStatus,
+    pub running: u32,
+    /// What runs there runs alone.
+    pub alone: bool,
+    /// Launches so far: evens out the spread of short tasks.
+    pub launches: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WorkerStatus {
+    Up,
+    Draining,
+    Lost,
+}
+
+impl Worker {
+    pub fn free(&self) -> u32 {
+        match self.status {
+            WorkerStatus::Up if self.alone => 0,
+            WorkerStatus::Up => self.slots.saturating_sub(self.running),
+            WorkerStatus::Draining | WorkerStatus::Lost => 0,
+        }
+    }
+
+    pub fn usable(&self) -> bool {
+        self.status == WorkerStatus::Up && self.slots > 0
+    }
+}
+
+impl Task {
+    pub fn new(inputs: Arc<[TaskId]>, bytes: Vec<u64>) -> Self {
+        Self {
+            inputs,
+            bytes,
+            state: TaskState::Gone,
+            next_attempt: 0,
+            faults: Faults::default(),
+            lost_with: Vec::new(),
+            exhausted: None,
+            alone: false,
+            not_before: 0,
+            avoid: None,
+            home: None,
+            counted: false,
+        }
+    }
+
+    pub fn done(&self) -> Option<&Done> {
+        match &self.state {
+            TaskState::Done(done) => Some(done),
+            TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Running(_) | TaskState::Gone => None,
+        }
+    }
+
+    pub fn attempts(&self) -> &[Attempt] {
+        match &self.state {
+            TaskState::Running(attempts) => attempts,
+            TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Done(_) | TaskState::Gone => &[],
+        }
+    }
+
+    pub fn attempts_mut(&mut self) -> &mut [Attempt] {
+        match &mut self.state {
+            TaskState::Running(attempts) => attempts,
+            TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Done(_) | TaskState::Gone => &mut [],
+        }
+    }
+
+    /// As far as it is known.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    pub fn reads(&self, task: TaskId) -> bool {
+        self.inputs.binary_search(&task).is_ok()
+    }
+}
+
+impl Stage {
+    pub fn resolved(&self) -> bool {
+        match self.cut {
+            Cut::Done(_) => true,
+            Cut::Waiting | Cut::Asked(_) => false,
+        }
+    }
+
+    /// Being resolved, with the outputs up to this epoch.
+    pub fn asked(&self) -> Option<u64> {
+        match self.cut {
+            Cut::Asked(epoch) => Some(epoch),
+            Cut::Waiting | Cut::Done(_) => None,
+        }
+    }
+
+    /// All that is wanted of it is done.
+    pub fn complete(&self) -> bool {
+        self.resolved() && self.open == 0
+    }
+}
+
+impl State {
+    /// The outputs of a stage by task, if all are there: what the planner looks at to resolve its readers.
+    pub fn outputs(&self, stage: StageId) -> Option<Vec<&TaskOutput>> {
+        let stage = self.stages.get(stage.0 as usize).filter(|stage| stage.resolved())?;
+        stage.tasks.iter().map(|task| task.done().map(|done| &done.output)).collect()
+    }
+
+    /// The output of a task, if it is there: what its readers' pieces point at.
+    pub fn output(&self, task: TaskId) -> Option<&TaskOutput> {
+        self.task(task)?.done().map(|done| &done.output)
+    }
+
+    /// The query has ended; every further event yields nothing.
+    pub fn is_over(&self) -> bool {
+        match self.phase {
+            Phase::Over => true,
+            Phase::Running | Phase::Failing { .. } => false,
+        }
+    }
+
+    pub(super) fn task(&self, id: TaskId) -> Option<&Task> {
+        self.stages.get(id.stage.0 as usize)?.tasks.get(id.task as usize)
+    }
+
+    pub(super) fn task_mut(&mut self, id: TaskId) -> Option<&mut Task> {
+        self.stages.get_mut(id.stage.0 as usize)?.tasks.get_mut(id.task as usize)
+    }
+
+    pub(super) fn stage_of(&mut self, id: TaskId) -> &mut Stage {
+        &mut self.stages[id.stage.0 as usize]
+    }
+
+    pub(super) fn is_available(&self, id: TaskId) -> bool {
+        self.task(id).is_some_and(|task| task.done().is_some())
+    }
+
+    /// All that a task reads is there.
+    pub(super) fn has_inputs(&self, id: TaskId) -> bool {
+        self.task(id).is_some_and(|task| task.inputs.iter().all(|input| self.is_available(*input)))
+    }
+
+    pub(super) fn worker(&mut self, name: &str) -> usize {
+        if let Some(at) = self.worker_index.get(name) {
+            return *at;
+        }
+        let at = self.workers.len();
+        self.worker_index.insert(name.to_owned(), at);
+        self.workers.push(Worker {
+            name: name.to_owned(),
+            slots: 0,
+            // Known by name only: not there until it says so.
+            status: WorkerStatus::Lost,
+            running: 0,
+            alone: false,
+            launches: 0,
+        });
+        at
+    }
+
+    /// The workers whose loss loses this output.
+    pub(super) fn holders(&mut self, output: &TaskOutput) -> Vec<usize> {
+        let mut holders = Vec::new();
+        for piece in &output.pieces {
+            match &piece.piece.at {
+                Location::Inline(_) | Location::Store { .. } => {}
+                Location::Worker { worker, .. } => {
+                    let at = self.worker(worker);
+                    if !holders.contains(&at) {
+                        holders.push(at);
+                    }
+                }
+            }
+        }
+        holders
+    }
+
+    pub(super) fn name(&self, id: TaskId) -> String {
+        let label = self.stages.get(id.stage.0 as usize).map_or("", |stage| stage.label.as_str());
+        match label {
+            "" => format!("task {} of stage {}", id.task, id.stage.0),
+            label => format!("task {} of stage {} ({label})", id.task, id.stage.0),
+        }
+    }
+}
+
+pub(super) fn task_id(stage: usize, task: usize) -> TaskId {
+    // Stage and task counts come from u32 ids.
+    TaskId { stage: StageId(stage as u32), task: task as u32 }
+}

@@ -1,0 +1,396 @@
+//! What must hold at every step of a simulated query, checked against books kept apart from the scheduler's: only from
+//! the events it was told and the actions it took, by plain recursion where the scheduler counts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::scenario::{Kept, Scenario, id};
+use super::seen::Seen;
+use crate::{Action, Event, Millis, Outcome, StagePhase, State};
+use floe_wire::error::Category;
+use floe_wire::graph::*;
+
+#[derive(Clone, Debug)]
+struct Running {
+    worker: String,
+    launched: Millis,
+    order: u64,
+    alone: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct There {
+    pub(super) attempt: u32,
+    holder: Option<String>,
+    inline: bool,
+    order: u64,
+}
+
+pub struct Watch<'a> {
+    pub(super) scenario: &'a Scenario,
+    /// Slots, and whether it takes tasks.
+    workers: BTreeMap<String, (u32, bool)>,
+    resolving: HashSet<usize>,
+    resolved: HashSet<usize>,
+    running: BTreeMap<(TaskId, u32), Running>,
+    pub(super) there: HashMap<TaskId, There>,
+    counted: BTreeSet<TaskId>,
+    /// The attempt that won last.
+    pub(super) version: HashMap<TaskId, u32>,
+    /// Unstable tasks that are being made again, and running ones that read what they made before.
+    again: HashSet<TaskId>,
+    must_stop: HashSet<(TaskId, u32)>,
+    released: HashSet<TaskId>,
+    attempts: HashMap<TaskId, u32>,
+    lost: HashMap<TaskId, u32>,
+    alone: HashSet<TaskId>,
+    io_pause: HashMap<TaskId, Millis>,
+    /// User errors told by running attempts.
+    pub(super) user_errors: BTreeSet<TaskId>,
+    won: HashMap<usize, usize>,
+    order: u64,
+    /// Workers that got tasks in this step.
+    given_more: BTreeSet<String>,
+    pub finished: Option<Outcome>,
+    pub seen: Seen,
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(scenario: &'a Scenario) -> Self {
+        Self {
+            scenario,
+            workers: BTreeMap::new(),
+            resolving: HashSet::new(),
+            resolved: HashSet::new(),
+            running: BTreeMap::new(),
+            there: HashMap::new(),
+            counted: BTreeSet::new(),
+            version: HashMap::new(),
+            again: HashSet::new(),
+            must_stop: HashSet::new(),
+            released: HashSet::new(),
+            attempts: HashMap::new(),
+            lost: HashMap::new(),
+            alone: HashSet::new(),
+            io_pause: HashMap::new(),
+            user_errors: BTreeSet::new(),
+            won: HashMap::new(),
+            order: 0,
+            given_more: BTreeSet::new(),
+            finished: None,
+            seen: Seen::default(),
+        }
+    }
+
+    fn reads(&self, task: TaskId) -> &'a [TaskId] {
+        &self.scenario.reads[task.stage.0 as usize][task.task as usize]
+    }
+
+    fn inputs(&self, stage: usize) -> Vec<usize> {
+        let graph = &self.scenario.graph;
+        graph.inputs(&graph.stages[stage]).into_iter().map(|input| input.0 as usize).collect()
+    }
+
+    fn is_target(&self, stage: usize) -> bool {
+        self.scenario.graph.roots.contains(&StageId(stage as u32))
+    }
+
+    /// Whether the output of each task is needed, straight from the definition.
+    fn needed(&self) -> HashSet<TaskId> {
+        let mut needed = HashSet::new();
+        for stage in (0..self.scenario.reads.len()).rev().filter(|stage| self.scenario.useful[*stage]) {
+            for task in 0..self.scenario.reads[stage].len() {
+                if self.is_target(stage) {
+                    needed.insert(id(stage, task));
+                }
+            }
+            for input in self.inputs(stage).iter().filter(|_| !self.resolved.contains(&stage)) {
+                needed.extend((0..self.scenario.reads[*input].len()).map(|task| id(*input, task)));
+            }
+            if self.resolved.contains(&stage) {
+                for task in (0..self.scenario.reads[stage].len()).map(|task| id(stage, task)) {
+                    if needed.contains(&task) && !self.there.contains_key(&task) {
+                        needed.extend(self.reads(task));
+                    }
+                }
+            }
+        }
+        needed
+    }
+
+    fn runs(&self, task: TaskId) -> Vec<&Running> {
+        self.running.range((task, 0)..=(task, u32::MAX)).map(|(_, run)| run).collect()
+    }
+
+    fn ended(&mut self, task: TaskId, attempt: u32, worker: &str) -> Option<Running> {
+        let live = self.running.get(&(task, attempt)).is_some_and(|run| run.worker == worker);
+        if !live {
+            self.seen.ignored += 1;
+            return None;
+        }
+        self.running.remove(&(task, attempt))
+    }
+
+    fn lost_once(&mut self, task: TaskId) {
+        let lost = self.lost.entry(task).or_default();
+        *lost += 1;
+        if *lost >= self.scenario.limits.lost_until_alone {
+            self.alone.insert(task);
+        }
+    }
+
+    /// Books what the scheduler is about to be told.
+    pub fn told(&mut self, event: &Event, now: Millis) {
+        self.order += 1;
+        self.given_more.clear();
+        match event {
+            Event::WorkerUp { worker, slots } => {
+                self.workers.insert(worker.clone(), (*slots, true));
+            }
+            Event::WorkerDraining { worker } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.1 = false;
+                }
+            }
+            Event::WorkerLost { worker } => {
+                if self.workers.remove(worker).is_some() {
+                    let gone = self.running.iter().filter(|(_, run)| run.worker == *worker);
+                    let gone: Vec<(TaskId, u32)> = gone.map(|(key, _)| *key).collect();
+                    for key in gone {
+                        self.running.remove(&key);
+                        self.lost_once(key.0);
+                    }
+                    self.there.retain(|_, there| there.holder.as_ref() != Some(worker));
+                }
+            }
+            Event::Resolved { stage, .. } => {
+                if self.resolving.contains(&(stage.0 as usize)) {
+                    self.resolved.insert(stage.0 as usize);
+                }
+            }
+            Event::TaskDone { task, attempt, worker, output } => {
+                if self.ended(*task, *attempt, worker).is_some() {
+                    let holder = output.pieces.iter().find_map(|piece| match &piece.piece.at {
+                        Location::Worker { worker, .. } => Some(worker.clone()),
+                        Location::Inline(_) | Location::Store { .. } => None,
+                    });
+                    let inline = self.scenario.kept[task.stage.0 as usize] == Kept::Inline;
+                    let there = There { attempt: *attempt, holder, inline, order: self.order };
+                    assert!(self.there.insert(*task, there).is_none(), "{task:?} done twice");
+                    self.counted.insert(*task);
+                    self.version.insert(*task, *attempt);
+                    self.again.remove(task);
+                    *self.won.entry(task.stage.0 as usize).or_default() += 1;
+                    if self.workers.get(worker).is_some_and(|worker| !worker.1) {
+                        self.seen.drained_spared += 1;
+                    }
+                }
+            }
+            Event::TaskFailed { task, attempt, worker, error } => {
+                if self.ended(*task, *attempt, worker).is_some() {
+                    match error.category {
+                        Category::User => {
+                            self.user_errors.insert(*task);
+                        }
+                        Category::Io => {
+                            self.io_pause.insert(*task, now);
+                        }
+                        Category::LostWorker | Category::Cancelled => self.lost_once(*task),
+                        Category::OutOfMemory => {
+                            self.alone.insert(*task);
+                        }
+                        Category::Deadline | Category::Internal => {}
+                    }
+                }
+            }
+            Event::InputsLost { task, attempt, worker, lost } => {
+                if let Some(run) = self.ended(*task, *attempt, worker) {
+                    self.seen.inputs_lost += 1;
+                    for input in lost {
+                        if self.there.get(input).is_some_and(|there| there.order <= run.order && !there.inline) {
+                            self.there.remove(input);
+                        }
+                    }
+                }
+            }
+            Event::ResolveFailed { .. }
+            | Event::Started { .. }
+            | Event::Progress { .. }
+            | Event::Cancel
+            | Event::DeadlineReached
+            | Event::Tick => {}
+        }
+        if self.user_errors.is_empty() {
+            self.drop_what_does_not_fit();
+        }
+    }
+
+    /// Where an unstable task is to be made again, nothing made from its former output is there any more.
+    fn drop_what_does_not_fit(&mut self) {
+        loop {
+            let needed = self.needed();
+            let of_again = |task: &&TaskId| {
+                let unstable = self.scenario.unstable[task.stage.0 as usize] && self.counted.contains(task);
+                unstable && !self.there.contains_key(task) && !self.again.contains(task)
+            };
+            let Some(again) = needed.iter().filter(of_again).min().copied() else { return };
+            self.again.insert(again);
+            let mut stale = HashSet::from([again]);
+            for stage in again.stage.0 as usize + 1..self.scenario.reads.len() {
+                for task in (0..self.scenario.reads[stage].len()).map(|task| id(stage, task)) {
+                    if self.resolved.contains(&stage) && self.reads(task).iter().any(|read| stale.contains(read)) {
+                        stale.insert(task);
+                        self.seen.stale += u64::from(self.there.remove(&task).is_some());
+                        let runs = self.running.range((task, 0)..=(task, u32::MAX)).map(|(key, _)| *key);
+                        self.must_stop.extend(runs);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Checks one action, in the order in which they are carried out.
+    pub fn took(&mut self, state: &State, action: &Action, now: Millis) {
+        assert!(self.finished.is_none(), "{action:?} after the end");
+        match action {
+            Action::Resolve { stage } => {
+                let at = stage.0 as usize;
+                assert!(self.scenario.useful[at], "{stage:?} is of no use");
+                assert!(self.resolving.insert(at), "{stage:?} resolved twice");
+                for input in self.inputs(at) {
+                    assert!(self.resolved.contains(&input), "{stage:?} resolved before its input {input}");
+                    let count = self.scenario.reads[input].len();
+                    assert!((0..count).all(|task| self.there.contains_key(&id(input, task))), "{stage:?} too early");
+                    assert_eq!(state.outputs(StageId(input as u32)).map(|outputs| outputs.len()), Some(count));
+                }
+            }
+            Action::Launch { task, attempt, worker, alone, inputs_moved } => {
+                self.check_launch(*task, *attempt, worker, *alone, now);
+                self.seen.moved += u64::from(*inputs_moved);
+                if !*alone {
+                    self.given_more.insert(worker.clone());
+                }
+                let run = Running { worker: worker.clone(), launched: now, order: self.order, alone: *alone };
+                self.running.insert((*task, *attempt), run);
+            }
+            Action::Cancel { task, attempt, worker } => {
+                let run = self.running.remove(&(*task, *attempt));
+                assert_eq!(run.map(|run| run.worker).as_deref(), Some(worker.as_str()), "cancelled what does not run");
+                let told_to = self.must_stop.remove(&(*task, *attempt));
+                let silent = !told_to && !self.there.contains_key(task) && self.needed().contains(task);
+                if silent && !state.is_over() && self.user_errors.is_empty() {
+                    self.seen.silent += 1;
+                    self.lost_once(*task);
+                }
+            }
+            Action::Release { stage } => {
+                let at = stage.0 as usize;
+                let needed = self.needed();
+                for task in (0..self.scenario.reads[at].len()).map(|task| id(at, task)) {
+                    assert!(!needed.contains(&task), "{task:?} released while needed");
+                    self.there.remove(&task);
+                    self.released.insert(task);
+                }
+                self.seen.released += 1;
+            }
+            Action::WakeAt(time) => assert!(*time > now, "woken in the past"),
+            Action::Finish { result } => {
+                assert!(self.running.is_empty(), "ended with {:?} running", self.running);
+                self.check_end(state, result);
+                self.finished = Some(result.clone());
+            }
+        }
+    }
+
+    fn check_launch(&mut self, task: TaskId, attempt: u32, worker: &str, alone: bool, now: Millis) {
+        self.seen.launches += 1;
+        assert!(self.user_errors.is_empty(), "{task:?} launched after a user error");
+        assert!(self.resolved.contains(&(task.stage.0 as usize)), "{task:?} launched before its stage was resolved");
+        for read in self.reads(task) {
+            assert!(self.there.contains_key(read), "{task:?} launched without its input {read:?}");
+        }
+        assert!(!self.there.contains_key(&task), "{task:?} launched though its output is there");
+        assert!(self.needed().contains(&task), "{task:?} launched though nobody needs it");
+        let (slots, takes) = self.workers.get(worker).copied().unwrap_or_default();
+        assert!(takes, "{task:?} launched on {worker}, which is gone or draining");
+        let beside: Vec<&Running> = self.running.values().filter(|run| run.worker == worker).collect();
+        assert!(beside.len() < slots as usize, "{task:?} launched on {worker}, which is full");
+        assert!(beside.iter().all(|run| !run.alone), "{task:?} launched beside one that must be alone");
+        assert!(!alone || beside.is_empty(), "{task:?} is not alone on {worker}");
+        assert_eq!(alone, self.alone.contains(&task), "{task:?} must run alone, or need not");
+        let next = self.attempts.entry(task).or_default();
+        assert_eq!(*next, attempt, "attempts of {task:?} are not in order");
+        *next += 1;
+        self.seen.alone += u64::from(alone);
+
+        let limits = &self.scenario.limits;
+        if let Some(paused) = self.io_pause.remove(&task) {
+            assert!(now - paused >= limits.io_backoff_ms / 2, "{task:?} tried again without a pause");
+        }
+        match self.runs(task).as_slice() {
+            [] => {}
+            [first] => {
+                assert!(limits.speculation && !alone, "{task:?} launched twice");
+                assert!(first.worker != worker, "both attempts of {task:?} on {worker}");
+                assert!(now - first.launched > limits.slow_min_ms, "{task:?} is not slow");
+                let done = self.won.get(&(task.stage.0 as usize)).copied().unwrap_or(0);
+                assert!(done >= limits.slow_after_done, "{task:?} is slow beside nothing");
+            }
+            many => panic!("{task:?} launched with {} attempts running", many.len()),
+        }
+        self.seen.speculative += u64::from(!self.runs(task).is_empty());
+        if self.counted.contains(&task) {
+            self.seen.made_again += 1;
+            self.seen.released_made_again += u64::from(self.released.contains(&task));
+        }
+    }
+
+    /// After all actions of a step.
+    pub fn settled(&mut self, state: &State, now: Millis) {
+        self.seen.steps += 1;
+        if self.finished.is_some() || !self.user_errors.is_empty() {
+            return;
+        }
+        assert!(self.must_stop.is_empty(), "{:?} read what is being made again", self.must_stop);
+        let needed = self.needed();
+        for (task, _) in self.running.keys() {
+            assert!(needed.contains(task), "{task:?} runs though nobody needs it");
+        }
+        self.check_idle(&needed, now);
+        let progress = state.progress();
+        for stage in &progress.stages {
+            let at = stage.id.0 as usize;
+            let tasks = (0..self.scenario.reads[at].len()).map(|task| id(at, task));
+            let done = tasks
+                .filter(|task| self.there.contains_key(task) || self.counted.contains(task) && !needed.contains(task));
+            assert_eq!(stage.done as usize, done.count(), "stage {at} counts wrongly");
+            assert!(stage.done + stage.running <= stage.tasks || stage.phase == StagePhase::Waiting);
+        }
+    }
+
+    /// What can run does, but for workers that are kept free for tasks that must run alone.
+    fn check_idle(&self, needed: &HashSet<TaskId>, now: Millis) {
+        let startable = needed.iter().filter(|task| {
+            self.resolved.contains(&(task.stage.0 as usize))
+                && !self.there.contains_key(task)
+                && self.runs(**task).is_empty()
+                && self.reads(**task).iter().all(|read| self.there.contains_key(read))
+        });
+        // In its pause it does not wait for a worker; when the pause ends is not known here.
+        let paused = |task: &&TaskId| {
+            self.io_pause.get(task).is_some_and(|at| now - at <= self.scenario.limits.io_backoff_max_ms)
+        };
+        let (alone, others): (Vec<&TaskId>, Vec<&TaskId>) = startable.partition(|task| self.alone.contains(task));
+        let usable = || self.workers.iter().filter(|(_, (slots, takes))| *takes && *slots > 0);
+        for (worker, _) in usable() {
+            let beside: Vec<&Running> = self.running.values().filter(|run| run.worker == *worker).collect();
+            let free = beside.len() < self.scenario.slots as usize && beside.iter().all(|run| !run.alone);
+            let idles = beside.is_empty() && !alone.iter().all(paused);
+            assert!(!idles, "{worker} idles and {alone:?} wait");
+            let has_room = free && alone.is_empty() && !others.iter().all(paused);
+            assert!(!has_room, "{worker} has room and {others:?} wait");
+        }
+        let waiting = alone.iter().filter(|task| !paused(task)).count();
+        let kept_free = usable().count() - self.given_more.len();
+        assert!(kept_free >= waiting.min(usable().count()), "{alone:?} wait and {:?} got more", self.given_more);
+    }
+}

@@ -1,0 +1,107 @@
+//! Where bytes are: local paths, `s3://`, `gs://`, `az://` and `http(s)://` behind one small set of calls, on the
+//! object_store crate that Polars links anyway.
+//!
+//! Belongs here: addresses, options and credentials (never printed), reading, listing, deleting, uploads in parts, and
+//! the typed errors of all that. Does not belong here: file formats and anything about queries.
+//!
+//! The calls block; they may be made from any thread, also one that runs async code, because the work is done by a
+//! runtime of this module's own.
+
+mod aws_profile;
+mod error;
+mod local;
+mod location;
+mod options;
+mod runtime;
+mod store;
+#[cfg(test)]
+mod tests;
+mod uploads;
+
+use bytes::Bytes;
+
+pub use self::{
+    error::{object_error, path_error},
+    location::{Location, display_uri},
+    options::Options,
+    runtime::wait,
+    store::{Entry, Store},
+    uploads::Pending,
+};
+use floe_wire::error::{QueryError, Result};
+
+/// The whole file.
+pub fn read(uri: &str, options: &Options) -> Result<Bytes> {
+    match Location::parse(uri)? {
+        Location::Local(path) => local::read(&path),
+        Location::Object { root, path } => {
+            let store = Store::open(&root, options)?;
+            store.read(&path)
+        }
+        Location::Http(url) => store::read_http(&url),
+    }
+}
+
+/// Writes a small file at once. Not for results: those go through `sink`.
+pub fn write(uri: &str, data: Bytes, options: &Options) -> Result<()> {
+    match Location::parse(uri)? {
+        Location::Local(path) => local::write(&path, &data),
+        Location::Object { root, path } => Store::open(&root, options)?.put(&path, data),
+        Location::Http(url) => Err(read_only(&url)),
+    }
+}
+
+/// All files under a directory or prefix, or the one file of that name; sorted. What does not exist has none.
+pub fn list(uri: &str, options: &Options) -> Result<Vec<Entry>> {
+    match Location::parse(uri)? {
+        Location::Local(path) => local::list(&path),
+        Location::Object { root, path } => list_objects(&Store::open(&root, options)?, &path),
+        Location::Http(url) => Err(QueryError::user(
+            "BadUri",
+            format!("{}: files behind http(s) cannot be listed, name each file", display_uri(&url)),
+        )),
+    }
+}
+
+fn list_objects(store: &Store, path: &str) -> Result<Vec<Entry>> {
+    let mut entries = store.list(path)?;
+    if entries.is_empty() && !path.is_empty() {
+        entries.extend(store.head(path)?);
+    }
+    Ok(entries)
+}
+
+/// Whether there is a file or a directory (with an object store: a file or something under the prefix).
+pub fn exists(uri: &str, options: &Options) -> Result<bool> {
+    match Location::parse(uri)? {
+        Location::Local(path) => path.try_exists().map_err(|error| path_error(&path, &error)),
+        Location::Object { root, path } => {
+            let store = Store::open(&root, options)?;
+            Ok(!list_objects(&store, &path)?.is_empty())
+        }
+        Location::Http(url) => store::read_http(&url).map(|_| true),
+    }
+}
+
+/// Removes all files under a directory or prefix, and the local directory itself. Tells how many files went.
+pub fn delete_prefix(uri: &str, options: &Options) -> Result<usize> {
+    match Location::parse(uri)? {
+        Location::Local(path) => local::delete_prefix(&path),
+        Location::Object { root, path } => {
+            let store = Store::open(&root, options)?;
+            if path.is_empty() {
+                return Err(QueryError::internal(format!("{uri}: will not delete a whole bucket")));
+            }
+            let entries = list_objects(&store, &path)?;
+            for entry in &entries {
+                store.delete(&entry.path)?;
+            }
+            Ok(entries.len())
+        }
+        Location::Http(url) => Err(read_only(&url)),
+    }
+}
+
+fn read_only(url: &str) -> QueryError {
+    QueryError::user("BadUri", format!("{}: http(s) is for reading only", display_uri(url)))
+}

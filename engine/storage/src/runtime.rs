@@ -1,0 +1,39 @@
+//! The runtime that does this module's requests, so that a caller may block on them from any thread.
+
+use std::{
+    future::Future,
+    sync::{OnceLock, mpsc},
+    time::Duration,
+};
+
+use tokio::runtime::{Builder, Runtime};
+
+use floe_wire::error::{QueryError, Result};
+
+/// Longer than all retries of any single request; reached only when something is stuck.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Two threads: requests wait on the network, they do not compute.
+pub(crate) fn runtime() -> Result<&'static Runtime> {
+    static RUNTIME: OnceLock<Option<Runtime>> = OnceLock::new();
+    RUNTIME
+        .get_or_init(|| {
+            Builder::new_multi_thread().worker_threads(2).thread_name("floe-storage").enable_all().build().ok()
+        })
+        .as_ref()
+        .ok_or_else(|| QueryError::io("cannot start the threads that talk to stores"))
+}
+
+/// Runs a future to its end and blocks until then. Unlike `block_on` this also works inside async code, where Polars
+/// calls its writers.
+pub fn wait<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let task = runtime()?.spawn(async move {
+        // The receiver is gone only when its time was up.
+        let _ = sender.send(future.await);
+    });
+    receiver.recv_timeout(LIMIT).map_err(|_| {
+        task.abort();
+        QueryError::io("a store did not answer in time")
+    })
+}
