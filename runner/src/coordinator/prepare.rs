@@ -47,7 +47,7 @@ pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> R
         (Some(plan), false) => Some(floe_planner::SinkShape { single_file: plan.single_task() }),
         _ => None,
     };
-    let mut graph = floe_plan::contain_panics("planning the query", || floe_planner::plan(ir, &options))?;
+    let mut graph = floe_polars::contain_panics("planning the query", || floe_planner::plan(ir, &options))?;
     graph.warnings.splice(0..0, loaded.warnings);
     check(job, &graph)?;
     if touch_sinks {

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::{proto, shuffle, sink, telemetry, worker};
+use crate::{shuffle, sink, telemetry, worker};
 use floe_scheduler::{Limits, Snapshot, StagePhase};
 use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::{Exchange, Location, Piece, StageGraph};

@@ -66,7 +66,7 @@ pub fn contained_run(plan: DslPlan, with: With) -> Outcome {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| collect(plan, with)));
     match ran {
         Ok(Ok(frames)) => Ok(frames),
-        Ok(Err(e)) => Err(floe_plan::polars_error(e)),
+        Ok(Err(e)) => Err(floe_polars::polars_error(e)),
         Err(payload) => Err(panic_error(payload.as_ref())),
     }
 }

@@ -66,7 +66,7 @@ pub fn plan_bytes(path: &Path) -> Result<Vec<u8>, QueryError> {
     let job = floe_api::job::Job::new("verify", query.metadata.name.unwrap_or_default(), query.spec);
     // As in a run: from where the command is started, not from where the query lies.
     let loaded = floe_plan::load(&job, &floe_plan::LoadEnv::new(Path::new(".")))?;
-    floe_codec::encode_dsl(&loaded.plan).map_err(floe_plan::polars_error)
+    floe_codec::encode_dsl(&loaded.plan).map_err(floe_polars::polars_error)
 }
 
 /// The distributed engine with its workers up.

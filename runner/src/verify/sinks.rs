@@ -91,7 +91,7 @@ fn reference(path: &Path) -> PlRefPath {
 impl Redirected {
     /// What the sinks hold, a frame for each.
     pub fn read(&self) -> Result<Vec<DataFrame>, QueryError> {
-        self.sinks.iter().map(|sink| sink.read().map_err(floe_plan::polars_error)).collect()
+        self.sinks.iter().map(|sink| sink.read().map_err(floe_polars::polars_error)).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use floe_api::execution::{ShuffleCompression, ShufflePlace, ShuffleSpec};
 use polars_io::ipc::IpcCompression;
 
 use crate::shuffle::Store;
-use crate::{proto, telemetry};
+use crate::telemetry;
 use floe_wire::error::Result;
 use floe_wire::graph::{TaskId, TaskOutput, TaskSpec};
 
