@@ -10,13 +10,20 @@ use polars_plan::plans::{AExpr, AExprBuilder, ArenaExprIter, FunctionIR, IR, IRF
 use polars_utils::arena::Node;
 use polars_utils::slice_enum::Slice;
 
-use super::Context;
+use super::incoming::Incoming;
+use super::{Context, Failure, source};
 use floe_planner::{Keep, SourceUnit, decode};
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
-use floe_wire::graph::{KeyRange, LeafInput, TaskOutput};
+use floe_wire::graph::{KeyRange, LeafInput, Piece, TaskOutput};
 
-pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut TaskOutput) -> Result<()> {
+pub fn fill(
+    plan: &mut IRPlan,
+    inputs: &[LeafInput],
+    ctx: &Context,
+    failure: &Failure,
+    out: &mut TaskOutput,
+) -> Result<()> {
     let mut nodes = Vec::new();
     collect(plan, plan.lp_top, &mut nodes);
     if nodes.len() != inputs.len() {
@@ -24,18 +31,23 @@ pub fn fill(plan: &mut IRPlan, inputs: &[LeafInput], ctx: &Context, out: &mut Ta
     }
     for (node, input) in nodes.into_iter().zip(inputs) {
         match input {
-            LeafInput::Source(unit) => source(plan, node, decode(unit)?, out)?,
+            LeafInput::Source(unit) => base(plan, node, decode(unit)?, out)?,
             LeafInput::Pieces { pieces, range, before } => {
                 let IR::DataFrameScan { schema, .. } = plan.lp_arena.get(node).clone() else {
                     return Err(QueryError::internal("an exchange is read into a node that is no placeholder"));
                 };
-                let df = super::read(pieces, &schema, &ctx.query, &*ctx.store)?;
-                // What the engine made, even where Polars' own plan foretold another type.
-                let schema = df.schema().clone();
-                out.rows_in += df.height() as u64;
-                out.bytes_in += pieces.iter().map(|p| p.len).sum::<u64>();
+                let bytes = pieces.iter().map(|p| p.len).sum::<u64>();
+                out.rows_in += pieces.iter().map(|p| p.rows).sum::<u64>();
+                out.bytes_in += bytes;
                 let by_chunk = pieces.len() > 1 && counts_runs(plan);
-                frame(plan, node, df, schema, by_chunk);
+                if bytes >= ctx.stream_from_bytes && bytes > 0 && !by_chunk && !schema.is_empty() {
+                    streamed(plan, node, pieces, schema, ctx, failure)?;
+                } else {
+                    let df = super::read(pieces, &schema, &ctx.query, &*ctx.store)?;
+                    // What the engine made, even where Polars' own plan foretold another type.
+                    let schema = df.schema().clone();
+                    frame(plan, node, df, schema, by_chunk);
+                }
                 if let Some(range) = range {
                     keep_range(plan, node, range);
                 }
@@ -112,6 +124,21 @@ fn frame(plan: &mut IRPlan, node: Node, df: DataFrame, schema: SchemaRef, by_chu
     }
 }
 
+/// Rows that come while the engine works, in place of a leaf. They have no order for the engine.
+fn streamed(
+    plan: &mut IRPlan,
+    node: Node,
+    pieces: &[Piece],
+    schema: SchemaRef,
+    ctx: &Context,
+    failure: &Failure,
+) -> Result<()> {
+    let (scan, function) = source::streamed(Incoming::new(pieces, schema, ctx), failure)?;
+    plan.lp_arena.replace(node, scan);
+    put_above(plan, node, |input| IR::MapFunction { input, function });
+    Ok(())
+}
+
 /// A node between a leaf and what reads it.
 fn put_above(plan: &mut IRPlan, leaf: Node, make: impl FnOnce(Node) -> IR) {
     let moved = plan.lp_arena.get(leaf).clone();
@@ -119,7 +146,7 @@ fn put_above(plan: &mut IRPlan, leaf: Node, make: impl FnOnce(Node) -> IR) {
     plan.lp_arena.replace(leaf, make(moved));
 }
 
-fn source(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput) -> Result<()> {
+fn base(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput) -> Result<()> {
     match (unit, plan.lp_arena.get(node).clone()) {
         (SourceUnit::Frame { height, ipc }, IR::DataFrameScan { schema, .. }) => {
             let df = floe_polars::frame_from_ipc(&ipc, height, &schema)?;

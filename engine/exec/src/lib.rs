@@ -1,12 +1,14 @@
 //! One task run with Polars: fills the fragment's leaves with the task's data, runs it on the streaming engine and
 //! lays the result out for its readers. Knows files only through `Store`, and nothing of scheduling.
 
+mod incoming;
 mod inline;
 mod keys;
 mod leaves;
 mod nodes;
 mod outgoing;
 mod partition;
+mod source;
 mod write;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +28,7 @@ use floe_polars::{concat_frames, frame_from_ipc};
 use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::{Location, NodeMetrics, Piece, TaskId, TaskOutput, TaskSpec};
 
+pub use incoming::ReadBudget;
 pub use inline::Inline;
 
 use outgoing::Outgoing;
@@ -59,6 +62,12 @@ pub struct Context {
     pub compression: Option<IpcCompression>,
     /// Bytes of rows that are laid out for the exchange at once.
     pub batch_bytes: usize,
+    /// Bytes of rows that are sorted at once for an exchange by range.
+    pub run_bytes: usize,
+    /// What the tasks of this process may have read ahead.
+    pub read_budget: Arc<ReadBudget>,
+    /// Inputs from this size on are read while the engine works on them; smaller ones before it starts.
+    pub stream_from_bytes: u64,
     pub cancel: Arc<AtomicBool>,
     pub progress: Arc<Progress>,
 }
@@ -69,6 +78,23 @@ impl Context {
             return Err(QueryError::new(Category::Cancelled, "Cancelled", "the task was cancelled"));
         }
         Ok(())
+    }
+}
+
+/// The first error behind whatever the engine says: it knows none but its own.
+#[derive(Clone, Default)]
+struct Failure(Arc<Mutex<Option<QueryError>>>);
+
+impl Failure {
+    /// The error as the engine takes it.
+    fn keep(&self, error: QueryError) -> PolarsError {
+        let told = PolarsError::ComputeError(error.to_string().into());
+        lock(&self.0).get_or_insert(error);
+        told
+    }
+
+    fn take(&self) -> Option<QueryError> {
+        lock(&self.0).take()
     }
 }
 
@@ -85,12 +111,13 @@ pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput
     let Fragment { mut plan, placeholders, tag, notes, filters: wanted } = Fragment::unpack(fragment)?;
     let mut out = TaskOutput::default();
     let mut filters = Vec::new();
+    let failure = Failure::default();
     if placeholders {
         // Notes of keys come behind all that the plan reads.
         let (inputs, notes) = task.leaves.split_at(task.leaves.len().saturating_sub(wanted.len()));
         filters = keys::read(&wanted, notes, ctx, &mut out)?;
         leaves::bound(&mut plan, filters.iter().filter_map(|filter| filter.scan.as_ref()));
-        leaves::fill(&mut plan, inputs, ctx, &mut out)?;
+        leaves::fill(&mut plan, inputs, ctx, &failure, &mut out)?;
     }
     out.metrics.decode_us = begun.elapsed().as_micros() as u64;
     ctx.check()?;
@@ -98,7 +125,7 @@ pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput
     let schema = plan.lp_arena.get(plan.lp_top).schema(&plan.lp_arena).into_owned();
     let outgoing = Arc::new(Mutex::new(Outgoing::new(task, ctx, filters, tag.as_ref(), notes.as_ref())));
     let rows = outgoing.clone();
-    out.metrics.nodes = execute(plan, move |df| lock(&rows).take(df))?;
+    out.metrics.nodes = execute(plan, failure, move |df| lock(&rows).take(df))?;
     ctx.check()?;
     lock(&outgoing).finish(&schema, &mut out)?;
     out.metrics.run_us = (ran.elapsed().as_micros() as u64).saturating_sub(out.metrics.write_us);
@@ -111,19 +138,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The plan on the streaming engine: its rows go to `take` as they are made, in order, and what the engine counted comes
 /// back.
-pub fn execute(
+fn execute(
     mut plan: IRPlan,
+    failure: Failure,
     take: impl FnMut(DataFrame) -> Result<()> + Send + 'static,
 ) -> Result<Vec<NodeMetrics>> {
-    let failed: Arc<Mutex<Option<QueryError>>> = Arc::default();
-    let (failure, take) = (failed.clone(), Mutex::new(take));
+    let (failed, take) = (failure.clone(), Mutex::new(take));
     let function = move |df: DataFrame| {
         let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lock(&take)(df)));
-        taken.unwrap_or_else(|panic| Err(panic_error(&*panic))).map(|()| false).map_err(|error| {
-            let told = PolarsError::ComputeError(error.to_string().into());
-            *lock(&failure) = Some(error);
-            told
-        })
+        taken.unwrap_or_else(|panic| Err(panic_error(&*panic))).map(|()| false).map_err(|error| failed.keep(error))
     };
     plan.ensure_root_node_is_sink();
     if let IR::Sink { payload, .. } = plan.lp_arena.get_mut(plan.lp_top) {
@@ -139,8 +162,8 @@ pub fn execute(
         query.execute().map(|_| counted())
     };
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-    // What went wrong with the rows is the cause of whatever the engine says of it.
-    match (lock(&failed).take(), ran) {
+    // What went wrong with the rows, coming or going, is the cause of whatever the engine says of it.
+    match (failure.take(), ran) {
         (Some(error), _) => Err(error),
         (None, Ok(ran)) => ran.map_err(|e| floe_planner::not_sorted(floe_polars::polars_error(e))),
         (None, Err(panic)) => Err(panic_error(&*panic)),

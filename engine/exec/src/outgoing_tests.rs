@@ -13,6 +13,9 @@ fn context(batch_bytes: usize) -> Context {
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("no sink here"))),
         compression: None,
         batch_bytes,
+        run_bytes: batch_bytes,
+        read_budget: crate::ReadBudget::new(1 << 20),
+        stream_from_bytes: u64::MAX,
         cancel: Arc::default(),
         progress: Arc::default(),
     }

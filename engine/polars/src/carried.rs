@@ -105,7 +105,7 @@ fn fields(series: &Series, f: impl Fn(usize, &Series) -> PolarsResult<Series>) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use floe_exec::{frame_from_ipc, frame_to_ipc};
+    use crate::{frame_from_ipc, frame_to_ipc};
 
     #[test]
     fn arrays_without_elements_travel() {

@@ -92,13 +92,19 @@ fn drive(graph: &StageGraph) -> Result<(Vec<Piece>, Arc<Inline>)> {
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("this run has no sinks"))),
         compression: None,
         batch_bytes: 1 << 10,
+        run_bytes: 1 << 10,
+        read_budget: floe_exec::ReadBudget::new(1 << 20),
+        stream_from_bytes: u64::MAX,
         cancel: Arc::new(AtomicBool::new(false)),
         progress: Arc::new(Progress::default()),
     };
     let mut done: HashMap<StageId, Vec<TaskOutput>> = HashMap::new();
     for stage in &graph.stages {
+        // Both ways to read are compared, each in some of the stages.
+        let stream_from_bytes = if stage.id.0 % 2 == 0 { 1 } else { u64::MAX };
+        let ctx = Context { stream_from_bytes, ..ctx.clone() };
         let mut outputs = Vec::new();
-        for (task, resolved) in floe_planner::resolve(graph, stage.id, &done)?.into_iter().enumerate() {
+        for (task, resolved) in floe_planner::resolve(graph, stage.id, &done, 0)?.into_iter().enumerate() {
             let id = TaskId { stage: stage.id, task: task as u32 };
             let spec = TaskSpec { id, attempt: 1, leaves: resolved.leaves, output: stage.output.clone() };
             let fragment = graph.taken(stage.id, &done).map_or(&stage.fragment, |instead| &instead.fragment);

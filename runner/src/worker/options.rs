@@ -49,10 +49,19 @@ pub struct Args {
     /// How long outputs are still served after a request to leave.
     #[arg(long, default_value_t = 25_000)]
     pub drain_ms: u64,
+    /// Inputs of tasks from this size on are read while the task works on them; smaller ones before it begins.
+    #[arg(long, env = "FLOE_STREAM_FROM", default_value_t = 8 << 20)]
+    pub stream_from_bytes: u64,
 }
 
 /// More at once makes nothing faster.
 const BATCH_BYTES: usize = 32 << 20;
+/// With so much memory, what scans read ahead by default does no harm.
+const SCANS_AS_THEY_LIKE_BYTES: u64 = 4 << 30;
+/// Longer runs make no fewer chunks.
+const RUN_BYTES: usize = 128 << 20;
+/// More read ahead fills no pipe better.
+const READ_AHEAD_BYTES: u64 = 64 << 20;
 /// What threads of Polars get: deep expressions recurse.
 const THREAD_STACK_BYTES: u64 = 32 << 20;
 
@@ -67,6 +76,11 @@ impl Args {
             // The engine spills before the limit is near; the rest is for what it cannot spill.
             all.push(("POLARS_OOC_MEMORY_BUDGET_MB", ((limit >> 20) * 6 / 10).max(16).to_string()));
         }
+        if let Some(limit) = self.memory_limit_bytes.filter(|limit| *limit < SCANS_AS_THEY_LIKE_BYTES) {
+            // Polars reads row groups ahead by their number and their size in the file; in memory they are larger.
+            all.push(("POLARS_ROW_GROUP_PREFETCH_SIZE", (limit >> 27).max(2).to_string()));
+            all.push(("POLARS_ROW_GROUP_PREFETCH_KBYTES_BUDGET", (limit >> 15).max(1 << 10).to_string()));
+        }
         if self.shuffle_disk_bytes < u64::MAX {
             all.push(("POLARS_OOC_DISK_BUDGET_MB", (self.shuffle_disk_bytes >> 20).to_string()));
         }
@@ -76,6 +90,16 @@ impl Args {
     /// Rows on their way out are copied twice (by partition, then as they are written).
     pub fn batch_bytes(&self) -> usize {
         self.memory_limit_bytes.map_or(BATCH_BYTES, |limit| (limit / 64).clamp(1 << 20, BATCH_BYTES as u64) as usize)
+    }
+
+    /// Rows that are sorted are there twice, and once more as they are written.
+    pub fn run_bytes(&self) -> usize {
+        self.memory_limit_bytes.map_or(RUN_BYTES, |limit| (limit / 16).clamp(1 << 20, RUN_BYTES as u64) as usize)
+    }
+
+    /// Bytes of other tasks' outputs that are read before the engine asks for them.
+    pub fn read_ahead_bytes(&self) -> u64 {
+        self.memory_limit_bytes.map_or(READ_AHEAD_BYTES, |limit| (limit / 32).clamp(4 << 20, READ_AHEAD_BYTES))
     }
 
     pub fn cancel_grace(&self) -> Duration {

@@ -18,6 +18,11 @@ pub struct Runner {
     pub worker: String,
     /// Bytes of rows that a task lays out for its readers at once.
     pub batch_bytes: usize,
+    /// Bytes of rows that a task sorts at once for its readers.
+    pub run_bytes: usize,
+    /// What its tasks may have read ahead together.
+    pub read_budget: Arc<floe_exec::ReadBudget>,
+    pub stream_from_bytes: u64,
 }
 
 impl Runner {
@@ -69,6 +74,9 @@ impl Runner {
             open_sink: open_sink(settings),
             compression,
             batch_bytes: self.batch_bytes,
+            run_bytes: self.run_bytes,
+            read_budget: self.read_budget.clone(),
+            stream_from_bytes: self.stream_from_bytes,
             cancel: running.cancel.clone(),
             progress: running.progress.clone(),
         };

@@ -65,7 +65,14 @@ impl Session {
     ) -> Result<Session> {
         let (outbox, outgoing) = unbounded_channel();
         let (internal, wakeups) = unbounded_channel();
-        let runner = Runner { store: store.clone(), worker: id.clone(), batch_bytes: args.batch_bytes() };
+        let runner = Runner {
+            store: store.clone(),
+            worker: id.clone(),
+            batch_bytes: args.batch_bytes(),
+            run_bytes: args.run_bytes(),
+            read_budget: floe_exec::ReadBudget::new(args.read_ahead_bytes()),
+            stream_from_bytes: args.stream_from_bytes,
+        };
         let (reports, ended) = (outbox.clone(), internal.clone());
         let report = move |report| {
             let over = matches!(report, Report::Ended(..));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use polars::prelude::*;
 use polars_plan::plans::{IR, IRPlan};
 
-use floe_exec::{Context, Inline};
+use floe_exec::{Context, Inline, ReadBudget};
 use floe_planner::{Mode, Options, plan, resolve};
 use floe_runner::verify::compare::{Order, compare};
 use floe_wire::error::{QueryError, Result};
@@ -20,6 +20,9 @@ fn context() -> Context {
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("no sink here"))),
         compression: None,
         batch_bytes: 1 << 10,
+        run_bytes: 1 << 10,
+        read_budget: ReadBudget::new(1 << 20),
+        stream_from_bytes: u64::MAX,
         cancel: Arc::default(),
         progress: Arc::default(),
     }
@@ -31,8 +34,11 @@ pub fn distributed(ir: IRPlan, options: &Options) -> Result<(DataFrame, StageGra
     let ctx = context();
     let mut done: HashMap<StageId, Vec<TaskOutput>> = HashMap::new();
     for stage in &graph.stages {
+        // Both ways to read, each in some of the stages.
+        let stream_from_bytes = if stage.id.0 % 2 == 1 { 1 } else { u64::MAX };
+        let ctx = Context { stream_from_bytes, ..ctx.clone() };
         let mut outputs = Vec::new();
-        for (t, task) in resolve(&graph, stage.id, &done)?.into_iter().enumerate() {
+        for (t, task) in resolve(&graph, stage.id, &done, 0)?.into_iter().enumerate() {
             let id = TaskId { stage: stage.id, task: t as u32 };
             let spec = TaskSpec { id, attempt: 0, leaves: task.leaves, output: stage.output.clone() };
             let fragment = graph.taken(stage.id, &done).map_or(&stage.fragment, |instead| &instead.fragment);

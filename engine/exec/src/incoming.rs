@@ -1,0 +1,374 @@
+//! Rows of earlier stages on their way into a task: read ahead of the engine by a few threads under a budget of bytes,
+//! handed over in the promised order as the engine asks for them, so that no task holds its whole input.
+//!
+//! Ranges of one file that lie side by side are one request. Bytes that were read and are not decoded yet count
+//! against the budget, which all tasks of a worker share; what the engine waits for is read whatever the budget says,
+//! so that tasks which read several inputs never wait for one another.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use polars_buffer::Buffer;
+use polars_core::prelude::*;
+
+use super::{Context, Store};
+use floe_polars::{concat_frames, frame_from_ipc};
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::{Location, Piece};
+
+/// A request asks for about so many bytes…
+const REQUEST_BYTES: u64 = 4 << 20;
+/// …and rows, …
+const REQUEST_ROWS: u64 = 256 << 10;
+/// …and brings along as much that nobody asked for where that joins two ranges.
+const GAP_BYTES: u64 = 16 << 10;
+/// Rows that the engine gets at once.
+const MORSEL_ROWS: u64 = 100_000;
+/// Requests of one input that are under way at once.
+const READERS: usize = 8;
+const READER_STACK_BYTES: usize = 1 << 20;
+/// How often who waits looks whether it is still wanted, and whether others left room in the budget.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Bytes that the tasks of a worker may have read ahead together.
+#[derive(Debug)]
+pub struct ReadBudget {
+    max_bytes: u64,
+    used_bytes: AtomicU64,
+}
+
+impl ReadBudget {
+    pub fn new(max_bytes: u64) -> Arc<ReadBudget> {
+        Arc::new(ReadBudget { max_bytes, used_bytes: AtomicU64::new(0) })
+    }
+
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes room if there is some.
+    fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Taken> {
+        let fits = |used: u64| (used.saturating_add(bytes) <= self.max_bytes).then_some(used + bytes);
+        self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Taken { budget: self.clone(), bytes })
+    }
+
+    /// Takes room that there may not be.
+    fn take(self: &Arc<Self>, bytes: u64) -> Taken {
+        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Taken { budget: self.clone(), bytes }
+    }
+}
+
+/// Room in the budget, given back when dropped.
+#[derive(Debug)]
+struct Taken {
+    budget: Arc<ReadBudget>,
+    bytes: u64,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.budget.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A range of one file, and the chunks that lie in it, in the order in which their rows are wanted.
+struct Range {
+    at: Piece,
+    chunks: Vec<Piece>,
+}
+
+/// What is read and decoded together: one range, or several small ones.
+#[derive(Default)]
+struct Request {
+    ranges: Vec<Range>,
+    bytes: u64,
+    rows: u64,
+}
+
+impl Request {
+    /// Parts in which its rows are handed over.
+    fn parts(&self) -> u64 {
+        self.rows.div_ceil(MORSEL_ROWS).max(1)
+    }
+}
+
+/// One request's way from the file to the engine.
+enum Slot {
+    Waiting,
+    /// Being read by a reader, or by the engine itself.
+    Coming,
+    Read(Vec<Buffer<u8>>, Taken),
+    Decoding,
+    /// Rows, and the parts that are still to be handed over.
+    Rows(DataFrame, u64),
+    Handed,
+    Failed(QueryError),
+}
+
+struct State {
+    slots: Vec<Slot>,
+    /// The first request that no reader has looked at.
+    next: usize,
+    closed: bool,
+    /// Readers were started.
+    started: bool,
+}
+
+/// One input of a task.
+pub struct Incoming {
+    requests: Vec<Request>,
+    /// By number of the part: its request, and which part of that.
+    parts: Vec<(u32, u32)>,
+    schema: SchemaRef,
+    query: String,
+    store: Arc<dyn Store>,
+    budget: Arc<ReadBudget>,
+    cancel: Arc<AtomicBool>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Incoming {
+    pub fn new(chunks: &[Piece], schema: SchemaRef, ctx: &Context) -> Incoming {
+        let requests = requests(chunks);
+        let parts = requests.iter().enumerate();
+        let parts = parts.flat_map(|(at, request)| (0..request.parts()).map(move |part| (at as u32, part as u32)));
+        Incoming {
+            parts: parts.collect(),
+            schema,
+            query: ctx.query.clone(),
+            store: ctx.store.clone(),
+            budget: ctx.read_budget.clone(),
+            cancel: ctx.cancel.clone(),
+            state: Mutex::new(State {
+                slots: requests.iter().map(|_| Slot::Waiting).collect(),
+                next: 0,
+                closed: false,
+                started: false,
+            }),
+            changed: Condvar::new(),
+            requests,
+        }
+    }
+
+    /// Parts in which the rows are handed over.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// The schema that the rows have, by the first of them.
+    pub fn peek(&self) -> Result<SchemaRef> {
+        let state = self.decoded(0)?;
+        Ok(match &state.slots[0] {
+            Slot::Rows(df, _) => df.schema().clone(),
+            _ => self.schema.clone(),
+        })
+    }
+
+    /// The rows of one part. Blocking; each part is handed over once, and the engine asks about in order.
+    pub fn part(self: &Arc<Self>, number: usize) -> Result<DataFrame> {
+        let Some((request, part)) = self.parts.get(number).copied() else {
+            return Err(QueryError::internal(format!("part {number} of {} was asked for", self.parts.len())));
+        };
+        self.start_readers();
+        let request = request as usize;
+        let mut state = self.decoded(request)?;
+        let slot = &mut state.slots[request];
+        let Slot::Rows(df, left) = slot else {
+            return Err(QueryError::internal(format!("part {number} was asked for twice")));
+        };
+        let rows = df.height() as u64;
+        let parts = self.requests[request].parts();
+        let (from, to) = (rows * u64::from(part) / parts, rows * (u64::from(part) + 1) / parts);
+        let whole = from == 0 && to == rows;
+        let out = if whole { df.clone() } else { df.slice(from as i64, (to - from) as usize) };
+        *left -= 1;
+        if *left == 0 {
+            *slot = Slot::Handed;
+        }
+        Ok(out)
+    }
+
+    /// Nobody asks any more: readers stop.
+    fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that the rows of a request are there.
+    fn decoded(&self, at: usize) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        loop {
+            match &mut state.slots[at] {
+                Slot::Rows(..) | Slot::Handed => return Ok(state),
+                Slot::Failed(error) => return Err(error.clone()),
+                Slot::Waiting => {
+                    state.slots[at] = Slot::Coming;
+                    drop(state);
+                    let taken = self.budget.take(self.requests[at].bytes);
+                    let read = polars_async::executor::block_in_place(|| self.read(at));
+                    state = self.state();
+                    state.slots[at] = came(read, taken);
+                }
+                slot @ Slot::Read(..) => {
+                    let Slot::Read(bytes, taken) = std::mem::replace(slot, Slot::Decoding) else { continue };
+                    drop(state);
+                    let rows = contained(|| self.decode(at, bytes));
+                    drop(taken);
+                    state = self.state();
+                    state.slots[at] = match rows {
+                        Ok(df) => Slot::Rows(df, self.requests[at].parts()),
+                        Err(error) => Slot::Failed(error),
+                    };
+                    self.changed.notify_all();
+                }
+                Slot::Coming | Slot::Decoding => {
+                    if self.cancel.load(Ordering::Relaxed) {
+                        return Err(QueryError::new(Category::Cancelled, "Cancelled", "the task was cancelled"));
+                    }
+                    drop(state);
+                    polars_async::executor::block_in_place(|| {
+                        let state = self.state();
+                        if matches!(state.slots[at], Slot::Coming | Slot::Decoding) {
+                            drop(self.changed.wait_timeout(state, LOOK));
+                        }
+                    });
+                    state = self.state();
+                }
+            }
+        }
+    }
+
+    fn read(&self, at: usize) -> Result<Vec<Buffer<u8>>> {
+        let ranges = self.requests[at].ranges.iter();
+        contained(|| ranges.map(|range| self.store.open(&self.query, &range.at)).collect())
+    }
+
+    fn decode(&self, at: usize, read: Vec<Buffer<u8>>) -> Result<DataFrame> {
+        let mut rows = Vec::new();
+        for (Range { at, chunks }, bytes) in self.requests[at].ranges.iter().zip(read) {
+            for chunk in chunks {
+                let from = (chunk.offset - at.offset) as usize;
+                let bytes = bytes.get(from..from + chunk.len as usize);
+                let bytes = bytes.ok_or_else(|| QueryError::internal("a chunk lies outside of what was read"))?;
+                rows.push(frame_from_ipc(bytes, chunk.rows as usize, &self.schema)?);
+            }
+        }
+        let mut rows = concat_frames(rows, &self.schema)?;
+        rows.rechunk_mut();
+        Ok(rows)
+    }
+
+    fn start_readers(self: &Arc<Self>) {
+        let mut state = self.state();
+        if std::mem::replace(&mut state.started, true) {
+            return;
+        }
+        drop(state);
+        // One request less: the one that the engine waits for.
+        for _ in 0..READERS.min(self.requests.len() - 1) {
+            let this = self.clone();
+            let reader = std::thread::Builder::new().name("floe-read".into()).stack_size(READER_STACK_BYTES);
+            if let Err(error) = reader.spawn(move || this.read_ahead()) {
+                tracing::warn!("no reader could be started: {error}");
+            }
+        }
+    }
+
+    /// A reader: one request after the other while there is room for more.
+    fn read_ahead(&self) {
+        let mut state = self.state();
+        loop {
+            while matches!(state.slots.get(state.next), Some(slot) if !matches!(slot, Slot::Waiting)) {
+                state.next += 1;
+            }
+            let at = state.next;
+            if state.closed || at >= state.slots.len() || self.cancel.load(Ordering::Relaxed) {
+                return;
+            }
+            let Some(taken) = self.budget.try_take(self.requests[at].bytes) else {
+                state = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            };
+            state.slots[at] = Slot::Coming;
+            drop(state);
+            let read = self.read(at);
+            state = self.state();
+            state.slots[at] = came(read, taken);
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// A panic as an error: others wait for what comes of it.
+fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    done.unwrap_or_else(|panic| Err(super::panic_error(&*panic)))
+}
+
+fn came(read: Result<Vec<Buffer<u8>>>, taken: Taken) -> Slot {
+    match read {
+        Ok(bytes) => Slot::Read(bytes, taken),
+        Err(error) => Slot::Failed(error),
+    }
+}
+
+/// What a plan holds of an input; with it the readers go.
+pub struct Reading(pub Arc<Incoming>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Chunks in their order, put together to ranges where they follow each other in one file, and to requests where they
+/// are small.
+fn requests(chunks: &[Piece]) -> Vec<Request> {
+    let mut all: Vec<Request> = Vec::new();
+    for chunk in chunks {
+        let fits = |request: &&mut Request| {
+            request.bytes + chunk.len <= REQUEST_BYTES && request.rows + chunk.rows <= REQUEST_ROWS
+        };
+        match all.last_mut().filter(fits) {
+            Some(request) => request.add(chunk),
+            None => {
+                let mut request = Request::default();
+                request.add(chunk);
+                all.push(request);
+            }
+        }
+    }
+    all
+}
+
+impl Request {
+    fn add(&mut self, chunk: &Piece) {
+        self.rows += chunk.rows;
+        if let Some(Range { at, chunks }) = self.ranges.last_mut()
+            && !matches!(at.at, Location::Inline(_))
+            && at.at == chunk.at
+            && let Some(gap) = chunk.offset.checked_sub(at.offset + at.len)
+            && gap <= GAP_BYTES
+        {
+            self.bytes += gap + chunk.len;
+            at.len += gap + chunk.len;
+            at.rows += chunk.rows;
+            chunks.push(chunk.clone());
+        } else {
+            self.bytes += chunk.len;
+            self.ranges.push(Range { at: chunk.clone(), chunks: vec![chunk.clone()] });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "incoming_tests.rs"]
+mod tests;
