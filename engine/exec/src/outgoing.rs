@@ -75,11 +75,19 @@ impl Outgoing {
             self.batch_bytes += df.estimated_size();
             self.batch.push(df);
         }
-        if self.batch_bytes >= self.ctx.batch_bytes {
+        if self.batch_bytes >= self.batch_limit() {
             self.flush()?;
         }
         self.busy += begun.elapsed();
         Ok(())
+    }
+
+    /// Bytes of rows that are laid out at once. What is sorted comes in fewer and longer runs then.
+    fn batch_limit(&self) -> usize {
+        match self.exchange {
+            Exchange::Range { .. } => self.ctx.run_bytes,
+            _ => self.ctx.batch_bytes,
+        }
     }
 
     fn flush(&mut self) -> Result<()> {

@@ -13,8 +13,12 @@ use floe_wire::graph::Exchange;
 
 /// Chunks that a sorted task cuts its rows into, for each range that readers will want.
 const CHUNKS_PER_RANGE: usize = 4;
-/// Fewer rows than this are not worth a chunk of their own.
+/// Fewer rows than this are not worth a chunk of their own, …
 const CHUNK_ROWS: usize = 256;
+/// … and of many rows no fewer bytes: what is told of a chunk has a size, too.
+const CHUNK_BYTES: usize = 128 << 10;
+/// In as many chunks even few bytes are cut, so that they can be spread.
+const CHUNKS_OF_FEW: usize = 32;
 /// Fewer rows than this are not worth other threads.
 const SMALL: usize = 4096;
 
@@ -73,9 +77,11 @@ fn ranged(df: DataFrame, key: &str, n: usize) -> Result<Vec<Part>> {
         return Ok(Vec::new());
     }
     let options = SortMultipleOptions::default().with_maintain_order(true);
+    // Only one of the two is held while the chunks are written.
     let df = df.sort([key], options).map_err(polars_error)?;
     let rows = df.height();
-    let chunks = (rows / CHUNK_ROWS).clamp(1, n * CHUNKS_PER_RANGE);
+    let most = (df.estimated_size() / CHUNK_BYTES).max(CHUNKS_OF_FEW).min(n * CHUNKS_PER_RANGE);
+    let chunks = (rows / CHUNK_ROWS).clamp(1, most.max(1));
     let keys = df.column(key).and_then(|c| c.as_materialized_series().binary().cloned()).map_err(polars_error)?;
     let at = |i: usize| Bytes::copy_from_slice(keys.get(i).unwrap_or(&[]));
     Ok((0..chunks)

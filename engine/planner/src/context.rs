@@ -24,6 +24,17 @@ use super::{Options, expr};
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::{Exchange, Leaf, Read, SingleWorker, Stage, StageGraph, StageId};
 
+/// Parts of an exchange for each worker. Every batch of a task has some rows for each part, and the fewer they are the more
+/// of it is overhead: beyond so many, parts get larger first…
+const PARTS_A_WORKER: f64 = 64.0;
+/// …up to so many times what they should hold, …
+const LARGER: f64 = 8.0;
+/// …and then they are more, up to so many for each worker and in all.
+const MOST_PARTS_A_WORKER: f64 = 512.0;
+const MOST_PARTS: u32 = 4096;
+/// Chunks of sorted rows are cut by size, not by range: so ranges may well be too many.
+const SPARE_RANGES: u32 = 4;
+
 pub(super) struct Cx<'a> {
     pub ir: Arena<IR>,
     pub ex: Arena<AExpr>,
@@ -197,8 +208,18 @@ impl<'a> Cx<'a> {
             None if self.options.adaptive => 4.0 * f64::from(workers),
             None => 1.0,
         };
-        let per_worker = (parts / f64::from(workers)).ceil().clamp(1.0, 64.0) as u32;
-        (workers * per_worker).min(4096).max(workers)
+        let per_worker = (parts / f64::from(workers)).ceil();
+        let per_worker =
+            per_worker.clamp(1.0, PARTS_A_WORKER).max((per_worker / LARGER).min(MOST_PARTS_A_WORKER)) as u32;
+        (workers * per_worker).min(MOST_PARTS).max(workers)
+    }
+
+    /// The same for ranges.
+    pub fn ranges(&self, rel: &Rel) -> u32 {
+        let parts = self.partitions(rel);
+        let many = self.options.partitions_per_worker.is_none()
+            && f64::from(parts) >= PARTS_A_WORKER * f64::from(self.options.workers.max(1));
+        if many { (parts * SPARE_RANGES).min(MOST_PARTS) } else { parts }
     }
 
     /// Ends the fragments of a relation: one stage a branch.

@@ -79,7 +79,7 @@ impl Cx<'_> {
             AExprBuilder::row_encode(keys, dtypes, variant, &mut self.ex).cast(DataType::Binary, &mut self.ex);
         let key = self.name("key");
         let rel = self.with_columns(rel, vec![encoded.expr_ir(key.clone())]);
-        let partitions = self.partitions(&rel);
+        let partitions = self.ranges(&rel);
         let schema = self.rel_schema(&rel);
         let stages = self.close(&rel, Exchange::Range { key: key.to_string(), partitions }, None)?;
         let leaf = self.exchange_leaf(schema, stages, Read::Partition);
