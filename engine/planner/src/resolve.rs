@@ -23,20 +23,27 @@ pub struct ResolvedTask {
 struct From<'a> {
     task: TaskId,
     out: &'a PieceOut,
+    /// Bytes of its rows in memory: in the file they may be packed.
+    size: u64,
 }
 
+/// `finer`: times that tasks of this stage turned out too large for a worker; nothing that is measured is trusted as much
+/// as before then.
 pub fn resolve(
     graph: &StageGraph,
     stage: StageId,
     done: &HashMap<StageId, Vec<TaskOutput>>,
+    finer: u32,
 ) -> Result<Vec<ResolvedTask>> {
-    if let Some(instead) = graph.left_out(stage)
+    let merge = graph.merge.map(|merge| merge.finer(finer));
+    if finer == 0
+        && let Some(instead) = graph.left_out(stage)
         && fits(instead, done)?
     {
         return Ok(Vec::new());
     }
     let leaves = graph.taken(stage, done).map_or(&graph.stages[stage.0 as usize].leaves, |instead| &instead.leaves);
-    let ready = leaves.iter().map(|leaf| ready(graph, leaf, done)).collect::<Result<Vec<_>>>()?;
+    let ready = leaves.iter().map(|leaf| ready(graph, merge, leaf, done)).collect::<Result<Vec<_>>>()?;
     let mut tasks: Option<usize> = None;
     for wanted in ready.iter().filter_map(Ready::tasks) {
         match tasks {
@@ -48,7 +55,7 @@ pub fn resolve(
         }
     }
     let tasks = tasks.unwrap_or(1);
-    let runs = match graph.merge {
+    let runs = match merge {
         Some(merge) if ready.iter().all(Ready::can_be_merged) => merged(&sizes(&ready, tasks), merge),
         _ => (0..tasks).map(|t| t..t + 1).collect(),
     };
@@ -81,7 +88,12 @@ enum Ready<'a> {
     },
 }
 
-fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, Vec<TaskOutput>>) -> Result<Ready<'a>> {
+fn ready<'a>(
+    graph: &'a StageGraph,
+    merge: Option<Merge>,
+    leaf: &'a Leaf,
+    done: &'a HashMap<StageId, Vec<TaskOutput>>,
+) -> Result<Ready<'a>> {
     let (stages, read) = match leaf {
         Leaf::Source { per_task, .. } => return Ok(Ready::Source(per_task)),
         Leaf::Exchange { stages, read } => (stages, read),
@@ -89,8 +101,10 @@ fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, V
     let producers = producers(stages, done)?;
     let pieces = |(task, output): &(TaskId, &'a TaskOutput)| {
         let task = *task;
+        let unpacked = (output.size as f64 / output.bytes.max(1) as f64).max(1.0);
+        let size = move |out: &PieceOut| (out.piece.len as f64 * unpacked) as u64;
         let wanted = |out: &&PieceOut| (out.partition == KEYS) == (*read == Read::Keys);
-        output.pieces.iter().filter(wanted).map(move |out| From { task, out }).collect::<Vec<_>>()
+        output.pieces.iter().filter(wanted).map(move |out| From { task, out, size: size(out) }).collect::<Vec<_>>()
     };
     match read {
         Read::All => Ok(Ready::All(producers.iter().flat_map(pieces).collect())),
@@ -118,8 +132,8 @@ fn ready<'a>(graph: &'a StageGraph, leaf: &'a Leaf, done: &'a HashMap<StageId, V
             }
             Some(Exchange::Range { key, partitions }) => {
                 let pieces: Vec<From<'a>> = producers.iter().flat_map(pieces).collect();
-                let bytes: u64 = pieces.iter().map(|piece| piece.out.piece.len).sum();
-                let most = graph.merge.map_or(*partitions, |merge| fewest(merge, bytes, *partitions));
+                let bytes: u64 = pieces.iter().map(|piece| piece.size).sum();
+                let most = merge.map_or(*partitions, |merge| fewest(merge.of_ranges(), bytes, *partitions));
                 let ranges = cut_ranges(&pieces, most as usize);
                 Ok(Ready::Range { key, pieces, ranges })
             }
@@ -161,7 +175,7 @@ fn sizes(ready: &[Ready<'_>], tasks: usize) -> Vec<u64> {
     for leaf in ready {
         if let Ready::Hash(parts) = leaf {
             for (size, part) in sizes.iter_mut().zip(parts) {
-                *size += part.iter().map(|piece| piece.out.piece.len).sum::<u64>();
+                *size += part.iter().map(|piece| piece.size).sum::<u64>();
             }
         }
     }
@@ -320,6 +334,7 @@ fn cut_ranges(pieces: &[From<'_>], n: usize) -> Vec<Range> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use floe_wire::graph::{Location, Stage};
 
     #[test]
     fn small_partitions_are_put_together_and_none_is_lost() {
@@ -338,5 +353,55 @@ mod tests {
             assert!(runs.windows(2).all(|pair| pair[0].end == pair[1].start), "{sizes:?} {runs:?}");
             assert!(runs.len() >= 2, "{sizes:?} {runs:?}");
         }
+    }
+
+    /// A stage that reads 16 parts of one task's output, 10 bytes and 10 rows each.
+    fn read_parts(output: Exchange) -> (StageGraph, HashMap<StageId, Vec<TaskOutput>>) {
+        let stage = |id: u32, leaves: Vec<Leaf>, output: Exchange| Stage {
+            id: StageId(id),
+            label: String::new(),
+            fragment: Bytes::new(),
+            explain: Vec::new(),
+            leaves,
+            output,
+            instead: None,
+        };
+        let reads = Leaf::Exchange { stages: vec![StageId(0)], read: Read::Partition };
+        let source = Leaf::Source { what: String::new(), per_task: vec![Bytes::new()] };
+        let graph = StageGraph {
+            stages: vec![stage(0, vec![source], output), stage(1, vec![reads], Exchange::Result)],
+            merge: Some(Merge { tasks: 1, bytes: 160 }),
+            ..StageGraph::default()
+        };
+        let part = |partition: u32| {
+            let at = Location::Store { uri: "file".into() };
+            let key = Bytes::from(vec![partition as u8]);
+            let piece = Piece { at, offset: u64::from(partition) * 10, len: 10, rows: 10 };
+            PieceOut { partition, piece, bounds: Some((key.clone(), key)) }
+        };
+        let output = TaskOutput { pieces: (0..16).map(part).collect(), bytes: 160, size: 160, ..TaskOutput::default() };
+        (graph, HashMap::from([(StageId(0), vec![output])]))
+    }
+
+    #[test]
+    fn what_was_too_large_is_cut_into_smaller_parts() {
+        let (graph, mut done) = read_parts(Exchange::Hash { keys: vec!["k".into()], partitions: 16 });
+        let tasks = |done: &_, finer: u32| resolve(&graph, StageId(1), done, finer).unwrap().len();
+        assert_eq!([0, 1, 2, 3].map(|finer| tasks(&done, finer)), [1, 4, 16, 16]);
+        // Packed on disk: what they take in memory counts.
+        done.get_mut(&StageId(0)).unwrap()[0].size = 640;
+        assert_eq!(tasks(&done, 0), 4);
+
+        let (graph, done) = read_parts(Exchange::Range { key: "k".into(), partitions: 16 });
+        let tasks = |finer: u32| resolve(&graph, StageId(1), &done, finer).unwrap();
+        assert_eq!([0, 1, 2].map(|finer| tasks(finer).len()), [1, 1, 4]);
+        let read: usize = tasks(2)
+            .iter()
+            .map(|task| match &task.leaves[0] {
+                LeafInput::Pieces { pieces, .. } => pieces.len(),
+                LeafInput::Source(_) => 0,
+            })
+            .sum();
+        assert_eq!(read, 16, "every chunk is read once, as none crosses a border");
     }
 }

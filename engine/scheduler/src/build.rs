@@ -30,6 +30,11 @@ impl State {
                 useful: false,
                 unstable: false,
                 cut: Cut::Waiting,
+                finer: 0,
+                short: None,
+                without: stage.instead.as_ref().map(|instead| instead.without.0 as usize),
+                first_attempt: 0,
+                launched_before: 0,
                 tasks: Vec::new(),
                 open: 0,
                 available: 0,
@@ -125,7 +130,9 @@ impl State {
                 bytes.clear();
             }
             let same = tasks.last().filter(|last| *last.inputs == *inputs).map(|last| last.inputs.clone());
-            tasks.push(Task::new(same.unwrap_or_else(|| inputs.into()), bytes));
+            let mut task = Task::new(same.unwrap_or_else(|| inputs.into()), bytes);
+            task.next_attempt = self.stages[stage].first_attempt;
+            tasks.push(task);
         }
         Ok(tasks)
     }

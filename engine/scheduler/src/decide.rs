@@ -49,7 +49,7 @@ impl Step<'_> {
                 }
             }
             Event::WorkerLost { worker } => self.worker_lost(&worker),
-            Event::Resolved { stage, tasks } => self.resolved(stage, tasks),
+            Event::Resolved { stage, finer, tasks } => self.resolved(stage, finer, tasks),
             Event::ResolveFailed { stage, error } => {
                 if self.state.stages.get(stage.0 as usize).is_some_and(|stage| stage.asked().is_some()) {
                     self.finish(Outcome::Failed(error));
@@ -203,9 +203,13 @@ impl Step<'_> {
         }
     }
 
-    fn resolved(&mut self, id: StageId, given: Vec<ResolvedInputs>) {
+    fn resolved(&mut self, id: StageId, finer: u32, given: Vec<ResolvedInputs>) {
         let at = id.0 as usize;
-        let Some(epoch) = self.state.stages.get(at).and_then(Stage::asked) else { return };
+        let asked = self.state.stages.get(at).filter(|stage| stage.finer == finer);
+        let Some(epoch) = asked.and_then(Stage::asked) else { return };
+        if !self.is_finer(at, &given) {
+            return;
+        }
         let tasks = match self.state.cut_into(at, given) {
             Ok(tasks) => tasks,
             Err(error) => return self.finish(Outcome::Failed(error)),

@@ -30,6 +30,7 @@
 mod attempts;
 mod build;
 mod decide;
+mod finer;
 mod lineage;
 mod place;
 mod progress;
@@ -78,8 +79,10 @@ pub enum Event {
     WorkerLost {
         worker: String,
     },
+    /// Of the request with the same `finer`.
     Resolved {
         stage: StageId,
+        finer: u32,
         tasks: Vec<ResolvedInputs>,
     },
     ResolveFailed {
@@ -124,9 +127,10 @@ pub enum Event {
 
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Cut this stage into tasks.
+    /// Cut this stage into tasks, into smaller ones each time that some were too large.
     Resolve {
         stage: StageId,
+        finer: u32,
     },
     Launch {
         task: TaskId,

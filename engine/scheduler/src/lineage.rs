@@ -20,7 +20,8 @@ impl Step<'_> {
             let stage = &self.state.stages[at];
             if stage.useful && stage.cut == Cut::Waiting && stage.inputs.iter().all(|input| self.is_there(*input)) {
                 self.state.stages[at].cut = Cut::Asked(self.state.epoch);
-                self.out.push(Action::Resolve { stage: StageId(at as u32) });
+                let finer = self.state.stages[at].finer;
+                self.out.push(Action::Resolve { stage: StageId(at as u32), finer });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{Cut, State, Task, TaskState};
+use super::state::{Cut, State, TaskState};
 use floe_wire::graph::StageId;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,8 @@ pub struct Counters {
     pub speculative: u64,
     pub speculative_won: u64,
     pub lost_outputs: u64,
+    /// Stages that were cut again because their tasks did not fit.
+    pub cut_finer: u64,
     /// Done tasks that had to be done again.
     pub made_again: u64,
 }
@@ -114,7 +116,7 @@ impl State {
 
     /// Attempts of a stage's tasks that were launched so far.
     pub fn attempts(&self, stage: StageId) -> u32 {
-        let tasks = self.stages.get(stage.0 as usize).map(|stage| stage.tasks.as_slice()).unwrap_or_default();
-        tasks.iter().map(|task: &Task| task.next_attempt).sum()
+        let Some(stage) = self.stages.get(stage.0 as usize) else { return 0 };
+        stage.launched_before + stage.launched()
     }
 }

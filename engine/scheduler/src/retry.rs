@@ -25,8 +25,8 @@ pub struct Limits {
     pub lost_per_query: u32,
     /// Times a task may fail to fetch inputs, of which the last one ends the query.
     pub fetch_per_task: u32,
-    /// Times a task may run out of memory, of which all but the first alone on a worker.
-    pub out_of_memory_per_task: u32,
+    /// Times a stage is cut into smaller parts because one of its tasks ran out of memory alone on a worker.
+    pub finer_per_stage: u32,
     pub internal_per_task: u32,
     /// How long the query waits for a worker that takes tasks while it has none.
     pub no_worker_ms: Millis,
@@ -61,7 +61,7 @@ impl Default for Limits {
             lost_until_alone: 2,
             lost_per_query: 128,
             fetch_per_task: 6,
-            out_of_memory_per_task: 2,
+            finer_per_stage: 3,
             internal_per_task: 2,
             no_worker_ms: 600_000,
             user_error_wait_ms: 100,
@@ -82,7 +82,6 @@ pub(super) struct Faults {
     pub io: u32,
     pub lost: u32,
     pub fetch: u32,
-    pub out_of_memory: u32,
     pub internal: u32,
 }
 
@@ -110,6 +109,7 @@ impl Step<'_> {
         };
         self.state.counters.failed_attempts += 1;
         let mut budget = self.state.budget;
+        let slots = self.state.workers[worker].slots;
         let Some(task) = self.state.task_mut(id) else { return };
         let too_many;
         match &fault {
@@ -131,10 +131,13 @@ impl Step<'_> {
                     too_many = task.faults.lost >= limits.lost_per_task || budget.lost > limits.lost_per_query;
                 }
                 Category::OutOfMemory => {
-                    // Two attempts that failed beside others have not shown that it does not fit alone.
-                    task.faults.out_of_memory = task.faults.out_of_memory.max(1) + u32::from(*alone);
+                    // Beside others it has not shown that it does not fit alone. What else could be changed is more
+                    // than a retry.
+                    if *alone || slots <= 1 {
+                        return self.cut_finer(id, error.clone());
+                    }
                     task.alone = true;
-                    too_many = *alone && task.faults.out_of_memory >= limits.out_of_memory_per_task;
+                    too_many = false;
                 }
                 Category::Internal => {
                     task.faults.internal += 1;
@@ -197,17 +200,11 @@ impl Step<'_> {
                         "{} ({name}; the query used up its {} retries of IO failures)",
                         error.message, self.state.limits.io_per_query
                     ),
-                    Category::OutOfMemory => format!(
-                        "{} ({name} ran out of memory {} times, the last time alone on worker {worker}: give the \
-                         workers more memory with spec.compute.memory, or take more workers, so that partitions are \
-                         smaller)",
-                        error.message, faults.out_of_memory
-                    ),
                     Category::Internal => {
                         format!("{} ({name} failed {} times, last on worker {worker})", error.message, faults.internal)
                     }
                     Category::LostWorker | Category::Cancelled => return self.lost_too_often(id, Some(error.message)),
-                    Category::User | Category::Deadline => error.message,
+                    Category::User | Category::Deadline | Category::OutOfMemory => error.message,
                 };
                 QueryError::new(error.category, error.class, message)
             }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Millis;
+use super::finer::Short;
 use super::progress::Counters;
 use super::retry::{Faults, Limits};
 use floe_wire::error::QueryError;
@@ -57,6 +58,15 @@ pub(super) struct Stage {
     /// Its tasks may write something else when they run again.
     pub unstable: bool,
     pub cut: Cut,
+    /// Times it was cut again, into smaller parts.
+    pub finer: u32,
+    pub short: Option<Short>,
+    /// The stage that its other form leaves out.
+    pub without: Option<usize>,
+    /// Numbers of attempts below this are used up.
+    pub first_attempt: u32,
+    /// Attempts of tasks that it was cut into before.
+    pub launched_before: u32,
     pub tasks: Vec<Task>,
     /// Tasks that are wanted and not done.
     pub open: usize,
@@ -243,6 +253,11 @@ impl Stage {
             Cut::Asked(epoch) => Some(epoch),
             Cut::Waiting | Cut::Done(_) => None,
         }
+    }
+
+    /// Attempts of its tasks as they are now.
+    pub fn launched(&self) -> u32 {
+        self.tasks.iter().map(|task| task.next_attempt.saturating_sub(self.first_attempt)).sum()
     }
 
     /// All that is wanted of it is done.

@@ -111,6 +111,24 @@ pub struct Merge {
     pub bytes: u64,
 }
 
+/// A task that sorts holds its rows twice; one that joins or groups has a table and the rows of the other side, too.
+const RANGE_SHARE: u64 = 4;
+
+/// By so many times parts are smaller, each time that some were too large.
+const FINER: u64 = 4;
+
+impl Merge {
+    /// After parts turned out too large for a worker so many times.
+    pub fn finer(self, times: u32) -> Merge {
+        Merge { bytes: self.bytes / FINER.saturating_pow(times), ..self }
+    }
+
+    /// The same for parts that are only sorted.
+    pub fn of_ranges(self) -> Merge {
+        Merge { bytes: self.bytes.saturating_mul(RANGE_SHARE), ..self }
+    }
+}
+
 /// Which part of an exchange a task reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Read {

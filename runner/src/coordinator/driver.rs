@@ -277,9 +277,9 @@ impl<'a> Driver<'a> {
         let now = self.now();
         for action in floe_scheduler::decide(&mut self.state, event, now) {
             match action {
-                Action::Resolve { stage } => {
-                    let answer = match self.resolve(stage) {
-                        Ok(tasks) => Event::Resolved { stage, tasks },
+                Action::Resolve { stage, finer } => {
+                    let answer = match self.resolve(stage, finer) {
+                        Ok(tasks) => Event::Resolved { stage, finer, tasks },
                         Err(error) => Event::ResolveFailed { stage, error },
                     };
                     queue.push_back(answer);
@@ -303,7 +303,7 @@ impl<'a> Driver<'a> {
         None
     }
 
-    fn resolve(&mut self, stage: StageId) -> Result<Vec<ResolvedInputs>> {
+    fn resolve(&mut self, stage: StageId, finer: u32) -> Result<Vec<ResolvedInputs>> {
         let inputs = self.run.graph.stages.get(stage.0 as usize).map(|stage| self.run.graph.inputs(stage));
         let mut done = HashMap::new();
         for input in inputs.unwrap_or_default() {
@@ -311,12 +311,17 @@ impl<'a> Driver<'a> {
             let outputs = self.state.outputs(input).ok_or_else(missing)?;
             done.insert(input, outputs.into_iter().cloned().collect::<Vec<TaskOutput>>());
         }
-        let tasks = floe_planner::resolve(self.run.graph, stage, &done)?;
+        let tasks = floe_planner::resolve(self.run.graph, stage, &done, finer)?;
         self.clock.began.entry(stage).or_insert_with(Instant::now);
         let inputs = |task: ResolvedTask| (task.leaves, ResolvedInputs { inputs: task.inputs, bytes: task.bytes });
         let (leaves, inputs) = tasks.into_iter().map(inputs).unzip();
-        if self.run.graph.taken(stage, &done).is_some() {
-            self.instead.insert(stage);
+        let reformed = match self.run.graph.taken(stage, &done) {
+            Some(_) => self.instead.insert(stage),
+            None => self.instead.remove(&stage),
+        };
+        if reformed {
+            // Workers may have the former one.
+            self.fragments.retain(|(_, of)| *of != stage);
         }
         self.resolved.insert(stage, Resolved::new(leaves, &done));
         Ok(inputs)

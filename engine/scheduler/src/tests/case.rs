@@ -61,7 +61,15 @@ pub fn draining(worker: &str) -> Event {
 /// Tasks by what they read: `&["0.0 0.1", ""]`.
 pub fn resolved(stage: u32, tasks: &[&str]) -> Event {
     let tasks = tasks.iter().map(|reads| reads.split_whitespace().map(task).collect::<Vec<_>>().into()).collect();
-    Event::Resolved { stage: StageId(stage), tasks }
+    Event::Resolved { stage: StageId(stage), finer: 0, tasks }
+}
+
+/// The answer to a request to cut a stage again.
+pub fn finer(times: u32, answer: Event) -> Event {
+    match answer {
+        Event::Resolved { stage, tasks, .. } => Event::Resolved { stage, finer: times, tasks },
+        other => other,
+    }
 }
 
 /// With an output of 100 bytes and 10 rows, kept by `kept`: a worker's name, `inline` or `store`.
@@ -103,7 +111,8 @@ pub fn started(what: &str, worker: &str) -> Event {
 fn text(action: &Action) -> String {
     let name = |id: &TaskId, attempt: &u32| format!("{}.{}#{attempt}", id.stage.0, id.task);
     match action {
-        Action::Resolve { stage } => format!("resolve {}", stage.0),
+        Action::Resolve { stage, finer: 0 } => format!("resolve {}", stage.0),
+        Action::Resolve { stage, finer } => format!("resolve {} finer {finer}", stage.0),
         Action::Launch { task, attempt, worker, alone, inputs_moved } => {
             let alone = if *alone { " alone" } else { "" };
             let moved = if *inputs_moved { " moved" } else { "" };

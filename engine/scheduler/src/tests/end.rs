@@ -39,7 +39,7 @@ impl Watch<'_> {
             Outcome::Failed(error) => {
                 assert!(!error.message.contains("standstill"), "{error}");
                 let (category, part) = match kind {
-                    Kind::Calm | Kind::Slow | Kind::Recoverable | Kind::Cancelled | Kind::BigTasks => {
+                    Kind::Calm | Kind::Slow | Kind::Recoverable | Kind::Cancelled | Kind::BigTasks | Kind::Split => {
                         panic!("{kind:?} failed: {error:?}")
                     }
                     Kind::Harsh => (error.category, String::new()),

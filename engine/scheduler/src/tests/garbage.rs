@@ -31,6 +31,7 @@ fn event(rng: &mut Rng, scenario: &Scenario) -> Event {
         4 | 5 => match scenario.reads.get(stage as usize) {
             Some(reads) => Event::Resolved {
                 stage: StageId(stage),
+                finer: rng.below(3) as u32,
                 tasks: reads.iter().map(|reads| reads.clone().into()).collect(),
             },
             None => resolved(stage, &["0.0", "9.9"]),
@@ -50,7 +51,7 @@ fn event(rng: &mut Rng, scenario: &Scenario) -> Event {
 fn garbage_neither_breaks_nor_ends_it_twice() {
     for seed in 0..1_500 {
         let mut rng = Rng(seed);
-        let scenario = Scenario::new(Kind::ALL[rng.below(12) as usize], &mut rng);
+        let scenario = Scenario::new(Kind::ALL[rng.below(Kind::ALL.len() as u64) as usize], &mut rng);
         let limits = Limits { silent_ms: 500, slow_min_ms: 10, slow_after_done: 1, ..scenario.limits };
         let mut state = State::new(&scenario.graph, limits).unwrap();
         let (mut now, mut ends) = (0, 0);

@@ -109,7 +109,7 @@ fn inputs_that_never_can_be_fetched_end_the_query() {
 }
 
 #[test]
-fn out_of_memory_is_retried_alone_and_then_says_what_to_change() {
+fn out_of_memory_is_retried_alone_and_then_in_smaller_parts() {
     let mut case = one_stage(6, &["a", "b"], Limits::default());
     // a and b run two each. The worker with the least to do gets nothing new until it is idle.
     case.on(failed("0.0#0", "a", Category::OutOfMemory), &[]);
@@ -117,9 +117,61 @@ fn out_of_memory_is_retried_alone_and_then_says_what_to_change() {
     case.on(done("0.2#0", "a", "inline"), &["launch 0.0#1 on a alone"]);
     case.on(done("0.3#0", "b", "inline"), &["launch 0.5#0 on b"]);
     case.on(done("0.4#0", "b", "inline"), &[]);
-    let says =
-        ["out-of-memory of 0.0#1", "ran out of memory 2 times, the last time alone on worker a", "compute.memory"];
-    case.fails(failed("0.0#1", "a", Category::OutOfMemory), "out-of-memory", &says);
+    // What was made so far goes, and numbers of attempts go on.
+    let again = ["cancel 0.5#0 on b", "release 0", "resolve 0 finer 1"];
+    case.on(failed("0.0#1", "a", Category::OutOfMemory), &again);
+    case.on(done("0.5#0", "b", "inline"), &[]).on(resolved(0, &[""; 12]), &[]);
+    let actions = case.acts(finer(1, resolved(0, &[""; 12])));
+    assert_eq!(actions.len(), 4, "{actions:?}");
+    assert!(actions.iter().all(|action| action.starts_with("launch") && action.contains("#2 on")), "{actions:?}");
+}
+
+#[test]
+fn what_cannot_be_cut_any_further_says_what_to_change() {
+    let says = ["out-of-memory of 0.0#0", "had a worker for itself and ran out of memory", "compute.memory"];
+    // With one slot it was alone from the start: trying the same again would help nobody.
+    let mut case = Case::with(&[&[]], &[0], Limits::default());
+    case.acts(up("a", 1));
+    case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]);
+    case.on(failed("0.0#0", "a", Category::OutOfMemory), &["release 0", "resolve 0 finer 1"]);
+    case.fails(finer(1, resolved(0, &[""])), "out-of-memory", &says);
+    // Nor is it cut again and again.
+    let mut case = Case::with(&[&[]], &[0], Limits { finer_per_stage: 2, ..Limits::default() });
+    case.acts(up("a", 1));
+    case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]);
+    case.on(failed("0.0#0", "a", Category::OutOfMemory), &["release 0", "resolve 0 finer 1"]);
+    case.on(finer(1, resolved(0, &[""; 4])), &["launch 0.0#1 on a"]);
+    case.on(failed("0.0#1", "a", Category::OutOfMemory), &["release 0", "resolve 0 finer 2"]);
+    case.on(finer(2, resolved(0, &[""; 16])), &["launch 0.0#2 on a"]);
+    let says = ["out-of-memory of 0.0#2", "and so it did in smaller parts 2 times", "compute.memory"];
+    case.fails(failed("0.0#2", "a", Category::OutOfMemory), "out-of-memory", &says);
+}
+
+#[test]
+fn a_stage_that_others_were_cut_by_stays_as_it_is() {
+    let mut case = Case::with(&[&[], &[0]], &[1], Limits::default());
+    case.acts(up("a", 1));
+    case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]).on(done("0.0#0", "a", "a"), &["resolve 1"]);
+    case.on(resolved(1, &["0.0"]), &["launch 1.0#0 on a"]).on(lost("a"), &[]);
+    case.on(up("b", 1), &["launch 0.0#1 on b"]);
+    case.fails(failed("0.0#1", "b", Category::OutOfMemory), "out-of-memory", &["compute.memory"]);
+}
+
+#[test]
+fn a_broadcast_that_does_not_fit_is_taken_back() {
+    let mut case = Case::with(&[&[], &[0], &[0, 1]], &[2], Limits::default());
+    // Stage 2 may read all of 0 in place of what 1 would make.
+    case.state.stages[2].without = Some(1);
+    case.acts(up("a", 1));
+    case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]);
+    case.on(done("0.0#0", "a", "a"), &["resolve 1"]);
+    case.on(resolved(1, &[]), &["resolve 2"]).on(resolved(2, &["0.0"]), &["launch 2.0#0 on a"]);
+    let again = ["release 2", "resolve 1 finer 1"];
+    case.on(failed("2.0#0", "a", Category::OutOfMemory), &again);
+    case.on(finer(1, resolved(1, &[""])), &["launch 1.0#0 on a"]);
+    case.on(done("1.0#0", "a", "a"), &["resolve 2 finer 1"]);
+    case.on(finer(1, resolved(2, &["0.0 1.0"])), &["launch 2.0#1 on a"]);
+    case.on(done("2.0#1", "a", "a"), &["release 0", "release 1", "succeed [2.0#1]"]);
 }
 
 #[test]
@@ -218,7 +270,7 @@ fn who_has_more_to_read_may_take_longer() {
     case.acts(done("0.0#0", "a", "inline"));
     let tasks = [100, 100, 100, 500];
     let tasks = tasks.map(|bytes| ResolvedInputs { inputs: vec![task("0.0")], bytes: vec![bytes] });
-    case.acts(Event::Resolved { stage: StageId(1), tasks: tasks.to_vec() });
+    case.acts(Event::Resolved { stage: StageId(1), finer: 0, tasks: tasks.to_vec() });
     case.at(1_000);
     for (what, worker) in [("1.0#0", "b"), ("1.1#0", "a"), ("1.2#0", "b")] {
         case.acts(done(what, worker, "inline"));

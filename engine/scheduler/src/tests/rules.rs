@@ -154,7 +154,7 @@ fn bytes_read_of_an_input_count_if_they_are_known() {
     case.on(resolved(0, &["", ""]), &["launch 0.0#0 on a", "launch 0.1#0 on b"]);
     case.on(done("0.0#0", "a", "a"), &[]).on(done("0.1#0", "b", "b"), &["resolve 1"]);
     let reads = ResolvedInputs { inputs: vec![task("0.0"), task("0.1")], bytes: vec![1, 50] };
-    case.on(Event::Resolved { stage: StageId(1), tasks: vec![reads] }, &["launch 1.0#0 on b"]);
+    case.on(Event::Resolved { stage: StageId(1), finer: 0, tasks: vec![reads] }, &["launch 1.0#0 on b"]);
 }
 
 #[test]

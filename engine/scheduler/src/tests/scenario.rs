@@ -1,6 +1,6 @@
 //! One random query: its stages and tasks, what each reads, where outputs are kept, and what is going to be done to it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -50,6 +50,8 @@ pub enum Kind {
     Poison,
     /// Tasks that fit only alone.
     BigTasks,
+    /// Tasks that fit only in smaller parts.
+    Split,
     /// A task that fits nowhere.
     TooBig,
     /// A task with a fault of Floe's own, each time.
@@ -57,7 +59,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Calm,
         Kind::Slow,
         Kind::Recoverable,
@@ -68,6 +70,7 @@ impl Kind {
         Kind::Deserted,
         Kind::Poison,
         Kind::BigTasks,
+        Kind::Split,
         Kind::TooBig,
         Kind::Broken,
     ];
@@ -84,6 +87,7 @@ impl Kind {
             | Kind::Deserted
             | Kind::Poison
             | Kind::BigTasks
+            | Kind::Split
             | Kind::TooBig
             | Kind::Broken => false,
         }
@@ -111,6 +115,8 @@ pub struct Scenario {
     pub user_errors: HashSet<TaskId>,
     pub poison: Option<TaskId>,
     pub big: HashSet<TaskId>,
+    /// Stages that are cut into fewer tasks at first, and the one of those that does not fit.
+    pub split: HashMap<usize, (usize, usize)>,
     pub too_big: Option<TaskId>,
     pub broken: Option<TaskId>,
     pub workers: usize,
@@ -182,6 +188,13 @@ impl Scenario {
         let of = |this: Kind| one.filter(|_| kind == this);
         let user_errors = if kind == Kind::UserErrors { some(3) } else { HashSet::new() };
         let big = if kind == Kind::BigTasks { some(4) } else { HashSet::new() };
+        let mut split = HashMap::new();
+        for (at, tasks) in reads.iter().enumerate().filter(|(at, tasks)| useful[*at] && tasks.len() > 1) {
+            if kind == Kind::Split && rng.chance(60) {
+                let fewer = rng.range(1, tasks.len() as u64 - 1);
+                split.insert(at, (fewer as usize, rng.below(fewer) as usize));
+            }
+        }
         let generous = kind != Kind::Harsh;
         let some_unstable = kind.faulty() && rng.chance(50);
         let unstable = (0..stages).map(|_| some_unstable && rng.chance(40)).collect();
@@ -213,6 +226,7 @@ impl Scenario {
             user_errors,
             poison: of(Kind::Poison),
             big,
+            split,
             too_big: of(Kind::TooBig),
             broken: of(Kind::Broken),
             workers: rng.range(1, 4) as usize,

@@ -16,11 +16,12 @@ pub struct Seen {
     pub moved: u64,
     pub drained_spared: u64,
     pub stale: u64,
+    pub cut_finer: u64,
     pub steps: u64,
 }
 
 impl Seen {
-    fn parts(&mut self) -> [(&'static str, &mut u64); 14] {
+    fn parts(&mut self) -> [(&'static str, &mut u64); 15] {
         [
             ("launches", &mut self.launches),
             ("speculative", &mut self.speculative),
@@ -35,6 +36,7 @@ impl Seen {
             ("moved", &mut self.moved),
             ("drained_spared", &mut self.drained_spared),
             ("stale", &mut self.stale),
+            ("cut_finer", &mut self.cut_finer),
             ("steps", &mut self.steps),
         ]
     }

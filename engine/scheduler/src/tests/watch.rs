@@ -31,6 +31,13 @@ pub struct Watch<'a> {
     workers: BTreeMap<String, (u32, bool)>,
     resolving: HashSet<usize>,
     resolved: HashSet<usize>,
+    /// Tasks of the stages that were cut.
+    cut: HashMap<usize, usize>,
+    finer: HashMap<usize, u32>,
+    /// Stages of which a task did not fit though it was alone.
+    short: HashSet<usize>,
+    /// Stages that were left out for one that starts over.
+    left_out_before: HashSet<usize>,
     running: BTreeMap<(TaskId, u32), Running>,
     pub(super) there: HashMap<TaskId, There>,
     counted: BTreeSet<TaskId>,
@@ -61,6 +68,10 @@ impl<'a> Watch<'a> {
             workers: BTreeMap::new(),
             resolving: HashSet::new(),
             resolved: HashSet::new(),
+            cut: HashMap::new(),
+            finer: HashMap::new(),
+            short: HashSet::new(),
+            left_out_before: HashSet::new(),
             running: BTreeMap::new(),
             there: HashMap::new(),
             counted: BTreeSet::new(),
@@ -90,6 +101,33 @@ impl<'a> Watch<'a> {
         graph.inputs(&graph.stages[stage]).into_iter().map(|input| input.0 as usize).collect()
     }
 
+    fn tasks(&self, stage: usize) -> usize {
+        self.cut.get(&stage).copied().unwrap_or(self.scenario.reads[stage].len())
+    }
+
+    /// A stage starts over: its tasks, or those of the stage that it may leave out, did not fit.
+    fn take_back(&mut self, stage: usize, finer: u32) {
+        let allowed = self.short.remove(&stage) || self.left_out_before.remove(&stage);
+        assert!(allowed, "stage {stage} is fine enough");
+        if let Some(instead) = &self.scenario.graph.stages[stage].instead {
+            self.left_out_before.insert(instead.without.0 as usize);
+        }
+        assert!(!self.running.keys().any(|(task, _)| task.stage.0 as usize == stage), "old tasks of stage {stage} run");
+        let others = |task: &TaskId| task.stage.0 as usize != stage;
+        let used = self.attempts.iter().filter(|(task, _)| !others(task)).map(|(_, next)| *next).max().unwrap_or(0);
+        self.attempts.extend((0..self.scenario.reads[stage].len()).map(|task| (id(stage, task), used)));
+        self.there.retain(|task, _| others(task));
+        self.counted.retain(others);
+        self.alone.retain(others);
+        self.released.retain(others);
+        self.won.remove(&stage);
+        self.cut.remove(&stage);
+        self.resolved.remove(&stage);
+        self.resolving.remove(&stage);
+        self.finer.insert(stage, finer);
+        self.seen.cut_finer += 1;
+    }
+
     fn is_target(&self, stage: usize) -> bool {
         self.scenario.graph.roots.contains(&StageId(stage as u32))
     }
@@ -98,16 +136,16 @@ impl<'a> Watch<'a> {
     fn needed(&self) -> HashSet<TaskId> {
         let mut needed = HashSet::new();
         for stage in (0..self.scenario.reads.len()).rev().filter(|stage| self.scenario.useful[*stage]) {
-            for task in 0..self.scenario.reads[stage].len() {
+            for task in 0..self.tasks(stage) {
                 if self.is_target(stage) {
                     needed.insert(id(stage, task));
                 }
             }
             for input in self.inputs(stage).iter().filter(|_| !self.resolved.contains(&stage)) {
-                needed.extend((0..self.scenario.reads[*input].len()).map(|task| id(*input, task)));
+                needed.extend((0..self.tasks(*input)).map(|task| id(*input, task)));
             }
             if self.resolved.contains(&stage) {
-                for task in (0..self.scenario.reads[stage].len()).map(|task| id(stage, task)) {
+                for task in (0..self.tasks(stage)).map(|task| id(stage, task)) {
                     if needed.contains(&task) && !self.there.contains_key(&task) {
                         needed.extend(self.reads(task));
                     }
@@ -162,9 +200,11 @@ impl<'a> Watch<'a> {
                     self.there.retain(|_, there| there.holder.as_ref() != Some(worker));
                 }
             }
-            Event::Resolved { stage, .. } => {
-                if self.resolving.contains(&(stage.0 as usize)) {
-                    self.resolved.insert(stage.0 as usize);
+            Event::Resolved { stage, finer, tasks } => {
+                let at = stage.0 as usize;
+                let asked = self.finer.get(&at).copied().unwrap_or(0);
+                if self.resolving.contains(&at) && *finer == asked && self.resolved.insert(at) {
+                    self.cut.insert(at, tasks.len());
                 }
             }
             Event::TaskDone { task, attempt, worker, output } => {
@@ -186,7 +226,7 @@ impl<'a> Watch<'a> {
                 }
             }
             Event::TaskFailed { task, attempt, worker, error } => {
-                if self.ended(*task, *attempt, worker).is_some() {
+                if let Some(run) = self.ended(*task, *attempt, worker) {
                     match error.category {
                         Category::User => {
                             self.user_errors.insert(*task);
@@ -195,6 +235,9 @@ impl<'a> Watch<'a> {
                             self.io_pause.insert(*task, now);
                         }
                         Category::LostWorker | Category::Cancelled => self.lost_once(*task),
+                        Category::OutOfMemory if run.alone || self.scenario.slots == 1 => {
+                            self.short.insert(task.stage.0 as usize);
+                        }
                         Category::OutOfMemory => {
                             self.alone.insert(*task);
                         }
@@ -252,13 +295,16 @@ impl<'a> Watch<'a> {
     pub fn took(&mut self, state: &State, action: &Action, now: Millis) {
         assert!(self.finished.is_none(), "{action:?} after the end");
         match action {
-            Action::Resolve { stage } => {
+            Action::Resolve { stage, finer } => {
                 let at = stage.0 as usize;
+                if *finer > self.finer.get(&at).copied().unwrap_or(0) {
+                    self.take_back(at, *finer);
+                }
                 assert!(self.scenario.useful[at], "{stage:?} is of no use");
                 assert!(self.resolving.insert(at), "{stage:?} resolved twice");
                 for input in self.inputs(at) {
                     assert!(self.resolved.contains(&input), "{stage:?} resolved before its input {input}");
-                    let count = self.scenario.reads[input].len();
+                    let count = self.tasks(input);
                     assert!((0..count).all(|task| self.there.contains_key(&id(input, task))), "{stage:?} too early");
                     assert_eq!(state.outputs(StageId(input as u32)).map(|outputs| outputs.len()), Some(count));
                 }
@@ -275,7 +321,8 @@ impl<'a> Watch<'a> {
             Action::Cancel { task, attempt, worker } => {
                 let run = self.running.remove(&(*task, *attempt));
                 assert_eq!(run.map(|run| run.worker).as_deref(), Some(worker.as_str()), "cancelled what does not run");
-                let told_to = self.must_stop.remove(&(*task, *attempt));
+                let short = self.short.contains(&(task.stage.0 as usize));
+                let told_to = self.must_stop.remove(&(*task, *attempt)) || short;
                 let silent = !told_to && !self.there.contains_key(task) && self.needed().contains(task);
                 if silent && !state.is_over() && self.user_errors.is_empty() {
                     self.seen.silent += 1;
@@ -284,11 +331,16 @@ impl<'a> Watch<'a> {
             }
             Action::Release { stage } => {
                 let at = stage.0 as usize;
-                let needed = self.needed();
-                for task in (0..self.scenario.reads[at].len()).map(|task| id(at, task)) {
-                    assert!(!needed.contains(&task), "{task:?} released while needed");
-                    self.there.remove(&task);
-                    self.released.insert(task);
+                if self.short.contains(&at) {
+                    let finer = self.finer.get(&at).copied().unwrap_or(0) + 1;
+                    self.take_back(at, finer);
+                } else {
+                    let needed = self.needed();
+                    for task in (0..self.tasks(at)).map(|task| id(at, task)) {
+                        assert!(!needed.contains(&task), "{task:?} released while needed");
+                        self.there.remove(&task);
+                        self.released.insert(task);
+                    }
                 }
                 self.seen.released += 1;
             }
@@ -359,7 +411,7 @@ impl<'a> Watch<'a> {
         let progress = state.progress();
         for stage in &progress.stages {
             let at = stage.id.0 as usize;
-            let tasks = (0..self.scenario.reads[at].len()).map(|task| id(at, task));
+            let tasks = (0..self.tasks(at)).map(|task| id(at, task));
             let done = tasks
                 .filter(|task| self.there.contains_key(task) || self.counted.contains(task) && !needed.contains(task));
             assert_eq!(stage.done as usize, done.count(), "stage {at} counts wrongly");

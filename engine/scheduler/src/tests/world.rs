@@ -31,6 +31,8 @@ pub struct Run {
     worker: usize,
     life: u32,
     alone: bool,
+    /// How fine its stage was cut.
+    finer: u32,
     inputs: Vec<Location>,
 }
 
@@ -56,6 +58,8 @@ pub struct World {
     io_failures: HashMap<TaskId, u32>,
     internal: HashSet<TaskId>,
     quiet_after: Millis,
+    /// How fine each stage was cut last.
+    finer: Vec<u32>,
 }
 
 impl World {
@@ -70,6 +74,7 @@ impl World {
             io_failures: HashMap::new(),
             internal: HashSet::new(),
             quiet_after: 30_000,
+            finer: vec![0; scenario.reads.len()],
         };
         world.at(0, Happening::Say(Event::Tick));
         for worker in 0..scenario.workers {
@@ -104,6 +109,7 @@ impl World {
             | Kind::Deserted
             | Kind::Poison
             | Kind::BigTasks
+            | Kind::Split
             | Kind::TooBig
             | Kind::Broken => {}
         }
@@ -133,10 +139,13 @@ impl World {
     /// The shell carries out one action.
     pub fn carry_out(&mut self, scenario: &Scenario, state: &State, action: &Action) {
         match action {
-            Action::Resolve { stage } => {
-                let reads = &scenario.reads[stage.0 as usize];
-                let tasks = reads.iter().map(|reads| reads.clone().into()).collect();
-                let resolved = Event::Resolved { stage: *stage, tasks };
+            Action::Resolve { stage, finer } => {
+                let at = stage.0 as usize;
+                self.finer[at] = *finer;
+                let reads = &scenario.reads[at];
+                let fewer = scenario.split.get(&at).filter(|_| *finer == 0).map_or(reads.len(), |(fewer, _)| *fewer);
+                let tasks = reads[..fewer].iter().map(|reads| reads.clone().into()).collect();
+                let resolved = Event::Resolved { stage: *stage, finer: *finer, tasks };
                 let slowest = if scenario.kind.faulty() && self.rng.chance(20) { 3_000 } else { 20 };
                 self.later(0, slowest, Happening::Say(resolved.clone()));
                 if self.rng.chance(10) {
@@ -152,7 +161,8 @@ impl World {
                     inputs.push(output.pieces[0].piece.at.clone());
                 }
                 let life = self.workers[worker].life;
-                let run = Run { task: *task, attempt: *attempt, worker, life, alone: *alone, inputs };
+                let (alone, finer) = (*alone, self.finer[task.stage.0 as usize]);
+                let run = Run { task: *task, attempt: *attempt, worker, life, alone, finer, inputs };
                 self.later(0, 30, Happening::Arrive(run));
             }
             Action::Cancel { task, attempt, worker } => {
@@ -280,6 +290,7 @@ impl World {
             | Kind::Deserted
             | Kind::Poison
             | Kind::BigTasks
+            | Kind::Split
             | Kind::TooBig
             | Kind::Broken => self.rng.chance(5),
         };
@@ -329,7 +340,10 @@ impl World {
         if scenario.broken == Some(task) {
             return Some(Category::Internal);
         }
-        if scenario.too_big == Some(task) || scenario.big.contains(&task) && !run.alone {
+        let crowded = !run.alone && scenario.slots > 1;
+        let split = scenario.split.get(&(task.stage.0 as usize));
+        let coarse = run.finer == 0 && split.is_some_and(|(_, bad)| *bad == task.task as usize);
+        if scenario.too_big == Some(task) || coarse || crowded && scenario.big.contains(&task) {
             return Some(Category::OutOfMemory);
         }
         if !scenario.kind.faulty() || self.now > self.quiet_after {
