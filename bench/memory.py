@@ -1,6 +1,11 @@
 """The memory proof: heavy queries with a small memory limit per worker end, with the right result.
 
     python -m bench.memory --data DIR [--scale-factor 10] [--queries 9,18,21] [--memory 1Gi] [--workers 2]
+    python -m bench.memory --data DIR --tables directory,file,csv,sort,join --memory 512Mi
+
+`--queries` are PDS-H queries, `--tables` moves the whole lineitem table (all rows, all columns): to a Parquet directory,
+to one Parquet file, to one CSV file, sorted by a column that is in no order, and joined with itself on a key that it is not
+written in order of.
 
 Every worker process is put into a memory cgroup of its own with that limit, as a pod would be, where this machine lets us
 (v1 or v2, root); else the peaks are only watched. Results are compared with single-process Polars (no limit).
@@ -20,6 +25,7 @@ import tempfile
 import threading
 import time
 
+import polars as pl
 import yaml
 
 from bench import pdsh
@@ -28,6 +34,59 @@ from bench.server import size_of
 from tests import support
 
 RESULTS = pathlib.Path(__file__).parent / "results"
+
+# A key of its own for every row, in no order: odd numbers mix 32 bits without a collision.
+MIXED = "(pl.col('l_orderkey') * 8 + pl.col('l_linenumber')) * 2654435761 % 2**32"
+# What is made of the whole table, and the sink it goes to.
+TABLES = {
+    "directory": ("scan('lineitem')", {"uri": "{out}/", "format": "parquet"}),
+    "file": ("scan('lineitem')", {"uri": "{out}/all.parquet", "format": "parquet"}),
+    "csv": ("scan('lineitem')", {"uri": "{out}/all.csv", "format": "csv"}),
+    "sort": ("scan('lineitem').sort('l_extendedprice')", {"uri": "{out}/", "format": "parquet"}),
+    "join": (
+        f"scan('lineitem').with_columns(k={MIXED}).join("
+        f"scan('lineitem').select(k={MIXED}, other='l_comment'), on='k').drop('k')",
+        {"uri": "{out}/", "format": "parquet"},
+    ),
+}
+
+
+def moved(case: str, data: str, out: str, workers: int, memory: str, execution: dict) -> dict:
+    """A query that makes something of the whole lineitem table."""
+    script, sink = TABLES[case]
+    spec = {
+        "plan": {"python": {"script": f"result = {script}\n"}},
+        "tables": {"lineitem": {"format": "parquet", "uri": pdsh.uri(data, "lineitem")}},
+        "compute": {"workers": workers, "cpus": 1, "memory": memory},
+        "sink": sink | {"uri": sink["uri"].format(out=out), "mode": "overwrite"},
+    }
+    if execution:
+        spec["execution"] = execution
+    return {"apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery", "metadata": {"name": case}, "spec": spec}
+
+
+def fingerprint(rows: pl.LazyFrame) -> dict:
+    """What a table holds, whatever the order of its rows, in little memory."""
+    names = sorted(rows.collect_schema().names())
+    text = [pl.col(name).cast(pl.String) for name in names]
+    row = pl.concat_str(text, separator="|", ignore_nulls=True).hash(seed=1) % 2**32
+    return rows.select(rows=pl.len(), sum=row.cast(pl.UInt64).sum()).collect(engine="streaming").to_dicts()[0]
+
+
+def check_moved(case: str, data: str, query: dict) -> str:
+    want = pl.scan_parquet(pdsh.uri(data, "lineitem"))
+    if case == "join":
+        want = want.with_columns(other="l_comment")
+    sink = query["spec"]["sink"]
+    if sink["format"] == "csv":
+        got = pl.scan_csv(sink["uri"], schema=want.collect_schema())
+    else:
+        got = pl.scan_parquet(sink["uri"] + ("*.parquet" if sink["uri"].endswith("/") else ""))
+    assert fingerprint(got) == fingerprint(want), "other rows"
+    if case == "sort":
+        falls = (pl.col("l_extendedprice").diff() < 0).sum()
+        assert got.select(falls).collect().item() == 0, "not in order"
+    return "equal"
 
 
 class Limits:
@@ -127,10 +186,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--scale-factor", type=float, default=10)
-    parser.add_argument("--queries", default="9,18,21")
+    parser.add_argument("--queries", default=None, help="numbers of PDS-H queries (9,18,21 unless --tables is given)")
+    parser.add_argument("--tables", default="", help=", ".join(TABLES))
     parser.add_argument("--memory", default="1Gi")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--timeout", type=float, default=600)
+    parser.add_argument("--timeout", type=float, default=1200)
     parser.add_argument("--execution", type=json.loads, default={}, help="spec.execution, as JSON")
     parser.add_argument("--no-compare", action="store_true")
     parser.add_argument("--watch-only", action="store_true", help="no cgroups: see what the workers take when nobody stops them")
@@ -144,18 +204,25 @@ def main() -> int:
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="floe-memory."))
     bad, lines = 0, []
     try:
-        for number in map(int, args.queries.split(",")):
-            out = scratch / f"q{number}"
-            query = pdsh.spec(
-                number,
-                os.path.abspath(args.data),
-                scale_factor=args.scale_factor,
-                workers=args.workers,
-                memory=args.memory,
-                execution=args.execution,
-                sink={"uri": f"{out}/", "format": "parquet", "mode": "overwrite"},
-            )
-            path = scratch / f"q{number}.yaml"
+        numbers = args.queries if args.queries is not None else "" if args.tables else "9,18,21"
+        cases = [f"q{number}" for number in numbers.split(",") if number] + [case for case in args.tables.split(",") if case]
+        data = os.path.abspath(args.data)
+        for case in cases:
+            out = scratch / case
+            if case in TABLES:
+                out.mkdir()
+                query = moved(case, data, str(out), args.workers, args.memory, args.execution)
+            else:
+                query = pdsh.spec(
+                    int(case[1:]),
+                    data,
+                    scale_factor=args.scale_factor,
+                    workers=args.workers,
+                    memory=args.memory,
+                    execution=args.execution,
+                    sink={"uri": f"{out}/", "format": "parquet", "mode": "overwrite"},
+                )
+            path = scratch / f"{case}.yaml"
             path.write_text(yaml.safe_dump(query, sort_keys=False))
             peaks: dict[int, Peak] = {}
             stop = threading.Event()
@@ -180,7 +247,7 @@ def main() -> int:
             seconds = time.perf_counter() - begin
             own, shared = max((p.own for p in peaks.values()), default=0), max((p.shared for p in peaks.values()), default=0)
             line = {
-                "query": number,
+                "query": case,
                 "ok": child.returncode == 0,
                 "seconds": round(seconds, 2),
                 "workers_seen": len(peaks),
@@ -189,10 +256,13 @@ def main() -> int:
                 "oom_kills": limits.kills() - before,
             }
             if child.returncode == 0 and not args.no_compare:
-                want = pdsh.query(number, os.path.abspath(args.data), args.scale_factor).collect(engine="streaming")
                 try:
-                    support.assert_same(support.read_sink(query["spec"]["sink"]), want)
-                    line["result"] = "equal"
+                    if case in TABLES:
+                        line["result"] = check_moved(case, data, query)
+                    else:
+                        want = pdsh.query(int(case[1:]), data, args.scale_factor).collect(engine="streaming")
+                        support.assert_same(support.read_sink(query["spec"]["sink"]), want)
+                        line["result"] = "equal"
                 except AssertionError as error:
                     line["ok"], line["result"] = False, f"DIFFERS: {error}"
             elif child.returncode != 0:
@@ -200,17 +270,20 @@ def main() -> int:
             bad += not line["ok"]
             lines.append(line)
             print(
-                f"q{number:<3} {'ok' if line['ok'] else 'FAILED':7} {seconds:7.1f} s  most of a worker's own memory"
+                f"{case:<10} {'ok' if line['ok'] else 'FAILED':7} {seconds:7.1f} s  most of a worker's own memory"
                 f" {own >> 20} MiB, mapped memory-backed files {shared >> 20} MiB, {line['oom_kills']} killed;"
                 f" {line.get('result', 'not compared')}"
             )
+            shutil.rmtree(out, ignore_errors=True)
     finally:
         limits.close()
         shutil.rmtree(scratch, ignore_errors=True)
     if args.save:
         RESULTS.mkdir(exist_ok=True)
         about = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "memory": args.memory, "workers": args.workers}
-        (RESULTS / "memory.json").write_text(json.dumps(about | {"queries": lines}, indent=1) + "\n")
+        about["scale_factor"] = args.scale_factor
+        name = "memory-tables.json" if args.tables else "memory.json"
+        (RESULTS / name).write_text(json.dumps(about | {"queries": lines}, indent=1) + "\n")
     return 1 if bad else 0
 
 
