@@ -107,9 +107,8 @@ impl Outgoing {
         if let Exchange::Sink { .. } = self.exchange {
             self.sink()?.write(df)?;
         } else {
-            for encoded in write::encoded(write::parts(df, &self.exchange)?, self.ctx.compression)? {
-                self.piece(encoded)?;
-            }
+            let compression = self.ctx.compression;
+            write::parts(df, &self.exchange)?.write(compression, |encoded| self.piece(encoded))?;
         }
         self.tell();
         Ok(())

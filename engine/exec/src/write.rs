@@ -19,13 +19,27 @@ const CHUNK_ROWS: usize = 256;
 const CHUNK_BYTES: usize = 128 << 10;
 /// In as many chunks even few bytes are cut, so that they can be spread.
 const CHUNKS_OF_FEW: usize = 32;
+/// Parts of a batch that are laid out at the same time.
+const PARTS_AT_ONCE: usize = 16;
 /// Fewer rows than this are not worth other threads.
 const SMALL: usize = 4096;
 
-pub struct Part {
-    partition: u32,
+/// A batch, and how its rows are spread over the partitions of an exchange.
+pub struct Parts {
     df: DataFrame,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    partition: u32,
+    rows: Rows,
     bounds: Option<(Bytes, Bytes)>,
+}
+
+enum Rows {
+    All,
+    Numbers(Vec<IdxSize>),
+    Slice(usize, usize),
 }
 
 pub struct Encoded {
@@ -43,69 +57,92 @@ pub fn tagged(mut df: DataFrame, column: &str, base: u64) -> Result<DataFrame> {
 }
 
 /// The rows of one batch as the readers of the exchange want them.
-pub fn parts(df: DataFrame, exchange: &Exchange) -> Result<Vec<Part>> {
+pub fn parts(df: DataFrame, exchange: &Exchange) -> Result<Parts> {
     match exchange {
         Exchange::Hash { keys, partitions } if *partitions > 1 || keys.is_empty() => {
-            hashed(&df, keys, *partitions as usize)
+            let rows = partition::by_partition(&df, keys, *partitions as usize)?;
+            let part = |(p, rows): (usize, Vec<IdxSize>)| Part {
+                partition: p as u32,
+                rows: Rows::Numbers(rows),
+                bounds: None,
+            };
+            Ok(Parts { df, parts: rows.into_iter().enumerate().map(part).collect() })
         }
         Exchange::Range { key, partitions } => ranged(df, key, *partitions as usize),
         Exchange::Hash { .. } | Exchange::Whole | Exchange::Result | Exchange::Sink { .. } => {
-            Ok(vec![Part { partition: 0, df, bounds: None }])
+            Ok(Parts { df, parts: vec![Part { partition: 0, rows: Rows::All, bounds: None }] })
         }
     }
 }
 
-fn hashed(df: &DataFrame, keys: &[String], n: usize) -> Result<Vec<Part>> {
-    let rows = partition::by_partition(df, keys, n)?;
-    let gather = |(p, idx): (usize, Vec<IdxSize>)| {
-        if idx.is_empty() {
-            return None;
-        }
-        let idx = IdxCa::from_vec(PlSmallStr::EMPTY, idx);
-        // Row numbers come from this very frame.
-        let df = df.take(&idx);
-        Some(df.map(|df| Part { partition: p as u32, df, bounds: None }).map_err(polars_error))
-    };
-    if df.height() < SMALL {
-        return rows.into_iter().enumerate().filter_map(gather).collect();
-    }
-    RAYON.install(|| rows.into_par_iter().enumerate().filter_map(gather).collect())
-}
-
-fn ranged(df: DataFrame, key: &str, n: usize) -> Result<Vec<Part>> {
+fn ranged(df: DataFrame, key: &str, n: usize) -> Result<Parts> {
     if df.height() == 0 {
-        return Ok(Vec::new());
+        return Ok(Parts { df, parts: Vec::new() });
     }
     let options = SortMultipleOptions::default().with_maintain_order(true);
-    // Only one of the two is held while the chunks are written.
-    let df = df.sort([key], options).map_err(polars_error)?;
-    let rows = df.height();
-    let most = (df.estimated_size() / CHUNK_BYTES).max(CHUNKS_OF_FEW).min(n * CHUNKS_PER_RANGE);
+    let sorted = df.sort([key], options).map_err(polars_error)?;
+    drop(df);
+    let rows = sorted.height();
+    let most = (sorted.estimated_size() / CHUNK_BYTES).max(CHUNKS_OF_FEW).min(n * CHUNKS_PER_RANGE);
     let chunks = (rows / CHUNK_ROWS).clamp(1, most.max(1));
-    let keys = df.column(key).and_then(|c| c.as_materialized_series().binary().cloned()).map_err(polars_error)?;
+    let keys = sorted.column(key).and_then(|c| c.as_materialized_series().binary().cloned()).map_err(polars_error)?;
     let at = |i: usize| Bytes::copy_from_slice(keys.get(i).unwrap_or(&[]));
-    Ok((0..chunks)
-        .map(|c| {
-            let (from, to) = (rows * c / chunks, rows * (c + 1) / chunks);
-            let bounds = Some((at(from), at(to - 1)));
-            Part { partition: c as u32, df: df.slice(from as i64, to - from), bounds }
-        })
-        .collect())
+    let parts = (0..chunks).map(|c| {
+        let (from, to) = (rows * c / chunks, rows * (c + 1) / chunks);
+        Part { partition: c as u32, rows: Rows::Slice(from, to), bounds: Some((at(from), at(to - 1))) }
+    });
+    Ok(Parts { parts: parts.collect(), df: sorted })
 }
 
-/// The parts that have rows, as IPC.
-pub fn encoded(parts: Vec<Part>, compression: Option<IpcCompression>) -> Result<Vec<Encoded>> {
-    let encode = |Part { partition, df, bounds }: Part| -> Result<Encoded> {
-        let rows = df.height() as u64;
-        let mut ipc = Vec::new();
-        if df.width() > 0 {
-            floe_polars::write_ipc(&mut ipc, df, compression)?;
+impl Parts {
+    /// The parts that have rows, as IPC, in order. Only a few are laid out at a time: together they are as large as the
+    /// batch itself.
+    pub fn write(
+        self,
+        compression: Option<IpcCompression>,
+        mut write: impl FnMut(Encoded) -> Result<()>,
+    ) -> Result<()> {
+        let Parts { df, mut parts } = self;
+        parts.retain(|part| part.rows.count(&df) > 0);
+        let encode = |Part { partition, rows, bounds }: Part| -> Result<Encoded> {
+            let df = rows.of(&df)?;
+            let rows = df.height() as u64;
+            let mut ipc = Vec::new();
+            if df.width() > 0 {
+                floe_polars::write_ipc(&mut ipc, df, compression)?;
+            }
+            Ok(Encoded { partition, rows, bounds, ipc })
+        };
+        if df.height() < SMALL {
+            return parts.into_iter().try_for_each(|part| write(encode(part)?));
         }
-        Ok(Encoded { partition, rows, bounds, ipc })
-    };
-    let parts: Vec<Part> = parts.into_iter().filter(|part| part.df.height() > 0).collect();
-    if parts.iter().map(|part| part.df.height()).sum::<usize>() < SMALL {
-        return parts.into_iter().map(encode).collect();
+        let mut parts = parts.into_iter();
+        loop {
+            let some: Vec<Part> = parts.by_ref().take(PARTS_AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            let encoded: Vec<Encoded> = RAYON.install(|| some.into_par_iter().map(encode).collect::<Result<_>>())?;
+            encoded.into_iter().try_for_each(&mut write)?;
+        }
     }
-    RAYON.install(|| parts.into_par_iter().map(encode).collect())
+}
+
+impl Rows {
+    fn count(&self, df: &DataFrame) -> usize {
+        match self {
+            Rows::All => df.height(),
+            Rows::Numbers(rows) => rows.len(),
+            Rows::Slice(from, to) => to - from,
+        }
+    }
+
+    fn of(self, df: &DataFrame) -> Result<DataFrame> {
+        match self {
+            Rows::All => Ok(df.clone()),
+            // Row numbers come from this very frame.
+            Rows::Numbers(rows) => df.take(&IdxCa::from_vec(PlSmallStr::EMPTY, rows)).map_err(polars_error),
+            Rows::Slice(from, to) => Ok(df.slice(from as i64, to - from)),
+        }
+    }
 }
