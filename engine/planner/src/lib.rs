@@ -67,6 +67,8 @@ pub struct Options {
     pub partitions_per_worker: Option<u32>,
     /// A join side up to this size is sent whole to every task instead of shuffling both sides.
     pub broadcast_limit_bytes: u64,
+    /// A broadcast that turns out larger than this is not made.
+    pub broadcast_most_bytes: Option<u64>,
     /// Bytes in memory of what one scan task reads at most, where files and row groups can be cut so.
     pub scan_task_bytes: u64,
     /// Bytes of shuffled data that one task should hold.
@@ -94,6 +96,7 @@ impl Default for Options {
             cpus: 1,
             partitions_per_worker: None,
             broadcast_limit_bytes: 128 << 20,
+            broadcast_most_bytes: None,
             scan_task_bytes: 128 << 20,
             partition_bytes: 128 << 20,
             adaptive: false,
@@ -132,6 +135,7 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
     if options.adaptive {
         cx.graph.merge = Some(Merge { tasks: options.workers, bytes: options.partition_bytes });
     }
+    cx.graph.broadcast_most_bytes = options.broadcast_most_bytes;
     let mut sinks = 0;
     for input in inputs {
         let (input, own) = match cx.ir.get(input).clone() {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use floe_wire::error::{QueryError, Result};
+use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::{
     Exchange, Instead, KEYS, KeyRange, Leaf, LeafInput, Merge, Piece, PieceOut, Read, StageGraph, StageId, TaskId,
     TaskOutput,
@@ -55,6 +55,9 @@ pub fn resolve(
         }
     }
     let tasks = tasks.unwrap_or(1);
+    if let Some(most) = graph.broadcast_most_bytes.filter(|_| tasks > 1) {
+        ready.iter().try_for_each(|leaf| leaf.can_be_sent(most))?;
+    }
     let runs = match merge {
         Some(merge) if ready.iter().all(Ready::can_be_merged) => merged(&sizes(&ready, tasks), merge),
         _ => (0..tasks).map(|t| t..t + 1).collect(),
@@ -153,6 +156,23 @@ impl Ready<'_> {
             Ready::Hash(parts) => Some(parts.len()),
             Ready::Range { ranges, .. } => Some(ranges.len()),
         }
+    }
+
+    /// A broadcast is held by every task beside its own work.
+    fn can_be_sent(&self, most_bytes: u64) -> Result<()> {
+        let Ready::All(pieces) = self else { return Ok(()) };
+        let bytes: u64 = pieces.iter().map(|piece| piece.size).sum();
+        if bytes <= most_bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "one side of a join was to go whole to every task of the other, but came to {} MiB, and {} MiB are what a \
+             worker can hold of it: give the workers more memory with spec.compute.memory, or set \
+             spec.execution.broadcastLimit lower",
+            bytes >> 20,
+            most_bytes >> 20
+        );
+        Err(QueryError::new(Category::OutOfMemory, "BroadcastTooLarge", message))
     }
 
     fn can_be_merged(&self) -> bool {
@@ -391,6 +411,15 @@ mod tests {
         // Packed on disk: what they take in memory counts.
         done.get_mut(&StageId(0)).unwrap()[0].size = 640;
         assert_eq!(tasks(&done, 0), 4);
+
+        // Whole rows of every task beside parts of another: no more than a worker can hold.
+        let mut sent = graph.clone();
+        sent.stages[1].leaves.push(Leaf::Exchange { stages: vec![StageId(0)], read: Read::All });
+        (sent.merge, sent.broadcast_most_bytes) = (None, Some(640));
+        assert_eq!(sent.broadcasts(), 1);
+        assert_eq!(resolve(&sent, StageId(1), &done, 0).unwrap().len(), 16);
+        sent.broadcast_most_bytes = Some(639);
+        assert_eq!(resolve(&sent, StageId(1), &done, 0).unwrap_err().category, Category::OutOfMemory);
 
         let (graph, done) = read_parts(Exchange::Range { key: "k".into(), partitions: 16 });
         let tasks = |finer: u32| resolve(&graph, StageId(1), &done, finer).unwrap();

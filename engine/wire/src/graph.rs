@@ -29,6 +29,9 @@ pub struct StageGraph {
     pub warnings: Vec<String>,
     /// How small parts of exchanges are put together; none: they stay as they were planned.
     pub merge: Option<Merge>,
+    /// What every one of several tasks may read whole, measured; none: whatever it comes to.
+    #[serde(default)]
+    pub broadcast_most_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +83,16 @@ impl StageGraph {
         let mut inputs: BTreeSet<StageId> = stage.leaves.iter().chain(instead).flat_map(of).collect();
         inputs.extend(self.left_out(stage.id).iter().flat_map(|instead| &instead.small));
         inputs
+    }
+
+    /// Inputs that are read whole by the tasks of a stage that reads others in parts.
+    pub fn broadcasts(&self) -> usize {
+        let whole = |leaf: &&Leaf| matches!(leaf, Leaf::Exchange { read: Read::All, .. });
+        let of = |stage: &Stage| match stage.leaves.iter().all(|leaf| whole(&leaf)) {
+            true => 0,
+            false => stage.leaves.iter().filter(whole).count(),
+        };
+        self.stages.iter().map(of).sum()
     }
 
     /// The form of another stage that would leave this one out.

@@ -188,6 +188,7 @@ mod tests {
             single_worker: Vec::new(),
             warnings: vec!["careful".into()],
             merge: None,
+            broadcast_most_bytes: None,
         }
     }
 

@@ -94,6 +94,9 @@ pub(super) fn spec_sinks(job: &Job) -> Result<Option<Vec<sink::Plan>>> {
     job.spec.sink.as_ref().map(|spec| Ok(vec![spec_sink(job, spec)?])).transpose()
 }
 
+/// The part of a worker's memory that a broadcast may come to when it is measured.
+const BROADCAST_SHARE: u64 = 3;
+
 fn options(job: &Job, context: &Context, mode: Mode) -> floe_planner::Options {
     let (execution, defaults) = (&job.spec.execution, floe_planner::Options::default());
     let memory = job.spec.compute.memory.bytes().unwrap_or(DEFAULT_MEMORY_BYTES);
@@ -108,6 +111,7 @@ fn options(job: &Job, context: &Context, mode: Mode) -> floe_planner::Options {
         partitions_per_worker: execution.partitions_per_worker,
         adaptive: execution.adaptive,
         runtime_filters: execution.runtime_filters,
+        broadcast_most_bytes: (execution.broadcast_limit.bytes() != Some(0)).then_some(memory / BROADCAST_SHARE),
         // What is broadcast is held by every worker beside its own work.
         broadcast_limit_bytes: execution
             .broadcast_limit

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use floe_api::execution::{Mode, ShuffleCompression, ShufflePlace, ShuffleSpec};
 use floe_api::job::Job;
+use floe_api::quantity::Quantity;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -76,7 +77,11 @@ impl Query<'_> {
             Ok(prepared) => {
                 source_bytes = prepared.source_bytes;
                 let staged = prepared.graph.stages.len() > 1;
+                let broadcasts = prepared.graph.broadcasts();
                 match self.go(prepared, RUNS[0]).await {
+                    Err(error) if error.category == Category::OutOfMemory && broadcasts > 0 => {
+                        return self.without_broadcasts(broadcasts, error).await;
+                    }
                     Err(error) if staged => error,
                     other => return other,
                 }
@@ -103,10 +108,29 @@ impl Query<'_> {
         Ok(Outcome { fell_back: Some(format!("{}: {}", error.class, error.message)), ..outcome })
     }
 
-    /// On a thread of its own; whoever no longer waits gets the sinks undone.
+    /// Once more with joins by hash, after memory ran out in a plan with broadcasts; if that changes anything.
+    async fn without_broadcasts(&self, before: usize, error: QueryError) -> Result<Outcome> {
+        let mut job = Job::clone(&self.job);
+        job.spec.execution.broadcast_limit = Quantity::new("0");
+        let prepared = self.prepare_job(Arc::new(job), self.job.spec.execution.mode).await?;
+        if prepared.graph.broadcasts() >= before {
+            let sinks = prepared.sinks;
+            self.blocking(move || abort(&sinks), drop).await?;
+            return Err(error);
+        }
+        tracing::info!(class = error.class, "the query is run again without broadcasts: {error}");
+        let mut outcome = self.go(prepared, RUNS[1]).await?;
+        outcome.warnings.push(format!("broadcasts were taken back, joins were run by hash: {}", error.message));
+        Ok(outcome)
+    }
+
     async fn prepare(&self, mode: Mode) -> Result<Prepared> {
+        self.prepare_job(self.job.clone(), mode).await
+    }
+
+    /// On a thread of its own; whoever no longer waits gets the sinks undone.
+    async fn prepare_job(&self, job: Arc<Job>, mode: Mode) -> Result<Prepared> {
         let context = self.engine.context();
-        let job = self.job.clone();
         let prepared = self.blocking(
             move || prepare(&job, &context, mode, true),
             |prepared| {

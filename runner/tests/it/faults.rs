@@ -5,6 +5,7 @@ use std::time::Duration;
 use floe_api::execution::Mode;
 use floe_runner::coordinator::Engine;
 use floe_wire::error::Category;
+use polars::prelude::*;
 
 use crate::support::*;
 
@@ -48,6 +49,29 @@ fn a_killed_worker_changes_nothing_of_the_result() {
         stop(engine).await;
     });
     eventually("processes", Duration::from_secs(5), || processes_of(dir.path()));
+}
+
+#[test]
+fn a_broadcast_that_turns_out_too_large_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let glob = parquet(&dir.path().join("in"), 4, 100_000, 5_000);
+    // Every row of a small frame with every other: nothing foretells how many that are.
+    let few = df!["x" => (0..2_500i64).collect::<Vec<_>>(), "g" => vec![1i64; 2_500]].unwrap().lazy();
+    let pairs = few.clone().join(few, [col("g")], [col("g")], JoinArgs::new(JoinType::Inner));
+    let pairs = pairs.select([(col("x") + col("x_right") * lit(10_000_000i64)).alias("k")]);
+    let plan = scan(&glob).join(pairs, [col("k")], [col("k")], JoinArgs::new(JoinType::Inner)).select([len()]);
+    let expected = plan.clone().collect().unwrap();
+    runtime().block_on(async {
+        let engine = Engine::start(options(2, dir.path())).await.unwrap();
+        let mut job = job("taken-back", &plan, Mode::Distributed);
+        job.spec.compute.memory = floe_api::quantity::Quantity::new("64Mi");
+        let outcome = run(&engine, job).await.unwrap();
+        let warned = outcome.warnings.iter().filter(|warning| warning.contains("broadcasts were taken back"));
+        assert_eq!(warned.count(), 1, "{:?}", outcome.warnings);
+        assert_eq!(outcome.fell_back, None);
+        assert!(frame(&outcome).await.equals_missing(&expected));
+        stop(engine).await;
+    });
 }
 
 #[test]
