@@ -5,7 +5,6 @@ use std::sync::Arc;
 use polars_core::prelude::*;
 use polars_io::RowIndex;
 use polars_plan::dsl::{Operator, ScanSources};
-use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{AExpr, AExprBuilder, ArenaExprIter, FunctionIR, IR, IRFunctionExpr, IRPlan};
 use polars_utils::arena::Node;
 use polars_utils::slice_enum::Slice;
@@ -40,10 +39,14 @@ pub fn fill(
                 out.rows_in += pieces.iter().map(|p| p.rows).sum::<u64>();
                 out.bytes_in += bytes;
                 let by_chunk = pieces.len() > 1 && counts_runs(plan);
-                if bytes >= ctx.stream_from_bytes && bytes > 0 && !by_chunk && !schema.is_empty() {
+                let in_one = pieces.len() > 1 && rolls(plan);
+                if bytes >= ctx.stream_from_bytes && bytes > 0 && !by_chunk && !in_one && !schema.is_empty() {
                     streamed(plan, node, pieces, schema, ctx, failure)?;
                 } else {
-                    let df = super::read(pieces, &schema, &ctx.query, &*ctx.store)?;
+                    let mut df = super::read(pieces, &schema, &ctx.query, &*ctx.store)?;
+                    if in_one {
+                        df.rechunk_mut();
+                    }
                     // What the engine made, even where Polars' own plan foretold another type.
                     let schema = df.schema().clone();
                     frame(plan, node, df, schema, by_chunk);
@@ -62,14 +65,26 @@ pub fn fill(
 
 /// Whether some expression is `rle`: the engine's node for it takes rows that lie in one piece only.
 fn counts_runs(plan: &IRPlan) -> bool {
-    let rle = |e: &ExprIR| {
-        let mut all = plan.expr_arena.iter(e.node());
-        all.any(|(_, ae)| matches!(ae, AExpr::Function { function: IRFunctionExpr::RLE, .. }))
-    };
+    let rle = |ae: &AExpr| matches!(ae, AExpr::Function { function: IRFunctionExpr::RLE, .. });
+    any_node(plan, |ir| has(plan, ir, rle))
+}
+
+/// Whether rows are grouped by windows that overlap: over rows in one piece the engine goes on from window to window, else it
+/// begins anew with each, and rounds otherwise.
+fn rolls(plan: &IRPlan) -> bool {
+    let windows = |ir: &IR| matches!(ir, IR::GroupBy { options, .. } if options.is_rolling() || options.is_dynamic());
+    any_node(plan, |ir| windows(ir) || has(plan, ir, |ae| matches!(ae, AExpr::Rolling { .. })))
+}
+
+fn has(plan: &IRPlan, ir: &IR, what: impl Fn(&AExpr) -> bool) -> bool {
+    ir.exprs().any(|e| plan.expr_arena.iter(e.node()).any(|(_, ae)| what(ae)))
+}
+
+fn any_node(plan: &IRPlan, what: impl Fn(&IR) -> bool) -> bool {
     let mut stack = vec![plan.lp_top];
     while let Some(node) = stack.pop() {
         let ir = plan.lp_arena.get(node);
-        if ir.exprs().any(rle) {
+        if what(ir) {
             return true;
         }
         stack.extend(ir.inputs());

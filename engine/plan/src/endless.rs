@@ -7,7 +7,7 @@ use polars_plan::plans::{AExpr, IRFunctionExpr as Function, IRPlan, IRPowFunctio
 use floe_wire::error::{QueryError, Result};
 
 pub fn check(plan: &IRPlan) -> Result<()> {
-    let of_struct = |inputs: &[DataType], _: &DataType| inputs.first().is_some_and(DataType::is_struct);
+    let of_struct = |_: &AExpr, inputs: &[DataType], _: &DataType| inputs.first().is_some_and(DataType::is_struct);
     let Some(found) = super::find(plan, suspect, of_struct) else { return Ok(()) };
     let AExpr::Function { function, .. } = plan.expr_arena.get(found.node) else { return Ok(()) };
     let message = format!("`{function}` operation not supported for dtype `{}`", found.inputs[0]);

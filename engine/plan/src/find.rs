@@ -11,7 +11,11 @@ pub struct Found {
 }
 
 /// The first expression that is `suspect` and, by the types of its inputs and its own, what is looked for.
-pub fn find(plan: &IRPlan, suspect: fn(&AExpr) -> bool, guilty: fn(&[DataType], &DataType) -> bool) -> Option<Found> {
+pub fn find(
+    plan: &IRPlan,
+    suspect: fn(&AExpr) -> bool,
+    guilty: fn(&AExpr, &[DataType], &DataType) -> bool,
+) -> Option<Found> {
     let arena = &plan.expr_arena;
     plan.lp_arena.iter(plan.lp_top).find_map(|(_, ir)| {
         let all = ir.exprs().flat_map(|e| arena.iter(e.node()));
@@ -29,7 +33,7 @@ pub fn find(plan: &IRPlan, suspect: fn(&AExpr) -> bool, guilty: fn(&[DataType], 
             let mut inputs = Vec::new();
             arena.get(node).inputs_rev(&mut inputs);
             let inputs: Vec<DataType> = inputs.into_iter().rev().map(dtype).collect();
-            guilty(&inputs, &dtype(node)).then_some(Found { node, inputs })
+            guilty(arena.get(node), &inputs, &dtype(node)).then_some(Found { node, inputs })
         })
     })
 }

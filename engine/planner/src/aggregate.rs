@@ -134,7 +134,9 @@ impl Parts<'_> {
                 if !(inner.is_primitive_numeric() || inner.is_decimal() || inner.is_duration() || inner.is_bool()) {
                     return Err("only numbers are summed in parts".into());
                 }
-                let sum = self.part(node, Combine::Sum, arena);
+                // Sums of booleans are counts.
+                let how = if inner.is_bool() { Combine::SumWide } else { Combine::Sum };
+                let sum = self.part(node, how, arena);
                 Ok(AExprBuilder::new_from_node(sum).cast(out, arena).node())
             }
             IRAggExpr::Count { input, .. } => {
@@ -146,26 +148,23 @@ impl Parts<'_> {
                 self.input(input, arena)?;
                 let inner = dtype(input, arena, self.schema)?;
                 let out = dtype(node, arena, self.schema)?;
-                let sum = match &inner {
-                    // Summed exactly, divided once.
-                    DataType::Decimal(..) if out == DataType::Float64 => {
-                        let sum = AExprBuilder::new_from_node(input).sum(arena).node();
-                        let sum = self.part(sum, Combine::Sum, arena);
-                        AExprBuilder::new_from_node(sum).cast(DataType::Float64, arena).node()
+                let number = AExprBuilder::new_from_node(input);
+                let (number, scale) = match &inner {
+                    // Polars adds up the whole numbers below as floats, which do not overflow.
+                    DataType::Decimal(_, scale) if out == DataType::Float64 => {
+                        (number.to_physical(arena), 1.0 / 10f64.powi(i32::try_from(*scale).unwrap_or(0)))
                     }
-                    DataType::Float64 | DataType::Float32 => {
-                        let sum = AExprBuilder::new_from_node(input).cast(DataType::Float64, arena).sum(arena).node();
-                        self.part(sum, Combine::Sum, arena)
-                    }
-                    inner if inner.is_integer() => {
-                        let sum = AExprBuilder::new_from_node(input).cast(DataType::Float64, arena).sum(arena).node();
-                        self.part(sum, Combine::Sum, arena)
-                    }
+                    DataType::Float64 | DataType::Float32 => (number, 1.0),
+                    inner if inner.is_integer() => (number, 1.0),
                     _ => return Err(format!("a mean of {inner} is not combined from parts")),
                 };
+                let sum = number.cast(DataType::Float64, arena).sum(arena).node();
+                let sum = AExprBuilder::new_from_node(self.part(sum, Combine::Sum, arena));
                 let count = AExprBuilder::new_from_node(input).count(arena).node();
                 let count = self.part(count, Combine::SumWide, arena);
-                let mean = AExprBuilder::new_from_node(sum).true_divide(AExprBuilder::new_from_node(count), arena);
+                let mean = sum.true_divide(AExprBuilder::new_from_node(count), arena);
+                let scale = AExprBuilder::lit_scalar(Scalar::from(scale), arena);
+                let mean = if inner.is_decimal() { mean.multiply(scale, arena) } else { mean };
                 let mean = self.null_below(mean.node(), count, 1, arena);
                 Ok(AExprBuilder::new_from_node(mean).cast(out, arena).node())
             }

@@ -2,16 +2,28 @@
 //! those of several processes, so it runs in one.
 
 use polars_core::prelude::*;
+use polars_ops::frame::JoinType;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_plan::plans::{
-    AExpr, IRArrayFunction as Array, IRCategoricalFunction as Cat, IRFunctionExpr as Function, IRListFunction as List,
-    IRPlan,
+    AExpr, ArenaLpIter, IR, IRArrayFunction as Array, IRCategoricalFunction as Cat, IRFunctionExpr as Function,
+    IRListFunction as List, IRPlan,
 };
 
-/// The expression of a plan that turns categories into their numbers, or numbers into categories.
+/// What in a plan turns categories into their numbers, or numbers into categories.
 pub fn numbered(plan: &IRPlan) -> Option<String> {
-    let found = floe_plan::find(plan, suspect, takes_numbers)?;
-    Some(super::walk::show(&ExprIR::from_node(found.node, &plan.expr_arena), &plan.expr_arena))
+    let shown = |e: &ExprIR| super::walk::show(e, &plan.expr_arena);
+    if let Some(found) = floe_plan::find(plan, suspect, takes_numbers) {
+        return Some(shown(&ExprIR::from_node(found.node, &plan.expr_arena)));
+    }
+    // As-of joins look for the nearest number.
+    plan.lp_arena.iter(plan.lp_top).find_map(|(_, ir)| match ir {
+        IR::Join { input_left, left_on, options, .. } if matches!(options.args.how, JoinType::AsOf(_)) => {
+            let schema = plan.lp_arena.get(*input_left).schema(&plan.lp_arena);
+            let of_categories = |e: &&ExprIR| e.dtype(&schema, &plan.expr_arena).is_ok_and(holds);
+            left_on.iter().find(of_categories).map(|e| format!("as-of join on {}", shown(e)))
+        }
+        _ => None,
+    })
 }
 
 fn suspect(e: &AExpr) -> bool {
@@ -27,11 +39,25 @@ fn suspect(e: &AExpr) -> bool {
             function: Function::ArrayExpr(Array::Min | Array::Max | Array::ArgMin | Array::ArgMax),
             ..
         } => true,
-        _ => false,
+        e => compares_numbers(e),
     }
 }
 
-fn takes_numbers(inputs: &[DataType], output: &DataType) -> bool {
+/// Of categories, which have no other order for these functions.
+fn compares_numbers(e: &AExpr) -> bool {
+    matches!(
+        e,
+        AExpr::Function {
+            function: Function::PeakMin | Function::PeakMax | Function::CumMin { .. } | Function::CumMax { .. },
+            ..
+        }
+    )
+}
+
+fn takes_numbers(e: &AExpr, inputs: &[DataType], output: &DataType) -> bool {
+    if compares_numbers(e) {
+        return inputs.iter().any(holds);
+    }
     let from = inputs.iter().any(holds) && is_number(output);
     let to = holds(output) && inputs.iter().any(is_number);
     let nested = |dtype: &DataType| dtype.is_nested() && holds(dtype);

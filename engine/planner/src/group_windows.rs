@@ -20,6 +20,7 @@ use super::context::Cx;
 use super::expr;
 use super::neighbours::{Reach, span};
 use super::rel::{Order, Rel};
+use super::rounding::{aggregates_exactly, needs_windows};
 use floe_wire::error::{QueryError, Result};
 
 impl Cx<'_> {
@@ -70,6 +71,7 @@ impl Cx<'_> {
         ordered: bool,
     ) -> Result<Rel> {
         let schema = self.rel_schema(&rel);
+        let exact = aggs.iter().all(|agg| aggregates_exactly(agg.node(), &schema, &self.ex));
         let why = match (&options.rolling, &options.dynamic) {
             _ if rel.is_one() => "its input is in one task already",
             // The engine looks at the index all the same, and refuses nulls in it.
@@ -77,12 +79,17 @@ impl Cx<'_> {
             (Some(rolling), _) => {
                 let reach = schema.get(&rolling.index_column).and_then(|d| span(d, &rolling.offset, &rolling.period));
                 match reach {
+                    _ if !exact => ROUNDED,
                     Some((before, after)) if aggs.iter().all(|agg| is_scalar_ae(agg.node(), &self.ex)) => {
                         let reach = Reach::Key { column: rolling.index_column.clone(), before, after };
                         return self.rolling(rel, aggs, rolling, reach);
                     }
                     _ => "rolling windows over an index of this type",
                 }
+            }
+            (_, Some(dynamic)) if !exact && !apart(dynamic) => ROUNDED,
+            (_, Some(_)) if aggs.iter().any(|agg| needs_windows(agg.node(), &schema, &self.ex)) => {
+                "groups by key do not add up values of this type"
             }
             (_, Some(dynamic)) if even_bounds(dynamic, schema.get(&dynamic.index_column)) => {
                 return self.dynamic(input, rel, aggs, dynamic, ordered);
@@ -293,6 +300,9 @@ impl Cx<'_> {
     }
 }
 
+/// Why windows that overlap stay together.
+const ROUNDED: &str = "sums of floats over windows that overlap carry their rounding from window to window";
+
 /// The column that cannot be made of rows that do not rise.
 const RISES: &str = "__floe_rises";
 
@@ -340,10 +350,14 @@ fn bounds_by_row(options: &DynamicGroupOptions, dtype: Option<&DataType>) -> boo
     {
         return false;
     }
+    apart(options) && options.start_by == StartBy::WindowBound && options.closed_window != ClosedWindow::Both
+}
+
+/// Whether windows share no more than the rows at their bounds.
+fn apart(options: &DynamicGroupOptions) -> bool {
     let (every, period) = (&options.every, &options.period);
-    let apart = every == period
+    every == period
         || every.is_constant_duration(None)
             && period.is_constant_duration(None)
-            && period.duration_ns() <= every.duration_ns();
-    apart && options.start_by == StartBy::WindowBound && options.closed_window != ClosedWindow::Both
+            && period.duration_ns() <= every.duration_ns()
 }

@@ -23,10 +23,13 @@ mod leaves;
 mod lift;
 mod meet;
 mod neighbours;
+mod peaks;
 mod ranges;
 mod rel;
 mod resolve;
 mod rising;
+mod rounding;
+mod running;
 mod scalars;
 mod slice;
 mod sort;
@@ -132,6 +135,7 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
         }
     };
     let (mut cx, inputs) = Cx::new(ir, options);
+    peaks::over_numbers(&mut cx.ex);
     if options.adaptive {
         cx.graph.merge = Some(Merge { tasks: options.workers, bytes: options.partition_bytes });
     }

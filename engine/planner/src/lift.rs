@@ -13,9 +13,10 @@ use polars_utils::arena::{Arena, Node};
 use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
-use super::expr;
 use super::neighbours::{Reach, span};
 use super::rel::Rel;
+use super::running::running;
+use super::{expr, rounding};
 use floe_wire::error::{QueryError, Result};
 
 /// So many rows of a neighbour a task may read besides its own.
@@ -200,14 +201,15 @@ impl Cx<'_> {
                 .then_some(Way::Near(Reach::Rows { before: before as u32, after: after as u32 }))
         };
         let moved = |by: i64| near(by.max(0) as u64, by.min(0).unsigned_abs());
-        let dtype = || self.ex.get(node).to_dtype(&ToFieldContext::new(&self.ex, schema)).ok();
+        let dtype = |of: Node| self.ex.get(of).to_dtype(&ToFieldContext::new(&self.ex, schema)).ok();
         let (input, function) = match ae {
             AExpr::Rolling { function, index_column, period, offset, .. } => {
                 let AExpr::Column(column) = self.ex.get(*index_column) else { return None };
                 let (before, after) = span(schema.get(column)?, offset, period)?;
                 let reach = Reach::Key { column: column.clone(), before, after };
                 // Rows that are not in order are found by the function itself, with those of the tasks before above them.
-                return is_scalar_ae(*function, &self.ex).then_some(Way::Near(reach));
+                let exact = rounding::aggregates_exactly(*function, schema, &self.ex);
+                return (exact && is_scalar_ae(*function, &self.ex)).then_some(Way::Near(reach));
             }
             AExpr::Function { input, function, .. } => (input, function),
             _ => return None,
@@ -219,12 +221,16 @@ impl Cx<'_> {
                 moved(number(1)?).filter(|_| fill)
             }
             IRFunctionExpr::Diff(NullBehavior::Ignore) => moved(number(1)?),
-            IRFunctionExpr::RollingExpr { options, .. } => {
+            IRFunctionExpr::RollingExpr { function, options } => {
                 let size = options.window_size as u64;
-                if options.center { near(size, size) } else { near(size, 0) }
+                let exact = rounding::rolls_exactly(function, options, &dtype(input.first()?.node())?);
+                if options.center { near(size, size) } else { near(size, 0) }.filter(|_| exact)
             }
             // Rows in any other order are sorted first, all of them.
-            IRFunctionExpr::RollingExprBy { options, .. } => {
+            IRFunctionExpr::RollingExprBy { function_by, options } => {
+                if !rounding::rolls_exactly_by(function_by, options, &dtype(input.first()?.node())?) {
+                    return None;
+                }
                 let column = self.same_column(input.get(1)?.node())?;
                 let (before, after) = span(schema.get(&column)?, &-options.window_size, &options.window_size)?;
                 self.rises((*below)?, &column).then_some(Way::Near(Reach::Key { column, before, after }))
@@ -238,24 +244,6 @@ impl Cx<'_> {
             IRFunctionExpr::PeakMin | IRFunctionExpr::PeakMax => near(1, 1),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Forward(Some(n))) => near(u64::from(*n), 0),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Backward(Some(n))) => near(0, u64::from(*n)),
-            IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Forward(None)) => {
-                (!dtype()?.is_nested()).then_some(Way::Carried { from_below: false })
-            }
-            IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Backward(None)) => {
-                (!dtype()?.is_nested()).then_some(Way::Carried { from_below: true })
-            }
-            IRFunctionExpr::CumCount { reverse } => Some(Way::Carried { from_below: *reverse }),
-            IRFunctionExpr::CumProd { reverse } => {
-                let exact = matches!(dtype()?, DataType::Int64 | DataType::Float64);
-                exact.then_some(Way::Carried { from_below: *reverse })
-            }
-            IRFunctionExpr::CumSum { reverse } => {
-                let dtype = dtype()?;
-                (dtype.is_integer() || dtype == DataType::Float64).then_some(Way::Carried { from_below: *reverse })
-            }
-            IRFunctionExpr::CumMin { reverse } | IRFunctionExpr::CumMax { reverse } => {
-                dtype()?.is_integer().then_some(Way::Carried { from_below: *reverse })
-            }
             IRFunctionExpr::Range(IRRangeFunction::IntRange { step: 1, dtype }) if dtype.is_integer() => {
                 let mut end = input.get(1)?.node();
                 while let AExpr::Cast { expr, .. } = self.ex.get(end) {
@@ -263,7 +251,10 @@ impl Cx<'_> {
                 }
                 (number(0)? == 0 && matches!(self.ex.get(end), AExpr::Len)).then_some(Way::Number)
             }
-            _ => None,
+            function => {
+                let running = running(function, &dtype(input.first()?.node())?, &dtype(node)?)?;
+                Some(Way::Carried { from_below: running.from_below })
+            }
         }
     }
 
@@ -371,9 +362,10 @@ fn run_of(input: Node, arena: &mut Arena<AExpr>) -> Node {
     let ends = vec![zero.expr_ir("from"), len.expr_ir("to")];
     let first = AExprBuilder::function(ends, range, arena).eq(zero, arena);
     let no = AExprBuilder::lit_scalar(Scalar::from(false), arena);
-    let begins = AExprBuilder::ternary(first, no, begins, arena).cast(DataType::IDX_DTYPE, arena);
+    // In 64 bits, and cast back: too many runs fail by name.
+    let begins = AExprBuilder::ternary(first, no, begins, arena).cast(DataType::UInt64, arena);
     let sum = IRFunctionExpr::CumSum { reverse: false };
-    AExprBuilder::function(vec![begins.expr_ir("run")], sum, arena).node()
+    AExprBuilder::function(vec![begins.expr_ir("run")], sum, arena).cast(DataType::IDX_DTYPE, arena).node()
 }
 
 /// A row-wise function that takes one value for all rows beside its input.

@@ -13,6 +13,7 @@ use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
 use super::rel::{Branch, Order, Rel};
+use super::running::{Running, Taken, running};
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::{Exchange, Read};
 
@@ -248,39 +249,35 @@ impl Cx<'_> {
 
     /// What the function takes, what the rows of a task come down to for it, and the function over a column of these.
     fn carry(&mut self, node: Node, column: &PlSmallStr, schema: &Schema) -> Result<(Node, Node, Node)> {
-        let dtype =
-            self.ex.get(node).to_dtype(&ToFieldContext::new(&self.ex, schema)).map_err(floe_polars::polars_error)?;
         let AExpr::Function { input, function, .. } = self.ex.get(node).clone() else {
             return Err(QueryError::internal("only functions are carried on"));
         };
-        let arena = &mut self.ex;
         let input = AExprBuilder::new_from_node(input[0].node());
-        let value = match function {
-            IRFunctionExpr::CumCount { .. } => input.is_not_null(arena).cast(dtype.clone(), arena),
-            IRFunctionExpr::FillNullWithStrategy(_) => input,
-            _ => input.cast(dtype.clone(), arena),
+        let (of, output) = (self.dtype_in(input.node(), schema)?, self.dtype_in(node, schema)?);
+        let Some(Running { taken, from_below }) = running(&function, &of, &output) else {
+            return Err(QueryError::internal("a function that cannot be carried on"));
         };
-        let state = AExprBuilder::col(column.clone(), arena);
-        let (state, function) = match function {
-            IRFunctionExpr::CumCount { reverse } => (state.sum(arena), IRFunctionExpr::CumSum { reverse }),
-            IRFunctionExpr::CumSum { .. } => (state.sum(arena), function),
-            IRFunctionExpr::CumProd { .. } => {
-                let all = vec![state.expr_ir(column.clone())];
-                (AExprBuilder::function(all, IRFunctionExpr::Product, arena), function)
+        let arena = &mut self.ex;
+        let (value, function, wide) = match taken {
+            Taken::Values => (input, function, false),
+            Taken::As(dtype) => (input.cast(dtype, arena), function, false),
+            Taken::Counted => {
+                let sum = IRFunctionExpr::CumSum { reverse: from_below };
+                (input.is_not_null(arena).cast(DataType::UInt64, arena), sum, true)
             }
-            IRFunctionExpr::CumMin { .. } => (state.min(arena), function),
-            IRFunctionExpr::CumMax { .. } => (state.max(arena), function),
-            IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Forward(_)) => {
-                (AExprBuilder::agg(IRAggExpr::LastNonNull(state.node()), arena), function)
-            }
-            IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Backward(_)) => {
-                (AExprBuilder::agg(IRAggExpr::FirstNonNull(state.node()), arena), function)
-            }
-            _ => return Err(QueryError::internal("a function that cannot be carried on")),
         };
-        let input = vec![AExprBuilder::col(column.clone(), arena).expr_ir(column.clone())];
-        let function = AExprBuilder::function(input, function, arena);
-        Ok((value.node(), state.cast(dtype.clone(), arena).node(), function.cast(dtype, arena).node()))
+        let over = vec![AExprBuilder::col(column.clone(), arena).expr_ir(column.clone())];
+        let function = AExprBuilder::function(over, function, arena);
+        // What a task's rows come down to is what the function itself makes of them at their far end: the same type, the same
+        // overflow.
+        let end = if from_below { IRAggExpr::FirstNonNull } else { IRAggExpr::LastNonNull };
+        let state = AExprBuilder::agg(end(function.node()), arena);
+        let function = if wide { function.cast(output, arena) } else { function };
+        Ok((value.node(), state.node(), function.node()))
+    }
+
+    fn dtype_in(&self, node: Node, schema: &Schema) -> Result<DataType> {
+        self.ex.get(node).to_dtype(&ToFieldContext::new(&self.ex, schema)).map_err(floe_polars::polars_error)
     }
 
     /// The number of the row, counted on from the tasks before.
@@ -292,8 +289,7 @@ impl Cx<'_> {
         let mut names: Vec<PlSmallStr> = schema.iter_names().cloned().collect();
         let mut columns = Vec::new();
         for (node, name) in parts {
-            let dtype = self.ex.get(*node).to_dtype(&ToFieldContext::new(&self.ex, &schema));
-            let dtype = dtype.map_err(floe_polars::polars_error)?;
+            let dtype = self.dtype_in(*node, &schema)?;
             let number = AExprBuilder::col(index.clone(), &mut self.ex).cast(dtype, &mut self.ex);
             columns.push(number.expr_ir(name.clone()));
             names.push(name.clone());

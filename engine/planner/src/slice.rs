@@ -17,7 +17,8 @@ impl Cx<'_> {
             let len = len.min(IdxSize::MAX as usize) as IdxSize;
             cx.put(rel, |cx, root| cx.ir.add(IR::Slice { input: root, offset, len })).fixed()
         };
-        let end = if offset >= 0 { offset.saturating_add(len as i64) } else { -offset };
+        let until = i64::try_from(len).unwrap_or(i64::MAX);
+        let end = if offset >= 0 { offset.saturating_add(until) } else { offset.checked_neg().unwrap_or(i64::MAX) };
         let rel = if !rel.is_one() && end < CUT_EARLY_ROWS {
             // Rows that cannot be in the slice need not travel.
             let rel = self.sort_locally(rel, false);

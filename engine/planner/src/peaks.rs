@@ -1,0 +1,22 @@
+//! Peaks of values that are numbers underneath (dates, enums, decimals, …). Polars compares those numbers, but its streaming
+//! engine hands on the first value of the next batch of rows as it is, which is no number to the function: rows at the edge of
+//! a batch would have no peak. They are numbers before they come to the function, then.
+
+use polars_plan::plans::{AExpr, AExprBuilder, IRFunctionExpr};
+use polars_utils::arena::{Arena, Node};
+
+pub(super) fn over_numbers(arena: &mut Arena<AExpr>) {
+    for at in (0..arena.len()).map(Node) {
+        let AExpr::Function { input, function: IRFunctionExpr::PeakMin | IRFunctionExpr::PeakMax, .. } = arena.get(at)
+        else {
+            continue;
+        };
+        let Some(of) = input.first().map(|of| of.node()) else { continue };
+        let numbers = AExprBuilder::new_from_node(of).to_physical(arena).node();
+        if let AExpr::Function { input, .. } = arena.get_mut(at)
+            && let Some(of) = input.first_mut()
+        {
+            of.set_node(numbers);
+        }
+    }
+}
