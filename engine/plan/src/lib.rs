@@ -19,6 +19,7 @@ mod endless;
 mod find;
 mod load;
 mod msgpack;
+mod numbers;
 mod refuse;
 mod rewrite;
 mod script;
@@ -99,14 +100,16 @@ pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
         panics_as_polars(|| LazyFrame::from(plan).with_streaming(true).to_alp_optimized().map_err(polars_error))
     })?;
     endless::check(&ir)?;
+    numbers::check(&ir)?;
     Ok(ir)
 }
 
-/// Whether Polars itself can be let loose on a plan: an error for what would take the process down.
+/// Whether Polars itself can be let loose on a plan: an error for what would take the process down, or what it would get
+/// wrong without a word.
 pub fn can_run(plan: &DslPlan) -> Result<()> {
     // Everything else that is wrong with it, Polars says itself.
     match panics_as_polars(|| LazyFrame::from(plan.clone()).to_alp().map_err(polars_error)) {
-        Ok(ir) => endless::check(&ir),
+        Ok(ir) => endless::check(&ir).and_then(|()| numbers::check(&ir)),
         Err(_) => Ok(()),
     }
 }
