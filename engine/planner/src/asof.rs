@@ -1,9 +1,15 @@
 //! As-of joins: every row looks its match up by itself, in a small other side sent whole to every task; with `by` keys and a
 //! large one, both sides go by those.
+//!
+//! What Polars refuses must be refused by tasks that see parts. Without `by` keys it wants rows that rise in the key. With
+//! them it looks at the order only where it knows both sides to be in order of the `by` keys, and then wants rows that rise in
+//! all of them; elsewhere it warns that it did not look. So a task is told what is known of the whole, and no more.
+
+use std::sync::Arc;
 
 use polars_ops::frame::AsOfOptions;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{AExpr, FunctionIR, IR};
+use polars_plan::plans::{AExpr, FunctionIR, HintIR, IR, Sorted, are_keys_sorted_any, is_sorted};
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
@@ -13,6 +19,20 @@ use super::join::{Parts, Side};
 use super::rel::{Order, Rel};
 use floe_wire::error::Result;
 use floe_wire::graph::{Exchange, Read};
+
+/// What Polars knows of the order of `by` keys, and looks at therefore.
+#[derive(Clone, Default)]
+pub(super) enum ByOrder {
+    /// There are no such keys, or nobody asked for checks.
+    #[default]
+    NotAsked,
+    /// Nothing: rows in any order are taken.
+    Unknown,
+    /// Both sides are in order of the keys, and rows of equal ones shall rise.
+    Known { left: Arc<[Sorted]>, right: Arc<[Sorted]> },
+}
+
+type By<'a> = Option<(&'a Vec<PlSmallStr>, &'a Vec<PlSmallStr>)>;
 
 impl Cx<'_> {
     pub(super) fn asof(
@@ -24,36 +44,118 @@ impl Cx<'_> {
         parts: Parts,
         options: &AsOfOptions,
     ) -> Result<Rel> {
-        // Polars then checks the order of all rows, not of each key's.
-        let hinted = self.hinted(inputs.0) || self.hinted(inputs.1);
-        let by = options.left_by.as_ref().zip(options.right_by.as_ref()).filter(|(left, _)| !left.is_empty());
+        let by: By = options.left_by.as_ref().zip(options.right_by.as_ref()).filter(|(left, _)| !left.is_empty());
         let small =
             right.bytes.is_some_and(|bytes| bytes <= self.options.broadcast_limit_bytes as f64) && !left.is_one();
+        let by_order = if options.check_sortedness { self.by_order(inputs, by) } else { ByOrder::NotAsked };
+        let parts = Parts { by_order: by_order.clone(), ..parts };
         // Parts of rows that do not rise could each be in order by chance, and nobody would see what Polars refuses.
-        let seen = by.is_some() || !options.check_sortedness;
-        if small && (seen && !hinted || self.rises_in(inputs.0, &parts.left_on)) {
+        let seen_in_parts = match &by_order {
+            ByOrder::NotAsked => !options.check_sortedness || self.rises_in(inputs.0, &parts.left_on),
+            ByOrder::Unknown => true,
+            ByOrder::Known { left, .. } => self.rises_in_all(inputs.0, left, &parts.left_on),
+        };
+        if small && seen_in_parts {
             let order: &[Side] = if self.order_seen(node) { &[Side::Left] } else { &[] };
             let left = self.sort_locally(left, false);
             let right = self.in_order(right)?;
             return self.whole_side(left, right, Side::Left, parts, order);
         }
+        let known = matches!(by_order, ByOrder::Known { .. });
         match by {
-            _ if left.is_one() => self.join_alone(node, left, right, "its input is in one task already"),
-            _ if hinted => self.join_alone(node, left, right, "its input is declared sorted"),
-            None if small => self.asof_after(left, right, parts),
-            None => self.join_alone(
-                node,
-                left,
-                right,
-                "an as-of join without `by` keys, of a side too large to be sent whole",
-            ),
+            _ if left.is_one() => self.asof_alone(node, left, right, &by_order, "its input is in one task already"),
+            _ if small => self.asof_after(left, right, parts),
+            None => {
+                let why = "an as-of join without `by` keys, of a side too large to be sent whole";
+                self.asof_alone(node, left, right, &by_order, why)
+            }
+            // Parts would be in order that the whole is not.
+            Some((lk, rk)) if known && !(self.sorts(inputs.0, lk) && self.sorts(inputs.1, rk)) => {
+                self.asof_alone(node, left, right, &by_order, "its input is declared sorted")
+            }
             Some((lk, rk)) => self.asof_by(node, left, right, parts, (&lk[..], &rk[..])),
         }
     }
 
-    fn hinted(&self, node: Node) -> bool {
-        let ir = self.ir.get(node);
-        matches!(ir, IR::MapFunction { function: FunctionIR::Hint(_), .. }) || ir.inputs().any(|n| self.hinted(n))
+    /// As Polars' streaming engine finds it.
+    fn by_order(&mut self, inputs: (Node, Node), by: By) -> ByOrder {
+        let Some((left_by, right_by)) = by else { return ByOrder::NotAsked };
+        let of = |cx: &mut Self, input: Node, by: &[PlSmallStr]| {
+            let keys: Vec<ExprIR> = by.iter().map(|name| expr::col(name, &mut cx.ex)).collect();
+            let schema = cx.schema(input);
+            let known = is_sorted(input, &cx.ir, &cx.ex);
+            are_keys_sorted_any(known.as_ref(), &keys, &cx.ex, &schema)
+        };
+        let (left, right) = (of(self, inputs.0, left_by), of(self, inputs.1, right_by));
+        match (left, right) {
+            (Some(left), Some(right)) if left == right => {
+                let named = |by: &[PlSmallStr]| -> Arc<[Sorted]> {
+                    let sorted = |(column, how): (&PlSmallStr, &polars_plan::plans::AExprSorted)| Sorted {
+                        column: column.clone(),
+                        descending: how.descending,
+                        nulls_last: how.nulls_last,
+                    };
+                    by.iter().zip(&left).map(sorted).collect()
+                };
+                ByOrder::Known { left: named(left_by), right: named(right_by) }
+            }
+            _ => ByOrder::Unknown,
+        }
+    }
+
+    /// The sides as the join takes them: with what is known of the whole, or nothing, whatever the parts look like.
+    pub(super) fn as_known(&mut self, left: Node, right: Node, by_order: &ByOrder) -> (Node, Node) {
+        let mut told = |input: Node, sorted: &Arc<[Sorted]>| {
+            let function = FunctionIR::Hint(HintIR::Sorted(sorted.clone()));
+            self.ir.add(IR::MapFunction { input, function })
+        };
+        match by_order {
+            ByOrder::NotAsked => (left, right),
+            ByOrder::Known { left: of_left, right: of_right } => (told(left, of_left), told(right, of_right)),
+            // Rows behind this have no order for the engine.
+            ByOrder::Unknown => (left, self.ir.add(IR::MapFunction { input: right, function: FunctionIR::Rechunk })),
+        }
+    }
+
+    fn asof_alone(&mut self, node: Node, left: Rel, right: Rel, by_order: &ByOrder, why: &str) -> Result<Rel> {
+        let mut rel = self.join_alone(node, left, right, why)?;
+        let root = rel.branches[0].root;
+        if let IR::Join { input_left, input_right, .. } = *self.ir.get(root) {
+            let (left, right) = self.as_known(input_left, input_right, by_order);
+            let join = self.ir.get(root).clone().with_inputs([left, right]);
+            rel.branches[0].root = self.ir.add(join);
+            self.single(rel.branches[0].root, why);
+        }
+        Ok(rel)
+    }
+
+    /// Whether the order of these columns was made by a sort, and is not just said to be there.
+    fn sorts(&self, node: Node, columns: &[PlSmallStr]) -> bool {
+        match self.ir.get(node) {
+            IR::Sort { .. } => true,
+            IR::Filter { input, .. }
+            | IR::Slice { input, .. }
+            | IR::SimpleProjection { input, .. }
+            | IR::Cache { input, .. } => self.sorts(*input, columns),
+            IR::HStack { input, exprs, .. } => {
+                !exprs.iter().any(|e| columns.contains(e.output_name())) && self.sorts(*input, columns)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the rows are known to be sorted by these columns and to rise in the key within them.
+    fn rises_in_all(&self, node: Node, by: &[Sorted], key: &[ExprIR]) -> bool {
+        let [key] = key else { return false };
+        let Some(key) = self.same_column(key.node()) else { return false };
+        let mut columns: Vec<PlSmallStr> = by.iter().map(|sorted| sorted.column.clone()).collect();
+        columns.push(key.clone());
+        let known = is_sorted(node, &self.ir, &self.ex);
+        let next = known.as_ref().and_then(|known| known.0.get(by.len()));
+        self.sorts(node, &columns)
+            && next.is_some_and(|next| {
+                next.column == key && next.descending == Some(false) && next.nulls_last == Some(false)
+            })
     }
 
     /// Whether the rows are known to rise in this key.

@@ -13,6 +13,7 @@ use polars_plan::prelude::DistinctOptionsIR;
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
+use super::asof::ByOrder;
 use super::context::Cx;
 use super::expr;
 use super::rel::Rel;
@@ -62,6 +63,8 @@ pub(super) struct Parts {
     pub right_on: Vec<ExprIR>,
     pub options: Arc<JoinOptionsIR>,
     pub names: Vec<PlSmallStr>,
+    /// Of an as-of join.
+    pub by_order: ByOrder,
 }
 
 impl Cx<'_> {
@@ -73,7 +76,7 @@ impl Cx<'_> {
         let options =
             Arc::new(JoinOptionsIR { args: JoinArgs { slice: None, ..options.args.clone() }, ..(*options).clone() });
         let names = schema.iter_names().cloned().collect();
-        let parts = Parts { left_on, right_on, options, names };
+        let parts = Parts { left_on, right_on, options, names, by_order: ByOrder::NotAsked };
         let keys_row_wise = parts.left_on.iter().chain(&parts.right_on).all(|e| expr::elementwise(e, &self.ex));
         if !keys_row_wise {
             return self.alone(node, "a join key that is not computed row by row");

@@ -12,6 +12,7 @@ use polars_plan::plans::expr_ir::{ExprIR, OutputName};
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
+use super::asof::ByOrder;
 use super::context::Cx;
 use super::join::{Parts, Side, may_send};
 use super::keys::Beside;
@@ -40,7 +41,8 @@ impl Cx<'_> {
             let tags = rows.tags();
             left.iter_names().filter(|name| !tags.contains(name)).chain(right.iter_names()).cloned().collect()
         };
-        let parts = Parts { left_on: Vec::new(), right_on: Vec::new(), options, names };
+        let by_order = ByOrder::NotAsked;
+        let parts = Parts { left_on: Vec::new(), right_on: Vec::new(), options, names, by_order };
         let order: &[Side] = if rows.order == Order::Free { &[] } else { &[Side::Left] };
         self.whole_side(rows, one, Side::Left, parts, order)
     }
@@ -221,6 +223,7 @@ impl Cx<'_> {
             };
         }
         let (left_on, right_on) = (parts.left_on.clone(), parts.right_on.clone());
+        let (left, right) = self.as_known(left, right, &parts.by_order);
         self.build(left, |b| b.join(right, left_on, right_on, Arc::new(options)))
     }
 }
