@@ -19,8 +19,8 @@ pub struct Outgoing {
     attempt: u32,
     exchange: Exchange,
     filters: Vec<Filter>,
-    /// The column that tells a row's place in the whole relation, and the number of the task's first row.
-    tag: Option<(String, u64)>,
+    /// Tells a row's place in the whole relation.
+    tag: Option<Tag>,
     noting: Option<Noting>,
     batch: Vec<DataFrame>,
     batch_bytes: usize,
@@ -52,7 +52,7 @@ impl Outgoing {
             attempt: task.attempt,
             exchange: task.output.clone(),
             filters,
-            tag: tag.map(|tag| (tag.column.clone(), tag.base(task.id.task))),
+            tag: tag.cloned(),
             noting: notes.map(Noting::new),
             batch: Vec::new(),
             batch_bytes: 0,
@@ -96,8 +96,9 @@ impl Outgoing {
         }
         let mut df = accumulate_dataframes_vertical_unchecked(std::mem::take(&mut self.batch));
         self.batch_bytes = 0;
-        if let Some((column, base)) = &self.tag {
-            df = write::tagged(df, column, base + self.rows)?;
+        if let Some(tag) = &self.tag {
+            let first = tag.first(self.id.task, self.rows, df.height() as u64)?;
+            df = write::tagged(df, &tag.column, first)?;
         }
         self.rows += df.height() as u64;
         self.size += df.estimated_size() as u64;

@@ -71,12 +71,12 @@ fn what_goes_out_in_batches_is_what_goes_out_at_once() {
 #[test]
 fn rows_are_numbered_over_batches() {
     let (df, _) = morsels();
-    let tag = Tag { column: "t".into(), branch: 0 };
+    let tag = Tag::new("t".into(), 0).unwrap();
     let mut schema = (**df.schema()).clone();
     schema.with_column("t".into(), DataType::UInt64);
     let out = rows(&put_out(2000, Exchange::Whole, Some(&tag), None), None, &Arc::new(schema));
     let numbers: Vec<u64> = out.column("t").unwrap().u64().unwrap().into_no_null_iter().collect();
-    assert_eq!(numbers, (0..1000).map(|row| tag.base(2) + row).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..1000).map(|row| tag.first(2, 0, 1000).unwrap() + row).collect::<Vec<_>>());
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub struct Encoded {
 
 pub fn tagged(mut df: DataFrame, column: &str, base: u64) -> Result<DataFrame> {
     let rows = df.height() as u64;
-    let tag = UInt64Chunked::from_vec(PlSmallStr::from_str(column), (base..base + rows).collect());
+    let tag = UInt64Chunked::from_vec(PlSmallStr::from_str(column), (0..rows).map(|row| base + row).collect());
     df.with_column(tag.into_column()).map_err(polars_error)?;
     Ok(df)
 }

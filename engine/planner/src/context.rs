@@ -236,7 +236,7 @@ impl<'a> Cx<'a> {
     ) -> Result<Vec<StageId>> {
         let mut ids = Vec::with_capacity(rel.branches.len());
         for (i, branch) in rel.branches.clone().into_iter().enumerate() {
-            let tag = tag.as_ref().map(|t| Tag { column: t.to_string(), branch: i as u32 });
+            let tag = tag.as_ref().map(|t| Tag::new(t.to_string(), i)).transpose()?;
             ids.push(self.close_branch(branch, output.clone(), tag, beside)?);
         }
         Ok(ids)

@@ -65,18 +65,48 @@ impl Fragment {
     }
 }
 
-/// A u64 column: branch of the union, task and row number in one.
+/// A u64 column that tells a row's place in the whole relation: branch of the union, task and row number in one. What does
+/// not fit fails by name, and never wraps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tag {
     pub column: String,
-    pub branch: u32,
+    branch: u32,
 }
 
+/// Bits of an order tag for the task and for the row within it; the branch has the rest.
+const TASK_BITS: u32 = 18;
+const ROW_BITS: u32 = 32;
+
 impl Tag {
-    /// 14 bits of branch, 18 of task, 32 of row.
-    pub fn base(&self, task: u32) -> u64 {
-        (u64::from(self.branch) << 50) | (u64::from(task) << 32)
+    pub fn new(column: String, branch: usize) -> Result<Tag> {
+        const BRANCHES: u32 = 1 << (u64::BITS - TASK_BITS - ROW_BITS);
+        match u32::try_from(branch) {
+            Ok(branch) if branch < BRANCHES => Ok(Tag { column, branch }),
+            _ => Err(too_many(&format!("{} inputs of a union", branch + 1), u64::from(BRANCHES))),
+        }
     }
+
+    /// The tag of the first of `rows` rows, which stand below `before` others of the task.
+    pub fn first(&self, task: u32, before: u64, rows: u64) -> Result<u64> {
+        if task >> TASK_BITS != 0 {
+            return Err(too_many(&format!("task {task} of a stage"), 1 << TASK_BITS));
+        }
+        match before.checked_add(rows) {
+            Some(all) if all <= 1 << ROW_BITS => {}
+            _ => return Err(too_many(&format!("{before} and {rows} more rows of one task"), 1 << ROW_BITS)),
+        }
+        Ok(u64::from(self.branch) << (TASK_BITS + ROW_BITS) | u64::from(task) << ROW_BITS | before)
+    }
+}
+
+fn too_many(what: &str, limit: u64) -> QueryError {
+    QueryError::user(
+        "TooManyToOrder",
+        format!(
+            "{what} cannot be kept in order: there are numbers for {limit}. Cut the query differently \
+             (execution.partitionsPerWorker, execution.scanTaskBytes), or leave the order to a sort at its end"
+        ),
+    )
 }
 
 /// The part of base data that one task reads.
@@ -105,4 +135,37 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
 
 pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T> {
     rmp_serde::from_slice(bytes).map_err(|e| QueryError::internal(format!("a plan fragment could not be read: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(branch: usize) -> Result<Tag> {
+        Tag::new("t".into(), branch)
+    }
+
+    #[test]
+    fn tags_are_in_the_order_of_branch_task_and_row() {
+        let last_row = tag(0).unwrap().first(0, (1 << 32) - 1, 1).unwrap();
+        let last_task = tag(0).unwrap().first((1 << 18) - 1, 0, 1).unwrap();
+        let last = tag((1 << 14) - 1).unwrap().first((1 << 18) - 1, (1 << 32) - 1, 1).unwrap();
+        assert_eq!(last_row + 1, tag(0).unwrap().first(1, 0, 0).unwrap());
+        assert_eq!(last_task + (1 << 32), tag(1).unwrap().first(0, 0, 5).unwrap());
+        assert_eq!(last, u64::MAX);
+    }
+
+    #[test]
+    fn what_has_no_number_fails_by_name() {
+        let class = |error: QueryError| error.class;
+        assert_eq!(class(tag(1 << 14).unwrap_err()), "TooManyToOrder");
+        assert_eq!(class(tag(usize::MAX - 1).unwrap_err()), "TooManyToOrder");
+        let tag = tag(3).unwrap();
+        assert_eq!(class(tag.first(1 << 18, 0, 1).unwrap_err()), "TooManyToOrder");
+        assert_eq!(class(tag.first(u32::MAX, 0, 1).unwrap_err()), "TooManyToOrder");
+        assert_eq!(class(tag.first(0, 1 << 32, 1).unwrap_err()), "TooManyToOrder");
+        assert_eq!(class(tag.first(0, (1 << 32) - 1, 2).unwrap_err()), "TooManyToOrder");
+        assert_eq!(class(tag.first(0, u64::MAX, 1).unwrap_err()), "TooManyToOrder");
+        assert!(tag.first((1 << 18) - 1, (1 << 32) - 2, 2).is_ok());
+    }
 }
