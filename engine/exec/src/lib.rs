@@ -24,6 +24,7 @@ use polars_plan::prelude::PlanCallback;
 use polars_stream::StreamingQuery;
 
 use floe_planner::Fragment;
+use floe_polars::warnings::Listener;
 use floe_polars::{concat_frames, frame_from_ipc};
 use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::{Location, NodeMetrics, Piece, TaskId, TaskOutput, TaskSpec};
@@ -108,6 +109,7 @@ pub struct Progress {
 /// Blocking: one task from its inputs to its written output.
 pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput> {
     let begun = Instant::now();
+    let listener = Listener::of_task(&ctx.query);
     let Fragment { mut plan, placeholders, tag, notes, filters: wanted } = Fragment::unpack(fragment)?;
     let mut out = TaskOutput::default();
     let mut filters = Vec::new();
@@ -129,6 +131,7 @@ pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput
     ctx.check()?;
     lock(&outgoing).finish(&schema, &mut out)?;
     out.metrics.run_us = (ran.elapsed().as_micros() as u64).saturating_sub(out.metrics.write_us);
+    out.warnings = listener.take();
     Ok(out)
 }
 

@@ -1,8 +1,10 @@
-//! What every part that knows Polars shares: its errors and panics as `QueryError`s, and frames to IPC and back.
+//! What every part that knows Polars shares: its errors and panics as `QueryError`s, its warnings,
+//! and frames to IPC and back.
 
 mod carried;
 mod errors;
 mod frames;
+pub mod warnings;
 
 pub use errors::{contain_panics, io_error, on_big_stack, panics_as_polars, polars_error};
 pub use frames::{concat_frames, frame_from_ipc, frame_to_ipc, write_ipc};

@@ -250,7 +250,18 @@ pub struct TaskOutput {
     pub bytes_in: u64,
     /// Files staged for the sink, opaque to all but `sink`.
     pub staged: Vec<Bytes>,
+    /// What Polars warned of while the task ran, each once.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
     pub metrics: TaskMetrics,
+}
+
+/// A warning of Polars for the user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    pub text: String,
+    /// Whether it is this query's for certain: tasks of several queries may run in one process.
+    pub sure: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ use floe_wire::graph::{Exchange, StageGraph, StageId, TaskId, TaskOutput, TaskSp
 use super::events::WorkerState;
 use super::inputs::Resolved;
 use super::registry::{Registry, Signal};
+use super::warned::Warned;
 
 /// How long the workers may take to stop a query's last tasks before staged files are removed under them.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
@@ -65,6 +66,8 @@ pub struct Driven {
     pub attempts: Vec<u32>,
     /// Bytes of exchanges between stages.
     pub bytes_shuffled: u64,
+    /// What Polars warned of in tasks.
+    pub warned: Warned,
     /// Tells the workers that the query is over, when dropped.
     pub hold: Hold,
 }
@@ -119,6 +122,7 @@ struct Driver<'a> {
     clock: Clock,
     spans: HashMap<StageId, Span>,
     shuffled: u64,
+    warned: Warned,
     observed: Instant,
     changed: bool,
 }
@@ -166,6 +170,7 @@ impl<'a> Driver<'a> {
             clock: Clock::default(),
             spans: HashMap::new(),
             shuffled: 0,
+            warned: Warned::default(),
             observed: now,
             changed: true,
         })
@@ -246,8 +251,9 @@ impl<'a> Driver<'a> {
             Signal::Progress { worker, task, attempt, rows, bytes } => {
                 Event::Progress { task, attempt, worker, rows, bytes }
             }
-            Signal::Done { worker, task, attempt, output } => {
+            Signal::Done { worker, task, attempt, mut output } => {
                 self.out.remove(&(task, attempt));
+                self.warned.add(std::mem::take(&mut output.warnings));
                 if self.exchanges(task.stage) {
                     self.shuffled += output.bytes;
                 }
@@ -405,8 +411,8 @@ impl<'a> Driver<'a> {
             Outcome::Succeeded { outputs } => {
                 let snapshot = self.snapshot();
                 let attempts = snapshot.stages.iter().map(|stage| self.state.attempts(stage.id)).collect();
-                let Driver { clock, shuffled, hold, .. } = self;
-                return Ok(Driven { outputs, snapshot, clock, attempts, bytes_shuffled: shuffled, hold });
+                let Driver { clock, shuffled, warned, hold, .. } = self;
+                return Ok(Driven { outputs, snapshot, clock, attempts, bytes_shuffled: shuffled, warned, hold });
             }
             Outcome::Failed(error) => error,
             Outcome::Cancelled => QueryError::new(Category::Cancelled, "Cancelled", "the query was cancelled"),

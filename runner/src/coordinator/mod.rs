@@ -19,6 +19,7 @@ mod result;
 mod run;
 mod status;
 mod stream;
+mod warned;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -37,20 +37,13 @@ pub struct Context {
 
 /// With `mode` in place of the job's. `touch_sinks` is off for a mere look at the plan.
 pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> Result<Prepared> {
-    let loaded = floe_plan::load(job, &floe_plan::LoadEnv::new(&context.base))?;
-    let ir = floe_plan::optimize(loaded.plan).map_err(|error| floe_plan::as_written(error, &loaded.renamed))?;
-    let source_bytes = floe_planner::source_bytes(&ir);
-    let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
-    let mut sinks = sinks(job, &ir, &schema)?;
-    let mut options = options(job, context, mode);
-    options.sink = match (sinks.first(), own_sinks(&ir)) {
-        (Some(plan), false) => Some(floe_planner::SinkShape { single_file: plan.single_task() }),
-        _ => None,
-    };
-    let mut graph = floe_polars::contain_panics("planning the query", || floe_planner::plan(ir, &options))?;
-    graph.warnings.splice(0..0, loaded.warnings);
-    check(job, &graph)?;
+    let (planned, warned) = floe_polars::warnings::listening(|| planned(job, context, mode));
+    let mut prepared = planned?;
+    let told = &mut prepared.graph.warnings;
+    told.extend(warned.into_iter().map(|warning| warning.text));
+    check(job, &prepared.graph)?;
     if touch_sinks {
+        let sinks = Arc::make_mut(&mut prepared.sinks);
         for at in 0..sinks.len() {
             if let Err(error) = sink::begin(&mut sinks[at]) {
                 sinks[..at].iter().for_each(|begun| drop(sink::abort(begun)));
@@ -58,6 +51,22 @@ pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> R
             }
         }
     }
+    Ok(prepared)
+}
+
+fn planned(job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
+    let loaded = floe_plan::load(job, &floe_plan::LoadEnv::new(&context.base))?;
+    let ir = floe_plan::optimize(loaded.plan).map_err(|error| floe_plan::as_written(error, &loaded.renamed))?;
+    let source_bytes = floe_planner::source_bytes(&ir);
+    let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
+    let sinks = sinks(job, &ir, &schema)?;
+    let mut options = options(job, context, mode);
+    options.sink = match (sinks.first(), own_sinks(&ir)) {
+        (Some(plan), false) => Some(floe_planner::SinkShape { single_file: plan.single_task() }),
+        _ => None,
+    };
+    let mut graph = floe_polars::contain_panics("planning the query", || floe_planner::plan(ir, &options))?;
+    graph.warnings.splice(0..0, loaded.warnings);
     Ok(Prepared { graph, schema, sinks: Arc::new(sinks), source_bytes })
 }
 

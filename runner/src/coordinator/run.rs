@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use floe_api::execution::{Mode, ShuffleCompression, ShufflePlace, ShuffleSpec};
+use floe_api::execution::{Mode, ShuffleCompression, ShufflePlace, ShuffleSpec, WarningPolicy};
 use floe_api::job::Job;
 use floe_api::quantity::Quantity;
 use tokio::sync::oneshot;
@@ -198,7 +198,7 @@ impl Query<'_> {
             remote,
         })
         .await;
-        match driven {
+        match driven.and_then(|driven| self.unless_warned(driven)) {
             Ok(driven) => self.conclude(&prepared, driven, query, token).await,
             Err(error) => {
                 let sinks = prepared.sinks.clone();
@@ -250,6 +250,14 @@ impl Query<'_> {
         }
     }
 
+    /// With `warnings: fail`, what Polars warned of in a task ends the query before anything is visible.
+    fn unless_warned(&self, driven: Driven) -> Result<Driven> {
+        match driven.warned.as_error() {
+            Some(error) if self.job.spec.execution.warnings == WarningPolicy::Fail => Err(error),
+            _ => Ok(driven),
+        }
+    }
+
     /// From here on there is no way back: a cancellation comes too late.
     async fn conclude(
         &self,
@@ -263,7 +271,7 @@ impl Query<'_> {
             bytes_shuffled: driven.bytes_shuffled,
             stages: summaries(graph, &driven),
             single_worker: graph.single_worker.clone(),
-            warnings: graph.warnings.clone(),
+            warnings: graph.warnings.iter().cloned().chain(driven.warned.texts(&graph.warnings)).collect(),
             ..Outcome::default()
         };
         let mut staged = vec![Vec::new(); prepared.sinks.len()];

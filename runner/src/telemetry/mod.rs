@@ -71,7 +71,10 @@ pub fn init(role: &'static str, instance: &str) -> Guard {
         return Guard::default();
     }
     // They would go to stderr as they are, between lines that are to be parsed.
-    polars_error::set_warning_function(|message, kind| tracing::warn!(target: "polars", ?kind, "{message}"));
+    polars_error::set_warning_function(|message, kind| {
+        floe_polars::warnings::hear(message, &kind);
+        tracing::warn!(target: "polars", ?kind, "{message}");
+    });
     Guard { provider }
 }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod dtypes;
 mod engine;
 mod faults;
 mod golden;
@@ -13,3 +14,4 @@ mod process;
 mod stages;
 mod support;
 mod traces;
+mod warnings;

@@ -1,0 +1,178 @@
+//! Warnings that Polars raises while it plans and runs, and the query that they belong to. Polars hands them to one function
+//! of the process, on whichever of its threads it happens to be: what comes while one listener has a thread to itself is its
+//! own; what comes from the engine's threads belongs to the tasks that run, which nearly always are those of one query.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use polars_error::PolarsWarning;
+
+use floe_wire::graph::Warning;
+
+/// Different warnings that are kept of one task; the first ones say what is wrong.
+const MOST_WARNINGS: usize = 16;
+const MOST_BYTES: usize = 1024;
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<Warning>>);
+
+impl Heard {
+    fn add(&self, text: &str, sure: bool) {
+        let mut all = lock(&self.0);
+        let more = all.len() < MOST_WARNINGS;
+        match all.iter_mut().find(|warning| warning.text == text) {
+            Some(warning) => warning.sure |= sure,
+            None if more => all.push(Warning { text: text.to_string(), sure }),
+            None => {}
+        }
+    }
+
+    fn take(&self) -> Vec<Warning> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
+struct Task {
+    query: String,
+    heard: Arc<Heard>,
+}
+
+static TASKS: Mutex<Vec<Task>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static HERE: RefCell<Option<Arc<Heard>>> = const { RefCell::new(None) };
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes a warning of Polars to those who listen. Called by the function that the process has given to Polars.
+pub fn hear(message: &str, kind: &PolarsWarning) {
+    let text = worded(message, kind);
+    if let Some(heard) = HERE.with_borrow(Clone::clone) {
+        return heard.add(&text, true);
+    }
+    let tasks = lock(&TASKS);
+    let sure = tasks.windows(2).all(|pair| pair[0].query == pair[1].query);
+    tasks.iter().for_each(|task| task.heard.add(&text, sure));
+}
+
+/// In one line, cut to a bounded length.
+fn worded(message: &str, kind: &PolarsWarning) -> String {
+    let kind = match kind {
+        PolarsWarning::Deprecation => "Polars, deprecated: ",
+        PolarsWarning::UserWarning
+        | PolarsWarning::CategoricalRemappingWarning
+        | PolarsWarning::MapWithoutReturnDtypeWarning => "Polars: ",
+    };
+    let mut text = String::from(kind);
+    for word in message.split_whitespace() {
+        if text.len() + word.len() >= MOST_BYTES {
+            text.push_str(" …");
+            break;
+        }
+        if !text.ends_with(' ') {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    text
+}
+
+/// What `f` gives, and the warnings of this thread (and of those that `on_big_stack` starts from it) meanwhile.
+pub fn listening<T>(f: impl FnOnce() -> T) -> (T, Vec<Warning>) {
+    let heard = Arc::new(Heard::default());
+    let here = Here::enter(Some(heard.clone()));
+    let done = f();
+    drop(here);
+    (done, heard.take())
+}
+
+/// Who listens on this thread, while it lives.
+pub(crate) struct Here(Option<Arc<Heard>>);
+
+impl Here {
+    fn enter(heard: Option<Arc<Heard>>) -> Here {
+        Here(HERE.replace(heard))
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        HERE.set(self.0.take());
+    }
+}
+
+/// A listener to be taken along to another thread.
+pub(crate) struct Along(Option<Arc<Heard>>);
+
+impl Along {
+    pub(crate) fn of_this_thread() -> Along {
+        Along(HERE.with_borrow(Clone::clone))
+    }
+
+    pub(crate) fn enter(self) -> Here {
+        Here::enter(self.0)
+    }
+}
+
+/// A task that runs: warnings from the engine's threads are its own while it does.
+pub struct Listener(Arc<Heard>);
+
+impl Listener {
+    pub fn of_task(query: &str) -> Listener {
+        let heard = Arc::new(Heard::default());
+        lock(&TASKS).push(Task { query: query.to_string(), heard: heard.clone() });
+        Listener(heard)
+    }
+
+    pub fn take(&self) -> Vec<Warning> {
+        self.0.take()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        lock(&TASKS).retain(|task| !Arc::ptr_eq(&task.heard, &self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: PolarsWarning = PolarsWarning::UserWarning;
+
+    fn texts(all: &[Warning]) -> Vec<(&str, bool)> {
+        all.iter().map(|warning| (warning.text.as_str(), warning.sure)).collect()
+    }
+
+    // One test: the tasks of the process are one list.
+    #[test]
+    fn warnings_go_to_those_who_run() {
+        hear("nobody listens", &KIND);
+        let (first, second) = (Listener::of_task("q"), Listener::of_task("q"));
+        hear("of one query\n  in two lines", &KIND);
+        hear("of one query in two lines", &KIND);
+        let ((), here) = listening(|| hear("of a thread", &PolarsWarning::Deprecation));
+        assert_eq!(texts(&here), [("Polars, deprecated: of a thread", true)]);
+        let other = Listener::of_task("r");
+        hear("of one of two", &KIND);
+        drop(other);
+        let expected = [("Polars: of one query in two lines", true), ("Polars: of one of two", false)];
+        assert_eq!(texts(&first.take()), expected);
+        assert_eq!(texts(&second.take()), expected);
+        for i in 0..100 {
+            hear(&format!("{i} {}", "long ".repeat(1000)), &KIND);
+        }
+        let all = first.take();
+        assert!(all.len() == MOST_WARNINGS && all.iter().all(|warning| warning.text.len() < MOST_BYTES + 8));
+        drop(first);
+        second.take();
+        hear("of the other task", &KIND);
+        assert_eq!(texts(&second.take()), [("Polars: of the other task", true)]);
+        drop(second);
+        assert!(lock(&TASKS).is_empty());
+    }
+}

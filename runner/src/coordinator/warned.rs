@@ -1,0 +1,74 @@
+//! What Polars warned of in the tasks of one query, each warning once, however many tasks met it.
+
+use floe_wire::error::QueryError;
+use floe_wire::graph::Warning;
+
+/// Different warnings that are kept; of the rest, only that there were any.
+const MOST_WARNINGS: usize = 32;
+
+#[derive(Clone, Debug, Default)]
+pub struct Warned {
+    all: Vec<Warning>,
+    more: bool,
+}
+
+impl Warned {
+    pub fn add(&mut self, warnings: impl IntoIterator<Item = Warning>) {
+        for warning in warnings {
+            let room = self.all.len() < MOST_WARNINGS;
+            match self.all.iter_mut().find(|known| known.text == warning.text) {
+                Some(known) => known.sure |= warning.sure,
+                None if room => self.all.push(warning),
+                None => self.more = true,
+            }
+        }
+    }
+
+    /// For the user, who has read `told` already.
+    pub fn texts(&self, told: &[String]) -> Vec<String> {
+        let new = self.all.iter().filter(|warning| !told.contains(&warning.text));
+        let mut texts: Vec<String> = new.map(shown).collect();
+        if self.more {
+            texts.push(format!("Polars: there were more than {MOST_WARNINGS} different warnings"));
+        }
+        texts
+    }
+
+    /// The first as an error. What may be another query's fails nobody.
+    pub fn as_error(&self) -> Option<QueryError> {
+        let sure = self.all.iter().find(|warning| warning.sure);
+        sure.map(|warning| QueryError::user("WarningAsError", warning.text.clone()))
+    }
+}
+
+fn shown(warning: &Warning) -> String {
+    match warning.sure {
+        true => warning.text.clone(),
+        false => format!("{} (or of another query that ran on the same worker)", warning.text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warning(text: &str, sure: bool) -> Warning {
+        Warning { text: text.to_string(), sure }
+    }
+
+    #[test]
+    fn each_warning_is_told_once_and_not_too_many() {
+        let mut warned = Warned::default();
+        assert_eq!((warned.texts(&[]).len(), warned.as_error()), (0, None));
+        warned.add([warning("a", false), warning("b", false)]);
+        assert_eq!(warned.as_error(), None);
+        assert_eq!(warned.texts(&["a".to_string()]), ["b (or of another query that ran on the same worker)"]);
+        warned.add([warning("a", true), warning("a", false)]);
+        assert_eq!(warned.texts(&[])[0], "a");
+        assert_eq!(warned.as_error().unwrap().message, "a");
+        warned.add((0..100).map(|i| warning(&format!("{i}"), true)));
+        let texts = warned.texts(&[]);
+        assert_eq!(texts.len(), MOST_WARNINGS + 1);
+        assert!(texts.last().unwrap().contains("more than 32"));
+    }
+}
