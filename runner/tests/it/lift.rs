@@ -42,7 +42,8 @@ fn columns_that_take_rows_of_other_tasks() {
         ("shift and fill", col("x").shift_and_fill(lit(2), lit(-1i64))),
         ("diff", col("x").diff(lit(1), Default::default())),
         ("rolling sum", col("x").rolling_sum(rolling(7, false))),
-        ("rolling centre", col("f").rolling_mean(rolling(8, true))),
+        ("rolling centre", col("f").rolling_min(rolling(8, true))),
+        ("rolling mean", col("f").cast(DataType::Int32).rolling_mean(rolling(7, false))),
         ("rolling max", col("f").rolling_max(rolling(600, false))),
         ("running sum", col("x").cum_sum(false)),
         ("running sum from below", col("x").cum_sum(true)),
@@ -152,7 +153,8 @@ fn windows_by_the_clock_of_a_zone() {
 
 #[test]
 fn windows_over_an_index() {
-    let aggs = || [col("x").sum(), col("f").mean().alias("m"), col("x").first().alias("first"), len().alias("n")];
+    let mean = col("f").cast(DataType::Int32).mean().alias("m");
+    let aggs = || [col("x").sum(), mean.clone(), col("x").first().alias("first"), len().alias("n")];
     for (every, period) in [("10i", "10i"), ("10i", "35i"), ("50i", "20i")] {
         let plan = rows().group_by_dynamic(col("t"), [], windows(every, period)).agg(aggs());
         distributed(&format!("every {every}, {period}"), &plan);
