@@ -423,7 +423,7 @@ mod tests {
 
         let (graph, done) = read_parts(Exchange::Range { key: "k".into(), partitions: 16 });
         let tasks = |finer: u32| resolve(&graph, StageId(1), &done, finer).unwrap();
-        assert_eq!([0, 1, 2].map(|finer| tasks(finer).len()), [1, 1, 4]);
+        assert_eq!([0, 1, 2].map(|finer| tasks(finer).len()), [1, 2, 6]);
         let read: usize = tasks(2)
             .iter()
             .map(|task| match &task.leaves[0] {

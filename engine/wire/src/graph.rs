@@ -125,7 +125,7 @@ pub struct Merge {
 }
 
 /// A task that sorts holds its rows twice; one that joins or groups has a table and the rows of the other side, too.
-const RANGE_SHARE: u64 = 4;
+const RANGE_SHARE: u64 = 3;
 
 /// By so many times parts are smaller, each time that some were too large.
 const FINER: u64 = 4;
