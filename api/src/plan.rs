@@ -6,6 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Quantity, quantity};
 
+/// What the bytes of `LazyFrame.serialize()` begin with. Two little-endian u16 (the version of Polars' plan format) and
+/// the 64 hexadecimal digits of a schema hash follow.
+pub const MAGIC: &[u8] = b"DSL_VERSION";
+
+/// Whether these are, or mean to be, the bytes of `LazyFrame.serialize()`.
+pub fn is_serialized(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
 /// What to run: exactly one of `dsl`, `sql` and `python`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

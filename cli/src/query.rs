@@ -214,7 +214,7 @@ fn read(file: &Path) -> Result<(String, Value), Failure> {
         opened.take(MAX_QUERY_BYTES).read_to_end(&mut bytes).map_err(failed)?;
         file.display().to_string()
     };
-    if is_plan(&bytes) {
+    if floe_api::plan::is_serialized(&bytes) {
         if file == Path::new("-") {
             return Err(Failure::Usage("a serialized plan must be a file: give its path".to_owned()));
         }
@@ -226,11 +226,6 @@ fn read(file: &Path) -> Result<(String, Value), Failure> {
     })?;
     let value = floe_api::read::yaml_value(&text).map_err(|faults| Failure::Spec { what: what.clone(), faults })?;
     Ok((what, value))
-}
-
-/// The bytes of `LazyFrame.serialize()` begin with a version (two little-endian u16) and 64 hex digits.
-fn is_plan(bytes: &[u8]) -> bool {
-    bytes.get(4..68).is_some_and(|hash| hash.iter().all(u8::is_ascii_hexdigit)) && bytes[1] == 0
 }
 
 fn plan_query(file: &Path) -> Value {

@@ -127,12 +127,28 @@ spec:
     }
 }
 
+/// What the wheel of each accepted version wrote.
+fn written_by_wheels() -> Vec<PathBuf> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/plans/fixtures");
+    let versions = std::fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());
+    let plans = versions.flat_map(|version| std::fs::read_dir(version).unwrap().map(|entry| entry.unwrap().path()));
+    plans.filter(|path| path.extension().is_some_and(|extension| extension == "bin")).collect()
+}
+
 #[test]
-fn a_serialized_plan_is_a_query_of_its_own() {
+fn plans_of_every_accepted_version_are_recognised() {
+    let plans = written_by_wheels();
+    assert!(plans.len() > 4 * 70, "only {} fixtures", plans.len());
+    for path in plans {
+        let query = load(&path, &QueryArgs::default()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(query.spec.plan.dsl.unwrap().path.as_deref(), path.to_str());
+    }
+}
+
+#[test]
+fn a_serialized_plan_is_a_query_named_after_its_file() {
     let dir = tempfile::tempdir().unwrap();
-    let mut bytes = vec![24, 0, 0, 0];
-    bytes.extend([b'a'; 64]);
-    bytes.push(0x80);
+    let bytes = std::fs::read(written_by_wheels().pop().unwrap()).unwrap();
     for (name, expected) in [("Top Ten.bin", "top-ten"), ("8bae.bin", "plan-8bae"), ("___.bin", "plan")] {
         let path = file(dir.path(), name, &bytes);
         let query = load(&path, &QueryArgs::default()).unwrap();

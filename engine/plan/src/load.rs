@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use floe_api::DslSource;
 use floe_api::job::Job;
-use floe_api::plan::PlanKind;
+use floe_api::plan::{PlanKind, is_serialized};
 
 use super::{Loaded, StorageOptions, decode_at, refuse, script};
 use floe_polars::io_error;
@@ -111,7 +111,7 @@ fn read_parts(path: &Path, as_given: &str) -> Result<Vec<u8>> {
 fn from_file(bytes: Vec<u8>) -> Result<Vec<u8>> {
     const TEXT: fn(&u8) -> bool =
         |byte| byte.is_ascii_alphanumeric() || byte.is_ascii_whitespace() || matches!(byte, b'+' | b'/' | b'=');
-    if bytes.is_empty() || bytes.starts_with(b"DSL_VERSION") || !bytes.iter().all(TEXT) {
+    if bytes.is_empty() || is_serialized(&bytes) || !bytes.iter().all(TEXT) {
         return Ok(bytes);
     }
     let compact: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();

@@ -1,6 +1,8 @@
 //! Which Polars wrote a plan, by the header of its bytes. The table of accepted versions is here and nowhere else;
 //! what differs between them is in `rewrite`.
 
+use floe_api::plan::MAGIC;
+
 use super::refuse;
 use floe_wire::error::Result;
 
@@ -41,7 +43,6 @@ const KNOWN: [(&str, Client); 5] = [
 
 pub const ACCEPTED: &str = "plans of Python Polars 1.43.2, 1.44.1, 1.44.2, 2.0.0 and 2.1.0 are accepted";
 
-const MAGIC: &[u8] = b"DSL_VERSION";
 /// Magic, two u16, 64 hex digits.
 pub const HEADER_LEN: usize = MAGIC.len() + 4 + 64;
 const FORMAT: (u16, u16) = (24, 0);
