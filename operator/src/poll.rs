@@ -32,13 +32,13 @@ const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
-    #[error("the coordinator cannot be asked: {0}")]
+    #[error("the pod cannot be asked: {0}")]
     Http(#[from] reqwest::Error),
-    #[error("the coordinator answered {0}")]
+    #[error("the pod answered {0}")]
     Status(StatusCode),
-    #[error("the coordinator's answer cannot be read: {0}")]
+    #[error("the pod's answer cannot be read: {0}")]
     Answer(#[from] serde_json::Error),
-    #[error("the coordinator's answer is too long")]
+    #[error("the pod's answer has more than {} bytes", MAX_ANSWER_BYTES)]
     TooLong,
 }
 
@@ -85,9 +85,11 @@ pub struct Poller {
 impl Poller {
     /// The receiver gets the queries whose coordinators said something new.
     pub fn new() -> Result<(Self, mpsc::UnboundedReceiver<Key>), reqwest::Error> {
-        // Pods are reached directly, whatever proxy the operator is told to use.
+        // Pods are reached directly, whatever proxy the operator is told to use. What runs in them is the users': an
+        // answer must not send the operator, which reaches more of the network than they do, anywhere else.
         let http = reqwest::Client::builder()
             .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
             .timeout(TIMEOUT)
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(Duration::from_secs(5))
@@ -266,7 +268,7 @@ impl Talk {
 
     /// Tells the workers that are not connected where the coordinator is; one that does not listen yet is told next time.
     /// Gives one that could not be told.
-    async fn introduce(&mut self, connected: &[String]) -> Option<(String, reqwest::Error)> {
+    async fn introduce(&mut self, connected: &[String]) -> Option<(String, PollError)> {
         let coordinator = at(&self.address.ip, CONTROL_PORT);
         let strangers: Vec<Worker> = {
             let workers = self.workers.borrow_and_update();
@@ -276,13 +278,18 @@ impl Talk {
             let url = format!("http://{}/coordinator", at(&worker.ip, WORKER_PORT));
             let request = self.http.post(url).bearer_auth(&self.address.token).timeout(TELL_TIMEOUT);
             let request = request.body(coordinator.clone());
-            async move {
-                let answer = request.send().await.and_then(reqwest::Response::error_for_status);
-                answer.err().map(|error| (worker.name, error))
-            }
+            async move { tell(request).await.err().map(|error| (worker.name, error)) }
         });
         let answers: Vec<_> = futures::stream::iter(told).buffered(TOLD_AT_ONCE).collect().await;
         answers.into_iter().flatten().next()
+    }
+}
+
+/// What a worker answers besides its status is not read.
+async fn tell(request: reqwest::RequestBuilder) -> Result<(), PollError> {
+    match request.send().await?.status() {
+        status if status.is_success() => Ok(()),
+        status => Err(PollError::Status(status)),
     }
 }
 
@@ -366,5 +373,84 @@ mod tests {
         assert_eq!(heard.await.unwrap().silence, None);
         assert_eq!(*told.lock().unwrap(), ["127.9.7.1:7070"]);
         assert_eq!(poller.heard("u", 2), Heard::default());
+    }
+
+    /// The root of the answers' errors, for a coordinator and a worker that answer as given.
+    async fn silence_of(ip: &str, coordinator: Router, worker: Router) -> String {
+        let worker_ip = format!("{ip}9");
+        pod(ip, HTTP_PORT, coordinator).await;
+        pod(&worker_ip, WORKER_PORT, worker).await;
+        let (mut poller, mut news) = Poller::new().unwrap();
+        poller.patience = Duration::from_millis(200);
+        let address = Address { id: "u".into(), attempt: 1, ip: ip.into(), token: "secret".into() };
+        let worker = Worker { name: "q-1-w0-0".into(), ip: worker_ip };
+        poller.follow(("n".into(), "q".into()), address, vec![worker]);
+        let silence = tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                news.recv().await.unwrap();
+                if let Some(silence) = poller.heard("u", 1).silence {
+                    return silence;
+                }
+            }
+        });
+        let silence = silence.await.unwrap();
+        poller.forget_all();
+        silence
+    }
+
+    /// Somewhere else that an answer could send the operator to, and how often it was asked.
+    async fn elsewhere(ip: &str) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
+        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let listener = tokio::net::TcpListener::bind((ip, 0)).await.unwrap();
+        let url = format!("http://{}/latest/meta-data", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            // Any connection counts, whatever is asked over it.
+            while listener.accept().await.is_ok() {
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        (url, asked)
+    }
+
+    #[tokio::test]
+    async fn a_pod_cannot_send_the_operator_elsewhere() {
+        let (url, asked) = elsewhere("127.9.8.7").await;
+        let redirect = |code: StatusCode, url: &str| {
+            let answer = (code, [(axum::http::header::LOCATION, url.to_owned())]);
+            move || std::future::ready(answer.clone())
+        };
+        for (at, code) in [301, 302, 303, 307, 308].into_iter().enumerate() {
+            let code = StatusCode::from_u16(code).unwrap();
+            let away = Router::new().fallback(redirect(code, &url));
+            let sound = Router::new().fallback(|| std::future::ready(r#"{"phase": "Running"}"#));
+            let silence = silence_of(&format!("127.9.8.1{at}"), away.clone(), Router::new()).await;
+            assert_eq!(silence, format!("the coordinator does not answer at port {HTTP_PORT}: the pod answered {code}"));
+            // A body that was sent along would hold the coordinator's address, a header the token.
+            let silence = silence_of(&format!("127.9.8.2{at}"), sound, away).await;
+            assert_eq!(
+                silence,
+                format!("pod q-1-w0-0 does not answer at port {WORKER_PORT}: the pod answered {code}")
+            );
+        }
+        assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 0);
+        // The listener does hear of those who follow.
+        pod("127.9.8.99", HTTP_PORT, Router::new().fallback(redirect(StatusCode::FOUND, &url))).await;
+        let follow = reqwest::Client::builder().timeout(Duration::from_millis(500)).build().unwrap();
+        follow.get(format!("http://127.9.8.99:{HTTP_PORT}/")).send().await.unwrap_err();
+        assert!(asked.load(std::sync::atomic::Ordering::Relaxed) > 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_given_up() {
+        let endless = || {
+            let piece = axum::body::Bytes::from(vec![b' '; 1 << 20]);
+            std::future::ready(axum::body::Body::from_stream(futures::stream::repeat_with(move || {
+                Ok::<_, std::convert::Infallible>(piece.clone())
+            })))
+        };
+        let silence = silence_of("127.9.9.1", Router::new().fallback(endless), Router::new()).await;
+        let silence = silence.rsplit(": ").next().unwrap();
+        assert_eq!(silence, format!("the pod's answer has more than {MAX_ANSWER_BYTES} bytes"));
     }
 }
