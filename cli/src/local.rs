@@ -72,7 +72,8 @@ impl Drop for Group {
 }
 
 pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Render) -> Result<End, Failure> {
-    // Before any process exists, so that no Ctrl-C is missed.
+    // Before any process exists: a query's script must not look into this one, and no Ctrl-C may be missed.
+    process::hide();
     let stop_failed = |e| Failure::io("cannot listen to signals", e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(stop_failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(stop_failed)?;

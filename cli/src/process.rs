@@ -73,6 +73,20 @@ fn remove_shared_memory(leader: u32) {
     floe_scratch::remove_of(Path::new("/dev/shm"), "engine", leader);
 }
 
+/// From here on no other process of this user may look into this one, which holds the coordinator's token and the
+/// query's credentials: scripts run as the same user.
+pub fn hide() {
+    #[cfg(target_os = "linux")]
+    {
+        const NO: libc::c_ulong = 0;
+        // SAFETY: a system call without memory arguments. When it fails, all is as it was.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::prctl(libc::PR_SET_DUMPABLE, NO, NO, NO, NO);
+        }
+    }
+}
+
 /// Sends SIGTERM to the coordinator alone; it ends its workers in order.
 pub fn ask_to_end(child: &Child) {
     let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };

@@ -4,6 +4,7 @@
 pub mod coordinator;
 pub mod local;
 pub mod proto;
+pub mod secrecy;
 pub mod shuffle;
 pub mod sink;
 pub mod telemetry;

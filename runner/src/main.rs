@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use floe_runner::{coordinator::cli, verify, worker};
+use floe_runner::{coordinator::cli, secrecy, verify, worker};
 
 /// The engine spills only when it can count what the process allocates.
 #[global_allocator]
@@ -34,13 +34,16 @@ enum Role {
 }
 
 fn main() -> ExitCode {
+    secrecy::hide();
+    // Secrets come by the environment, and do not stay in it.
+    // SAFETY: first thing in the process, no other thread is there.
+    #[allow(unsafe_code)]
+    let token = unsafe { secrecy::take_variable(c"FLOE_TOKEN") };
     let cli = Cli::parse();
     if let Role::Worker(args) = &cli.role {
         set_defaults(args.environment());
     }
     set_defaults(floe_plan::environment());
-    // Secrets come by the environment, where other users cannot read them.
-    let token = std::env::var("FLOE_TOKEN").unwrap_or_default();
     match cli.role {
         Role::Coordinator(args) => cli::coordinator(args, token),
         Role::Worker(args) => worker::run(args, token),

@@ -15,6 +15,7 @@ use floe_polars::{contain_panics, on_big_stack, panics_as_polars, polars_error};
 use floe_wire::error::{QueryError, Result};
 
 mod blobs;
+mod confine;
 mod endless;
 mod find;
 mod load;

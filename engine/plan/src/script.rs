@@ -1,5 +1,5 @@
-//! Plan scripts: Python in a child process with a limit on time and memory, an environment of its own, and nothing
-//! left running afterwards. The Python side is `script_host.py`.
+//! Plan scripts: Python in a child process with a limit on time and memory, an environment of its own, no way to look
+//! into ours, and nothing left running afterwards. The Python side is `script_host.py`.
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -13,6 +13,7 @@ use floe_api::job::Job;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::confine::confine;
 use super::{ACCEPTED, Loaded, StorageOptions, decode_at};
 use floe_wire::error::{Category, QueryError, Result};
 
@@ -109,12 +110,21 @@ fn start(python: &Path, dir: &Path) -> Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    confined(&mut command);
     command.spawn().map_err(|e| {
         QueryError::user(
             "ScriptEnvironment",
             format!("cannot start Python ({}): {e}; install it, or name one by FLOE_PYTHON", python.display()),
         )
     })
+}
+
+#[allow(unsafe_code)]
+fn confined(command: &mut Command) {
+    // SAFETY: `confine` makes system calls only, as is wanted between fork and exec.
+    unsafe {
+        command.pre_exec(confine);
+    }
 }
 
 /// Reads what the script prints until its pipes close, keeping the end of it. Past the limit it is read and dropped, so

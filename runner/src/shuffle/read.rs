@@ -46,6 +46,8 @@ static CLIENT: LazyLock<Result<reqwest::Client>> = LazyLock::new(|| {
         .read_timeout(READ_TIMEOUT)
         .tcp_nodelay(true)
         .no_proxy()
+        // A worker answers itself: nobody is sent elsewhere with the query's token.
+        .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| QueryError::io(format!("cannot make the fetch client: {error}")))
 });

@@ -11,6 +11,7 @@ mod http;
 mod lift;
 mod partitions;
 mod process;
+mod secrets;
 mod stages;
 mod support;
 mod traces;
