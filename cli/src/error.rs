@@ -5,12 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use floe_api::FieldError;
-
-/// Exit codes that are not a query's own; those are the coordinator's.
-pub const USER: u8 = 2;
-pub const IO: u8 = 3;
-pub const INTERNAL: u8 = 70;
-pub const CANCELLED: u8 = 130;
+use floe_api::report::Category;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -36,24 +31,20 @@ impl Failure {
         Failure::Io { what: what.into(), source }
     }
 
-    pub fn code(&self) -> u8 {
+    pub fn category(&self) -> Category {
         match self {
-            Failure::Spec { .. } | Failure::Read { .. } | Failure::Usage(_) => USER,
-            Failure::Io { .. } | Failure::Cluster(_) => IO,
-            Failure::NoRunner(_) | Failure::Internal(_) => INTERNAL,
+            Failure::Spec { .. } | Failure::Read { .. } | Failure::Usage(_) => Category::User,
+            Failure::Io { .. } | Failure::Cluster(_) => Category::Io,
+            Failure::NoRunner(_) | Failure::Internal(_) => Category::Internal,
         }
+    }
+
+    pub fn code(&self) -> u8 {
+        self.category().exit_code()
     }
 
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code())
-    }
-
-    pub fn category(&self) -> &'static str {
-        match self.code() {
-            USER => "user",
-            IO => "io",
-            _ => "internal",
-        }
     }
 
     /// The whole message: for a spec, every fault on a line of its own.

@@ -56,7 +56,8 @@ pub fn duration(d: Duration) -> String {
 }
 
 /// `1 file`, `2 files`
-pub fn plural(n: u64, one: &str) -> String {
+pub fn plural(n: impl Into<u64>, one: &str) -> String {
+    let n = n.into();
     let s = if n == 1 { "" } else { "s" };
     format!("{} {one}{s}", count(n))
 }
@@ -89,7 +90,7 @@ mod tests {
         let below = std::env::current_dir().unwrap().join("out/q/");
         assert_eq!(path(below.to_str().unwrap()), "out/q/");
         assert_eq!(path("/out/q/"), "/out/q/");
-        assert_eq!(plural(1, "file"), "1 file");
-        assert_eq!(plural(2000, "row"), "2,000 rows");
+        assert_eq!(plural(1u32, "file"), "1 file");
+        assert_eq!(plural(2000u64, "row"), "2,000 rows");
     }
 }

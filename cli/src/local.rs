@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use floe_api::StageState;
+use floe_api::report::{Category, Event, Outcome, RunError};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::error::Failure;
-use crate::events::{ErrorEvent, Event, LogEvent, Outcome, StageState};
 use crate::process::{self, GRACE, WORKER_GRACE};
 use crate::query::Prepared;
 use crate::render::Render;
@@ -33,7 +34,7 @@ pub struct Options<'a> {
 #[derive(Debug)]
 pub enum End {
     Done(Box<Outcome>),
-    Failed(ErrorEvent),
+    Failed(RunError),
 }
 
 /// A directory of this run's own, private to the user, removed at the end.
@@ -112,19 +113,19 @@ pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Re
                     if std::mem::take(&mut job_file_there) {
                         let _ = std::fs::remove_file(&job_file);
                     }
-                    match Event::parse(&line) {
-                        Event::Planned(planned) => render.planned(&planned),
+                    match serde_json::from_str(&line) {
+                        Ok(Event::Planned(planned)) => render.planned(&planned),
                         // Tasks that are stopped on request have not failed.
-                        Event::Stage(stage) if (cancelled || overdue) && stage.state == StageState::Failed => {}
-                        Event::Stage(stage) => render.stage(&stage),
-                        Event::Worker(worker) => render.worker(&worker),
-                        Event::Log(log) => {
-                            keep(&mut last_lines, &log.message);
-                            if options.verbose || is_warning(&log) { render.log(&log.message) }
+                        Ok(Event::Stage(stage)) if (cancelled || overdue) && stage.state == StageState::Failed => {}
+                        Ok(Event::Stage(stage)) => render.stage(&stage),
+                        Ok(Event::Worker(worker)) => render.worker(&worker),
+                        Ok(Event::Done { outcome }) => end = Some(End::Done(outcome)),
+                        Ok(Event::Error(error)) => end = Some(End::Failed(error)),
+                        // Printed where it should not have been, or said by a newer runner.
+                        Err(_) => {
+                            keep(&mut last_lines, &line);
+                            if options.verbose { render.log(&line) }
                         }
-                        Event::Done { outcome } => end = Some(End::Done(outcome)),
-                        Event::Error(error) => end = Some(End::Failed(error)),
-                        Event::Unknown => {}
                     }
                 }
                 Ok(None) | Err(_) => stdout_open = false,
@@ -171,15 +172,13 @@ pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Re
     Ok(match end {
         // A query that was done before the signal reached it is done.
         Some(End::Done(outcome)) => End::Done(outcome),
-        _ if cancelled => End::Failed(error("cancelled", "Cancelled", "the query was cancelled; nothing was written")),
+        _ if cancelled => {
+            End::Failed(error(Category::Cancelled, "Cancelled", "the query was cancelled; nothing was written"))
+        }
         Some(failed @ End::Failed(_)) => failed,
-        None if overdue => End::Failed(error("deadline", "Deadline", "the query did not end by its deadline")),
+        None if overdue => End::Failed(error(Category::Deadline, "Deadline", "the query did not end by its deadline")),
         None => End::Failed(died(status, &last_lines)),
     })
-}
-
-fn is_warning(log: &LogEvent) -> bool {
-    matches!(log.level.to_ascii_lowercase().as_str(), "warn" | "warning" | "error")
 }
 
 fn keep(lines: &mut std::collections::VecDeque<String>, line: &str) {
@@ -194,18 +193,18 @@ fn ask_to_end(child: &Child, stdin: &mut Option<tokio::process::ChildStdin>) {
     process::ask_to_end(child);
 }
 
-fn error(category: &str, class: &str, message: impl Into<String>) -> ErrorEvent {
-    ErrorEvent { category: category.to_owned(), class: class.to_owned(), message: message.into() }
+fn error(category: Category, class: &str, message: impl Into<String>) -> RunError {
+    RunError { category, class: class.to_owned(), message: message.into() }
 }
 
-fn died(status: Option<std::process::ExitStatus>, last_lines: &std::collections::VecDeque<String>) -> ErrorEvent {
+fn died(status: Option<std::process::ExitStatus>, last_lines: &std::collections::VecDeque<String>) -> RunError {
     let how = status.map_or_else(|| "without a status".to_owned(), |s| s.to_string());
     let mut message = format!("the coordinator ended ({how}) without an outcome; nothing was committed");
     for line in last_lines {
         message.push_str("\n  ");
         message.push_str(line);
     }
-    error("internal", "CoordinatorLost", message)
+    error(Category::Internal, "CoordinatorLost", message)
 }
 
 fn write_job(prepared: &Prepared, path: &Path) -> Result<(), Failure> {

@@ -5,7 +5,6 @@ mod args;
 mod cluster;
 mod commands;
 mod error;
-mod events;
 mod human;
 mod local;
 mod print;

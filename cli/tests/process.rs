@@ -20,7 +20,7 @@ spec:
   compute: {workers: 3, env: [{name: EXTRA, value: here}]}
 ";
 
-const DONE: &str = r#"echo '{"type":"done","outcome":{"rows":12345,"bytesWritten":1000,"bytesShuffled":2000,"durationMs":1500,"sinkUri":"out/q/","files":["a"],"stages":[{},{}]}}'"#;
+const DONE: &str = r#"echo '{"type":"done","outcome":{"rows":12345,"bytesWritten":1000,"bytesShuffled":2000,"durationMs":1500,"sinkUri":"out/q/","files":1,"stages":[{},{}]}}'"#;
 
 struct Bench {
     dir: tempfile::TempDir,

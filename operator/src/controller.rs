@@ -200,8 +200,8 @@ fn census(stores: &[Store<Guarded>]) -> Vec<(&'static str, String, i64)> {
         let status = object.0.as_ref().ok().and_then(|query| query.status.as_ref());
         let phase = status.and_then(|status| status.phase).map_or("Pending", floe_api::Phase::as_str);
         // Only words that are known: the status could have been written by anybody.
-        let reason = status.and_then(|status| status.reason.as_deref()).and_then(crate::reason::Reason::parse);
-        let reason = reason.map_or("None", crate::reason::Reason::as_str);
+        let reason = status.and_then(|status| status.reason.as_deref()).and_then(floe_api::Reason::parse);
+        let reason = reason.map_or("None", floe_api::Reason::as_str);
         *counts.entry((phase, reason.to_owned())).or_default() += 1;
     }
     counts.into_iter().map(|((phase, reason), count)| (phase, reason, count)).collect()

@@ -10,7 +10,6 @@ mod options;
 mod pods;
 mod poll;
 mod query;
-mod reason;
 mod run;
 mod server;
 mod telemetry;

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use floe_api::report::Report;
 use futures::StreamExt;
 use reqwest::StatusCode;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 
-use crate::coordinator::Report;
+use crate::coordinator::{Verdict, without_times};
 use crate::pods::Key;
 use crate::query::build::{CONTROL_PORT, HTTP_PORT, WORKER_PORT};
 
@@ -216,7 +217,7 @@ impl Talk {
             match answer {
                 Ok(report) => {
                     let connected = report.as_ref().map(|report| report.workers.clone()).unwrap_or_default();
-                    let is_over = report.as_ref().is_some_and(|report| report.verdict().is_some());
+                    let is_over = report.as_ref().and_then(Verdict::of).is_some();
                     // Without a report the coordinator has not read its job yet.
                     if let Some(report) = report {
                         self.hear(|heard| {
@@ -307,7 +308,7 @@ async fn ask(http: &reqwest::Client, address: &Address) -> Result<Option<Report>
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Some(serde_json::from_slice(&body)?))
+    Ok(Some(without_times(serde_json::from_slice(&body)?)))
 }
 
 #[cfg(test)]
@@ -365,7 +366,7 @@ mod tests {
             loop {
                 news.recv().await.unwrap();
                 let heard = poller.heard("u", 1);
-                if heard.report.as_ref().is_some_and(|report| report.verdict().is_some()) {
+                if heard.report.as_deref().and_then(Verdict::of).is_some() {
                     return heard;
                 }
             }
@@ -425,13 +426,13 @@ mod tests {
             let away = Router::new().fallback(redirect(code, &url));
             let sound = Router::new().fallback(|| std::future::ready(r#"{"phase": "Running"}"#));
             let silence = silence_of(&format!("127.9.8.1{at}"), away.clone(), Router::new()).await;
-            assert_eq!(silence, format!("the coordinator does not answer at port {HTTP_PORT}: the pod answered {code}"));
-            // A body that was sent along would hold the coordinator's address, a header the token.
-            let silence = silence_of(&format!("127.9.8.2{at}"), sound, away).await;
             assert_eq!(
                 silence,
-                format!("pod q-1-w0-0 does not answer at port {WORKER_PORT}: the pod answered {code}")
+                format!("the coordinator does not answer at port {HTTP_PORT}: the pod answered {code}")
             );
+            // A body that was sent along would hold the coordinator's address, a header the token.
+            let silence = silence_of(&format!("127.9.8.2{at}"), sound, away).await;
+            assert_eq!(silence, format!("pod q-1-w0-0 does not answer at port {WORKER_PORT}: the pod answered {code}"));
         }
         assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 0);
         // The listener does hear of those who follow.

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use floe_api::report::Category;
 use floe_api::{DistributedQuery, DistributedQueryStatus, Phase};
 
 use crate::args::{CancelArgs, Output, SubmitArgs, WatchArgs};
 use crate::cluster::Cluster;
-use crate::error::{CANCELLED, Failure};
+use crate::error::Failure;
 use crate::{human, print, query};
 
 /// The API server takes objects of about 1.5 MB; base64 makes four bytes of three.
@@ -95,7 +96,7 @@ async fn follow(cluster: &Cluster, name: &str, output: Output) -> Result<u8, Fai
         ended = cluster.follow(name, tell) => ended?,
         _ = tokio::signal::ctrl_c() => {
             print::err(format_args!("query {name} goes on; `floe watch {name}` looks again, `floe cancel {name}` stops it"));
-            return Ok(CANCELLED);
+            return Ok(Category::Cancelled.exit_code());
         }
     };
     match output {
@@ -108,7 +109,7 @@ async fn follow(cluster: &Cluster, name: &str, output: Output) -> Result<u8, Fai
     }
     Ok(match status.phase {
         Some(Phase::Succeeded) => 0,
-        Some(Phase::Cancelled) => CANCELLED,
+        Some(Phase::Cancelled) => Category::Cancelled.exit_code(),
         _ => FAILED,
     })
 }

@@ -3,8 +3,10 @@
 use std::io::Write as _;
 use std::process::{Command, ExitCode};
 
+use floe_api::report::Category;
+
 use crate::args::ExplainArgs;
-use crate::error::{Failure, INTERNAL};
+use crate::error::Failure;
 use crate::{process, query};
 
 pub fn run(args: ExplainArgs) -> Result<ExitCode, Failure> {
@@ -27,5 +29,5 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode, Failure> {
         .status()
         .map_err(|e| Failure::io(format!("cannot start {}", runner.display()), e))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(ExitCode::from(code.unwrap_or(INTERNAL)))
+    Ok(ExitCode::from(code.unwrap_or_else(|| Category::Internal.exit_code())))
 }

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use floe_api::report::{Category, RunError};
+
 use crate::args::{Output, RunArgs};
-use crate::error::{CANCELLED, Failure};
-use crate::events::ErrorEvent;
+use crate::error::Failure;
 use crate::local::{self, End};
 use crate::trace::Trace;
 use crate::{print, process, query, render};
@@ -36,17 +37,18 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Failure> {
             }
             Ok(End::Failed(error)) => {
                 render::print_error(&prepared.job.name, &error, args.output);
-                Some(error.exit_code())
+                Some(error.category)
             }
             Err(failure) => {
                 refuse(&prepared.job.name, &failure, args.output);
-                Some(failure.code())
+                Some(failure.category())
             }
         };
         if let Some(failed) = failed {
-            code = if code == 0 { failed } else { code };
-            if !args.keep_going || failed == CANCELLED {
-                code = if failed == CANCELLED { CANCELLED } else { code };
+            let cancelled = failed == Category::Cancelled;
+            // Of several failures the first gives the code; a cancellation ends them all.
+            code = if code == 0 || cancelled { failed.exit_code() } else { code };
+            if !args.keep_going || cancelled {
                 break;
             }
         }
@@ -88,12 +90,9 @@ fn prepare(file: &Path, args: &RunArgs) -> Result<query::Prepared, Failure> {
 
 fn refuse(name: &str, failure: &Failure, output: Output) -> ExitCode {
     if output == Output::Json {
-        let error = ErrorEvent {
-            category: failure.category().to_owned(),
-            class: "BadSpec".to_owned(),
-            message: failure.lines().join("\n"),
-        };
-        print::out(serde_json::json!({"name": name, "error": error}));
+        let class = "BadSpec".to_owned();
+        let error = RunError { category: failure.category(), class, message: failure.lines().join("\n") };
+        print::out(render::error_json(name, &error));
     }
     failure.print();
     failure.exit_code()

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use floe_api::StageState;
+use floe_api::report::{PlanReport, StageProgress, WorkerEvent, WorkerState};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Render;
-use super::summary::plain_value;
-use crate::events::{Planned, StageEvent, StageState, WorkerEvent};
 use crate::human;
 
 const LABEL_WIDTH: usize = 44;
@@ -66,7 +66,7 @@ impl Live {
     }
 }
 
-fn figures(stage: &StageEvent) -> String {
+fn figures(stage: &StageProgress) -> String {
     let time = human::duration(Duration::from_millis(stage.elapsed_ms));
     format!("{:>6} rows {:>7}  {time}", human::short_count(stage.rows), human::bytes(stage.bytes))
 }
@@ -82,12 +82,12 @@ impl Render for Live {
         self.describe();
     }
 
-    fn planned(&mut self, planned: &Planned) {
+    fn planned(&mut self, planned: &PlanReport) {
         self.labels.extend(planned.stages.iter().map(|stage| (stage.id, stage.label.clone())));
         self.describe();
     }
 
-    fn stage(&mut self, stage: &StageEvent) {
+    fn stage(&mut self, stage: &StageProgress) {
         self.labels.entry(stage.id).or_default();
         let label = self.label(stage.id);
         match stage.state {
@@ -95,15 +95,15 @@ impl Render for Live {
             StageState::Running => {
                 self.done.insert(stage.id, false);
                 let bar = self.running.entry(stage.id).or_insert_with(|| {
-                    let bar = ProgressBar::new(stage.tasks_total);
+                    let bar = ProgressBar::new(stage.tasks_total.into());
                     bar.set_style(Self::style("  {prefix:.bold} {bar:16.cyan/dim} {pos:>3}/{len:<3} {msg}"));
                     match &self.total {
                         Some(total) => self.bars.insert_before(total, bar),
                         None => self.bars.add(bar),
                     }
                 });
-                bar.set_length(stage.tasks_total);
-                bar.set_position(stage.tasks_done);
+                bar.set_length(stage.tasks_total.into());
+                bar.set_position(stage.tasks_done.into());
                 bar.set_prefix(format!("{:>3} {label:<LABEL_WIDTH$}", stage.id));
                 bar.set_message(figures(stage));
             }
@@ -124,12 +124,11 @@ impl Render for Live {
     }
 
     fn worker(&mut self, worker: &WorkerEvent) {
-        let id = plain_value(&worker.id);
-        let gone = matches!(worker.state.as_str(), "lost" | "gone" | "ended" | "stopped");
-        if worker.state == "lost" {
-            self.log(&format!("worker {id} lost"));
+        let is_lost = worker.state == WorkerState::Lost;
+        if is_lost {
+            self.log(&format!("worker {} lost", worker.id));
         }
-        self.workers.insert(id, !gone);
+        self.workers.insert(worker.id.clone(), !is_lost);
         self.describe();
     }
 

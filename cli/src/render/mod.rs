@@ -6,14 +6,14 @@ mod summary;
 
 use std::io::IsTerminal as _;
 
-use crate::events::{Planned, StageEvent, WorkerEvent};
+use floe_api::report::{PlanReport, StageProgress, WorkerEvent};
 
-pub use summary::{print_error, print_outcome};
+pub use summary::{error_json, print_error, print_outcome};
 
 pub trait Render {
     fn start(&mut self, name: &str, workers: u32);
-    fn planned(&mut self, planned: &Planned);
-    fn stage(&mut self, stage: &StageEvent);
+    fn planned(&mut self, planned: &PlanReport);
+    fn stage(&mut self, stage: &StageProgress);
     fn worker(&mut self, worker: &WorkerEvent);
     fn log(&mut self, message: &str);
     /// Takes away what is only shown while the query runs.
@@ -36,8 +36,8 @@ struct Quiet;
 
 impl Render for Quiet {
     fn start(&mut self, _: &str, _: u32) {}
-    fn planned(&mut self, _: &Planned) {}
-    fn stage(&mut self, _: &StageEvent) {}
+    fn planned(&mut self, _: &PlanReport) {}
+    fn stage(&mut self, _: &StageProgress) {}
     fn worker(&mut self, _: &WorkerEvent) {}
     fn log(&mut self, message: &str) {
         crate::print::err(message);

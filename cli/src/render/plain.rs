@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
+use floe_api::StageState;
+use floe_api::report::{PlanReport, StageProgress, WorkerEvent, WorkerState};
+
 use super::Render;
-use crate::events::{Planned, StageEvent, StageState, WorkerEvent};
 use crate::human;
 
 pub struct Plain<W> {
@@ -30,14 +32,14 @@ impl<W: Write> Render for Plain<W> {
         self.line(&format!("{name}: starting with {}", human::plural(u64::from(workers), "worker")));
     }
 
-    fn planned(&mut self, planned: &Planned) {
+    fn planned(&mut self, planned: &PlanReport) {
         if self.labels.is_empty() {
             self.line(&format!("planned {}", human::plural(planned.stages.len() as u64, "stage")));
         }
         self.labels.extend(planned.stages.iter().map(|stage| (stage.id, stage.label.clone())));
     }
 
-    fn stage(&mut self, stage: &StageEvent) {
+    fn stage(&mut self, stage: &StageProgress) {
         let before = self.states.insert(stage.id, stage.state).unwrap_or_default();
         if before == stage.state {
             return;
@@ -63,8 +65,8 @@ impl<W: Write> Render for Plain<W> {
     }
 
     fn worker(&mut self, worker: &WorkerEvent) {
-        if worker.state == "lost" {
-            self.line(&format!("worker {} lost", super::summary::plain_value(&worker.id)));
+        if worker.state == WorkerState::Lost {
+            self.line(&format!("worker {} lost", worker.id));
         }
     }
 
@@ -77,8 +79,9 @@ impl<W: Write> Render for Plain<W> {
 
 #[cfg(test)]
 mod tests {
+    use floe_api::report::Event;
+
     use super::*;
-    use crate::events::Event;
 
     #[test]
     fn each_change_of_a_stage_is_one_line() {
@@ -91,7 +94,7 @@ mod tests {
             r#"{"type":"stage","id":0,"state":"running","tasksDone":4,"tasksTotal":8}"#,
             r#"{"type":"stage","id":0,"state":"done","tasksDone":8,"tasksTotal":8,"rows":1000,"bytes":2000,"elapsedMs":1500}"#,
         ] {
-            match Event::parse(line) {
+            match serde_json::from_str(line).unwrap() {
                 Event::Planned(planned) => plain.planned(&planned),
                 Event::Stage(stage) => plain.stage(&stage),
                 other => panic!("{other:?}"),

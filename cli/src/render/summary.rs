@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use floe_api::report::{Category, Outcome, RunError};
 use serde_json::{Value, json};
 
 use crate::args::Output;
-use crate::events::{ErrorEvent, Outcome};
 use crate::{human, print};
 
 /// Reasons listed; the rest is counted.
@@ -14,7 +14,7 @@ const MAX_REASONS: usize = 8;
 
 pub fn print_outcome(name: &str, outcome: &Outcome, output: Output, quiet: bool) {
     match output {
-        Output::Json => print_json(&json!({"name": name, "outcome": outcome})),
+        Output::Json => print::out(json!({"name": name, "outcome": outcome})),
         Output::Table => {
             if let Some(table) = &outcome.table {
                 print::out(table.trim_end());
@@ -26,31 +26,27 @@ pub fn print_outcome(name: &str, outcome: &Outcome, output: Output, quiet: bool)
     }
 }
 
-pub fn print_error(name: &str, error: &ErrorEvent, output: Output) {
+pub fn print_error(name: &str, error: &RunError, output: Output) {
     if output == Output::Json {
-        let error = json!({"category": error.category(), "class": error.class, "message": error.message});
-        print_json(&json!({"name": name, "error": error}));
+        print::out(error_json(name, error));
     }
     print::err(error_text(name, error).trim_end());
 }
 
-fn print_json(value: &Value) {
-    print::out(value);
+pub fn error_json(name: &str, error: &RunError) -> Value {
+    let error = json!({"category": error.category.as_str(), "class": error.class, "message": error.message});
+    json!({"name": name, "error": error})
 }
 
 fn text(name: &str, outcome: &Outcome) -> String {
     let mut out = String::new();
-    let rows = outcome.rows.map_or_else(|| "done".to_owned(), |rows| human::plural(rows, "row"));
+    let rows = human::plural(outcome.rows, "row");
     let time = human::duration(Duration::from_millis(outcome.duration_ms));
     // Writing to a string does not fail.
     let _ = writeln!(out, "{name}: {rows} in {time}");
     if let Some(uri) = &outcome.sink_uri {
-        let files = match &outcome.files {
-            Value::Array(files) => human::plural(files.len() as u64, "file") + ", ",
-            Value::Number(n) => n.as_u64().map_or_else(String::new, |n| human::plural(n, "file") + ", "),
-            _ => String::new(),
-        };
-        let _ = writeln!(out, "  written to  {} ({files}{})", human::path(uri), human::bytes(outcome.bytes_written));
+        let (files, bytes) = (human::plural(outcome.files, "file"), human::bytes(outcome.bytes_written));
+        let _ = writeln!(out, "  written to  {} ({files}, {bytes})", human::path(uri));
     }
     let stages = human::plural(outcome.stages.len() as u64, "stage");
     match &outcome.fell_back {
@@ -66,8 +62,7 @@ fn text(name: &str, outcome: &Outcome) -> String {
         None => {}
     }
     for single in outcome.single_worker.iter().take(MAX_REASONS) {
-        let stage = plain_value(&single.stage);
-        let _ = writeln!(out, "  one worker  {} (stage {stage}): {}", single.node, single.reason);
+        let _ = writeln!(out, "  one worker  {} (stage {}): {}", single.node, single.stage, single.reason);
     }
     if let Some(more) = outcome.single_worker.len().checked_sub(MAX_REASONS).filter(|more| *more > 0) {
         let _ = writeln!(out, "  one worker  and {more} more");
@@ -78,24 +73,19 @@ fn text(name: &str, outcome: &Outcome) -> String {
     out
 }
 
-fn error_text(name: &str, error: &ErrorEvent) -> String {
+fn error_text(name: &str, error: &RunError) -> String {
     let mut out = format!("error: {name}: {}: {}\n", error.class, error.message.trim_end());
-    let advice = match error.category() {
-        "out-of-memory" => Some("give the workers more memory (spec.compute.memory), or more workers"),
-        "deadline" => Some("give it more time (spec.activeDeadlineSeconds or --timeout), or more workers"),
-        "lost-worker" => Some("workers went away more often than spec.execution.retries allows"),
-        "io" => Some("a file or store did not answer as it should; the query can be run again as it is"),
-        _ => None,
+    let advice = match error.category {
+        Category::OutOfMemory => Some("give the workers more memory (spec.compute.memory), or more workers"),
+        Category::Deadline => Some("give it more time (spec.activeDeadlineSeconds or --timeout), or more workers"),
+        Category::LostWorker => Some("workers went away more often than spec.execution.retries allows"),
+        Category::Io => Some("a file or store did not answer as it should; the query can be run again as it is"),
+        Category::User | Category::Cancelled | Category::Internal => None,
     };
     if let Some(advice) = advice {
         out.push_str(&format!("  {advice}\n"));
     }
     out
-}
-
-/// An id that may be a number or text.
-pub fn plain_value(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -106,7 +96,7 @@ mod tests {
     fn a_summary_says_where_how_many_how_long_and_what_was_shuffled() {
         let outcome: Outcome = serde_json::from_value(json!({
             "rows": 11620, "durationMs": 1340, "bytesWritten": 345000, "bytesShuffled": 12_300_000,
-            "sinkUri": "out/q3/", "files": ["a", "b"], "stages": [{}, {}, {}],
+            "sinkUri": "out/q3/", "files": 2, "stages": [{}, {}, {}],
             "singleWorker": [{"stage": 2, "node": "SORT", "reason": "keeps order"}],
             "warnings": ["zfill differs"],
         }))
@@ -116,14 +106,14 @@ mod tests {
             "q3: 11,620 rows in 1.34 s\n  written to  out/q3/ (2 files, 345 kB)\n  shuffled    12 MB over 3 stages\n  \
              one worker  SORT (stage 2): keeps order\n  warning     zfill differs\n"
         );
-        let small = Outcome { rows: Some(1), fell_back: Some("the input is small".into()), ..Outcome::default() };
+        let small = Outcome { rows: 1, fell_back: Some("the input is small".into()), ..Outcome::default() };
         assert_eq!(text("q", &small), "q: 1 row in 0 ms\n  ran as      one task: the input is small\n");
     }
 
     #[test]
     fn an_error_says_what_to_do_where_something_can_be_done() {
-        let error = |category: &str| ErrorEvent { category: category.into(), class: "C".into(), message: "m\n".into() };
-        assert_eq!(error_text("q", &error("user")), "error: q: C: m\n");
-        assert!(error_text("q", &error("out-of-memory")).contains("spec.compute.memory"));
+        let error = |category| RunError { category, class: "C".into(), message: "m\n".into() };
+        assert_eq!(error_text("q", &error(Category::User)), "error: q: C: m\n");
+        assert!(error_text("q", &error(Category::OutOfMemory)).contains("spec.compute.memory"));
     }
 }

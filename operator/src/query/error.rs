@@ -1,8 +1,9 @@
 //! What can go wrong with the effects, typed by step. The category is the metric's label: a bounded set of words.
 
+use floe_api::Reason;
+
 use super::build::BuildError;
 use super::facts::Trouble;
-use crate::reason::Reason;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use floe_api::Reason;
 use floe_api::job::{Job, StorageOptions};
+use floe_api::report::{Report, WORKER_ORPHANED, WORKER_RESTART};
 use floe_api::{DistributedQuery, DistributedQueryStatus};
 use jiff::Timestamp;
 
 use super::names::Place;
-use crate::coordinator::{Report, Verdict};
-use crate::reason::Reason;
+use crate::coordinator::Verdict;
 
 /// One query and all that is known of it.
 #[derive(Clone, Debug)]
@@ -157,7 +158,7 @@ impl PodFacts {
             }
             (_, Some(loss)) => Some(loss.clone()),
             // Near its limit a worker gives up before the kernel ends it.
-            (PodState::Ended(ending), None) if ending.exit_code == Some(75) => {
+            (PodState::Ended(ending), None) if ending.exit_code == Some(WORKER_RESTART.into()) => {
                 Some(Loss { reason: Reason::OutOfMemory, words: ending.describe() })
             }
             (PodState::Ended(ending), None) => Some(Loss { reason: Reason::WorkerLost, words: ending.describe() }),
@@ -172,8 +173,8 @@ const STUCK_DELETION_SECONDS: i64 = 30;
 impl Ending {
     pub fn describe(&self) -> String {
         let code = match self.exit_code {
-            Some(75) => "gave up for lack of memory (exit code 75)".to_owned(),
-            Some(69) => "lost the coordinator (exit code 69)".to_owned(),
+            Some(code) if code == i32::from(WORKER_RESTART) => format!("gave up for lack of memory (exit code {code})"),
+            Some(code) if code == i32::from(WORKER_ORPHANED) => format!("lost the coordinator (exit code {code})"),
             Some(code) => format!("ended with exit code {code}"),
             None => "ended".to_owned(),
         };
@@ -217,7 +218,7 @@ impl Observed {
             PodState::Ended(ending) => ending.verdict.clone(),
             PodState::Waiting(_) | PodState::Running => None,
         });
-        ended.or_else(|| self.report.as_ref().and_then(|report| report.verdict()))
+        ended.or_else(|| self.report.as_deref().and_then(Verdict::of))
     }
 
     pub fn has_finalizer(&self) -> bool {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use floe_api::Reason;
 use jiff::Timestamp;
 
 use super::facts::{Ending, Loss, PodFacts, PodState, Stuck};
 use super::names::Place;
 use crate::coordinator::Verdict;
 use crate::pods::{ConditionView, ContainerView, PodView};
-use crate::reason::Reason;
 
 /// The container that coordinator, worker and cleaner run in.
 pub const MAIN: &str = "floe";

@@ -128,7 +128,7 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
         tracing::info!(reason = told.reason.as_str(), refused = errors.len(), "not applied: {}", told.message);
     }
     if let Some(trouble) = &trouble {
-        let passing = trouble.reason == crate::reason::Reason::ClusterError && setbacks < TELL_AFTER;
+        let passing = trouble.reason == floe_api::Reason::ClusterError && setbacks < TELL_AFTER;
         if is_ending || passing {
             // What has ended is not told about; what may pass is tried again first.
             return Err(Error::Apply(errors.swap_remove(0)));

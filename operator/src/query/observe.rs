@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use floe_api::Reason;
 use floe_api::job::StorageOptions;
 use floe_api::{DistributedQuery, DistributedQueryStatus, StorageSpec};
 use jiff::{SignedDuration, Timestamp};
@@ -18,7 +19,6 @@ use super::memory::Memory;
 use super::names::{self, Place};
 use super::{Context, build, kubelet};
 use crate::poll::{Address, Worker};
-use crate::reason::Reason;
 
 /// A pod that was made and is not seen by the watch after this time is asked for.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(10);

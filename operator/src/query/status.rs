@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use floe_api::{DistributedQueryStatus, Phase};
+use floe_api::{DistributedQueryStatus, Phase, Reason};
 use jiff::Timestamp;
 
 use super::plan::Notice;
-use crate::reason::Reason;
 
 /// Counts of a running query are written this often at most; anything else at once.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);

@@ -1,10 +1,9 @@
 //! May this query start at all? All that can be said of a spec before anything runs. Pure.
 
-use floe_api::DistributedQuery;
 use floe_api::validate::{validate as faults, validate_name};
+use floe_api::{DistributedQuery, Reason};
 
 use super::build;
-use crate::reason::Reason;
 
 /// Why a query cannot start, as its user reads it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

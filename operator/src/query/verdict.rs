@@ -1,7 +1,7 @@
 //! The runner's categories and classes of failure as reasons of the status. Pure.
 
-use crate::coordinator::{Category, RunError};
-use crate::reason::Reason;
+use floe_api::Reason;
+use floe_api::report::{Category, RunError};
 
 /// What a failure means for the query.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use floe_api::job::Job;
+use floe_api::report::Event;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
@@ -19,7 +20,7 @@ use floe_wire::error::{Category, QueryError, Result};
 
 use super::explain::{Format, render};
 use super::run::summary;
-use super::{Context, EVENTS, Engine, Event, Options, Outcome, Provider, ResultHandle, prepare};
+use super::{Context, EVENTS, Engine, Options, Outcome, Provider, ResultHandle, events, prepare};
 
 /// Rows of a result without a sink that are shown.
 const TABLE_ROWS: u64 = 1000;
@@ -133,7 +134,7 @@ pub fn coordinator(args: CoordinatorArgs, token: String) -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                let event = Event::from(&error);
+                let event = Event::Error(events::error(&error));
                 emit(stdout, &event);
                 leave_message(&event);
                 if !stdout {
@@ -340,7 +341,7 @@ pub fn clean(args: CleanArgs) -> ExitCode {
     match cleaned {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            leave_message(&Event::from(&error));
+            leave_message(&Event::Error(events::error(&error)));
             eprintln!("{}: {}", error.class, error.message);
             ExitCode::from(error.category.exit_code())
         }

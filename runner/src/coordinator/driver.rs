@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use floe_api::report::WorkerState;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -17,7 +18,6 @@ use floe_scheduler::{Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, S
 use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::{Exchange, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
 
-use super::events::WorkerState;
 use super::inputs::Resolved;
 use super::registry::{Registry, Signal};
 use super::warned::Warned;

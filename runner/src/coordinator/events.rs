@@ -1,125 +1,46 @@
-//! The progress stream: what the coordinator's stdout, the status endpoint and the clients show. The JSON form is a
-//! contract with them.
+//! What the coordinator tells, made from what the engine knows. The words are `floe_api::report`.
 
-use serde::Serialize;
-
-use floe_scheduler::{StagePhase, StageProgress};
-use floe_wire::error::{Category, QueryError};
+use floe_api::report::{PlanReport, RunError, StageInfo, StageProgress};
+use floe_api::{SingleWorkerStatus, StageState};
+use floe_scheduler::StagePhase;
+use floe_wire::error::QueryError;
 use floe_wire::graph::{Exchange, Leaf, SingleWorker, StageGraph};
 
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Event {
-    Planned { stages: Vec<StageInfo>, single_worker: Vec<SingleWorker>, warnings: Vec<String> },
-    Stage(StageState),
-    Worker { id: String, state: WorkerState },
-    Done { outcome: Box<Summary> },
-    Error { category: Category, class: String, message: String },
+pub fn error(error: &QueryError) -> RunError {
+    RunError { category: error.category, class: error.class.clone(), message: error.message.clone() }
 }
 
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StageInfo {
-    pub id: u32,
-    pub label: String,
-    /// Known before the query starts only for stages that read base data.
-    pub tasks: Option<u32>,
-    pub deps: Vec<u32>,
-    pub exchange: String,
-}
-
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct StageState {
-    pub id: u32,
-    pub state: RunState,
-    pub tasks_done: u32,
-    pub tasks_total: u32,
-    pub rows: u64,
-    pub bytes: u64,
-    pub elapsed_ms: u64,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub enum RunState {
-    Waiting,
-    Running,
-    Done,
-    Failed,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub enum WorkerState {
-    Up,
-    Draining,
-    Lost,
-}
-
-/// What a finished query tells.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Summary {
-    pub rows: u64,
-    pub bytes_written: u64,
-    pub bytes_shuffled: u64,
-    pub duration_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sink_uri: Option<String>,
-    pub files: u64,
-    pub stages: Vec<StageSummary>,
-    /// The first rows of a result without a sink, as text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub table: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fell_back: Option<String>,
-    pub single_worker: Vec<SingleWorker>,
-    pub warnings: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StageSummary {
-    pub id: u32,
-    pub label: String,
-    pub tasks: u32,
-    pub attempts: u32,
-    pub rows: u64,
-    pub bytes: u64,
-    pub elapsed_ms: u64,
-}
-
-impl From<&QueryError> for Event {
-    fn from(error: &QueryError) -> Self {
-        Event::Error { category: error.category, class: error.class.clone(), message: error.message.clone() }
+pub fn progress(stage: &floe_scheduler::StageProgress, elapsed_ms: u64) -> StageProgress {
+    StageProgress {
+        id: stage.id.0,
+        state: match stage.phase {
+            StagePhase::Waiting | StagePhase::Unused => StageState::Waiting,
+            StagePhase::Resolving | StagePhase::Running => StageState::Running,
+            StagePhase::Done => StageState::Done,
+        },
+        tasks_done: stage.done,
+        tasks_total: stage.tasks,
+        rows: stage.rows,
+        bytes: stage.bytes,
+        elapsed_ms,
     }
 }
 
-impl StageState {
-    pub fn of(stage: &StageProgress, elapsed_ms: u64) -> StageState {
-        StageState {
-            id: stage.id.0,
-            state: match stage.phase {
-                StagePhase::Waiting | StagePhase::Unused => RunState::Waiting,
-                StagePhase::Resolving | StagePhase::Running => RunState::Running,
-                StagePhase::Done => RunState::Done,
-            },
-            tasks_done: stage.done,
-            tasks_total: stage.tasks,
-            rows: stage.rows,
-            bytes: stage.bytes,
-            elapsed_ms,
-        }
-    }
-}
-
-pub fn planned(graph: &StageGraph) -> Event {
-    Event::Planned {
+pub fn plan(graph: &StageGraph) -> PlanReport {
+    PlanReport {
         stages: stage_infos(graph),
-        single_worker: graph.single_worker.clone(),
+        single_worker: single_worker(&graph.single_worker),
         warnings: graph.warnings.clone(),
     }
+}
+
+pub fn single_worker(nodes: &[SingleWorker]) -> Vec<SingleWorkerStatus> {
+    let told = nodes.iter().map(|node| SingleWorkerStatus {
+        stage: node.stage.0,
+        node: node.node.clone(),
+        reason: node.reason.clone(),
+    });
+    told.collect()
 }
 
 pub fn stage_infos(graph: &StageGraph) -> Vec<StageInfo> {

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use floe_api::report::StageInfo;
 use serde::Serialize;
 
 use floe_wire::graph::{Leaf, Read, Stage, StageGraph};
 
-use super::events::{StageInfo, exchange, stage_infos};
+use super::events::{exchange, stage_infos};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {

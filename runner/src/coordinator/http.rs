@@ -14,6 +14,7 @@ use axum::routing::get;
 use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use floe_api::job::Job;
+use floe_api::report::Event;
 use futures::StreamExt;
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -23,7 +24,6 @@ use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
 use crate::shuffle;
 use floe_wire::error::{Category, QueryError};
 
-use super::events::Event;
 use super::explain::Format;
 use super::status::Status;
 use super::{Engine, metrics, stream};
@@ -137,7 +137,7 @@ async fn list(State(weak): Shared, headers: HeaderMap) -> Answer<impl IntoRespon
     let engine = engine(&weak, &headers)?;
     Ok(Json({
         let workers = connected(&engine);
-        engine.statuses.all().iter().map(|status| status.view(workers.clone())).collect::<Vec<_>>()
+        engine.statuses.all().iter().map(|status| status.report(workers.clone())).collect::<Vec<_>>()
     }))
 }
 
@@ -151,7 +151,7 @@ async fn submit(State(weak): Shared, headers: HeaderMap, body: Bytes) -> Answer<
 
 async fn status(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<impl IntoResponse> {
     let status = query(&weak, &headers, &id)?;
-    Ok(Json(status.view(connected(&*alive(&weak)?))))
+    Ok(Json(status.report(connected(&*alive(&weak)?))))
 }
 
 fn connected(engine: &Engine) -> Vec<String> {
@@ -206,10 +206,10 @@ async fn events(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>)
     let status = query(&weak, &headers, &id)?;
     // Listen first, then look: what happens in between is told twice rather than never.
     let live = BroadcastStream::new(status.events.subscribe());
-    let view = status.view(Vec::new());
-    let mut past: Vec<Event> = view.stages.into_iter().map(Event::Stage).collect();
-    past.extend(view.outcome.map(|outcome| Event::Done { outcome: Box::new(outcome) }));
-    past.extend(view.error.as_ref().map(Event::from));
+    let report = status.report(Vec::new());
+    let mut past: Vec<Event> = report.stages.into_iter().map(Event::Stage).collect();
+    past.extend(report.outcome.map(|outcome| Event::Done { outcome: Box::new(outcome) }));
+    past.extend(report.error.map(Event::Error));
     let ended = |event: &Event| matches!(event, Event::Done { .. } | Event::Error { .. });
     let all = Box::pin(futures::stream::iter(past).chain(live.filter_map(|event| async move { event.ok() })));
     let until_end = futures::stream::unfold((all, false), move |(mut all, over)| async move {

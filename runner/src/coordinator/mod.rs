@@ -33,6 +33,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use floe_api::job::Job;
+use floe_api::report::{Event, StageSummary};
 
 use crate::proto::control_server::ControlServer;
 use crate::shuffle::{self, StoreOptions};
@@ -40,7 +41,6 @@ use crate::{local, proto, sink};
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::SingleWorker;
 
-pub use events::{Event, StageSummary, Summary};
 pub use prepare::{Context, Prepared, prepare};
 pub use result::ResultHandle;
 

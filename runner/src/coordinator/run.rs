@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use floe_api::execution::{Mode, ShuffleCompression, ShufflePlace, ShuffleSpec, WarningPolicy};
 use floe_api::job::Job;
 use floe_api::quantity::Quantity;
+use floe_api::report::{self, StageProgress, StageSummary, WorkerState};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -18,7 +19,7 @@ use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::{Exchange, Location, Piece, StageGraph};
 
 use super::driver::{Clock, Driven, Run, drive};
-use super::events::{self, StageState, StageSummary, WorkerState};
+use super::events;
 use super::prepare::{Context, Prepared, prepare};
 use super::result::ResultHandle;
 use super::status::Status;
@@ -412,8 +413,8 @@ fn late() -> QueryError {
 }
 
 /// The summary as clients read it; the table is theirs to add.
-pub fn summary(outcome: &Outcome) -> events::Summary {
-    events::Summary {
+pub fn summary(outcome: &Outcome) -> report::Outcome {
+    report::Outcome {
         rows: outcome.rows,
         bytes_written: outcome.bytes_written,
         bytes_shuffled: outcome.bytes_shuffled,
@@ -423,12 +424,12 @@ pub fn summary(outcome: &Outcome) -> events::Summary {
         stages: outcome.stages.clone(),
         table: None,
         fell_back: outcome.fell_back.clone(),
-        single_worker: outcome.single_worker.clone(),
+        single_worker: events::single_worker(&outcome.single_worker),
         warnings: outcome.warnings.clone(),
     }
 }
 
 /// Progress as events, one for each stage that changed.
-pub(super) fn stage_events(snapshot: &Snapshot, clock: &Clock) -> Vec<StageState> {
-    snapshot.stages.iter().map(|stage| StageState::of(stage, clock.elapsed_ms(stage.id))).collect()
+pub(super) fn stage_events(snapshot: &Snapshot, clock: &Clock) -> Vec<StageProgress> {
+    snapshot.stages.iter().map(|stage| events::progress(stage, clock.elapsed_ms(stage.id))).collect()
 }

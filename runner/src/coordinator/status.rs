@@ -5,33 +5,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use floe_api::StageState;
 use floe_api::job::Job;
-use serde::Serialize;
+use floe_api::report::{self, Event, Report, RunPhase, StageProgress, WorkerEvent, WorkerState};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use floe_scheduler::Snapshot;
 use floe_wire::error::{Category, QueryError, Result};
-use floe_wire::graph::{SingleWorker, StageGraph};
+use floe_wire::graph::StageGraph;
 
 use super::driver::Clock;
-use super::events::{self, Event, RunState, StageInfo, StageState, Summary, WorkerState};
+use super::events;
 use super::result::ResultHandle;
 use super::run::{stage_events, summary};
 use super::{Outcome, explain};
 
 /// Finished queries that are remembered (their results go with them).
 const REMEMBERED: usize = 64;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Phase {
-    Planning,
-    Running,
-    Committing,
-    Succeeded,
-    Failed,
-    Cancelled,
-}
 
 pub struct Status {
     pub id: String,
@@ -46,39 +37,12 @@ pub struct Status {
 
 struct State {
     number: u64,
-    phase: Phase,
+    phase: RunPhase,
     graph: Option<StageGraph>,
-    stages: Vec<StageState>,
-    summary: Option<Summary>,
+    stages: Vec<StageProgress>,
+    summary: Option<report::Outcome>,
     error: Option<QueryError>,
     result: Option<Arc<ResultHandle>>,
-}
-
-/// The status endpoint's answer.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct View {
-    pub id: String,
-    pub name: String,
-    pub phase: Phase,
-    pub stages: Vec<StageState>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub plan: Option<PlanView>,
-    /// Names of the workers that are connected to the engine.
-    pub workers: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Summary>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<QueryError>,
-}
-
-/// What is known of the query once it is planned.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PlanView {
-    pub stages: Vec<StageInfo>,
-    pub single_worker: Vec<SingleWorker>,
-    pub warnings: Vec<String>,
 }
 
 impl Status {
@@ -88,14 +52,14 @@ impl Status {
 
     pub fn plan(&self, graph: &StageGraph) {
         let mut state = self.state();
-        state.phase = Phase::Running;
+        state.phase = RunPhase::Running;
         state.stages.clear();
         // Fragments are large, and nobody asks for them here.
         let mut light = graph.clone();
         light.stages.iter_mut().for_each(|stage| stage.fragment = bytes::Bytes::new());
         state.graph = Some(light);
         drop(state);
-        self.send(|| events::planned(graph));
+        self.send(|| Event::Planned(events::plan(graph)));
     }
 
     pub fn progress(&self, snapshot: &Snapshot, clock: &Clock) {
@@ -104,9 +68,9 @@ impl Status {
         let before = std::mem::replace(&mut state.stages, stages.clone());
         drop(state);
         for stage in stages {
-            let same = |old: &&StageState| StageState { elapsed_ms: stage.elapsed_ms, ..(*old).clone() } == stage;
+            let same = |old: &&StageProgress| StageProgress { elapsed_ms: stage.elapsed_ms, ..(*old).clone() } == stage;
             let untold = before.iter().find(|old| old.id == stage.id);
-            let waits = stage.state == RunState::Waiting && untold.is_none();
+            let waits = stage.state == StageState::Waiting && untold.is_none();
             if !waits && untold.filter(same).is_none() {
                 self.send(|| Event::Stage(stage.clone()));
             }
@@ -115,18 +79,18 @@ impl Status {
 
     /// All tasks are done and the result is about to become visible.
     pub fn committing(&self) {
-        self.state().phase = Phase::Committing;
+        self.state().phase = RunPhase::Committing;
     }
 
     pub fn worker(&self, worker: &str, state: WorkerState) {
-        self.send(|| Event::Worker { id: worker.to_string(), state });
+        self.send(|| Event::Worker(WorkerEvent { id: worker.to_string(), state }));
     }
 
     pub fn finish(&self, result: &Result<Outcome>, elapsed: Duration) {
         let mut state = self.state();
         match result {
             Ok(outcome) => {
-                state.phase = Phase::Succeeded;
+                state.phase = RunPhase::Succeeded;
                 state.result = outcome.result.clone().filter(|_| self.keep_result);
                 let summary = summary(outcome);
                 state.summary = Some(summary.clone());
@@ -135,11 +99,12 @@ impl Status {
                 self.send(|| Event::Done { outcome: Box::new(summary) });
             }
             Err(error) => {
-                state.phase = if error.category == Category::Cancelled { Phase::Cancelled } else { Phase::Failed };
-                let running = state.stages.iter_mut().filter(|stage| stage.state == RunState::Running);
-                let failed: Vec<StageState> = running
+                state.phase =
+                    if error.category == Category::Cancelled { RunPhase::Cancelled } else { RunPhase::Failed };
+                let running = state.stages.iter_mut().filter(|stage| stage.state == StageState::Running);
+                let failed: Vec<StageProgress> = running
                     .map(|stage| {
-                        stage.state = RunState::Failed;
+                        stage.state = StageState::Failed;
                         stage.clone()
                     })
                     .collect();
@@ -152,7 +117,7 @@ impl Status {
                     "query failed: {error}"
                 );
                 failed.into_iter().for_each(|stage| self.send(|| Event::Stage(stage.clone())));
-                self.send(|| Event::from(error));
+                self.send(|| Event::Error(events::error(error)));
             }
         }
     }
@@ -165,22 +130,17 @@ impl Status {
     }
 
     /// `workers`: those that are connected.
-    pub fn view(&self, workers: Vec<String>) -> View {
+    pub fn report(&self, workers: Vec<String>) -> Report {
         let state = self.state();
-        let plan = |graph: &StageGraph| PlanView {
-            stages: events::stage_infos(graph),
-            single_worker: graph.single_worker.clone(),
-            warnings: graph.warnings.clone(),
-        };
-        View {
-            plan: state.graph.as_ref().map(plan),
+        Report {
+            plan: state.graph.as_ref().map(events::plan),
             workers,
             id: self.id.clone(),
             name: self.name.clone(),
             phase: state.phase,
             stages: state.stages.clone(),
             outcome: state.summary.clone(),
-            error: state.error.clone(),
+            error: state.error.as_ref().map(events::error),
         }
     }
 
@@ -194,8 +154,8 @@ impl Status {
 
     pub fn finished(&self) -> bool {
         match self.state().phase {
-            Phase::Planning | Phase::Running | Phase::Committing => false,
-            Phase::Succeeded | Phase::Failed | Phase::Cancelled => true,
+            RunPhase::Planning | RunPhase::Running | RunPhase::Committing => false,
+            RunPhase::Succeeded | RunPhase::Failed | RunPhase::Cancelled => true,
         }
     }
 }
@@ -250,7 +210,7 @@ impl Statuses {
         queries.0 += 1;
         let state = State {
             number: queries.0,
-            phase: Phase::Planning,
+            phase: RunPhase::Planning,
             graph: None,
             stages: Vec::new(),
             summary: None,

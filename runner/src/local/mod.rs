@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::worker;
+use floe_api::report::WORKER_RESTART;
 use floe_wire::error::{QueryError, Result};
 
 pub use scratch::Scratch;
@@ -233,7 +233,7 @@ impl Shared {
         if self.stopping.load(Ordering::Acquire) {
             return;
         }
-        let planned = status.as_ref().is_ok_and(|status| status.code() == Some(i32::from(worker::EXIT_RESTART)));
+        let planned = status.as_ref().is_ok_and(|status| status.code() == Some(i32::from(WORKER_RESTART)));
         tracing::warn!(worker = name, planned, "worker process ended ({how}); another takes its place");
         let mut state = self.state();
         state.restarts.retain(|at| at.elapsed() < RESTART_WINDOW);

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
+use floe_api::report::{WORKER_ORPHANED, WORKER_RESTART};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -30,11 +31,6 @@ use floe_wire::error::{QueryError, Result};
 pub use options::Args;
 pub(crate) use shuffled::Shuffled;
 pub use slots::panicked;
-
-/// The worker wants a new process in its place (a task could not be stopped, or memory ran out).
-pub const EXIT_RESTART: u8 = 75;
-/// The coordinator is gone or never was.
-pub const EXIT_ORPHANED: u8 = 69;
 
 /// What tasks of one query share; sent to a worker before its first task.
 #[derive(Clone, Serialize, Deserialize)]
@@ -96,7 +92,7 @@ pub fn run(args: Args, token: String) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("floe worker {id}: cannot start: {error}");
-            return ExitCode::from(EXIT_ORPHANED);
+            return ExitCode::from(WORKER_ORPHANED);
         }
     };
     let guard = runtime.block_on(async { telemetry::init("worker", &id) });
@@ -113,8 +109,8 @@ pub fn run(args: Args, token: String) -> ExitCode {
     // Task threads may still be inside Polars: they end with the process, and so does the runtime.
     std::process::exit(i32::from(match end {
         End::Drained => 0,
-        End::Restart => EXIT_RESTART,
-        End::Orphaned => EXIT_ORPHANED,
+        End::Restart => WORKER_RESTART,
+        End::Orphaned => WORKER_ORPHANED,
     }))
 }
 

@@ -3,17 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use floe_api::Phase;
+use floe_api::report::WORKER_ORPHANED;
+use floe_api::{Phase, Reason};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Action;
 use super::draft::Draft;
 use crate::query::facts::{Loss, PodFacts, PodState};
 use crate::query::names::Place;
-use crate::reason::Reason;
 
 /// A worker that ended with one of these may have heard of the query's end before the operator did.
-const QUIET_ENDINGS: [i32; 2] = [0, 69];
+const QUIET_ENDINGS: [i32; 2] = [0, WORKER_ORPHANED as i32];
 /// A worker that stays away so long after such an ending is lost.
 const QUIET: Duration = Duration::from_secs(3);
 

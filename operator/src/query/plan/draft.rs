@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use floe_api::reason::{Reason, sentence};
 use floe_api::{DistributedQuerySpec, DistributedQueryStatus, Phase, WorkerCounts};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -10,7 +11,6 @@ use super::{
     ACCEPTED, Action, CLEANED_UP, COORDINATOR_READY, Notice, PLANNED, Plan, SUCCEEDED, Settings, WORKERS_READY,
 };
 use crate::query::facts::{Observed, PodFacts};
-use crate::reason::{Reason, sentence};
 
 /// Longer messages are cut: a status must stay small.
 const MAX_MESSAGE_BYTES: usize = 8 << 10;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use floe_api::Phase;
+use floe_api::reason::{Reason, sentence};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,7 +13,6 @@ use super::live;
 use super::{Action, CLEANED_UP};
 use crate::query::facts::PodState;
 use crate::query::names::Place;
-use crate::reason::{Reason, sentence};
 
 /// A cleaning pod gets so long from its creation.
 const CLEAN: SignedDuration = SignedDuration::from_secs(120);

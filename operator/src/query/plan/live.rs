@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use floe_api::Phase;
+use floe_api::reason::{Reason, sentence};
+use floe_api::report::{Outcome, Report, RunPhase};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,12 +14,11 @@ use super::finish;
 use super::progress;
 use super::trouble::{capital, stuck_of, tell_trouble};
 use super::{ACCEPTED, Action, CLEANED_UP, COORDINATOR_READY, PLANNED, WORKERS_READY};
-use crate::coordinator::{Outcome, Report, ReportPhase, Verdict};
+use crate::coordinator::Verdict;
 use crate::query::facts::{Loss, PodFacts, PodState};
 use crate::query::names::Place;
 use crate::query::validate::validate;
 use crate::query::verdict::{self, Meaning};
-use crate::reason::{Reason, sentence};
 
 /// What is missing or refused is asked for again this often.
 pub const RETRY: Duration = Duration::from_secs(2);
@@ -352,12 +353,10 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     }
     let phase = match report.as_ref().map(|report| report.phase) {
         Some(phase) if crew.ready >= needed || was_running => match phase {
-            ReportPhase::Planning => Phase::Planning,
-            ReportPhase::Committing => Phase::Committing,
+            RunPhase::Planning => Phase::Planning,
+            RunPhase::Committing => Phase::Committing,
             // Verdicts are judged before.
-            ReportPhase::Running | ReportPhase::Succeeded | ReportPhase::Failed | ReportPhase::Cancelled => {
-                Phase::Running
-            }
+            RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed | RunPhase::Cancelled => Phase::Running,
         },
         None if was_running => draft.seen.status.phase.unwrap_or(Phase::Running),
         Some(_) | None => Phase::Starting,

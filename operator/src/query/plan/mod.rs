@@ -17,12 +17,11 @@ pub mod world;
 
 use std::time::Duration;
 
-use floe_api::{DistributedQueryStatus, Phase};
+use floe_api::{DistributedQueryStatus, Phase, Reason};
 use jiff::Timestamp;
 
 use super::facts::Observed;
 use super::names::Place;
-use crate::reason::Reason;
 
 use draft::Draft;
 

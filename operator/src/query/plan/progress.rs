@@ -1,10 +1,10 @@
 //! The coordinator's report as the status shows it: stages, share of the tasks, counts. Whatever a plan is like, what is
 //! told of it fits an object.
 
+use floe_api::report::{Outcome, PlanReport, Report};
 use floe_api::{DistributedQueryStatus, MAX_STAGES, SingleWorkerStatus, StageState, StageStatus};
 
 use super::draft::cut;
-use crate::coordinator::{Outcome, PlanView, Report, SingleWorker};
 
 const MAX_NOTES: usize = 100;
 const MAX_LABEL_BYTES: usize = 200;
@@ -112,7 +112,7 @@ fn put_stages(status: &mut DistributedQueryStatus, mut stages: Vec<StageStatus>,
     status.stages_summary = Some(format!("{finished}/{count}"));
 }
 
-fn notes(status: &mut DistributedQueryStatus, plan: &PlanView) {
+fn notes(status: &mut DistributedQueryStatus, plan: &PlanReport) {
     status.single_worker = single_worker(&plan.single_worker);
     status.warnings = warnings(&plan.warnings);
 }
@@ -121,7 +121,7 @@ fn warnings(all: &[String]) -> Vec<String> {
     all.iter().take(MAX_NOTES).map(|warning| cut(warning, MAX_NOTE_BYTES)).collect()
 }
 
-fn single_worker(nodes: &[SingleWorker]) -> Vec<SingleWorkerStatus> {
+fn single_worker(nodes: &[SingleWorkerStatus]) -> Vec<SingleWorkerStatus> {
     let nodes = nodes.iter().take(MAX_NOTES);
     nodes
         .map(|node| SingleWorkerStatus {
@@ -135,12 +135,12 @@ fn single_worker(nodes: &[SingleWorker]) -> Vec<SingleWorkerStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinator::{StageProgress, StageView};
+    use floe_api::report::{StageInfo, StageProgress};
 
     #[test]
     fn a_status_fits_an_object_whatever_the_plan_is_like() {
         let long = "é".repeat(5000);
-        let node = |stage| SingleWorker { stage, node: long.clone(), reason: long.clone() };
+        let node = |stage| SingleWorkerStatus { stage, node: long.clone(), reason: long.clone() };
         let report = Report {
             stages: (0..3000)
                 .map(|id| StageProgress {
@@ -151,8 +151,10 @@ mod tests {
                     ..Default::default()
                 })
                 .collect(),
-            plan: Some(PlanView {
-                stages: (0..3000).map(|id| StageView { id, label: long.clone(), tasks: Some(u32::MAX) }).collect(),
+            plan: Some(PlanReport {
+                stages: (0..3000)
+                    .map(|id| StageInfo { id, label: long.clone(), tasks: Some(u32::MAX), ..StageInfo::default() })
+                    .collect(),
                 single_worker: (0..300).map(node).collect(),
                 warnings: vec![long.clone(); 300],
             }),

@@ -1,6 +1,8 @@
 //! What holds for every history: terminal phases stay, no action touches what is not the query's, and when the blows
 //! stop, everything comes to rest. `World` asserts the first two at every step.
 
+use floe_api::Reason;
+use floe_api::report::{Category, RunPhase, WORKER_ORPHANED, WORKER_RESTART};
 use floe_api::{DistributedQueryStatus, Phase};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -8,10 +10,9 @@ use proptest::prelude::*;
 
 use super::world::{World, settings};
 use super::{Action, plan};
-use crate::coordinator::{Category, ReportPhase};
+use crate::coordinator::Verdict;
 use crate::query::facts::{Ending, Loss, Missing, PodState, Stuck, Trouble};
 use crate::query::names::FINALIZER;
-use crate::reason::Reason;
 
 #[derive(Clone, Debug)]
 enum Blow {
@@ -23,7 +24,7 @@ enum Blow {
     DeletePod { nth: usize },
     EvictPod { nth: usize },
     StickPod { nth: usize, fatal: bool },
-    Say(ReportPhase),
+    Say(RunPhase),
     Fail(Category),
     Silence,
     Cancel,
@@ -40,15 +41,15 @@ fn blow() -> impl Strategy<Value = Blow> {
         6 => Just(Blow::Tick),
         1 => (1i64..3).prop_map(Blow::Hours),
         1 => any::<bool>().prop_map(|politely| Blow::KillCoordinator { politely }),
-        2 => (nth.clone(), prop_oneof![Just(0), Just(69), Just(75), Just(137)], any::<bool>())
+        2 => (nth.clone(), prop_oneof![Just(0), Just(i32::from(WORKER_ORPHANED)), Just(i32::from(WORKER_RESTART)), Just(137)], any::<bool>())
             .prop_map(|(nth, code, oom)| Blow::EndPod { nth, code, oom }),
         1 => nth.clone().prop_map(|nth| Blow::VanishPod { nth }),
         1 => nth.clone().prop_map(|nth| Blow::DeletePod { nth }),
         1 => nth.clone().prop_map(|nth| Blow::EvictPod { nth }),
         1 => (nth, any::<bool>()).prop_map(|(nth, fatal)| Blow::StickPod { nth, fatal }),
         3 => prop_oneof![
-            Just(ReportPhase::Planning), Just(ReportPhase::Running), Just(ReportPhase::Committing),
-            Just(ReportPhase::Succeeded)
+            Just(RunPhase::Planning), Just(RunPhase::Running), Just(RunPhase::Committing),
+            Just(RunPhase::Succeeded)
         ].prop_map(Blow::Say),
         1 => prop_oneof![
             Just(Category::User), Just(Category::Io), Just(Category::LostWorker), Just(Category::OutOfMemory),
@@ -145,9 +146,9 @@ fn calm(world: &mut World) {
     for _ in 0..1500 {
         if world.coordinator().is_some_and(|pod| pod.is_running() && pod.deleting_at.is_none())
             && world.report.as_ref().is_some_and(|report| report.workers.len() >= 2)
-            && world.report.as_ref().is_some_and(|report| report.verdict().is_none())
+            && world.report.as_ref().is_some_and(|report| Verdict::of(report).is_none())
         {
-            world.say(ReportPhase::Succeeded);
+            world.say(RunPhase::Succeeded);
         }
         world.reconcile();
         if world.is_gone {

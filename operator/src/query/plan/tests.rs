@@ -1,14 +1,13 @@
 //! What `plan` decides, case by case.
 
-use floe_api::Phase;
+use floe_api::report::{Category, RunPhase};
+use floe_api::{Phase, Reason};
 use jiff::SignedDuration;
 
 use super::world::World;
 use super::{Action, CLEANED_UP, PLANNED, SUCCEEDED, WORKERS_READY, draft::condition};
-use crate::coordinator::{Category, ReportPhase};
 use crate::query::facts::{Ending, Loss, Missing, PodState, Stuck, Trouble};
 use crate::query::names::{FINALIZER, Place};
-use crate::reason::Reason;
 
 fn truth(world: &World, kind: &str) -> String {
     condition(&world.status(), kind).map(|c| c.status.clone()).unwrap_or_default()
@@ -25,9 +24,9 @@ fn a_query_is_made_at_once_runs_and_leaves_nothing() {
     world.start_up();
     assert_eq!((truth(&world, PLANNED), truth(&world, WORKERS_READY)), ("True".into(), "True".into()));
     assert_eq!(world.status().workers.unwrap().summary.as_deref(), Some("2/2"));
-    world.say(ReportPhase::Committing);
+    world.say(RunPhase::Committing);
     world.run_until("Committing", |w| w.phase() == Some(Phase::Committing));
-    world.say(ReportPhase::Succeeded);
+    world.say(RunPhase::Succeeded);
     world.reconcile();
     let status = world.status();
     assert_eq!(
@@ -44,7 +43,7 @@ fn a_query_is_made_at_once_runs_and_leaves_nothing() {
 fn a_query_that_fails_before_it_was_seen_at_work_was_planned_all_the_same() {
     let mut world = World::new();
     world.run_until("a coordinator runs", |world| world.pods.values().any(|pod| pod.is_running()));
-    world.say(ReportPhase::Planning);
+    world.say(RunPhase::Planning);
     world.fail(Category::User, "ComputeError");
     world.reconcile();
     assert_eq!((world.phase(), world.status().reason.as_deref()), (Some(Phase::Failed), Some("QueryFailed")));
@@ -97,7 +96,7 @@ fn a_killed_coordinator_is_followed_by_a_new_attempt_and_its_leftovers_are_remov
     assert_eq!((world.status().attempt, world.phase()), (Some(2), Some(Phase::Starting)));
     assert_eq!(condition(&world.status(), CLEANED_UP).unwrap().reason, "LeftBehind");
     world.start_up();
-    world.say(ReportPhase::Succeeded);
+    world.say(RunPhase::Succeeded);
     world.run_until("the cleaning pod", |w| w.pods.contains_key("q-clean"));
     assert_eq!(world.phase(), Some(Phase::Succeeded));
     assert!(world.query.metadata.finalizers.is_some());
@@ -319,7 +318,7 @@ fn a_commit_that_won_the_race_against_cancel_is_a_success() {
     let mut world = World::new();
     world.start_up();
     world.query.spec.cancel = true;
-    world.say(ReportPhase::Succeeded);
+    world.say(RunPhase::Succeeded);
     world.reconcile();
     assert_eq!(world.phase(), Some(Phase::Succeeded));
 }
@@ -418,7 +417,7 @@ fn a_result_without_a_sink_stays_for_its_time() {
     let mut world = World::new();
     world.query.spec.sink = None;
     world.start_up();
-    world.say(ReportPhase::Succeeded);
+    world.say(RunPhase::Succeeded);
     world.reconcile();
     for _ in 0..30 {
         world.reconcile();
@@ -452,7 +451,7 @@ fn the_query_goes_after_its_ttl() {
     let mut world = World::new();
     world.query.spec.ttl_seconds_after_finished = Some(floe_api::TtlSpec { succeeded: Some(60), failed: None });
     world.start_up();
-    world.say(ReportPhase::Succeeded);
+    world.say(RunPhase::Succeeded);
     world.settle();
     assert!(!world.is_gone);
     world.now += SignedDuration::from_secs(61);
@@ -479,7 +478,7 @@ fn fewer_workers_than_wanted_are_enough_to_start() {
     world.tick();
     world.pods.retain(|name, _| !name.contains("-w1-") && !name.contains("-w2-"));
     world.tick();
-    world.say(ReportPhase::Running);
+    world.say(RunPhase::Running);
     world.reconcile();
     assert_eq!(world.phase(), Some(Phase::Running));
 }

@@ -1,12 +1,12 @@
 //! What holds a query up while its pods are there, as its status tells it. Decides nothing but the words.
 
 use floe_api::Phase;
+use floe_api::reason::{Reason, sentence};
 
 use super::draft::{Draft, Truth};
 use super::live::RETRY;
 use super::{COORDINATOR_READY, WORKERS_READY};
 use crate::query::facts::{PodFacts, PodState};
-use crate::reason::{Reason, sentence};
 
 /// The first thing that holds the query up, or how far its start is.
 pub fn tell_trouble(draft: &mut Draft<'_>, phase: Phase, stuck: &[(&PodFacts, Hold)], coordinator: &PodFacts) {

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use floe_api::report::{Category, Outcome, PlanReport, Report, RunError, RunPhase, StageInfo};
 use floe_api::{DistributedQuery, DistributedQueryStatus, Phase};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Action, Plan, Settings, plan};
-use crate::coordinator::{Category, Outcome, PlanView, Report, ReportPhase, RunError, StageView, Verdict};
+use crate::coordinator::Verdict;
 use crate::query::facts::{Ending, Inputs, Loss, Missing, Observed, PodFacts, PodState, Trouble};
 use crate::query::names::{FINALIZER, Place};
 
@@ -212,7 +213,7 @@ impl World {
         }
         let place = Place::Coordinator { attempt };
         let is_up = self.pods.values().any(|pod| pod.place == place && pod.is_running());
-        if !is_up && self.report.as_ref().is_some_and(|report| report.verdict().is_none()) {
+        if !is_up && self.report.as_ref().is_some_and(|report| Verdict::of(report).is_none()) {
             self.report = None;
         }
         if is_up && self.report.is_none() {
@@ -225,14 +226,14 @@ impl World {
         }
     }
 
-    pub fn say(&mut self, phase: ReportPhase) {
+    pub fn say(&mut self, phase: RunPhase) {
         let report = self.report.get_or_insert_default();
         report.phase = phase;
-        report.plan = Some(PlanView {
-            stages: vec![StageView { id: 0, label: "scan".into(), tasks: Some(2) }],
-            ..PlanView::default()
+        report.plan = Some(PlanReport {
+            stages: vec![StageInfo { label: "scan".into(), tasks: Some(2), ..StageInfo::default() }],
+            ..PlanReport::default()
         });
-        if phase == ReportPhase::Succeeded {
+        if phase == RunPhase::Succeeded {
             let sink_uri = self.query.spec.sink.as_ref().map(|sink| sink.uri.clone());
             report.outcome = Some(Outcome { rows: 7, sink_uri, ..Outcome::default() });
         }
@@ -240,7 +241,7 @@ impl World {
 
     pub fn fail(&mut self, category: Category, class: &str) {
         let report = self.report.get_or_insert_default();
-        report.phase = ReportPhase::Failed;
+        report.phase = RunPhase::Failed;
         report.error = Some(RunError { category, class: class.into(), message: "the words".into() });
     }
 
@@ -258,7 +259,7 @@ impl World {
 
     pub fn start_up(&mut self) {
         self.run_until("all pods", |w| w.report.as_ref().is_some_and(|r| r.workers.len() == 2));
-        self.say(ReportPhase::Running);
+        self.say(RunPhase::Running);
         self.run_until("Running", |w| w.phase() == Some(Phase::Running));
     }
 

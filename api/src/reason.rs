@@ -16,7 +16,6 @@ macro_rules! reasons {
             }
 
             /// What the word says, for the documentation.
-            #[cfg_attr(not(test), allow(dead_code, reason = "read by the test that holds the documentation"))]
             pub fn means(self) -> &'static str {
                 match self { $(Reason::$name => $means),* }
             }

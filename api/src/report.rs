@@ -1,0 +1,233 @@
+//! What a query tells of itself while it runs and when it has ended. The coordinator says it (its standard output, its
+//! HTTP port, its termination message), `floe` and the operator hear it.
+//!
+//! The JSON form is a contract: coordinator and operator may come from different releases. So a field that is missing
+//! has its default, a field that is not known is passed over, and `tests/report.rs` holds the form.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::status::{SingleWorkerStatus, StageState};
+
+/// One line of the progress stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Event {
+    /// The plan is cut into stages, or was cut again for a second run.
+    Planned(PlanReport),
+    Stage(StageProgress),
+    Worker(WorkerEvent),
+    Done {
+        #[serde(default)]
+        outcome: Box<Outcome>,
+    },
+    Error(RunError),
+}
+
+/// The answer of the status endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Report {
+    pub id: String,
+    pub name: String,
+    pub phase: RunPhase,
+    pub stages: Vec<StageProgress>,
+    /// Once the query is planned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanReport>,
+    /// Ids of the workers that are connected; on a cluster the names of their pods.
+    pub workers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<RunError>,
+}
+
+/// Where a coordinator is with its query.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunPhase {
+    #[default]
+    Planning,
+    Running,
+    Committing,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+/// The stages of the plan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PlanReport {
+    pub stages: Vec<StageInfo>,
+    pub single_worker: Vec<SingleWorkerStatus>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StageInfo {
+    pub id: u32,
+    pub label: String,
+    /// Before the query starts this is known for stages that read base data only.
+    pub tasks: Option<u32>,
+    /// Stages that it reads.
+    pub deps: Vec<u32>,
+    /// How its rows are given to its readers, in words.
+    pub exchange: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StageProgress {
+    pub id: u32,
+    #[serde(deserialize_with = "known_state")]
+    pub state: StageState,
+    pub tasks_done: u32,
+    pub tasks_total: u32,
+    pub rows: u64,
+    pub bytes: u64,
+    pub elapsed_ms: u64,
+}
+
+/// A state that a newer release has is none that this one could show.
+fn known_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StageState, D::Error> {
+    let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+    Ok(match text.as_ref() {
+        "running" => StageState::Running,
+        "done" => StageState::Done,
+        "failed" => StageState::Failed,
+        _ => StageState::Waiting,
+    })
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerEvent {
+    pub id: String,
+    pub state: WorkerState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WorkerState {
+    Up,
+    Draining,
+    Lost,
+}
+
+/// What became of a query that succeeded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Outcome {
+    pub rows: u64,
+    pub bytes_written: u64,
+    pub bytes_shuffled: u64,
+    pub duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sink_uri: Option<String>,
+    pub files: u64,
+    pub stages: Vec<StageSummary>,
+    /// The first rows of a result without a sink, as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Why the query ran again on one node, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fell_back: Option<String>,
+    pub single_worker: Vec<SingleWorkerStatus>,
+    pub warnings: Vec<String>,
+}
+
+/// A stage that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StageSummary {
+    pub id: u32,
+    pub label: String,
+    pub tasks: u32,
+    pub attempts: u32,
+    pub rows: u64,
+    pub bytes: u64,
+    pub elapsed_ms: u64,
+}
+
+/// Why a query failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunError {
+    pub category: Category,
+    /// Polars' class of the error as Python names it (`ColumnNotFoundError`, `ComputeError`, …), or one of Floe's own
+    /// (`BadSpec`, `ScriptTimeout`, …).
+    #[serde(default)]
+    pub class: String,
+    #[serde(default)]
+    pub message: String,
+}
+
+/// What kind of failure it is: it decides what is tried again, and metric labels, reasons of conditions and exit codes
+/// are made from it. A word that is not known is a fault of Floe's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Category {
+    /// The plan, the spec or the data do not allow it: never retried.
+    #[serde(alias = "user")]
+    User,
+    /// A file or store did not answer or answered wrongly: retried with backoff within a budget.
+    #[serde(alias = "io")]
+    Io,
+    /// A worker went away with the task or with outputs that are needed.
+    #[serde(alias = "lost-worker")]
+    LostWorker,
+    /// The task ran out of memory: retried alone on a worker, with smaller partitions where possible.
+    #[serde(alias = "out-of-memory")]
+    OutOfMemory,
+    /// `activeDeadlineSeconds` passed.
+    #[serde(alias = "deadline")]
+    Deadline,
+    /// The user asked for it.
+    #[serde(alias = "cancelled")]
+    Cancelled,
+    /// A fault of Floe's own.
+    #[default]
+    #[serde(other)]
+    Internal,
+}
+
+impl Category {
+    pub const ALL: [Category; 7] = [
+        Category::User,
+        Category::Io,
+        Category::LostWorker,
+        Category::OutOfMemory,
+        Category::Deadline,
+        Category::Cancelled,
+        Category::Internal,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Category::User => "user",
+            Category::Io => "io",
+            Category::LostWorker => "lost-worker",
+            Category::OutOfMemory => "out-of-memory",
+            Category::Deadline => "deadline",
+            Category::Cancelled => "cancelled",
+            Category::Internal => "internal",
+        }
+    }
+
+    /// The exit code of `floe` and of the coordinator.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Category::User => 2,
+            Category::Io => 3,
+            Category::LostWorker => 4,
+            Category::OutOfMemory => 5,
+            Category::Deadline => 6,
+            Category::Cancelled => 130,
+            Category::Internal => 70,
+        }
+    }
+}
+
+/// A worker ends with this code when it wants a new process in its place: a task could not be stopped, or memory ran out.
+pub const WORKER_RESTART: u8 = 75;
+/// A worker ends with this code when its coordinator is gone or never was.
+pub const WORKER_ORPHANED: u8 = 69;
