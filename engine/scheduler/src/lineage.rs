@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::decide::Step;
-use super::state::{Cut, Task, TaskState, task_id};
+use super::state::{Cut, TaskState, task_id};
 use super::{Action, Millis};
 use floe_wire::graph::{StageId, TaskId};
 
@@ -249,7 +249,7 @@ impl Step<'_> {
         while let Some(reader) = readers.pop() {
             for input in self.state.stages[reader].inputs.clone() {
                 let stages = &self.state.stages;
-                let wanted = stages[input].readers.iter().any(|reader| !self.is_done_with_inputs(*reader));
+                let wanted = stages[input].readers.iter().any(|reader| !stages[*reader].complete());
                 if stages[input].target || wanted || stages[input].available == 0 {
                     continue;
                 }
@@ -261,13 +261,5 @@ impl Step<'_> {
                 readers.push(input);
             }
         }
-    }
-
-    /// A stage needs its inputs no more, unless something is lost.
-    fn is_done_with_inputs(&self, at: usize) -> bool {
-        let stage = &self.state.stages[at];
-        let outlives = |task: &Task| task.done().is_some_and(|done| done.holders.is_empty());
-        let safe = || stage.available == 0 || stage.tasks.iter().all(outlives);
-        stage.complete() && (!self.state.limits.keep_until_safe || safe())
     }
 }

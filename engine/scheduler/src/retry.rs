@@ -35,9 +35,6 @@ pub struct Limits {
     pub user_error_wait_ms: Millis,
     /// An attempt whose `Progress` was heard is given up after so long without another.
     pub silent_ms: Millis,
-    /// When the outputs that all their readers have read are released: at once, so that scratch stays small, or only
-    /// when nothing made from them can be lost with a worker, so that a lost worker costs no more than what it held.
-    pub keep_until_safe: bool,
     /// Second attempts for slow tasks, or none.
     pub speculation: bool,
     /// Done tasks of a stage before one of its tasks can be slow.
@@ -66,7 +63,6 @@ impl Default for Limits {
             no_worker_ms: 600_000,
             user_error_wait_ms: 100,
             silent_ms: 900_000,
-            keep_until_safe: false,
             speculation: true,
             slow_after_done: 3,
             slow_percent: 200,

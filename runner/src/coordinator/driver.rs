@@ -78,19 +78,13 @@ pub struct Hold {
     query: String,
     workers: HashSet<String>,
     remote: Option<Arc<Remote>>,
-    abort: bool,
 }
 
 impl Hold {
-    /// What the query staged is committed (or there was nothing to).
-    pub fn succeed(&mut self) {
-        self.abort = false;
-    }
-
     fn send_end(&self) {
         for worker in &self.workers {
             if let Some(link) = self.registry.link(worker) {
-                let end = proto::QueryEnd { query: self.query.clone(), abort: self.abort };
+                let end = proto::QueryEnd { query: self.query.clone() };
                 link.send(to_worker::Message::QueryEnd(end));
             }
         }
@@ -154,7 +148,6 @@ impl<'a> Driver<'a> {
             query: run.query.to_string(),
             workers: HashSet::new(),
             remote: run.remote.clone(),
-            abort: true,
         };
         let now = Instant::now();
         Ok(Driver {

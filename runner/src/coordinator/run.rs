@@ -263,7 +263,7 @@ impl Query<'_> {
     async fn conclude(
         &self,
         prepared: &Arc<Prepared>,
-        mut driven: Driven,
+        driven: Driven,
         query: String,
         token: String,
     ) -> Result<Outcome> {
@@ -292,7 +292,6 @@ impl Query<'_> {
         }
         if prepared.sinks.is_empty() {
             let (pieces, token) = self.blocking(move || (brought_here(pieces, &token), token), drop).await?;
-            driven.hold.succeed();
             let store = self.engine.store.clone();
             let handle = ResultHandle::new(pieces, prepared.schema.clone(), query, token, store, driven.hold);
             outcome.result = Some(Arc::new(handle));
@@ -301,7 +300,6 @@ impl Query<'_> {
         self.status.committing();
         let sinks = prepared.sinks.clone();
         outcome.sinks = self.blocking(move || commit(&sinks, &staged), drop).await??;
-        driven.hold.succeed();
         outcome.rows = outcome.sinks.iter().map(|sink| sink.rows).sum();
         outcome.bytes_written = outcome.sinks.iter().map(|sink| sink.bytes).sum();
         Ok(outcome)

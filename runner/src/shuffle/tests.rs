@@ -138,17 +138,6 @@ fn query_ids_cannot_leave_the_scratch() {
 }
 
 #[test]
-fn padding_reaches_the_alignment() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut writer = store(dir.path(), 0).create("q", task(0, 0), 0).unwrap();
-    writer.write_all(&[1; 65]).unwrap();
-    writer.align(64).unwrap();
-    assert_eq!(writer.position(), 128);
-    writer.align(64).unwrap();
-    assert_eq!(writer.position(), 128);
-}
-
-#[test]
 fn ranges_are_read_as_http_says() {
     assert_eq!(serve::range("bytes=0-9", 100), Some((0, 10)));
     assert_eq!(serve::range("bytes=90-", 100), Some((90, 10)));

@@ -46,15 +46,6 @@ impl Writer {
         self.written + self.buffer.len() as u64
     }
 
-    /// Pads with zeros so that the next byte lies at a multiple of `to` (Arrow wants buffers at 64).
-    pub fn align(&mut self, to: u64) -> io::Result<()> {
-        let over = self.position() % to.max(1);
-        if over != 0 {
-            self.write_all(&vec![0; (to - over) as usize])?;
-        }
-        Ok(())
-    }
-
     /// Makes the output readable; returns where it lies and its size.
     pub fn finish(mut self) -> Result<(Location, u64)> {
         let bytes = self.position();

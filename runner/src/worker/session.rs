@@ -41,8 +41,8 @@ pub struct Session {
     outgoing: Option<UnboundedReceiver<FromWorker>>,
     internal: UnboundedSender<Internal>,
     wakeups: UnboundedReceiver<Internal>,
-    /// Ended queries with tasks that still run: (query, staged files go too).
-    ending: Vec<(Arc<Query>, bool)>,
+    /// Ended queries with tasks that still run.
+    ending: Vec<Arc<Query>>,
     leaving: Option<Instant>,
     hopeless_since: Option<Instant>,
 }
@@ -202,7 +202,6 @@ impl Session {
         self.send(from_worker::Message::Hello(proto::Hello {
             worker: self.id.clone(),
             slots: self.args.slots,
-            url: String::new(),
             pid: std::process::id(),
             memory_limit_bytes: self.args.memory_limit_bytes.unwrap_or_default(),
             version: proto::version(),
@@ -240,8 +239,7 @@ impl Session {
             Some(to_worker::Message::Release(release)) => {
                 self.store.release_stage(&release.query, floe_wire::graph::StageId(release.stage));
             }
-            Some(to_worker::Message::QueryEnd(end)) => self.end_query(&end.query, end.abort),
-            Some(to_worker::Message::Drain(_)) => self.leave("the coordinator says so"),
+            Some(to_worker::Message::QueryEnd(end)) => self.end_query(&end.query),
             Some(to_worker::Message::Ping(_)) | None => {}
         }
         Ok(())
@@ -266,13 +264,13 @@ impl Session {
         Ok(())
     }
 
-    fn end_query(&mut self, id: &str, abort: bool) {
+    fn end_query(&mut self, id: &str) {
         for attempt in self.slots.cancel_query(id) {
             self.after_grace(attempt);
         }
         self.store.end_query(id);
         match self.queries.end(id) {
-            Some(query) => self.ending.push((query, abort)),
+            Some(query) => self.ending.push(query),
             None => self.send(gone(id)),
         }
         self.settle();
@@ -285,11 +283,10 @@ impl Session {
         }
         let running: HashSet<String> =
             self.slots.running().iter().map(|running| running.attempt.query.clone()).collect();
-        let (gone_now, still) =
-            std::mem::take(&mut self.ending).into_iter().partition(|(query, _)| !running.contains(&query.id));
+        let (still, over) = std::mem::take(&mut self.ending).into_iter().partition(|query| running.contains(&query.id));
         self.ending = still;
-        let gone_now: Vec<(Arc<Query>, bool)> = gone_now;
-        for (query, _) in gone_now {
+        let over: Vec<Arc<Query>> = over;
+        for query in over {
             // The coordinator knows all that was staged, and commits or removes it.
             if let Ok(settings) = query.settings() {
                 settings.sinks.iter().for_each(|plan| sink::forget(&plan.query));
@@ -342,8 +339,7 @@ impl Session {
 
     /// The coordinator will not clean up: staged sink files of every query this worker knows go.
     fn abort_all(&self) {
-        let ending = self.ending.iter().map(|(query, _)| query);
-        for query in self.queries.all().chain(ending) {
+        for query in self.queries.all().chain(&self.ending) {
             self.slots.cancel_query(&query.id);
             if let Ok(settings) = query.settings() {
                 settings.sinks.iter().for_each(|plan| sink::abandon(&plan.query));

@@ -261,22 +261,6 @@ fn released_inputs_are_made_again_as_far_back_as_need_be() {
 }
 
 #[test]
-fn outputs_can_be_kept_until_nothing_made_from_them_can_be_lost() {
-    let mut case = Case::with(&[&[], &[0], &[1]], &[2], Limits { keep_until_safe: true, ..Limits::default() });
-    case.on(up("a", 1), &["resolve 0"]).on(up("b", 1), &[]);
-    case.on(resolved(0, &["", ""]), &["launch 0.0#0 on a", "launch 0.1#0 on b"]);
-    case.on(done("0.0#0", "a", "a"), &[]).on(done("0.1#0", "b", "b"), &["resolve 1"]);
-    case.on(resolved(1, &["0.0 0.1", "0.0 0.1"]), &["launch 1.0#0 on a", "launch 1.1#0 on b"]);
-    case.on(done("1.0#0", "a", "a"), &[]).on(done("1.1#0", "b", "store"), &["resolve 2"]);
-    case.on(resolved(2, &["1.0 1.1"]), &["launch 2.0#0 on a"]);
-    // 0.1 is still there.
-    case.on(lost("a"), &["launch 0.0#1 on b"]);
-    case.on(done("0.0#1", "b", "b"), &["launch 1.0#1 on b moved"]);
-    case.on(done("1.0#1", "b", "store"), &["release 0", "launch 2.0#1 on b moved"]);
-    case.on(done("2.0#1", "b", "inline"), &["release 1", "succeed [2.0#1]"]);
-}
-
-#[test]
 fn a_result_lost_before_the_end_is_made_again() {
     let mut case = Case::new(&[&[], &[]], &[0, 1]);
     case.on(up("a", 1), &["resolve 0", "resolve 1"]).on(up("b", 1), &[]);

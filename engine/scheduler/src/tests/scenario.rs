@@ -211,7 +211,6 @@ impl Scenario {
             slow_min_ms: 500,
             speculation: kind != Kind::Calm && rng.chance(80),
             user_error_wait_ms: rng.below(200),
-            keep_until_safe: rng.chance(30),
             seed: rng.next(),
             ..Limits::default()
         };
