@@ -61,11 +61,6 @@ impl Quantity {
         u64::try_from(self.milli()?.div_ceil(1_000)).ok()
     }
 
-    /// Thousandths of a CPU.
-    pub fn milli_cpus(&self) -> Option<u64> {
-        u64::try_from(self.milli()?).ok()
-    }
-
     /// Whole CPUs, at least one: the threads that a share of a machine is good for.
     pub fn threads(&self) -> Option<usize> {
         usize::try_from(self.milli()?.div_ceil(1_000).max(1)).ok()

@@ -2,11 +2,11 @@
 //! and what both need of the outside world. How plans are cut, scheduled and run is in the crates under `engine/`.
 
 pub mod coordinator;
-pub mod local;
-pub mod proto;
+mod local;
+mod proto;
 pub mod secrecy;
-pub mod shuffle;
+mod shuffle;
 pub mod sink;
-pub mod telemetry;
+mod telemetry;
 pub mod verify;
 pub mod worker;

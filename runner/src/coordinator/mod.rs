@@ -8,7 +8,7 @@ mod clean;
 pub mod cli;
 mod control;
 mod driver;
-pub mod events;
+mod events;
 pub mod explain;
 mod http;
 mod inputs;

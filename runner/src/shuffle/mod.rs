@@ -12,13 +12,12 @@ mod serve;
 mod store;
 mod writer;
 
-pub use name::{Producer, file_name, producer};
 pub use read::{LOST_OUTPUT, open, open_bytes, take_lost};
 pub use remote::{Remote, finish_removals};
 pub(crate) use serve::bearer;
 pub use serve::router;
 pub(crate) use store::same;
-pub use store::{Store, StoreOptions, Usage};
+pub use store::{Store, StoreOptions};
 pub use writer::Writer;
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use floe_wire::error::Category;
 use floe_wire::graph::{Location, Piece, StageId, TaskId};
 
+use super::name::Producer;
+use super::store::Usage;
 use super::*;
 
 fn task(stage: u32, task: u32) -> TaskId {

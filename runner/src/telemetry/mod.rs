@@ -29,14 +29,6 @@ pub struct Guard {
     provider: Option<SdkTracerProvider>,
 }
 
-impl Guard {
-    pub fn flush(&self) {
-        if let Some(provider) = &self.provider {
-            let _ = provider.force_flush();
-        }
-    }
-}
-
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(provider) = self.provider.take() {

@@ -7,17 +7,17 @@
 
 mod again;
 pub mod compare;
-pub mod engine;
-pub mod generate;
-pub mod judge;
-pub mod oracle;
-pub mod perturb;
-pub mod promise;
-pub mod report;
-pub mod shrink;
-pub mod side;
-pub mod sinks;
-pub mod staged;
+mod engine;
+mod generate;
+mod judge;
+mod oracle;
+mod perturb;
+mod promise;
+mod report;
+mod shrink;
+mod side;
+mod sinks;
+mod staged;
 mod words;
 
 use std::path::{Path, PathBuf};
