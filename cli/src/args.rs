@@ -20,7 +20,7 @@ pub struct Args {
 pub enum Command {
     /// Run queries on this machine: a coordinator and worker processes, no cluster
     Run(RunArgs),
-    /// Show how a query is cut into stages, without running it
+    /// Show the stages of a query without running it
     Explain(ExplainArgs),
     /// Run plans on one node and distributed, and compare the results
     Verify(VerifyArgs),
@@ -28,7 +28,7 @@ pub enum Command {
     Submit(SubmitArgs),
     /// Watch a query on a cluster until it ends
     Watch(WatchArgs),
-    /// Stop a query on a cluster for good
+    /// Cancel a query on a cluster
     Cancel(CancelArgs),
     /// Check queries without planning or running them
     Validate(ValidateArgs),
@@ -45,33 +45,33 @@ pub struct RunArgs {
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub query: QueryArgs,
-    /// What is printed at the end
+    /// Format of the output
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// Fail the query after this time, such as 90s, 5m or 1h
+    /// Fail the query after this time: 90s, 5m or 1h
     #[arg(long, value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-    /// Print no progress and no summary, only the result
+    /// Print only the result: no progress, no summary
     #[arg(short, long)]
     pub quiet: bool,
-    /// Print the logs of coordinator and workers
+    /// Print the logs of the coordinator and the workers
     #[arg(short, long)]
     pub verbose: bool,
-    /// Go on with the next query when one fails
+    /// Continue with the next query when one fails
     #[arg(long)]
     pub keep_going: bool,
-    /// Directory for shuffles and spilling; one of its own is made in it and removed at the end
+    /// Directory for shuffle and spill files; the run makes a subdirectory in it and removes that at the end
     #[arg(long, env = "FLOE_SCRATCH")]
     pub scratch: Option<PathBuf>,
 }
 
-/// What changes a query between its file and its run.
+/// What the command line changes in a query.
 #[derive(Debug, Default, clap::Args)]
 pub struct QueryArgs {
-    /// Workers to use, in place of what spec.compute says
+    /// Number of workers; overrides spec.compute
     #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub workers: Option<u32>,
-    /// auto, distributed or single-node, in place of spec.execution.mode
+    /// auto, distributed or single-node; overrides spec.execution.mode
     #[arg(short, long)]
     pub mode: Option<String>,
     /// Set any field: --set spec.compute.memory=4Gi (the value is read as YAML)
@@ -80,10 +80,10 @@ pub struct QueryArgs {
     /// Set a parameter of the plan: --param day=2026-11-21 (the value is read as YAML)
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub param: Vec<(String, String)>,
-    /// What a Secret of the cluster is here: a file of key=value lines, or a directory with a file per key
+    /// Use a file of key=value lines, or a directory with a file per key, as the Secret NAME of the query
     #[arg(long, value_name = "NAME=PATH", value_parser = parse_pair)]
     pub secret: Vec<(String, String)>,
-    /// What a ConfigMap of the cluster is here, in the same forms
+    /// The same for the ConfigMap NAME
     #[arg(long, value_name = "NAME=PATH", value_parser = parse_pair)]
     pub config_map: Vec<(String, String)>,
 }
@@ -94,7 +94,7 @@ pub struct ExplainArgs {
     pub file: PathBuf,
     #[command(flatten)]
     pub query: QueryArgs,
-    /// How the stages are shown
+    /// Format of the output
     #[arg(short, long, value_enum, default_value_t = ExplainFormat::Text)]
     pub format: ExplainFormat,
 }
@@ -127,10 +127,10 @@ pub struct SubmitArgs {
     pub query: QueryArgs,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Only create them
+    /// Create the queries and return without watching them
     #[arg(short, long)]
     pub detach: bool,
-    /// What is printed at the end
+    /// Format of the output
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
@@ -141,7 +141,7 @@ pub struct WatchArgs {
     pub name: String,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// What is printed at the end
+    /// Format of the output
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
