@@ -1,9 +1,9 @@
-//! What is made of a coordinator's words: its last one, from its status endpoint or its termination message, and
-//! whether it said anything new. The words themselves are `floe_api::report`.
+//! Interprets a coordinator's reports (`floe_api::report`): the outcome of its attempt, from the status endpoint or the
+//! termination message, and whether two reports differ.
 
 use floe_api::report::{Category, Event, Outcome, Report, RunError, RunPhase};
 
-/// The coordinator's last word on its attempt.
+/// The outcome of an attempt, as its coordinator reported it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     Done(Box<Outcome>),
@@ -11,7 +11,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// What the coordinator ended with, once it has.
+    /// The outcome in a report, if the coordinator has finished.
     pub fn of(report: &Report) -> Option<Verdict> {
         match report.phase {
             RunPhase::Planning | RunPhase::Running | RunPhase::Committing => None,
@@ -26,7 +26,7 @@ impl Verdict {
         }
     }
 
-    /// A termination message; `None` for anything that is not one (the last lines of a log).
+    /// The outcome in a termination message; `None` if it is something else, such as the last lines of a log.
     pub fn parse(message: &str) -> Option<Verdict> {
         match serde_json::from_str(message.trim()).ok()? {
             Event::Done { outcome } => Some(Verdict::Done(outcome)),
@@ -36,7 +36,7 @@ impl Verdict {
     }
 }
 
-/// Without the times, which change while nothing happens: two reports are equal then.
+/// Clears the times, so that two reports are equal unless something happened.
 pub fn without_times(mut report: Report) -> Report {
     report.stages.iter_mut().for_each(|stage| stage.elapsed_ms = 0);
     report

@@ -1,4 +1,4 @@
-//! The pods of all queries, kept small: of each pod only what decisions need, indexed by query. Fed by the watch.
+//! An index of pods by query, filled by the watch. Keeps only those fields of a pod that decisions need.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::query::names::LABEL_QUERY;
 
-/// A pod as the operator keeps it: what it does not read it does not even parse.
+/// The fields of a pod that the operator uses; it does not parse the others.
 #[derive(kube::Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = "Pod")]
 #[serde(rename_all = "camelCase", default)]
@@ -87,7 +87,7 @@ pub struct TerminatedView {
 }
 
 impl PodView {
-    /// Drops what no decision reads, before the pod is kept.
+    /// Drops what no decision needs before the pod is stored.
     pub fn trim(&mut self) {
         self.metadata.managed_fields = None;
         self.metadata.annotations = None;
@@ -110,10 +110,10 @@ impl PodView {
 pub type Key = (String, String);
 type Shelf = HashMap<Key, BTreeMap<String, Arc<PodView>>>;
 
-/// So many pods that are gone are remembered, as they were last: why they went is told with their last change.
+/// How many deleted pods are kept in their last state, which says why they were deleted.
 const DEPARTED: usize = 2000;
 
-/// All pods, by query. One index holds one watch (all namespaces, or one).
+/// All pods by query, from one watch (of all namespaces, or of one).
 #[derive(Default)]
 pub struct PodIndex {
     shelves: Mutex<(Shelf, Shelf)>,
@@ -126,17 +126,17 @@ impl PodIndex {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that a whole list was taken in.
+    /// Notifies that a complete list has been read.
     pub fn set_ready(&self) {
         self.listed.cancel();
     }
 
-    /// Waits for the first whole list.
+    /// Waits for the first complete list.
     pub fn ready(&self) -> WaitForCancellationFutureOwned {
         self.listed.clone().cancelled_owned()
     }
 
-    /// Takes an event in; gives the queries that it concerns.
+    /// Applies an event; returns the queries that it concerns.
     pub fn take(&self, event: Event<PodView>) -> Vec<Key> {
         let mut guard = self.lock();
         let (live, incoming) = &mut *guard;
@@ -168,7 +168,7 @@ impl PodIndex {
         }
     }
 
-    /// Only what the cluster itself takes away needs to be explained.
+    /// Only pods that the cluster removed need an explanation.
     fn remember(&self, mut pod: PodView) {
         pod.trim();
         if !pod.status.conditions.iter().any(|c| c.kind == "DisruptionTarget" && c.status == "True") {
@@ -181,7 +181,7 @@ impl PodIndex {
         departed.push_back(Arc::new(pod));
     }
 
-    /// Pods of a query that the cluster took away, the latest last.
+    /// Pods of a query that the cluster removed, the latest last.
     pub fn departed(&self, namespace: &str, query: &str) -> Vec<Arc<PodView>> {
         let key = (namespace.to_owned(), query.to_owned());
         let departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);

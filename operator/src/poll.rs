@@ -1,6 +1,6 @@
-//! Talks with the pods of queries beside the reconciling: a slow or dead one holds nothing else up. Coordinators are asked
-//! how far they are, and a query is looked at again when its coordinator says something new. Workers are told where
-//! their coordinator is until it says that they are connected, so that no query needs a Service or a name in DNS.
+//! Talks to the pods of queries, apart from the reconciles, so that a slow or dead pod holds nothing else up. Polls every
+//! coordinator for its progress and reconciles its query when there is news. Tells workers their coordinator's address
+//! until it reports them as connected, so that a query needs neither a Service nor a DNS name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,17 +18,17 @@ use crate::query::build::{CONTROL_PORT, HTTP_PORT, WORKER_PORT};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
-/// People wait for short queries, and nobody minds a second of a long one: a coordinator is asked again after a tenth of
-/// the time that it has run, within these bounds.
+/// Somebody may be waiting for a short query, while a second does not matter in a long one: a coordinator is polled again
+/// after a tenth of the time for which it has been polled, within these bounds.
 const EAGER: Duration = Duration::from_millis(100);
 const STEADY: Duration = Duration::from_secs(1);
-/// A pod that has not answered for a while is told of in the status, and asked less often.
+/// A pod that has not answered for this long is reported in the status, and polled less often.
 const PATIENCE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(3);
 const QUESTIONS_AT_ONCE: usize = 128;
-/// Workers of one query that are told at the same time.
+/// How many workers of one query are told the address at the same time.
 const TOLD_AT_ONCE: usize = 32;
-/// A report of 1,000 stages has about 300 kB.
+/// For comparison: a report of 1,000 stages has about 300 kB.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub enum PollError {
     TooLong,
 }
 
-/// Where a coordinator answers.
+/// How to reach a coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     pub id: String,
@@ -52,19 +52,19 @@ pub struct Address {
     pub token: String,
 }
 
-/// A worker's pod that runs.
+/// The running pod of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
     pub name: String,
     pub ip: String,
 }
 
-/// What is known of an attempt's pods from talking with them.
+/// What the pods of an attempt have said.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Heard {
-    /// The coordinator's newest word.
+    /// The coordinator's latest report.
     pub report: Option<Arc<Report>>,
-    /// A pod that does not answer, after a while.
+    /// Which pod has not answered for a while, and why.
     pub silence: Option<String>,
 }
 
@@ -84,10 +84,10 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// The receiver gets the queries whose coordinators said something new.
+    /// The receiver gets the queries for which there is news.
     pub fn new() -> Result<(Self, mpsc::UnboundedReceiver<Key>), reqwest::Error> {
-        // Pods are reached directly, whatever proxy the operator is told to use. What runs in them is the users': an
-        // answer must not send the operator, which reaches more of the network than they do, anywhere else.
+        // Pods are reached directly, even if the operator has to use a proxy elsewhere. They run users' code, and the
+        // operator reaches more of the network than they do: they must not redirect it.
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -104,7 +104,7 @@ impl Poller {
         self.follows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks this coordinator from now on, instead of any other of the query, and tells these workers of it.
+    /// Polls this coordinator from now on, instead of any other of the query, and tells these workers its address.
     pub fn follow(&self, key: Key, address: Address, workers: Vec<Worker>) {
         let mut follows = self.follows();
         if let Some(known) = follows.get(&address.id).filter(|known| known.address == address) {
@@ -134,14 +134,14 @@ impl Poller {
         }
     }
 
-    /// What an attempt's pods said.
+    /// What the pods of an attempt have said.
     pub fn heard(&self, id: &str, attempt: u32) -> Heard {
         let follows = self.follows();
         let follow = follows.get(id).filter(|follow| follow.address.attempt == attempt);
         follow.map(|follow| follow.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
     }
 
-    /// Asks no more, and keeps what was said last: the address of a pod that has ended may soon be another one's.
+    /// Stops polling and keeps the last report: the address of an ended pod may soon belong to another one.
     pub fn rest(&self, id: &str) {
         if let Some(follow) = self.follows().get(id) {
             follow.task.abort();
@@ -160,7 +160,7 @@ impl Poller {
         }
     }
 
-    /// Cancels a query, or lets a finished coordinator go. One that does not answer is on its way out anyway.
+    /// Cancels a query, or ends the lingering of its coordinator. A coordinator that does not answer is ending anyway.
     pub async fn dismiss(&self, address: &Address) {
         let request = self.http.delete(url(address)).bearer_auth(&address.token).timeout(TELL_TIMEOUT);
         if let Err(error) = request.send().await {
@@ -177,7 +177,7 @@ fn at(ip: &str, port: u16) -> String {
     if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
 
-/// What is at the bottom of an error: the kernel's words, where it is about a connection.
+/// The innermost cause of an error: for connections, the kernel's message.
 fn root(error: &dyn std::error::Error) -> String {
     let mut at = error;
     while let Some(cause) = at.source() {
@@ -186,12 +186,12 @@ fn root(error: &dyn std::error::Error) -> String {
     at.to_string()
 }
 
-/// How long to wait with the next question.
+/// How long to wait before polling again.
 fn pause(running: Duration, is_silent: bool) -> Duration {
     if is_silent { SILENT } else { (running / 10).clamp(EAGER, STEADY) }
 }
 
-/// The talk with one attempt's pods.
+/// The conversation with the pods of one attempt.
 struct Talk {
     http: reqwest::Client,
     address: Address,
@@ -204,7 +204,7 @@ struct Talk {
 }
 
 impl Talk {
-    /// Until the coordinator has had its last word.
+    /// Polls until the coordinator has reported an outcome.
     async fn go_on(mut self) {
         let began = Instant::now();
         let mut well_at = began;
@@ -218,7 +218,7 @@ impl Talk {
                 Ok(report) => {
                     let connected = report.as_ref().map(|report| report.workers.clone()).unwrap_or_default();
                     let is_over = report.as_ref().and_then(Verdict::of).is_some();
-                    // Without a report the coordinator has not read its job yet.
+                    // Without a report, the coordinator has not read its job yet.
                     if let Some(report) = report {
                         self.hear(|heard| {
                             let is_new = heard.report.as_deref() != Some(&report);
@@ -247,7 +247,7 @@ impl Talk {
                 Some(words) => {
                     tracing::debug!(query = self.key.1, namespace = self.key.0, "{words}");
                     let is_told = well_at.elapsed() > self.patience;
-                    // The first words stay until all is well.
+                    // The first message stays until all pods answer again.
                     self.hear(|heard| is_told && heard.silence.is_none() && heard.silence.replace(words).is_none());
                 }
             }
@@ -258,17 +258,17 @@ impl Talk {
         }
     }
 
-    /// Changes what is known; when that is news, the query is looked at.
+    /// Updates what is known. If that is news, the query is reconciled.
     fn hear(&self, change: impl FnOnce(&mut Heard) -> bool) {
         let is_new = change(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner));
         if is_new {
-            // Nobody listens once the operator is on its way out.
+            // The receiver is gone when the operator stops.
             let _ = self.news.send(self.key.clone());
         }
     }
 
-    /// Tells the workers that are not connected where the coordinator is; one that does not listen yet is told next time.
-    /// Gives one that could not be told.
+    /// Tells the coordinator's address to all workers that are not connected; those that do not listen yet are told next
+    /// time. Returns one that could not be told.
     async fn introduce(&mut self, connected: &[String]) -> Option<(String, PollError)> {
         let coordinator = at(&self.address.ip, CONTROL_PORT);
         let strangers: Vec<Worker> = {
@@ -286,7 +286,7 @@ impl Talk {
     }
 }
 
-/// What a worker answers besides its status is not read.
+/// Reads nothing of the answer but its status.
 async fn tell(request: reqwest::RequestBuilder) -> Result<(), PollError> {
     match request.send().await?.status() {
         status if status.is_success() => Ok(()),
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(poller.heard("u", 2), Heard::default());
     }
 
-    /// The root of the answers' errors, for a coordinator and a worker that answer as given.
+    /// What the poller reports of a coordinator and a worker that answer like this.
     async fn silence_of(ip: &str, coordinator: Router, worker: Router) -> String {
         let worker_ip = format!("{ip}9");
         pod(ip, HTTP_PORT, coordinator).await;
@@ -399,14 +399,14 @@ mod tests {
         silence
     }
 
-    /// Somewhere else that an answer could send the operator to, and how often it was asked.
+    /// A server that answers could redirect to, and its number of connections.
     async fn elsewhere(ip: &str) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
         let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let count = Arc::clone(&asked);
         let listener = tokio::net::TcpListener::bind((ip, 0)).await.unwrap();
         let url = format!("http://{}/latest/meta-data", listener.local_addr().unwrap());
         tokio::spawn(async move {
-            // Any connection counts, whatever is asked over it.
+            // Every connection counts, whatever is requested.
             while listener.accept().await.is_ok() {
                 count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
@@ -430,12 +430,11 @@ mod tests {
                 silence,
                 format!("the coordinator does not answer at port {HTTP_PORT}: the pod answered {code}")
             );
-            // A body that was sent along would hold the coordinator's address, a header the token.
             let silence = silence_of(&format!("127.9.8.2{at}"), sound, away).await;
             assert_eq!(silence, format!("pod q-1-w0-0 does not answer at port {WORKER_PORT}: the pod answered {code}"));
         }
         assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 0);
-        // The listener does hear of those who follow.
+        // A client that follows redirects does reach it.
         pod("127.9.8.99", HTTP_PORT, Router::new().fallback(redirect(StatusCode::FOUND, &url))).await;
         let follow = reqwest::Client::builder().timeout(Duration::from_millis(500)).build().unwrap();
         follow.get(format!("http://127.9.8.99:{HTTP_PORT}/")).send().await.unwrap_err();

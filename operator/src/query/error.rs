@@ -1,4 +1,4 @@
-//! What can go wrong with the effects, typed by step. The category is the metric's label: a bounded set of words.
+//! Errors of the effects, typed by step. The category is the label of the metric, from a bounded set.
 
 use floe_api::Reason;
 
@@ -67,7 +67,7 @@ impl ApplyError {
         }
     }
 
-    /// What the user reads of it.
+    /// How the status describes it.
     pub fn trouble(&self) -> Trouble {
         let (reason, message, fatal) = match self {
             ApplyError::Foreign { .. } => (Reason::NameTaken, self.to_string(), false),
@@ -84,7 +84,7 @@ impl ApplyError {
     }
 }
 
-/// The API server's refusal by its code and words, and whether trying again is in vain.
+/// Classifies a refusal of the API server, and whether it is permanent.
 fn refusal(code: u16, words: &str) -> (Reason, bool) {
     match code {
         403 if words.contains("exceeded quota") || words.contains("failed quota") => (Reason::Quota, false),

@@ -1,5 +1,4 @@
-//! What `plan` decides upon: everything observed of one query at one moment, as plain values. Made by `observe`; no
-//! effect and no client belongs here.
+//! The input of `plan`: everything observed of one query, as plain values. Made by `observe`. No effects, no client.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,43 +12,43 @@ use jiff::Timestamp;
 use super::names::Place;
 use crate::coordinator::Verdict;
 
-/// One query and all that is known of it.
+/// One query and everything known of it.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// The object with its spec. A large inline plan may be left out of it; `inputs` has the whole.
+    /// The object. It may lack a large inline plan; `inputs` has it in full.
     pub query: Arc<DistributedQuery>,
-    /// The newest status, which may be newer than the object's.
+    /// The latest status, which may be newer than the object's.
     pub status: DistributedQueryStatus,
-    /// The query's pods of all attempts, those made a moment ago included.
+    /// The pods of all attempts, including those created a moment ago.
     pub pods: Vec<PodFacts>,
-    /// Pods that were made and seen and are gone, by name, with what was last seen of why.
+    /// Pods that existed and are gone, by name, with the reason as far as it was seen.
     pub gone: BTreeMap<String, Loss>,
-    /// What the current attempt's coordinator says; absent until it answers.
+    /// The report of the current attempt's coordinator; none until it answers.
     pub report: Option<Arc<Report>>,
-    /// Which of its pods does not answer, after a while.
+    /// Which of its pods has not answered for a while, and why.
     pub silence: Option<String>,
     /// What a start needs. Read only when `plan` asks for it.
     pub inputs: Option<Arc<Inputs>>,
-    /// What the cluster refused the last time something was made.
+    /// What the cluster refused the last time something was created.
     pub trouble: Option<Trouble>,
     /// The object cannot be read as a query (a pod template or affinity of a wrong shape).
     pub unreadable: Option<String>,
 }
 
-/// Everything that the Secrets of an attempt are made of.
+/// What the Secrets of an attempt are made of.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
-    /// The object as it is now, whole.
+    /// The current object in full.
     pub query: Arc<DistributedQuery>,
     /// What `secretRef`s resolved to, by the name of the storage.
     pub secrets: BTreeMap<String, StorageOptions>,
-    /// The first attempt's job, which later attempts repeat, and the Secrets that its plan lies in.
+    /// The first attempt's job, which later attempts reuse, and the Secrets with its plan.
     pub first: Option<(Job, PlanSecrets)>,
-    /// What the spec names and the namespace lacks.
+    /// What the spec refers to and the namespace lacks.
     pub missing: Vec<Missing>,
 }
 
-/// Where a large inline plan lies: `<query>-floe-<attempt>-<uid>-plan-<0..parts>`.
+/// The Secrets with a large inline plan: `<query>-floe-<attempt>-<uid>-plan-<0..parts>`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlanSecrets {
     pub attempt: u32,
@@ -62,12 +61,12 @@ pub struct Missing {
     pub message: String,
 }
 
-/// A refusal of the API server, as the user reads it.
+/// A refusal of the API server, in the words of the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     pub reason: Reason,
     pub message: String,
-    /// Trying again cannot help.
+    /// Trying again does not help.
     pub fatal: bool,
 }
 
@@ -77,21 +76,21 @@ pub struct PodFacts {
     pub uid: String,
     pub place: Place,
     pub created_at: Option<Timestamp>,
-    /// When a deletion that was asked for takes effect at the latest.
+    /// When a requested deletion takes effect at the latest.
     pub deleting_at: Option<Timestamp>,
     pub ip: Option<String>,
     pub node: Option<String>,
-    /// Why the cluster takes the pod away, if it does.
+    /// Why the cluster is removing the pod, if it is.
     pub disruption: Option<Loss>,
     /// Its node does not answer.
     pub unready: bool,
     pub state: PodState,
 }
 
-/// Where the main container is.
+/// The state of the main container.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodState {
-    /// Not started yet; what holds it up, if something does.
+    /// Not started yet, and what holds it up, if anything.
     Waiting(Option<Stuck>),
     Running,
     Ended(Ending),
@@ -101,9 +100,9 @@ pub enum PodState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stuck {
     pub reason: Reason,
-    /// The scheduler's or the kubelet's words.
+    /// The message of the scheduler or the kubelet.
     pub words: String,
-    /// It cannot heal by itself.
+    /// It is permanent.
     pub fatal: bool,
 }
 
@@ -113,7 +112,7 @@ pub struct Ending {
     pub exit_code: Option<i32>,
     pub at: Option<Timestamp>,
     pub oom: bool,
-    /// Termination message, or the log's last lines.
+    /// The termination message, or the last lines of the log.
     pub words: String,
     pub verdict: Option<Verdict>,
 }
@@ -126,7 +125,7 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// Of a pod that is gone or on its way, when nothing more is known.
+    /// For a pod that is gone or being deleted, if nothing more is known.
     pub fn deleted() -> Loss {
         Loss { reason: Reason::PodDeleted, words: "was deleted".into() }
     }
@@ -141,7 +140,7 @@ impl PodFacts {
         self.state == PodState::Running && self.deleting_at.is_none()
     }
 
-    /// A pod that takes nothing any more: ended, or past the end of its deletion on a node that does not answer.
+    /// Whether the pod uses nothing any more: it has ended, or its deletion is overdue on a node that does not answer.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.is_ended() || self.deleting_at.is_some_and(|at| now.duration_since(at).as_secs() > STUCK_DELETION_SECONDS)
     }
@@ -150,14 +149,14 @@ impl PodFacts {
         self.place.attempt()
     }
 
-    /// Why a pod that should run does not, once it is known.
+    /// Why a pod that should be running is not, if that is known.
     pub fn loss(&self) -> Option<Loss> {
         match (&self.state, &self.disruption) {
             (PodState::Ended(ending), _) if ending.oom => {
                 Some(Loss { reason: Reason::OutOfMemory, words: "was killed for running out of memory".into() })
             }
             (_, Some(loss)) => Some(loss.clone()),
-            // Near its limit a worker gives up before the kernel ends it.
+            // Close to its memory limit a worker exits before the kernel kills it.
             (PodState::Ended(ending), None) if ending.exit_code == Some(WORKER_RESTART.into()) => {
                 Some(Loss { reason: Reason::OutOfMemory, words: ending.describe() })
             }
@@ -167,7 +166,7 @@ impl PodFacts {
     }
 }
 
-/// How long after a deletion's grace a pod that is still there counts as gone: its node does not answer.
+/// How long after its grace period a pod counts as gone: its node does not answer.
 const STUCK_DELETION_SECONDS: i64 = 30;
 
 impl Ending {
@@ -185,7 +184,7 @@ impl Ending {
     }
 }
 
-/// The end of a text, whole characters, at most `bytes` long.
+/// The end of a text, at most `bytes` long, cut between characters.
 fn tail(text: &str, bytes: usize) -> &str {
     let mut from = text.len().saturating_sub(bytes);
     while !text.is_char_boundary(from) {
@@ -199,7 +198,7 @@ impl Observed {
         self.query.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// The attempt at work, or the one that was last.
+    /// The current attempt, or the last one.
     pub fn attempt(&self) -> u32 {
         self.status.attempt.unwrap_or(0)
     }
@@ -212,7 +211,7 @@ impl Observed {
         self.pod(Place::Coordinator { attempt: self.attempt() })
     }
 
-    /// The current coordinator's last word: what it answers, or what it left when it ended.
+    /// The outcome that the current coordinator reported, in its answer or its termination message.
     pub fn verdict(&self) -> Option<Verdict> {
         let ended = self.coordinator().and_then(|pod| match &pod.state {
             PodState::Ended(ending) => ending.verdict.clone(),

@@ -1,5 +1,5 @@
-//! What the operator remembers of a query between two looks: pods it made, refusals it met, the status it wrote. All
-//! of it can be lost at any time; it only makes decisions earlier and the API server's work less.
+//! What the operator remembers of a query between reconciles: pods it created, refusals, the status it wrote. All of it
+//! may be lost at any time; it only speeds up decisions and saves requests.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::facts::{PodFacts, PodState, Trouble};
 use super::names::Place;
 
-/// Memories of all queries, by UID.
+/// The memory of every query, by UID.
 #[derive(Default)]
 pub struct Memories {
     by_uid: Mutex<HashMap<String, Arc<Mutex<Memory>>>>,
@@ -35,14 +35,14 @@ impl Memories {
 pub struct Memory {
     made: BTreeMap<String, Made>,
     pub trouble: Option<Trouble>,
-    /// Looks in a row that ended in trouble or an error.
+    /// How many reconciles in a row were refused or failed.
     pub setbacks: u32,
-    /// The newest status, until the watch has caught up with it.
+    /// The latest status, until the watch shows it.
     pub written: Option<Written>,
     pub written_at: Option<Timestamp>,
-    /// Token of an attempt, once read or made.
+    /// The token of an attempt, once read or created.
     pub token: Option<(u32, String)>,
-    /// Why a volume of a pod is not mounted, by the pod's UID, and when that was asked for.
+    /// Why a volume of a pod is not mounted, by the pod's UID, and when that was read.
     pub volume_words: HashMap<String, (Timestamp, Option<String>)>,
 }
 
@@ -65,7 +65,8 @@ impl Memory {
         self.made.insert(name, Made { uid, place, at: now, is_seen: false });
     }
 
-    /// Reconciles what was made with what the watch shows: adds pods that are on their way, names those that are gone.
+    /// Combines created pods with those that the watch shows: adds those it does not show yet, and lists those that are
+    /// gone.
     pub fn complete(&mut self, pods: &mut Vec<PodFacts>) -> BTreeSet<String> {
         let mut gone = BTreeSet::new();
         for (name, made) in &mut self.made {
@@ -91,7 +92,7 @@ impl Memory {
         gone
     }
 
-    /// Pods made a while ago that the watch never showed.
+    /// Pods created a while ago that the watch never showed.
     pub fn unseen(&self, before: Timestamp) -> Vec<String> {
         self.made.iter().filter(|(_, made)| !made.is_seen && made.at < before).map(|(name, _)| name.clone()).collect()
     }
@@ -102,12 +103,12 @@ impl Memory {
         }
     }
 
-    /// The status that counts: the one written last, until an object at least as new is seen.
+    /// The current status: the last one written, until the watch shows an object at least as new.
     pub fn status(&mut self, version: &str, seen: &DistributedQueryStatus) -> DistributedQueryStatus {
         let Some(written) = &self.written else { return seen.clone() };
         let is_newer = match (written.version.parse::<u64>(), version.parse::<u64>()) {
             (Ok(written), Ok(seen)) => written > seen,
-            // Versions that are no numbers tell only whether they are the same.
+            // Versions that are not numbers can only be compared for equality.
             _ => written.version != version && written.status != *seen,
         };
         if is_newer {
@@ -117,7 +118,7 @@ impl Memory {
         seen.clone()
     }
 
-    /// A query that is at rest needs little.
+    /// Drops what a query without work does not need.
     pub fn settle(&mut self) {
         self.made.clear();
         self.token = None;
@@ -139,7 +140,7 @@ mod tests {
         let mut pods = Vec::new();
         assert!(memory.complete(&mut pods).is_empty());
         assert_eq!(pods.len(), 1);
-        // Once the watch shows it, its absence means something.
+        // Once the watch has shown it, its absence means that it is gone.
         assert!(memory.complete(&mut pods.clone()).is_empty());
         assert_eq!(memory.complete(&mut Vec::new()).len(), 1);
     }

@@ -1,5 +1,5 @@
-//! One query, from what is there to what should be: observe, plan (which validates), apply, write the status. Only
-//! observe, apply and write know the client; what they are told to do is decided by the pure steps.
+//! The reconcile of one query: observe, plan (which validates), apply, write the status. Only observe, apply and write use
+//! the client; the pure steps decide what they do.
 
 mod apply;
 pub mod build;
@@ -39,7 +39,7 @@ use facts::Observed;
 pub use memory::Memories;
 use plan::{Plan, Settings};
 
-/// Everything that the steps share.
+/// What the steps share.
 pub struct Context {
     pub client: Client,
     pub defaults: Defaults,
@@ -48,9 +48,9 @@ pub struct Context {
     pub poller: Poller,
     pub events: Events,
     pub metrics: Arc<Metrics>,
-    /// Queries looked at at the same time, over all namespaces.
+    /// Limits how many queries are reconciled at the same time, over all namespaces.
     pub slots: Semaphore,
-    /// The pods by scope of watching: a namespace, or all.
+    /// The pods, by what is watched: one namespace, or all.
     pub indexes: HashMap<Option<String>, Arc<PodIndex>>,
 }
 
@@ -60,12 +60,12 @@ impl Context {
     }
 }
 
-/// Refusals that may pass are told after so many.
+/// A refusal that may be temporary is reported after this many.
 const TELL_AFTER: u32 = 3;
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 pub async fn reconcile(object: Arc<DeserializeGuard<DistributedQuery>>, context: Arc<Context>) -> Result<Next, Error> {
-    // Thousands may wait here at once, so with as little as can be: the look itself is made when its turn has come.
+    // Thousands may wait here, so they hold as little as possible until it is their turn.
     let _slot = context.slots.acquire().await;
     let (query, unreadable) = match &object.0 {
         Ok(query) => (query.clone(), None),
@@ -87,7 +87,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<DistributedQuery>>, context:
     result
 }
 
-/// One look at a query, and what follows from it.
+/// One reconcile of a query.
 async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Option<String>) -> Result<Next, Error> {
     if query.spec.managed_by.is_some() {
         return Ok(Next::await_change());
@@ -130,7 +130,7 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
     if let Some(trouble) = &trouble {
         let passing = trouble.reason == floe_api::Reason::ClusterError && setbacks < TELL_AFTER;
         if is_ending || passing {
-            // What has ended is not told about; what may pass is tried again first.
+            // Do not report it for queries that have ended, nor before trying again if it may be temporary.
             return Err(Error::Apply(errors.swap_remove(0)));
         }
     }
@@ -152,14 +152,14 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
         requeue = Some(requeue.unwrap_or(MAX_BACKOFF).max(backoff(setbacks)));
     }
     if is_over && plan.requeue.is_none_or(|after| after > Duration::from_secs(60)) {
-        // At rest: nothing of it is needed any more.
+        // Nothing left to do: forget it.
         context.poller.forget(&uid);
         memory.lock().unwrap_or_else(PoisonError::into_inner).settle();
     }
     Ok(requeue.map_or_else(Next::await_change, Next::requeue))
 }
 
-/// Events and metrics of a status that was written.
+/// Sends the Events and metrics of a status that was written.
 fn tell(context: &Context, observed: &Observed, plan: &Plan) {
     let (old, new) = (&observed.status, &plan.status);
     publish(context, observed, status::notices(old, new));
@@ -186,7 +186,7 @@ fn publish(context: &Context, observed: &Observed, notices: Vec<plan::Notice>) {
     }
 }
 
-/// After an error the query is looked at again, later with every error in a row.
+/// Retries after an error, with a longer pause after every further one.
 pub fn retry(object: Arc<DeserializeGuard<DistributedQuery>>, error: &Error, context: Arc<Context>) -> Next {
     let metadata = match &object.0 {
         Ok(query) => &query.metadata,

@@ -1,4 +1,4 @@
-//! When a status is worth writing, and what people should hear of it. Pure; the writing is `apply`'s.
+//! Decides when a status is worth writing, and which Events to send for it. Pure.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use jiff::Timestamp;
 
 use super::plan::Notice;
 
-/// Counts of a running query are written this often at most; anything else at once.
+/// Progress is written at most this often; anything else at once.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writing {
     Nothing,
     Now,
-    /// Only counts moved, and they were written a moment ago.
+    /// Only counts have changed, and they were written a moment ago.
     Later(Duration),
 }
 
@@ -42,7 +42,7 @@ fn without_counts(status: &DistributedQueryStatus) -> DistributedQueryStatus {
     status.stages.clear();
     status.stages_summary = None;
     status.progress = None;
-    // Messages of a starting query count pods.
+    // The messages of a starting query contain counts of pods.
     if status.phase.is_some_and(|phase| !phase.is_terminal()) {
         status.message = None;
         for condition in &mut status.conditions {
@@ -52,7 +52,7 @@ fn without_counts(status: &DistributedQueryStatus) -> DistributedQueryStatus {
     status
 }
 
-/// Events that a change of the status is worth.
+/// The Events for a change of the status.
 pub fn notices(old: &DistributedQueryStatus, new: &DistributedQueryStatus) -> Vec<Notice> {
     let reason = new.reason.as_deref().and_then(Reason::parse);
     let note = new.message.clone().unwrap_or_default();
@@ -86,7 +86,7 @@ pub fn notices(old: &DistributedQueryStatus, new: &DistributedQueryStatus) -> Ve
     Vec::new()
 }
 
-/// A warning when something holds the query up.
+/// A warning if something holds the query up.
 fn held_up(reason: Option<Reason>, new: &DistributedQueryStatus) -> Vec<Notice> {
     let quiet = [Reason::PodsStarting, Reason::Waiting, Reason::Cancelled, Reason::Suspended];
     match reason {
@@ -97,7 +97,7 @@ fn held_up(reason: Option<Reason>, new: &DistributedQueryStatus) -> Vec<Notice> 
     }
 }
 
-/// Hides the values of storage options that look like credentials, wherever a message repeats them.
+/// Hides values of storage options that look like credentials from a message.
 pub fn scrub(spec: &floe_api::DistributedQuerySpec, text: &str) -> String {
     const TELLING: [&str; 6] = ["key", "secret", "token", "password", "credential", "sas"];
     let mut text = text.to_owned();

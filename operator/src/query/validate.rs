@@ -1,11 +1,11 @@
-//! May this query start at all? All that can be said of a spec before anything runs. Pure.
+//! Checks whether a query may start: everything that can be said of a spec before it runs. Pure.
 
 use floe_api::validate::{validate as faults, validate_name};
 use floe_api::{DistributedQuery, Reason};
 
 use super::build;
 
-/// Why a query cannot start, as its user reads it.
+/// Why a query cannot start, in the words of the status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Invalid {
@@ -13,7 +13,7 @@ pub struct Invalid {
     pub message: String,
 }
 
-/// Holds the whole object against the rules; the operator never depends on the API server's having done so.
+/// Checks the whole object, without relying on the API server to have done so.
 pub fn validate(query: &DistributedQuery) -> Result<(), Invalid> {
     if query.spec.compute.context_ref.is_some() {
         let message = "spec.compute.contextRef: contexts are not supported yet, every query has pods of its own";

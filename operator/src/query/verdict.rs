@@ -1,4 +1,4 @@
-//! The runner's categories and classes of failure as reasons of the status. Pure.
+//! Maps the categories and classes of failures to reasons of the status. Pure.
 
 use floe_api::Reason;
 use floe_api::report::{Category, RunError};
@@ -6,11 +6,11 @@ use floe_api::report::{Category, RunError};
 /// What a failure means for the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// The query's own: it fails at once.
+    /// The query is at fault: it fails at once.
     Final(Reason),
-    /// Somebody stopped it.
+    /// It was stopped.
     Stopped,
-    /// The infrastructure's: another attempt may do better.
+    /// The infrastructure is at fault: another attempt may succeed.
     Again(Reason),
 }
 
@@ -26,7 +26,7 @@ pub fn meaning(error: &RunError, planned: bool) -> Meaning {
     }
 }
 
-/// What a store said. Polars passes its answers on as text, whatever their class.
+/// What a store answered. Polars passes answers on as text, whatever their class.
 fn store_reason(message: &str) -> Option<Reason> {
     const MISSING: [&str; 5] =
         ["404 Not Found", "NoSuchBucket", "NoSuchKey", "expanded paths were empty", "No such file or directory"];
@@ -48,9 +48,9 @@ fn store_reason(message: &str) -> Option<Reason> {
     }
 }
 
-/// Classes are Polars' names of errors as Python has them, or Floe's own words.
+/// A class is one of Polars', with its Python name, or one of Floe's own.
 fn user_reason(error: &RunError, planned: bool) -> Reason {
-    // A script raises what it likes.
+    // A script can raise anything.
     if error.message.starts_with("the plan script") {
         return Reason::BadScript;
     }
@@ -68,12 +68,12 @@ fn user_reason(error: &RunError, planned: bool) -> Reason {
         | "SingleWorkerForbidden"
         | "WarningAsError" => Reason::BadPlan,
         class if class.starts_with("Script") => Reason::BadScript,
-        // Any class of Polars: what it means hangs on when it came.
+        // Any class of Polars: its meaning depends on when it was raised.
         _ => store_reason(&error.message).unwrap_or(if planned { Reason::QueryFailed } else { Reason::BadPlan }),
     }
 }
 
-/// `Class: message`, unless the message says it.
+/// `Class: message`.
 pub fn words(error: &RunError) -> String {
     match (error.class.as_str(), error.message.trim()) {
         ("", message) => message.to_owned(),

@@ -1,5 +1,5 @@
-//! Writes a status, if it is worth writing: only what changed, and only over the version that it was made from, so
-//! that of two operators never both write.
+//! Writes a status if it is worth it: only the changes, and only over the version that it was computed from, so that two
+//! operators cannot both write.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::names::MANAGER;
 use super::status::{Writing, scrub, writing};
 use super::{Context, observe};
 
-/// What became of it.
+/// What happened.
 pub enum Outcome {
     Unchanged,
     Written,
@@ -58,7 +58,7 @@ pub async fn write(
             Ok(Outcome::Written)
         }
         Err(kube::Error::Api(answer)) if answer.code == 409 => Err(StatusError::Conflict),
-        // Deleted in between: there is nobody to tell.
+        // Deleted in between: nothing to write.
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(Outcome::Unchanged),
         Err(error) => Err(StatusError::Write(error)),
     }
@@ -77,7 +77,7 @@ fn hide_secrets(observed: &Observed, status: &mut DistributedQueryStatus) {
     }
 }
 
-/// The merge patch that makes `new` of `old`.
+/// The merge patch from `old` to `new`.
 fn difference(old: &Value, new: &Value) -> Value {
     let (Value::Object(old), Value::Object(new)) = (old, new) else { return new.clone() };
     let mut change = Map::new();

@@ -1,5 +1,5 @@
-//! The pods of a query: Floe's own, the user's template over it, the fields of `spec.compute` over both, and on top
-//! what must not be changed.
+//! Builds the pods of a query: Floe's defaults, overridden by the user's template, then by the fields of `spec.compute`,
+//! and finally by what must not be changed.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use super::{BuildError, CONTROL_PORT, HTTP_PORT, PodInputs, WORKER_PORT, meta};
 use crate::query::kubelet::MAIN;
 use crate::query::names::{self, Place, Role};
 
-/// The user and group of the images; what Pod Security "restricted" asks for.
+/// The user and group of the images, as Pod Security "restricted" requires.
 const ID: i64 = 65532;
 const GRACE_SECONDS: i64 = 30;
-/// How long a pod stays bound to a node that does not answer.
+/// How long a pod tolerates a node that does not answer.
 const NODE_SECONDS: i64 = 30;
 const CLEAN_SECONDS: i64 = 120;
-/// What the pods log unless somebody says otherwise: a few lines a query, and what plan scripts print.
+/// The default log level: a few lines per query, and what plan scripts print.
 const LOGS: &str = "warn,floe=info";
 
 pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
@@ -46,7 +46,7 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
         if spec.affinity.as_ref() == Some(&Affinity::default()) {
             spec.affinity = None;
         }
-        // A node that does not answer is given up soon, unless the user says how long.
+        // Give up a node that does not answer soon, unless the user sets a toleration.
         let tolerations = spec.tolerations.get_or_insert_default();
         for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
             if !tolerations.iter().any(|t| t.key.as_deref().is_none_or(|k| k == key)) {
@@ -64,7 +64,7 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     labels.extend(compute.labels.clone());
     labels.extend(place.labels(name));
     let mut annotations = BTreeMap::from([
-        // A pod in the middle of a query is dear.
+        // Evicting a pod in the middle of a query is expensive.
         ("cluster-autoscaler.kubernetes.io/safe-to-evict".to_owned(), "false".to_owned()),
     ]);
     annotations.extend(pod.metadata.annotations.take().unwrap_or_default());
@@ -74,13 +74,13 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     Ok(pod)
 }
 
-/// What role tells: the container's own part and the volumes beside /tmp.
+/// What depends on the role: parts of the container, and the volumes other than /tmp.
 struct Part {
     container: Value,
     volumes: Vec<Value>,
 }
 
-/// Floe's own pod, before the user has a say.
+/// Floe's pod, before the user's changes.
 fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
     let image = compute.image.as_deref().unwrap_or(&inputs.defaults.runner_image);
     let mut container = json!({
@@ -102,7 +102,7 @@ fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
     merge(&mut container, &json!({"env": general}));
     merge(&mut container, &json!({"env": [env("TMPDIR", "/tmp"), env("HOME", "/tmp")]}));
     merge(&mut container, &part.container);
-    // The query's own image has its own ways.
+    // The defaults for pulling are those of Floe's image, not of the query's own.
     let own_image = compute.image.is_none();
     if let (Some(policy), true) = (&inputs.defaults.pull_policy, own_image) {
         merge(&mut container, &json!({"imagePullPolicy": policy}));
@@ -182,7 +182,7 @@ fn cleaner(inputs: &PodInputs<'_>) -> Part {
     Part { container, volumes: vec![job_volume(inputs, inputs.attempt, false)] }
 }
 
-/// Where its coordinator is a worker is told when both run (see `poll`).
+/// A worker is told its coordinator's address once both run (see `poll`).
 fn worker(id: String, inputs: &PodInputs<'_>) -> Part {
     let spec = &inputs.query.spec;
     let compute = &spec.compute;
@@ -240,7 +240,7 @@ fn identity<'a>(inputs: &PodInputs<'a>) -> (&'a str, &'a str) {
     (meta.name.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default())
 }
 
-/// One volume holds the job and, below `plan/`, the plan where that does not lie in the job.
+/// One volume with the job and, below `plan/`, the plan if it is not part of the job.
 fn job_volume(inputs: &PodInputs<'_>, attempt: u32, with_plan: bool) -> Value {
     let (query, uid) = identity(inputs);
     let item = |key: &str, path: String| json!([{"key": key, "path": path}]);
@@ -278,7 +278,7 @@ fn port(name: &str, port: u16) -> Value {
     json!({"name": name, "containerPort": port, "protocol": "TCP"})
 }
 
-/// Memory is what it may use; CPUs are what it is promised, and what is idle it may have too.
+/// Memory is requested and limited; CPUs are only requested, so that idle ones can be used.
 fn resources(cpus: &Quantity, memory: &Quantity) -> Value {
     json!({
         "requests": {"cpu": cpus.as_str(), "memory": memory.as_str()},
@@ -290,7 +290,7 @@ fn threads(cpus: &Quantity) -> String {
     cpus.threads().unwrap_or(1).to_string()
 }
 
-/// Metadata of a template is its labels and annotations; a pod's name and owner are not the user's to choose.
+/// Takes only labels and annotations from the template's metadata: name and owner are Floe's.
 fn template_part(template: &Value) -> Value {
     let mut part = Map::new();
     let mut kept = Map::new();

@@ -1,4 +1,4 @@
-//! The Secrets of an attempt: the job with every credential resolved, the token, and plans too large to lie in it.
+//! Builds the Secrets of an attempt: the job with all credentials, the token, and plans too large for the job.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,8 @@ pub struct JobSecrets {
     pub plan_parts: Vec<Secret>,
 }
 
-/// What an attempt is given. Later attempts repeat the first one's plan, parameters, tables and sink, whatever the
-/// object says by then; their storage, size and execution are the object's.
+/// The Secrets of an attempt. Later attempts reuse the first one's plan, parameters, tables and sink, even if the object has
+/// changed; storage, compute and execution come from the current object.
 pub fn job_secrets(
     inputs: &Inputs,
     attempt: u32,
@@ -38,7 +38,7 @@ pub fn job_secrets(
     let name = query.metadata.name.clone().unwrap_or_default();
     let uid = query.metadata.uid.clone().unwrap_or_default();
     let mut spec = query.spec.clone();
-    // Of no use to the coordinator, and perhaps nobody's business.
+    // The coordinator does not need these, and they may be confidential.
     let compute = &mut spec.compute;
     compute.pod_template = None;
     compute.affinity = None;

@@ -1,4 +1,4 @@
-//! The workers of an attempt: who is there, who was lost, and who takes a lost one's place.
+//! The workers of an attempt: notices lost ones and replaces them.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -12,18 +12,18 @@ use super::draft::Draft;
 use crate::query::facts::{Loss, PodFacts, PodState};
 use crate::query::names::Place;
 
-/// A worker that ended with one of these may have heard of the query's end before the operator did.
+/// A worker that ended with one of these codes may have learnt of the query's end before the operator.
 const QUIET_ENDINGS: [i32; 2] = [0, WORKER_ORPHANED as i32];
-/// A worker that stays away so long after such an ending is lost.
+/// How long after such an exit the worker counts as lost.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// The workers of the attempt as they are.
+/// The workers of the attempt.
 pub struct Crew<'a> {
     pub pods: Vec<&'a PodFacts>,
     pub ready: u32,
 }
 
-/// Looks at every worker's place, and fills those that are empty. An error when one was lost too often.
+/// Checks every worker and replaces lost ones. An error if one was lost too often.
 pub fn crew<'a>(draft: &mut Draft<'a>) -> Result<Crew<'a>, Loss> {
     let seen = draft.seen;
     let attempt = draft.attempt();
@@ -41,8 +41,8 @@ pub fn crew<'a>(draft: &mut Draft<'a>) -> Result<Crew<'a>, Loss> {
     }
     let connected: Option<HashSet<&str>> =
         seen.report.as_ref().map(|report| report.workers.iter().map(String::as_str).collect());
-    // Without a word of the coordinator nobody is connected yet, unless the query is at work already: then it is this
-    // operator that has just begun.
+    // Without a report no worker is connected yet, unless the query is already running: then this operator has only just
+    // started.
     let is_at_work = matches!(seen.status.phase, Some(Phase::Planning | Phase::Running | Phase::Committing));
     let mut crew = Crew { pods: Vec::new(), ready: 0 };
     for index in 0..draft.spec().compute.worker_count() {
@@ -98,7 +98,7 @@ pub fn crew<'a>(draft: &mut Draft<'a>) -> Result<Crew<'a>, Loss> {
     Ok(crew)
 }
 
-/// A worker that ended as workers end when their query is over, a moment ago.
+/// Whether a worker ended just now, the way workers do at the end of their query.
 fn may_be_the_end(pod: &PodFacts, now: Timestamp) -> bool {
     match &pod.state {
         PodState::Ended(ending) if pod.deleting_at.is_none() && pod.disruption.is_none() => {

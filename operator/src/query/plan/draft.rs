@@ -1,4 +1,4 @@
-//! A plan in the making: the status so far, and the few ways to change it. Knows no policy.
+//! A plan while it is being made: the status so far and the ways to change it. Decides nothing.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use super::{
 };
 use crate::query::facts::{Observed, PodFacts};
 
-/// Longer messages are cut: a status must stay small.
+/// Longer messages are cut, so that the status stays small.
 const MAX_MESSAGE_BYTES: usize = 8 << 10;
-/// A query at work is looked at this often even when nothing is heard of it.
+/// A running query is reconciled at least this often.
 const RESYNC: Duration = Duration::from_secs(30);
 
 pub struct Draft<'a> {
@@ -56,7 +56,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Look again after `after` at the latest.
+    /// Reconcile again after `after` at the latest.
     pub fn look_again(&mut self, after: Duration) {
         let after = after.max(Duration::from_millis(50));
         self.requeue = Some(self.requeue.map_or(after, |before| before.min(after)));
@@ -80,13 +80,13 @@ impl<'a> Draft<'a> {
         self.status.message = Some(cut(message, MAX_MESSAGE_BYTES));
     }
 
-    /// Says nothing in particular: all goes well.
+    /// Clears reason and message: all is well.
     pub fn tell_nothing(&mut self) {
         self.status.reason = None;
         self.status.message = None;
     }
 
-    /// Sets a condition; its time moves only when its truth does.
+    /// Sets a condition. Its transition time changes only if its status does.
     pub fn set(&mut self, kind: &str, truth: Truth, reason: Reason, message: &str) {
         let generation = self.seen.query.metadata.generation;
         let known = self.status.conditions.iter_mut().find(|c| c.type_ == kind);
@@ -111,7 +111,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Conditions of a query that begins an attempt.
+    /// The conditions at the start of an attempt.
     pub fn begin_attempt(&mut self, attempt: u32) {
         self.status.attempt = Some(attempt);
         self.status.attempt_started_at = Some(Time(self.now));
@@ -139,7 +139,7 @@ impl<'a> Draft<'a> {
             Some(WorkerCounts { ready, desired, summary: Some(format!("{ready}/{desired}")), replaced });
     }
 
-    /// Ends the query. What it made is removed by the plans that follow, once this is written.
+    /// Ends the query. Later plans remove what it made, once this status is written.
     pub fn end(&mut self, phase: Phase, reason: Reason, what: &str) {
         self.actions.clear();
         self.phase(phase);
@@ -163,12 +163,12 @@ impl<'a> Draft<'a> {
         self.look_again(Duration::from_millis(50));
     }
 
-    /// Whether an earlier coordinator may have left something outside of the cluster.
+    /// Whether an earlier coordinator may have left something outside the cluster.
     pub fn is_dirty(&self) -> bool {
         condition(&self.status, CLEANED_UP).is_some_and(|c| c.reason == Reason::LeftBehind.as_str())
     }
 
-    /// Deletes a pod unless that is under way.
+    /// Deletes a pod unless it is already being deleted.
     pub fn delete(&mut self, pod: &PodFacts) {
         if pod.deleting_at.is_none() && !pod.uid.is_empty() {
             self.act(Action::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() });
@@ -226,7 +226,7 @@ pub fn condition<'a>(status: &'a DistributedQueryStatus, kind: &str) -> Option<&
     status.conditions.iter().find(|c| c.type_ == kind)
 }
 
-/// The beginning of a text, whole characters.
+/// The start of a text, cut between characters.
 pub fn cut(text: &str, max_bytes: usize) -> String {
     if text.len() <= max_bytes {
         return text.to_owned();

@@ -1,5 +1,6 @@
-//! After the end: pods and Secrets go, what an attempt may have left outside of the cluster is removed, results
-//! without a sink wait for their reader, the query itself goes after its TTL. Also queries that are deleted or held.
+//! What happens to a query after its end, on deletion, or while it is suspended: its pods and Secrets are removed, and
+//! whatever an attempt may have left outside the cluster. Results without a sink are kept for their time, and the query
+//! itself for its TTL.
 
 use std::time::Duration;
 
@@ -14,21 +15,21 @@ use super::{Action, CLEANED_UP};
 use crate::query::facts::PodState;
 use crate::query::names::Place;
 
-/// A cleaning pod gets so long from its creation.
+/// How long a cleaning pod may run.
 const CLEAN: SignedDuration = SignedDuration::from_secs(120);
-/// A cleaning pod that cannot even be made is given up so long after the end.
+/// How long after the query's end to keep trying to create a cleaning pod.
 const CLEAN_UNMADE: SignedDuration = SignedDuration::from_secs(210);
-/// A coordinator that was dismissed and does not end is deleted after this.
+/// How long a coordinator may take to end after it was told to, before its pod is deleted.
 const DISMISSAL: SignedDuration = SignedDuration::from_secs(30);
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long a result without a sink stays.
+/// How long a result without a sink is kept.
 pub fn result_ttl(draft: &Draft<'_>) -> Duration {
     let own = draft.spec().ttl_seconds_after_finished.as_ref().and_then(|ttl| ttl.succeeded);
     own.map_or(draft.settings.result_ttl, |seconds| Duration::from_secs(seconds.into()))
 }
 
-/// A query in a terminal phase, which it never leaves.
+/// A query in a terminal phase.
 pub fn finished(draft: &mut Draft<'_>) {
     let ended = draft.status.finished_at.as_ref().map_or(draft.now, |t| t.0);
     if expire(draft, ended) {
@@ -68,7 +69,7 @@ pub fn finished(draft: &mut Draft<'_>) {
         Some(why) => draft.set(CLEANED_UP, Truth::False, Reason::CleanFailed, &sentence(Reason::CleanFailed, &why)),
     }
     let result_gone = draft.status.phase == Some(Phase::Succeeded) && draft.spec().sink.is_none();
-    // A plan may have sinks of its own: then there was no result to remove.
+    // If the plan has sinks of its own, there was no result to remove.
     if result_gone && draft.status.result_uri.is_none() {
         let rows = draft.status.rows.unwrap_or(0);
         let ttl = result_ttl(draft).as_secs();
@@ -82,7 +83,7 @@ pub fn finished(draft: &mut Draft<'_>) {
     }
 }
 
-/// Deletes the query when its time is over; else looks again then.
+/// Deletes the query after its TTL; before that, schedules the next look.
 fn expire(draft: &mut Draft<'_>, ended: Timestamp) -> bool {
     let Some(ttl) = &draft.spec().ttl_seconds_after_finished else { return false };
     let seconds = match draft.status.phase {
@@ -102,11 +103,11 @@ fn expire(draft: &mut Draft<'_>, ended: Timestamp) -> bool {
     true
 }
 
-/// Until when the pods of a finished query stay.
+/// When the pods of a finished query are removed.
 fn kept_until(draft: &Draft<'_>, ended: Timestamp) -> Option<Timestamp> {
     let stays = match draft.status.phase {
         Some(Phase::Succeeded) if draft.spec().sink.is_none() && draft.status.result_uri.is_none() => {
-            // The result lies with the coordinator: without it there is nothing to wait for.
+            // The coordinator holds the result: without it there is nothing to wait for.
             draft.seen.coordinator().filter(|pod| pod.is_running())?;
             result_ttl(draft)
         }
@@ -127,7 +128,7 @@ fn keep(draft: &mut Draft<'_>, ended: Timestamp, until: Timestamp) {
     if draft.status.phase == Some(Phase::Succeeded) {
         return;
     }
-    // Logs are kept, work is not: the coordinator ends, and its workers end with it.
+    // Keep the logs, but stop the work: the coordinator ends, and its workers with it.
     let seen = draft.seen;
     let late = draft.now > ended + DISMISSAL;
     for pod in seen.pods.iter().filter(|pod| !pod.is_ended()) {
@@ -147,8 +148,9 @@ fn delete_pods(draft: &mut Draft<'_>) {
     }
 }
 
-/// The finalizer goes as soon as it is known that nothing is left outside: the coordinator had its last word, or it
-/// never ran. On a node it may run before that is told, unless something is told to hold it up.
+/// Removes the finalizer once it is known that nothing is left outside the cluster: the coordinator has reported an
+/// outcome, or it never ran. A pod that is bound to a node may already run without the status saying so, unless the
+/// status says what holds it up.
 pub fn release_if_clean(draft: &mut Draft<'_>) {
     if !draft.seen.has_finalizer() || draft.is_dirty() {
         return;
@@ -175,13 +177,13 @@ enum Sweep {
     Failed(String),
 }
 
-/// Sees to what attempts may have left outside of the cluster, by a pod of its own, within bounds.
+/// Removes what attempts may have left outside the cluster, with a pod that has a limited time.
 fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
     let seen = draft.seen;
     if !seen.has_finalizer() || draft.actions.contains(&Action::RemoveFinalizer) {
         return Sweep::Done;
     }
-    // The coordinator's own word would do.
+    // The coordinator may still report that it has cleaned up.
     if seen.coordinator().is_some_and(|pod| !pod.is_over(draft.now)) {
         return Sweep::Underway;
     }
@@ -229,7 +231,7 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
     }
 }
 
-/// The query is deleted: everything of it goes, and the garbage collector takes what the owner references name.
+/// A deleted query: its pods are removed here, and the garbage collector removes what it owns.
 pub fn teardown(draft: &mut Draft<'_>) {
     if !draft.seen.has_finalizer() {
         return;
@@ -243,7 +245,7 @@ pub fn teardown(draft: &mut Draft<'_>) {
     }
 }
 
-/// A suspended query: it holds no pods, and goes on or ends as the spec says.
+/// A suspended query: it has no pods, and is resumed or ended as the spec says.
 pub fn held(draft: &mut Draft<'_>) {
     if draft.spec().cancel {
         return live::stop(draft);
@@ -254,7 +256,7 @@ pub fn held(draft: &mut Draft<'_>) {
     }
     let attempt = draft.attempt();
     if draft.status.started_at.is_some() {
-        // The deadline counts from the resumption, as that of Jobs does.
+        // As with Jobs, the deadline counts from the resumption.
         draft.status.started_at = Some(Time(draft.now));
     }
     draft.begin_attempt(attempt + 1);

@@ -1,4 +1,4 @@
-//! A query at work: from nothing to its end, through lost pods and stubborn ones.
+//! Decides for a query from its start to its end, including lost pods and pods that do not start.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use crate::query::names::Place;
 use crate::query::validate::validate;
 use crate::query::verdict::{self, Meaning};
 
-/// What is missing or refused is asked for again this often.
+/// How often to try again what is missing or was refused.
 pub const RETRY: Duration = Duration::from_secs(2);
-/// The coordinator keeps the deadline itself; past it by so much, the operator does.
+/// The coordinator enforces the deadline; the operator steps in this much later.
 const DEADLINE_SLACK: SignedDuration = SignedDuration::from_secs(5);
-/// Where the coordinator of the current attempt is.
+/// The state of the current attempt's coordinator.
 enum Coordinator<'a> {
     NotMade,
     Alive(&'a PodFacts),
-    /// It is being deleted, and may yet leave a word.
+    /// It is being deleted, and may still report an outcome.
     Leaving(&'a PodFacts),
     Lost(Loss),
 }
@@ -56,7 +56,7 @@ pub fn live(draft: &mut Draft<'_>) {
     work(draft)
 }
 
-/// The object says something that cannot be read; what runs goes on, and what does not fails.
+/// The object cannot be read: a running query goes on, any other fails.
 pub fn unreadable(draft: &mut Draft<'_>, fault: &str) {
     let message = sentence(Reason::BadSpec, &format!("the object cannot be read: {fault}"));
     draft.set(ACCEPTED, Truth::False, Reason::BadSpec, &message);
@@ -65,13 +65,13 @@ pub fn unreadable(draft: &mut Draft<'_>, fault: &str) {
     }
 }
 
-/// The coordinator has had its last word.
+/// The coordinator has reported an outcome.
 fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
     let error = match verdict {
         Verdict::Done(outcome) => return succeed(draft, &outcome),
         Verdict::Failed(error) => error,
     };
-    // A query can fail before anybody has seen it planned.
+    // A query can fail before its plan was ever reported.
     if has_plan(draft.seen.report.as_deref()) {
         draft.set(PLANNED, Truth::True, Reason::Planned, "");
     }
@@ -87,15 +87,14 @@ fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
         }
         Meaning::Again(reason) => lose_attempt(draft, reason, &words, true),
         Meaning::Stopped if draft.spec().cancel || draft.spec().suspend => stop(draft),
-        // It was told to stop, but not by the spec: by a client, or because its pod is taken away. Its pod's end
-        // tells which.
+        // It was stopped by a client, or because its pod is being removed. How the pod ended tells which.
         Meaning::Stopped => match draft.seen.coordinator() {
             Some(pod) if pod.disruption.is_some() || pod.deleting_at.is_some() => {
                 let loss = pod.loss().unwrap_or_else(Loss::deleted);
                 lose_attempt(draft, loss.reason, &format!("the coordinator (pod {}) {}", pod.name, loss.words), true)
             }
             Some(pod) if !pod.is_ended() => {
-                // Nothing keeps it: its end comes sooner when it need not linger.
+                // Nothing needs it any more: tell it not to linger.
                 if let Some(ip) = &pod.ip {
                     draft.act(Action::Dismiss { ip: ip.clone() });
                 }
@@ -124,7 +123,7 @@ fn succeed(draft: &mut Draft<'_>, outcome: &Outcome) {
     draft.end(Phase::Succeeded, Reason::Completed, &message);
 }
 
-/// Deletes all pods; when they are gone the query is cancelled, or held.
+/// Deletes all pods; once they are gone, the query is cancelled or suspended.
 pub fn stop(draft: &mut Draft<'_>) {
     let seen = draft.seen;
     let target = if draft.spec().cancel { Phase::Cancelled } else { Phase::Suspended };
@@ -226,7 +225,7 @@ fn coordinator<'a>(draft: &Draft<'a>) -> Coordinator<'a> {
     }
 }
 
-/// An attempt failed for reasons that are not the query's.
+/// An attempt failed through no fault of the query.
 fn lose_attempt(draft: &mut Draft<'_>, reason: Reason, words: &str, is_clean: bool) {
     let (attempt, limit) = (draft.attempt(), draft.spec().backoff_limit);
     let failures = draft.status.failures.unwrap_or(0).saturating_add(1);
@@ -253,7 +252,7 @@ fn lose_attempt(draft: &mut Draft<'_>, reason: Reason, words: &str, is_clean: bo
     draft.look_again(Duration::from_millis(50));
 }
 
-/// Makes everything an attempt needs.
+/// Creates everything that an attempt needs.
 fn start(draft: &mut Draft<'_>) {
     let attempt = draft.attempt();
     if let Some(at) = pause(draft).filter(|at| *at > draft.now) {
@@ -301,14 +300,14 @@ fn start(draft: &mut Draft<'_>) {
     }
 }
 
-/// When an attempt after failures may begin.
+/// When the next attempt may start.
 fn pause(draft: &Draft<'_>) -> Option<Timestamp> {
     let failures = draft.status.failures.filter(|failures| *failures > 0)?;
     let began = draft.status.attempt_started_at.as_ref()?.0;
     Some(began + SignedDuration::from_secs(1 << (failures - 1).min(5)))
 }
 
-/// The coordinator is there: watch over the workers and tell how far things are.
+/// The coordinator is running: replace lost workers and show the progress.
 fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     let report = draft.seen.report.clone();
     if report.is_some() {
@@ -335,7 +334,7 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     };
     match &report {
         Some(_) => draft.set(COORDINATOR_READY, Truth::True, Reason::CoordinatorRunning, ""),
-        // An operator that has just begun has not asked it yet.
+        // An operator that has just started has not polled it yet.
         None if was_running => {}
         None => draft.set(COORDINATOR_READY, Truth::False, Reason::PodsStarting, ""),
     }
@@ -355,7 +354,7 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
         Some(phase) if crew.ready >= needed || was_running => match phase {
             RunPhase::Planning => Phase::Planning,
             RunPhase::Committing => Phase::Committing,
-            // Verdicts are judged before.
+            // Outcomes are handled before this.
             RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed | RunPhase::Cancelled => Phase::Running,
         },
         None if was_running => draft.seen.status.phase.unwrap_or(Phase::Running),
@@ -376,7 +375,7 @@ fn starting_deadline_passed(draft: &mut Draft<'_>) -> bool {
         draft.look_again_at(end);
         return false;
     }
-    // What held it up is what the status said last.
+    // The last status says what held it up.
     let last = match (&draft.seen.status.reason, &draft.seen.status.message) {
         (Some(reason), Some(message)) => format!(". Last seen: {reason}: {message}"),
         _ => String::new(),

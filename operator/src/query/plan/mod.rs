@@ -1,6 +1,5 @@
-//! The decision: from everything observed of a query to what is to be done, what its status says, and when to look
-//! again. Pure and total; no client, no clock. `live` decides while a query is at work, `finish` when it has ended, is
-//! deleted or held.
+//! Decides from everything observed of a query what to do, what its status says, and when to look again. Pure and total:
+//! no client, no clock. `live` decides while a query runs, `finish` after its end, on deletion, or while it is suspended.
 
 mod crew;
 mod draft;
@@ -32,10 +31,10 @@ pub const PLANNED: &str = "Planned";
 pub const SUCCEEDED: &str = "Succeeded";
 pub const CLEANED_UP: &str = "CleanedUp";
 
-/// What of the operator's options decides something.
+/// The operator's options that matter for decisions.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long a result without a sink stays when the query names no TTL.
+    /// How long a result without a sink is kept if the query has no TTL.
     pub result_ttl: Duration,
 }
 
@@ -43,15 +42,15 @@ pub struct Settings {
 pub struct Plan {
     pub actions: Vec<Action>,
     pub status: DistributedQueryStatus,
-    /// Look again after this time, whatever happens. `None`: only on a change.
+    /// Reconcile again after this time at the latest. `None`: only on a change.
     pub requeue: Option<Duration>,
-    /// Nothing can be decided before what a start needs is read.
+    /// The inputs of a start have to be read before anything can be decided.
     pub wants_inputs: bool,
-    /// What people should hear of beside the status.
+    /// Events to send.
     pub notices: Vec<Notice>,
 }
 
-/// One effect. Each can be repeated, and none names an object that is not the query's.
+/// One effect. It can be repeated, and touches only objects of the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     AddFinalizer,
@@ -77,7 +76,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Actions of a wave do not need each other; a wave needs those before it.
+    /// Actions of one wave are independent of each other; they depend on the waves before.
     pub fn wave(&self) -> u8 {
         match self {
             Action::AddFinalizer | Action::EnsureJob { .. } | Action::EnsurePolicy | Action::Dismiss { .. } => 0,
@@ -88,7 +87,7 @@ impl Action {
     }
 }
 
-/// An Event in the making.
+/// An Event to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub warning: bool,
@@ -101,7 +100,7 @@ pub struct Notice {
 pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
     let mut draft = Draft::new(observed, settings, now);
     if observed.query.spec.managed_by.is_some() {
-        // Another controller's: not even its status is ours.
+        // Managed by another controller: do not even write its status.
         return draft.idle();
     }
     if observed.query.metadata.deletion_timestamp.is_some() {

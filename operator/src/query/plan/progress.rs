@@ -1,5 +1,5 @@
-//! The coordinator's report as the status shows it: stages, share of the tasks, counts. Whatever a plan is like, what is
-//! told of it fits an object.
+//! Puts the coordinator's report into the status: stages, progress, counts. Everything is bounded, so that the object
+//! stays small enough whatever the plan.
 
 use floe_api::report::{Outcome, PlanReport, Report};
 use floe_api::{DistributedQueryStatus, MAX_STAGES, SingleWorkerStatus, StageState, StageStatus};
@@ -10,7 +10,7 @@ const MAX_NOTES: usize = 100;
 const MAX_LABEL_BYTES: usize = 200;
 const MAX_NOTE_BYTES: usize = 1000;
 
-/// Puts what a running coordinator says into the status.
+/// Shows the report of a running coordinator.
 pub fn show(status: &mut DistributedQueryStatus, report: &Report) {
     let Some(plan) = &report.plan else { return };
     let mut stages: Vec<StageStatus> = plan
@@ -66,7 +66,7 @@ pub fn show_outcome(status: &mut DistributedQueryStatus, report: Option<&Report>
         let count = stages.len() as u32;
         put_stages(status, stages, count);
     } else {
-        // A termination message has no room for all of them.
+        // A termination message may leave some of them out.
         for stage in &mut status.stages {
             stage.state = StageState::Done;
             stage.tasks_total = stage.tasks_total.max(stage.tasks_done);
@@ -94,7 +94,7 @@ pub fn show_outcome(status: &mut DistributedQueryStatus, report: Option<&Report>
     }
 }
 
-/// Stages that were at work when the query failed.
+/// Marks the stages that were running when the query failed.
 pub fn show_failure(status: &mut DistributedQueryStatus, report: Option<&Report>) {
     if let Some(report) = report {
         show(status, report);

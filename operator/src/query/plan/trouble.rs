@@ -1,4 +1,4 @@
-//! What holds a query up while its pods are there, as its status tells it. Decides nothing but the words.
+//! Describes for the status what holds a query up while its pods exist. Decides nothing else.
 
 use floe_api::Phase;
 use floe_api::reason::{Reason, sentence};
@@ -8,7 +8,7 @@ use super::live::RETRY;
 use super::{COORDINATOR_READY, WORKERS_READY};
 use crate::query::facts::{PodFacts, PodState};
 
-/// The first thing that holds the query up, or how far its start is.
+/// What holds the query up first, or how far its start has got.
 pub fn tell_trouble(draft: &mut Draft<'_>, phase: Phase, stuck: &[(&PodFacts, Hold)], coordinator: &PodFacts) {
     if let Some((pod, (reason, words, _))) = stuck.first() {
         let more = match stuck.len() {
@@ -35,7 +35,7 @@ pub fn tell_trouble(draft: &mut Draft<'_>, phase: Phase, stuck: &[(&PodFacts, Ho
     }
 }
 
-/// Reason, words, and whether it cannot heal.
+/// Reason, message, and whether it is permanent.
 pub type Hold = (Reason, String, bool);
 
 pub fn stuck_of(pod: &PodFacts) -> Option<Hold> {
