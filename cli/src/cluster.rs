@@ -1,5 +1,5 @@
-//! Queries on a cluster: the objects that kubectl shows, reached by the user's own kubeconfig. What happens to them is
-//! the operator's doing; nothing here starts a process.
+//! Creates, watches and cancels queries on a cluster, through the user's kubeconfig. The operator runs them; nothing here
+//! starts a process.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use kube::{Api, Client, Config};
 
 use crate::error::Failure;
 
-/// A watch is begun anew after this time; the API server ends longer ones by itself.
+/// Watches are restarted after this time; the API server ends longer ones.
 const WATCH_SECONDS: u32 = 240;
 const RETRY: Duration = Duration::from_secs(1);
-/// Failures of the API in a row before a watch gives up.
+/// A watch gives up after this many failures in a row.
 const RETRIES: u32 = 30;
 
 /// Which cluster and namespace.
@@ -55,7 +55,7 @@ impl Cluster {
         Ok(Cluster { queries: Api::namespaced(client, &namespace), namespace })
     }
 
-    /// Returns the name that the query got.
+    /// Returns the query's name.
     pub async fn create(&self, query: &DistributedQuery) -> Result<String, Failure> {
         let created = self.queries.create(&PostParams::default(), query).await;
         let name = query.metadata.name.as_deref().unwrap_or_default();
@@ -70,7 +70,7 @@ impl Cluster {
         patched.map(drop).map_err(|error| api_failure(&format!("cannot cancel query {name}"), &error))
     }
 
-    /// Tells of every change until the query has ended, and returns how.
+    /// Calls `tell` with every change until the query has ended; returns its last status.
     pub async fn follow(
         &self,
         name: &str,
@@ -93,7 +93,7 @@ impl Cluster {
         }
     }
 
-    /// One look and one watch; none when the watch ended before the query did.
+    /// Reads and watches once; `None` if the watch ended before the query.
     async fn follow_once(
         &self,
         name: &str,
@@ -121,7 +121,7 @@ impl Cluster {
     }
 }
 
-/// Tells of the status; gives it when it is the last one.
+/// Calls `tell` with the status; returns it if it is final.
 fn look(query: &DistributedQuery, tell: &mut impl FnMut(&DistributedQueryStatus)) -> Option<DistributedQueryStatus> {
     let status = query.status.as_ref()?;
     tell(status);

@@ -1,4 +1,4 @@
-//! What ends a command early, and how it is told. A query's own failure comes from the coordinator with its category;
+//! Errors of a command, and how they are printed. The failure of a query comes from the coordinator with its category;
 //! everything else is found here before a process starts.
 
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub enum Failure {
     Io { what: String, source: std::io::Error },
     #[error("floe-runner is not where floe looks for it: {0}")]
     NoRunner(String),
-    /// What the API server said, or that it said nothing.
+    /// The API server's error, or that it does not answer.
     #[error("{0}")]
     Cluster(String),
     #[error("{0}")]
@@ -47,7 +47,7 @@ impl Failure {
         ExitCode::from(self.code())
     }
 
-    /// The whole message: for a spec, every fault on a line of its own.
+    /// The whole message; for a spec, with one line per error.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.to_string()];
         if let Failure::Spec { faults, .. } = self {

@@ -1,5 +1,5 @@
-//! One query on this machine: a coordinator process that starts its own workers, its events rendered while they come.
-//! However it ends, the processes are gone and the scratch directory is removed.
+//! Runs one query on this machine: starts a coordinator, which starts its own workers, and renders its events. However
+//! the query ends, the processes are gone and the scratch directory is removed.
 
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -19,9 +19,9 @@ use crate::process::{self, GRACE, WORKER_GRACE};
 use crate::query::Prepared;
 use crate::render::Render;
 
-/// Beyond the query's own deadline, after which the coordinator should have ended by itself.
+/// How long after the query's deadline to stop the coordinator, which should have ended by itself.
 const DEADLINE_SLACK: Duration = Duration::from_secs(15);
-/// Lines of the coordinator's log that are kept for the case that it dies without a word.
+/// How many lines of the coordinator's log are kept, to show if it ends without an outcome.
 const KEPT_LINES: usize = 20;
 
 pub struct Options<'a> {
@@ -37,7 +37,7 @@ pub enum End {
     Failed(RunError),
 }
 
-/// A directory of this run's own, private to the user, removed at the end.
+/// A directory for this run, private to the user and removed at the end.
 struct RunDir(PathBuf);
 
 impl RunDir {
@@ -58,7 +58,7 @@ impl Drop for RunDir {
     }
 }
 
-/// Ends the coordinator's group however this run is left.
+/// Ends the coordinator's process group when dropped.
 struct Group {
     leader: Option<u32>,
     patience: Duration,
@@ -109,19 +109,19 @@ pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Re
         tokio::select! {
             line = stdout.next_line(), if stdout_open => match line {
                 Ok(Some(line)) => {
-                    // The coordinator has read the job: what it holds need not stay on disk.
+                    // The coordinator has read the job, which may hold credentials: remove it.
                     if std::mem::take(&mut job_file_there) {
                         let _ = std::fs::remove_file(&job_file);
                     }
                     match serde_json::from_str(&line) {
                         Ok(Event::Planned(planned)) => render.planned(&planned),
-                        // Tasks that are stopped on request have not failed.
+                        // Tasks that were stopped on request have not failed.
                         Ok(Event::Stage(stage)) if (cancelled || overdue) && stage.state == StageState::Failed => {}
                         Ok(Event::Stage(stage)) => render.stage(&stage),
                         Ok(Event::Worker(worker)) => render.worker(&worker),
                         Ok(Event::Done { outcome }) => end = Some(End::Done(outcome)),
                         Ok(Event::Error(error)) => end = Some(End::Failed(error)),
-                        // Printed where it should not have been, or said by a newer runner.
+                        // Not an event, or one of a newer runner.
                         Err(_) => {
                             keep(&mut last_lines, &line);
                             if options.verbose { render.log(&line) }
@@ -139,7 +139,7 @@ pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Re
             },
             exited = child.wait(), if status.is_none() => {
                 status = Some(exited.map_err(|e| Failure::io("cannot wait for the coordinator", e))?);
-                // A worker that outlives it may hold the pipe open: what it still has to say is not waited for long.
+                // A worker that is still running may hold the pipe open: do not wait for it for long.
                 kill_at = Some(Instant::now() + Duration::from_millis(500));
             }
             _ = tokio::time::sleep_until(kill_at.unwrap_or(never)), if kill_at.is_some() => {
@@ -170,7 +170,7 @@ pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Re
     drop(group);
     drop(dir);
     Ok(match end {
-        // A query that was done before the signal reached it is done.
+        // The query had succeeded before the signal reached it.
         Some(End::Done(outcome)) => End::Done(outcome),
         _ if cancelled => {
             End::Failed(error(Category::Cancelled, "Cancelled", "the query was cancelled; nothing was written"))
@@ -230,11 +230,11 @@ fn start(prepared: &Prepared, options: &Options<'_>, scratch: &Path, job_file: &
         .arg(scratch)
         .envs(prepared.env.iter().map(|(name, value)| (name.as_str(), value.reveal())))
         .env("FLOE_TOKEN", token)
-        // Held open for as long as this process lives: at its end the coordinator knows that nobody waits any more.
+        // Stays open as long as this process lives: its end tells the coordinator that nobody is waiting any more.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Its own group, so that Ctrl-C reaches it in order and through us, and so that all of it can be ended.
+        // Its own group, so that Ctrl-C does not reach it directly, and so that all its processes can be killed.
         .process_group(0)
         .kill_on_drop(true);
     command.spawn().map_err(|e| Failure::io(format!("cannot start {}", options.runner.display()), e))

@@ -1,4 +1,4 @@
-//! The runner's process: found, started in a group of its own, ended for certain.
+//! Finds the runner, and ends its processes reliably.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::process::Child;
 
 use crate::error::Failure;
 
-/// How long a coordinator may take to end by itself after it was asked to.
+/// How long a coordinator may take to end after it was asked to.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// How long workers may take to notice that their coordinator is gone.
 pub const WORKER_GRACE: Duration = Duration::from_secs(5);
@@ -40,8 +40,8 @@ pub fn kill_group(leader: u32) {
     signal_group(leader, libc::SIGKILL);
 }
 
-/// Ends what is left of a group whose leader is gone: its workers notice and clean up after themselves; those that have
-/// not after `patience` are killed, and the memory they shared is freed for them.
+/// Ends what is left of a group whose leader is gone. The workers notice and clean up; after `patience` those that have
+/// not are killed, and their shared memory is removed.
 pub fn end_group(leader: u32, patience: Duration) {
     let since = std::time::Instant::now();
     while signal_group(leader, 0) {
@@ -67,8 +67,8 @@ fn signal_group(leader: u32, number: i32) -> bool {
     sent == 0
 }
 
-/// A coordinator keeps shuffles in a directory of shared memory that carries its process id; one that was killed
-/// cannot remove it.
+/// A coordinator keeps shuffles in a directory of shared memory named after its process id. If it was killed, it could not
+/// remove it.
 fn remove_shared_memory(leader: u32) {
     floe_scratch::remove_of(Path::new("/dev/shm"), "engine", leader);
 }

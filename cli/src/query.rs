@@ -1,5 +1,5 @@
-//! From a file and the command line to a checked query and its job: overrides set, references to a cluster's Secrets
-//! and ConfigMaps resolved from files. Nothing here starts a process.
+//! Makes a checked query and its job from a file and the command line: sets overrides, resolves references to a cluster's
+//! Secrets and ConfigMaps from files. Nothing here starts a process.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -13,19 +13,19 @@ use serde_json::{Map, Value, json};
 use crate::args::QueryArgs;
 use crate::error::Failure;
 
-/// Largest file that is read as a query; plans in files of their own have no limit here.
+/// Limit on the size of a query's file. Plan files have none here.
 const MAX_QUERY_BYTES: u64 = 16 << 20;
 
 /// A query ready to run on this machine.
 #[derive(Debug)]
 pub struct Prepared {
     pub job: Job,
-    /// Environment of coordinator and workers, as `compute.env` and `envFrom` have it.
+    /// Environment of coordinator and workers, from `compute.env` and `envFrom`.
     pub env: Vec<(String, Secret)>,
     pub workers: u32,
 }
 
-/// Reads a query, sets what the command line sets, and checks all of it.
+/// Reads a query, applies the command line's overrides, and checks it.
 pub fn load(file: &Path, args: &QueryArgs) -> Result<DistributedQuery, Failure> {
     let (what, mut value) = read(file)?;
     let refuse = |faults| Failure::Spec { what: what.clone(), faults };
@@ -76,7 +76,7 @@ pub fn prepare(query: DistributedQuery, args: &QueryArgs) -> Result<Prepared, Fa
         };
         if let Some((bytes, path)) = from {
             let bytes = bytes.map_err(|e| refuse(path, e))?;
-            // A ConfigMap's text holds base64, its binary data the bytes themselves.
+            // A ConfigMap has base64 in its text, or the bytes themselves in its binary data.
             let text = std::str::from_utf8(&bytes).ok().filter(|t| floe_api::validate::decode_base64(t).is_ok());
             dsl.inline = Some(match text {
                 Some(text) => text.split_ascii_whitespace().collect(),
@@ -195,7 +195,7 @@ impl Objects<'_> {
 }
 
 fn text(bytes: Vec<u8>) -> Secret {
-    // Files of keys end in a line break more often than a credential does.
+    // Files often end in a line break, credentials do not.
     Secret::new(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']))
 }
 
@@ -248,7 +248,7 @@ fn yaml_value(what: &str, text: &str) -> Result<Value, Failure> {
     serde_yaml_ng::from_str(text).map_err(|e| Failure::Usage(format!("{what}: the value is not YAML: {e}")))
 }
 
-/// The object at a path, made where it is missing.
+/// The object at a path, created if it is missing.
 fn object_at<'a>(value: &'a mut Value, path: &[&str]) -> Result<&'a mut Map<String, Value>, FieldError> {
     let mut at = value;
     let mut so_far = String::new();

@@ -11,7 +11,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracerProvider, Span};
 
-/// How long the end of a run waits for its span to leave.
+/// How long to wait at the end of a run until its span is sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub struct Trace {
@@ -33,7 +33,7 @@ impl Trace {
         Trace { on }
     }
 
-    /// What the job carries on.
+    /// The trace context for the job.
     pub fn traceparent(&self) -> Option<String> {
         let context = self.on.as_ref()?.1.span_context().clone();
         context
@@ -46,7 +46,7 @@ impl Trace {
         let Some((provider, mut span)) = self.on else { return };
         span.set_status(error.map_or(Status::Ok, Status::error));
         span.end();
-        // On a thread of its own: the exporter needs this runtime to go on meanwhile.
+        // On its own thread, since the exporter needs this runtime meanwhile.
         let _ = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
     }
 }

@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 
 use crate::query::plan::Notice;
 
-/// An Event's note may have so many bytes.
+/// Limit of the API server on an Event's note.
 const MAX_NOTE_BYTES: usize = 1000;
-/// Events that wait to be sent; what is beyond is dropped rather than held against the queries.
+/// How many Events may wait to be sent. Beyond that they are dropped, so that queries do not have to wait.
 const WAITING: usize = 10_000;
 
 /// Whom Events are about.

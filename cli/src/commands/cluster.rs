@@ -33,7 +33,7 @@ pub fn submit(args: SubmitArgs) -> Result<ExitCode, Failure> {
         let mut code = 0;
         for loaded in queries {
             let mut object = with_plan_inside(loaded)?;
-            // As kubectl has it: the option, else the object, else the context.
+            // As in kubectl: the option, else the object, else the context.
             let mut at = args.cluster.clone();
             at.namespace = at.namespace.or_else(|| object.metadata.namespace.clone());
             let cluster = Cluster::connect(&at).await?;
@@ -49,7 +49,7 @@ pub fn submit(args: SubmitArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// A plan in a file of this machine travels in the object.
+/// Puts a plan from a file on this machine into the object.
 fn with_plan_inside(mut query: DistributedQuery) -> Result<DistributedQuery, Failure> {
     let Some(dsl) = &mut query.spec.plan.dsl else { return Ok(query) };
     let Some(path) = dsl.path.take() else { return Ok(query) };
@@ -82,7 +82,7 @@ pub fn cancel(args: CancelArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Prints what happens to a query until it ends or the user has seen enough.
+/// Prints the progress of a query until it ends or the user interrupts.
 async fn follow(cluster: &Cluster, name: &str, output: Output) -> Result<u8, Failure> {
     let mut last = String::new();
     let tell = |status: &DistributedQueryStatus| {
@@ -114,7 +114,7 @@ async fn follow(cluster: &Cluster, name: &str, output: Output) -> Result<u8, Fai
     })
 }
 
-/// A status in one line.
+/// A status on one line.
 fn line(status: &DistributedQueryStatus) -> String {
     let mut words = vec![status.phase.map_or("Pending", Phase::as_str).to_owned()];
     words.extend(status.progress.clone());

@@ -1,4 +1,4 @@
-//! One file a command. Each takes its typed arguments, resolves them once, and returns the exit code.
+//! One file per command. Each resolves its typed arguments and returns the exit code.
 
 pub mod cluster;
 pub mod crd;

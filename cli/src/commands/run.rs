@@ -13,7 +13,7 @@ use crate::trace::Trace;
 use crate::{print, process, query, render};
 
 pub fn run(args: RunArgs) -> Result<ExitCode, Failure> {
-    // Every query is checked before the first one runs: a fault in the last should not show after an hour.
+    // Check all queries before running the first, so that an error in the last one does not show an hour later.
     let mut queries = Vec::new();
     for file in &args.files {
         match prepare(file, &args) {
@@ -56,7 +56,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(code))
 }
 
-/// A run within its trace, if traces are on.
+/// Runs a query within a trace, if traces are on.
 async fn traced(
     prepared: &mut query::Prepared,
     options: &local::Options<'_>,
@@ -80,7 +80,7 @@ async fn traced(
 fn prepare(file: &Path, args: &RunArgs) -> Result<query::Prepared, Failure> {
     let mut query = query::load(file, &args.query)?;
     if let Some(timeout) = args.timeout {
-        // At most what the query allows itself.
+        // Never more than the query's own deadline.
         let seconds = u32::try_from(timeout.max(Duration::from_secs(1)).as_secs()).unwrap_or(u32::MAX);
         let allowed = query.spec.active_deadline_seconds.unwrap_or(u32::MAX);
         query.spec.active_deadline_seconds = Some(seconds.min(allowed));

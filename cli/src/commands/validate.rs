@@ -1,4 +1,4 @@
-//! `floe validate`: all that can be said about queries without planning or running them.
+//! `floe validate`: checks queries without planning or running them.
 
 use std::process::ExitCode;
 

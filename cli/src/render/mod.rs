@@ -16,11 +16,11 @@ pub trait Render {
     fn stage(&mut self, stage: &StageProgress);
     fn worker(&mut self, worker: &WorkerEvent);
     fn log(&mut self, message: &str);
-    /// Takes away what is only shown while the query runs.
+    /// Removes what is only shown while the query runs.
     fn finish(&mut self);
 }
 
-/// The one that suits standard error, where all progress goes.
+/// The renderer for standard error, where all progress goes.
 pub fn for_stderr(quiet: bool) -> Box<dyn Render> {
     if quiet {
         Box::new(Quiet)
@@ -31,7 +31,7 @@ pub fn for_stderr(quiet: bool) -> Box<dyn Render> {
     }
 }
 
-/// Says nothing but what was asked for (`--verbose`) and warnings.
+/// Prints nothing but the log lines that `--verbose` asks for.
 struct Quiet;
 
 impl Render for Quiet {

@@ -1,4 +1,4 @@
-//! What a query came to: where, how many rows, how long, what was shuffled, what ran on one worker and why.
+//! The summary of a query: where the result is, rows, time, bytes shuffled, what ran on one worker and why.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::args::Output;
 use crate::{human, print};
 
-/// Reasons listed; the rest is counted.
+/// How many reasons are listed; the others are counted.
 const MAX_REASONS: usize = 8;
 
 pub fn print_outcome(name: &str, outcome: &Outcome, output: Output, quiet: bool) {

@@ -79,7 +79,7 @@ fn plain(log: &str) -> String {
         match (field("level"), field("message")) {
             (Some("WARN" | "ERROR"), Some(message)) => Some(message.to_owned()),
             (Some(_), _) => None,
-            // The kubelet keeps so many bytes: the first line may be a record's end.
+            // The kubelet cuts long logs at the front: the first line may be the end of a record.
             (None, _) if number == 0 && record.is_none() && line.ends_with('}') => None,
             (None, _) => Some(line.to_owned()),
         }

@@ -1,5 +1,5 @@
-//! What a query left behind when nobody was there to clean up: staged files, unfinished uploads, shuffle objects of
-//! any attempt. A finished commit is not undone. Blocking.
+//! Removes what a query left behind when its coordinator could not clean up: staged files, unfinished uploads and
+//! shuffle objects of all attempts. A finished commit is not undone. Blocking.
 
 use floe_api::execution::Mode;
 use floe_api::job::Job;
@@ -13,14 +13,14 @@ pub fn clean(job: &Job, context: &Context) -> Result<()> {
     run::remove_shuffle(job);
     let planned = match prepare::spec_sinks(job)? {
         Some(sinks) => sinks,
-        // The sinks are in the plan. A plan that cannot be read never began to write.
+        // The sinks are in the plan. If it cannot be read, nothing was ever written.
         None => match prepare(job, context, Mode::SingleNode, false) {
             Ok(prepared) => prepared.sinks.to_vec(),
             Err(error) if error.category == Category::User => Vec::new(),
             Err(error) => return Err(error),
         },
     };
-    // Each of them is tried, whatever becomes of the others.
+    // Try all of them, even if one fails.
     let tried: Vec<Result<()>> = planned.iter().map(sink::sweep).collect();
     tried.into_iter().collect()
 }

@@ -1,5 +1,5 @@
-//! Workers as child processes of this machine: started, watched, replaced, and gone with their coordinator. What they
-//! do and how they talk is the same as anywhere else; nothing here knows of queries.
+//! Workers as child processes on this machine: starts, watches and replaces them, and ends them with their coordinator.
+//! Knows nothing of queries; the workers themselves are the same as anywhere else.
 
 mod scratch;
 
@@ -17,7 +17,7 @@ use floe_wire::error::{QueryError, Result};
 
 pub use scratch::Scratch;
 
-/// Replacements within `RESTART_WINDOW` before a pool stops to replace.
+/// A pool stops replacing workers after this many replacements within `RESTART_WINDOW`.
 const RESTARTS: usize = 30;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
@@ -32,7 +32,7 @@ pub struct Options {
     pub disk_limit_bytes: Option<u64>,
     /// The `floe-runner` binary.
     pub binary: PathBuf,
-    /// Further environment of the workers.
+    /// Additional environment variables of the workers.
     pub env: Vec<(String, String)>,
 }
 
@@ -50,7 +50,7 @@ impl Options {
     }
 }
 
-/// A running set of worker processes. Dropped, they are killed and their files removed.
+/// A running set of worker processes. Dropping it kills them and removes their files.
 pub struct Pool {
     shared: Arc<Shared>,
 }
@@ -62,22 +62,23 @@ struct Shared {
     scratch: Scratch,
     stopping: AtomicBool,
     state: Mutex<State>,
-    /// The thread that starts processes: a child hears of its parent's death when the *thread* that made it ends.
+    /// The thread that starts processes. It has to live on: children get their death signal when the *thread* that
+    /// started them ends.
     spawner: Mutex<Sender<usize>>,
-    /// Told when a process has ended, by worker name.
+    /// Called with the worker's name when its process has ended.
     ended: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Process ids by worker name. An entry goes before its process id can be used again.
+    /// Process ids by worker name. An entry is removed before its process id can be reused.
     alive: HashMap<String, i32>,
     generation: usize,
     restarts: Vec<Instant>,
 }
 
 impl Pool {
-    /// Starts the processes; they connect in their own time. `ended` is called when one is gone.
+    /// Starts the processes without waiting until they connect. `ended` is called when one is gone.
     pub fn start(
         options: Options,
         coordinator: String,
@@ -130,7 +131,7 @@ impl Pool {
         self.shared.signal_all(libc::SIGKILL);
         self.shared.wait_empty(Duration::from_secs(5));
         self.shared.scratch.remove();
-        // The spawner waits for orders; an impossible one ends it.
+        // An impossible slot ends the spawner.
         let _ = self.shared.spawner.lock().unwrap_or_else(PoisonError::into_inner).send(usize::MAX);
     }
 }
@@ -141,7 +142,7 @@ impl Drop for Pool {
     }
 }
 
-/// Starts processes as ordered, until the pool stops.
+/// Starts a process for every slot it receives, until the pool stops.
 fn spawn_all(shared: &Arc<Shared>, orders: &Receiver<usize>, first: &Sender<Result<()>>) {
     while let Ok(slot) = orders.recv() {
         if slot == usize::MAX {
@@ -151,7 +152,7 @@ fn spawn_all(shared: &Arc<Shared>, orders: &Receiver<usize>, first: &Sender<Resu
         if let Err(error) = &started {
             tracing::error!("{error}");
         }
-        // Heard by `start` only; nobody listens later on.
+        // Only `start` reads these; later nobody does.
         let _ = first.send(started);
     }
 }
@@ -163,7 +164,7 @@ fn spawn(shared: &Arc<Shared>, slot: usize) -> Result<()> {
         format!("w{slot}-{}", state.generation)
     };
     let mut command = shared.command(&name);
-    // Under the lock, so that a pool that stops meanwhile either sees the process or prevents it.
+    // Under the lock, so that `stop` either sees the process or prevents it.
     let mut state = shared.state();
     if shared.stopping.load(Ordering::Acquire) {
         return Ok(());
@@ -200,7 +201,7 @@ impl Shared {
             .envs(options.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            // Its own group: a terminal's Ctrl-C reaches the coordinator alone, which then tells the workers.
+            // Its own group, so that Ctrl-C reaches only the coordinator, which then stops the workers.
             .process_group(0);
         if let Some(dir) = &self.scratch.memory_dir {
             command.arg("--memory-dir").arg(dir).arg("--sweep").arg(dir);
@@ -265,7 +266,7 @@ impl Shared {
     }
 }
 
-/// The child gets a hangup when the thread that started it is gone.
+/// The child gets SIGHUP when the thread that started it is gone.
 #[allow(unsafe_code)]
 fn die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec only one async-signal-safe system call is made.
@@ -280,7 +281,7 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Waits for the end of a child and leaves it unreaped, so that its process id stays taken.
+/// Waits for the end of a child without reaping it, so that its process id is not reused yet.
 #[allow(unsafe_code)]
 fn wait_unreaped(pid: u32) {
     // SAFETY: an all-zero siginfo_t is a valid place for waitid to write to, and the pointer lives through the call.

@@ -1,5 +1,5 @@
-//! Where the coordinator is: known from the start, or told over HTTP by somebody who knows the token. Pods start side by
-//! side, so on a cluster nobody knows the coordinator's address when a worker is made.
+//! The coordinator's address: given at the start, or told later over HTTP by somebody who has the token. Pods of a query
+//! start together, so on a cluster the address is not known yet when a worker is created.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct Introduction {
 }
 
 impl Introduction {
-    /// Who waits to be told needs a token to know by whom.
+    /// Without an address a token is needed, to authenticate whoever tells it.
     pub fn new(coordinator: Option<String>, token: &str) -> Result<Introduction> {
         if coordinator.is_none() && token.is_empty() {
             let message = "neither a coordinator's address is given nor a token (FLOE_TOKEN) for who may tell it";
@@ -34,7 +34,7 @@ impl Introduction {
         Router::new().route("/coordinator", post(take))
     }
 
-    /// The first address stands: a worker never leaves its coordinator for another one.
+    /// Only the first address counts: a worker never changes its coordinator.
     fn take(&self, headers: &HeaderMap, told: &str) -> StatusCode {
         if !shuffle::bearer(headers).is_some_and(|shown| shuffle::same(shown, &self.token)) {
             return StatusCode::UNAUTHORIZED;
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_knows_the_token_tells_the_address_once() {
+    async fn the_address_is_taken_once_and_only_with_the_token() {
         let introduction = Introduction::new(None, "secret").unwrap();
         let wait = tokio::time::timeout(std::time::Duration::from_millis(10), introduction.address());
         assert!(wait.await.is_err(), "nobody has told it yet");

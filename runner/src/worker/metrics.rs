@@ -1,4 +1,4 @@
-//! A worker's numbers in Prometheus' text form, for those who show the engine's token.
+//! A worker's metrics in Prometheus' text format, for clients with the engine's token.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -36,10 +36,10 @@ fn answer(store: &Store, slots: &Slots, token: &str, headers: &HeaderMap) -> Res
 fn render(store: &Store, slots: &Slots) -> String {
     let (usage, counters) = (store.usage(), &slots.counters);
     let families = [
-        ("floe_worker_tasks_done_total", "counter", "Tasks that ended well.", counters.done.load(Ordering::Relaxed)),
+        ("floe_worker_tasks_done_total", "counter", "Tasks that succeeded.", counters.done.load(Ordering::Relaxed)),
         ("floe_worker_tasks_failed_total", "counter", "Tasks that failed.", counters.failed.load(Ordering::Relaxed)),
-        ("floe_worker_rows_total", "counter", "Rows that tasks put out.", counters.rows.load(Ordering::Relaxed)),
-        ("floe_worker_bytes_total", "counter", "Bytes that tasks put out.", counters.bytes.load(Ordering::Relaxed)),
+        ("floe_worker_rows_total", "counter", "Rows produced by tasks.", counters.rows.load(Ordering::Relaxed)),
+        ("floe_worker_bytes_total", "counter", "Bytes produced by tasks.", counters.bytes.load(Ordering::Relaxed)),
         (
             "floe_worker_engine_microseconds_total",
             "counter",
@@ -59,13 +59,13 @@ fn render(store: &Store, slots: &Slots) -> String {
     out
 }
 
-/// What Polars counts of its own nodes.
+/// Polars' own counts by kind of node.
 fn render_nodes(nodes: &BTreeMap<String, NodeMetrics>, out: &mut String) {
     type Value = fn(&NodeMetrics) -> u64;
     let families: [(&str, &str, Value); 3] = [
-        ("floe_worker_node_rows_total", "Rows that nodes of Polars' engine put out.", |node| node.rows),
-        ("floe_worker_node_read_bytes_total", "Bytes that they read from files and stores.", |node| node.bytes),
-        ("floe_worker_node_active_microseconds_total", "Time that they were at work.", |node| node.active_us),
+        ("floe_worker_node_rows_total", "Rows produced by nodes of Polars' engine.", |node| node.rows),
+        ("floe_worker_node_read_bytes_total", "Bytes read by nodes from files and stores.", |node| node.bytes),
+        ("floe_worker_node_active_microseconds_total", "Time that nodes were active.", |node| node.active_us),
     ];
     for (name, help, value) in families {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");

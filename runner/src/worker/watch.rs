@@ -1,5 +1,5 @@
-//! Watches what the process has allocated, and stops tasks before the kernel stops the process: a task that runs out
-//! of memory is told as such, and its worker stays, with the outputs it holds.
+//! Watches the process's memory and stops tasks before the kernel kills the process. The task fails with an
+//! out-of-memory error, while the worker and the outputs it holds survive.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,16 +11,16 @@ use super::slots::Slots;
 
 const STEP: Duration = Duration::from_millis(20);
 const STEP_IDLE: Duration = Duration::from_millis(200);
-/// How long a condemned task may take to let go before the process has to.
+/// How long a stopped task may take to free its memory before the process has to restart.
 const GRACE: Duration = Duration::from_secs(2);
-/// The engine spills when it is over its own budget, and that takes a moment.
+/// How long to wait for the engine to spill, which it starts at its own, lower budget.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// Past the limit by this factor there is no time for patience, …
+/// Above this share of the limit, do not wait for spilling …
 const HARD_PERCENT: u64 = 115;
-/// … and past it by this one none for grace.
+/// … and above this one, do not wait for tasks to stop.
 const LAST_PERCENT: u64 = 130;
 
-/// Runs on a thread of its own; calls `give_up` when a restart is the only way to get the memory back.
+/// Runs on its own thread. Calls `give_up` when only a restart can free the memory.
 pub fn watch(limit_bytes: u64, store: Arc<Store>, slots: Arc<Slots>, give_up: impl Fn(QueryError) + Send + 'static) {
     let run = move || {
         let (mut over_since, mut condemned): (Option<Instant>, Option<Instant>) = (None, None);
@@ -56,7 +56,7 @@ pub fn watch(limit_bytes: u64, store: Arc<Store>, slots: Arc<Slots>, give_up: im
     }
 }
 
-/// Allocated by the process, and what its memory-backed files take.
+/// Memory allocated by the process, plus its memory-backed files.
 pub fn used_bytes(store: &Store) -> u64 {
     polars_ooc::estimate_memory_usage() + store.usage().memory_bytes
 }
