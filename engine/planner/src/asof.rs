@@ -18,7 +18,7 @@ use super::expr;
 use super::join::{Parts, Side};
 use super::rel::{Order, Rel};
 use floe_wire::error::Result;
-use floe_wire::graph::{Exchange, Read};
+use floe_wire::graph::Exchange;
 
 /// What Polars knows of the order of `by` keys, and looks at therefore.
 #[derive(Clone, Default)]
@@ -59,7 +59,8 @@ impl Cx<'_> {
             let order: &[Side] = if self.order_seen(node) { &[Side::Left] } else { &[] };
             let left = self.sort_locally(left, false);
             let right = self.in_order(right)?;
-            return self.whole_side(left, right, Side::Left, parts, order);
+            let bound = self.estimated(&right);
+            return self.whole_side(left, right, Side::Left, parts, order, bound);
         }
         let known = matches!(by_order, ByOrder::Known { .. });
         match by {
@@ -180,9 +181,10 @@ impl Cx<'_> {
         let bytes = rows.looked_up_bytes(&right);
         let above = self.edges(&rows, true)?;
         let schema = self.rel_schema(&right);
+        let bound = self.estimated(&right);
         let stages = self.close(&right, Exchange::Whole, None)?;
         let rel = self.among(rows, Some(above), None, names, |cx, root| {
-            let leaf = cx.exchange_leaf(schema, stages, Read::All);
+            let leaf = cx.broadcast_leaf(schema, stages, bound);
             cx.put_join(root, leaf, &parts, &[])
         })?;
         Ok(Rel { bytes, ..rel })

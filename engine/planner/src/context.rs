@@ -16,12 +16,13 @@ use polars_utils::arena::{Arena, Node};
 use polars_utils::pl_str::PlSmallStr;
 use polars_utils::unique_id::UniqueId;
 
-use super::fragment::{Fragment, Tag};
+use super::fragment::{Fragment, KeyFilter, Notes, Tag};
 use super::keys::Beside;
 use super::rel::{Branch, Order, Rel};
 use super::switch::Switch;
 use super::{Options, expr};
 use floe_wire::error::{QueryError, Result};
+use floe_wire::facts::{BroadcastBound, Column, Placeholder, RowOrder, StageFacts};
 use floe_wire::graph::{Exchange, Leaf, Read, SingleWorker, Stage, StageGraph, StageId};
 
 /// Parts of an exchange for each worker. Every batch of a task has some rows for each part, and the fewer they are the more
@@ -47,8 +48,9 @@ pub(super) struct Cx<'a> {
     pub cuts: HashMap<(String, PlSmallStr), Arc<[i64]>>,
     /// Common subplans, closed once and read by each of their users.
     pub caches: HashMap<UniqueId, Rel>,
-    /// What stands behind the leaves of open fragments.
+    /// What stands behind the leaves of open fragments, and why those that are broadcast may be.
     pub leaves: HashMap<Node, Leaf>,
+    pub bounds: HashMap<Node, BroadcastBound>,
     /// Does anyone observe the order of a node's output; per input: of what it reads.
     ordered_out: HashMap<IRNodeKey, bool>,
     ordered_in: HashMap<IRNodeKey, Vec<bool>>,
@@ -87,6 +89,7 @@ impl<'a> Cx<'a> {
             cuts: HashMap::new(),
             caches: HashMap::new(),
             leaves: HashMap::new(),
+            bounds: HashMap::new(),
             ordered_out,
             ordered_in,
             pending_single: Vec::new(),
@@ -237,12 +240,19 @@ impl<'a> Cx<'a> {
         let mut ids = Vec::with_capacity(rel.branches.len());
         for (i, branch) in rel.branches.clone().into_iter().enumerate() {
             let tag = tag.as_ref().map(|t| Tag::new(t.to_string(), i)).transpose()?;
-            ids.push(self.close_branch(branch, output.clone(), tag, beside)?);
+            ids.push(self.close_branch(branch, rel.row_order(&branch), output.clone(), tag, beside)?);
         }
         Ok(ids)
     }
 
-    fn close_branch(&mut self, branch: Branch, output: Exchange, tag: Option<Tag>, beside: &Beside) -> Result<StageId> {
+    fn close_branch(
+        &mut self,
+        branch: Branch,
+        order: RowOrder,
+        output: Exchange,
+        tag: Option<Tag>,
+        beside: &Beside,
+    ) -> Result<StageId> {
         let id = StageId(self.graph.stages.len() as u32);
         let mut nodes = Vec::new();
         let mut leaves = Vec::new();
@@ -253,12 +263,43 @@ impl<'a> Cx<'a> {
         super::leaves::drop_metadata(&mut plan);
         let mut explain = super::explain::describe(&plan, &leaves);
         let (notes, filters) = self.noted_and_filtered(branch.root, beside, &output, &mut leaves, &mut explain);
+        let tasks = Rel::of(vec![branch], Order::Free).tasks();
+        let facts = self.facts(branch.root, &nodes, tasks, order.clone(), tag.as_ref(), &notes, &filters);
         let fragment = Fragment { plan, placeholders: true, tag: tag.clone(), notes, filters }.pack()?;
         let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
         self.note_single(&nodes, id);
-        let instead = self.instead(branch.root, &output, tag.as_ref(), beside)?;
-        self.graph.stages.push(Stage { id, label, fragment, explain, leaves, output, instead });
+        let instead = self.instead(branch.root, order, &output, tag.as_ref(), beside)?;
+        self.graph.stages.push(Stage { id, label, fragment, explain, leaves, output, instead, facts });
         Ok(id)
+    }
+
+    /// What is stated about a stage whose fragment has these nodes, for those who check the graph.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn facts(
+        &self,
+        root: Node,
+        nodes: &[Node],
+        tasks: u32,
+        order: RowOrder,
+        tag: Option<&Tag>,
+        notes: &Option<Notes>,
+        filters: &[KeyFilter],
+    ) -> StageFacts {
+        let mut columns = columns(&self.schema(root));
+        columns.extend(tag.map(|tag| tag_column(&tag.column)));
+        let is_leaf = |node: &&Node| self.ir.get(**node).inputs().next().is_none();
+        let placeholder = |node: &Node| Placeholder {
+            columns: self::columns(&self.schema(*node)),
+            bound: self.bounds.get(node).copied(),
+        };
+        StageFacts {
+            columns,
+            tasks,
+            order,
+            placeholders: nodes.iter().filter(is_leaf).map(placeholder).collect(),
+            key_summary: notes.as_ref().map(|notes| notes.keys.clone()),
+            key_filters: filters.iter().map(|filter| filter.keys.clone()).collect(),
+        }
     }
 
     fn note_single(&mut self, nodes: &[Node], stage: StageId) {
@@ -298,6 +339,19 @@ impl<'a> Cx<'a> {
         node
     }
 
+    /// A leaf by which every task reads all that these stages make, which is fine because of `bound`.
+    pub fn broadcast_leaf(&mut self, schema: SchemaRef, stages: Vec<StageId>, bound: BroadcastBound) -> Node {
+        let leaf = self.exchange_leaf(schema, stages, Read::All);
+        self.bounds.insert(leaf, bound);
+        leaf
+    }
+
+    /// A relation may be broadcast that is not expected to be larger than the limit.
+    pub fn estimated(&self, rel: &Rel) -> BroadcastBound {
+        let expected_bytes = rel.bytes.unwrap_or(f64::MAX) as u64;
+        BroadcastBound::Estimate { expected_bytes, limit_bytes: self.options.broadcast_limit_bytes }
+    }
+
     /// The plan below a node as one stage that holds its own data.
     pub fn whole_plan_stage(&mut self, root: Node, output: Exchange, reason: &str) -> Result<Vec<StageId>> {
         let id = StageId(self.graph.stages.len() as u32);
@@ -306,10 +360,40 @@ impl<'a> Cx<'a> {
         let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
         super::leaves::drop_metadata(&mut plan);
         let explain = plan.describe().lines().map(str::to_owned).collect();
+        let facts = StageFacts {
+            columns: columns(&self.schema(root)),
+            tasks: 1,
+            order: RowOrder::Promised,
+            ..StageFacts::default()
+        };
         let fragment = Fragment { plan, placeholders: false, tag: None, notes: None, filters: Vec::new() }.pack()?;
         self.graph.single_worker.push(SingleWorker { stage: id, node: "the whole plan".into(), reason: reason.into() });
         let label = "the whole plan".to_string();
-        self.graph.stages.push(Stage { id, label, fragment, explain, leaves: Vec::new(), output, instead: None });
+        self.graph.stages.push(Stage {
+            id,
+            label,
+            fragment,
+            explain,
+            leaves: Vec::new(),
+            output,
+            instead: None,
+            facts,
+        });
         Ok(vec![id])
     }
+}
+
+/// The columns of a schema as the checker sees them.
+pub(super) fn columns(schema: &Schema) -> Vec<Column> {
+    schema.iter().map(|(name, dtype)| Column::new(name.as_str(), shown(dtype))).collect()
+}
+
+/// The column by which a stage numbers its rows.
+pub(super) fn tag_column(name: &str) -> Column {
+    Column::new(name, shown(&DataType::UInt64))
+}
+
+/// Types that are the same to Polars, and only those, are shown alike.
+fn shown(dtype: &DataType) -> String {
+    format!("{dtype:?}")
 }

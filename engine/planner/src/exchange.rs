@@ -53,7 +53,7 @@ impl Cx<'_> {
         if let ([branch], false) = (&rel.branches[..], tagged) {
             self.closed.insert(leaf, branch.root);
         }
-        let branches = vec![Branch { root: leaf, width: Width::Many(partitions) }];
+        let branches = vec![Branch::new(leaf, Width::Many(partitions))];
         Ok(Rel {
             hashed: Some(keys.to_vec()),
             rows: rel.rows,
@@ -115,7 +115,7 @@ impl Cx<'_> {
             let schema = self.rel_schema(&rel);
             let stages = self.close(&rel, Exchange::Whole, None)?;
             let leaf = self.exchange_leaf(schema, stages, Read::All);
-            let branches = vec![Branch { root: leaf, width: Width::One }];
+            let branches = vec![Branch { any_order: any_order(&rel), ..Branch::new(leaf, Width::One) }];
             Rel { rows: rel.rows, bytes: rel.bytes, likely: rel.likely, ..Rel::of(branches, order) }
         };
         Ok(self.sort_locally(rel, true))
@@ -152,7 +152,8 @@ impl Cx<'_> {
         let width = if rel.is_one() { Width::One } else { Width::Many(rel.tasks()) };
         let stages = self.close(&rel, Exchange::Whole, None)?;
         let root = self.exchange_leaf(schema, stages, Read::Forward);
-        Ok(Rel { branches: vec![Branch { root, width }], hashed: None, ..rel }.fixed())
+        let branch = Branch { any_order: any_order(&rel), ..Branch::new(root, width) };
+        Ok(Rel { branches: vec![branch], hashed: None, ..rel }.fixed())
     }
 
     /// The same stages, read by another user.
@@ -181,4 +182,9 @@ impl Cx<'_> {
         rel.order = Order::Tags { columns, local };
         rel
     }
+}
+
+/// Rows of several branches read as one: their order is promised as far as that of each is.
+fn any_order(rel: &Rel) -> bool {
+    rel.branches.iter().all(|branch| branch.any_order)
 }

@@ -18,7 +18,7 @@ use super::context::Cx;
 use super::expr;
 use super::rel::Rel;
 use floe_wire::error::Result;
-use floe_wire::graph::Read;
+use floe_wire::facts::BroadcastBound;
 
 /// What the join promises about order, by its `maintain_order`: the sides whose order counts, most important first.
 fn promised(order: MaintainOrderJoin) -> &'static [Side] {
@@ -168,9 +168,11 @@ impl Cx<'_> {
             _ => (right_whole, left_whole),
         };
         let rel = if left_whole && (smaller_left || !right_whole) && !right.is_one() {
-            self.whole_side(right, left, Side::Right, parts, order)?
+            let bound = self.estimated(&left);
+            self.whole_side(right, left, Side::Right, parts, order, bound)?
         } else if right_whole && !left.is_one() {
-            self.whole_side(left, right, Side::Left, parts, order)?
+            let bound = self.estimated(&right);
+            self.whole_side(left, right, Side::Left, parts, order, bound)?
         } else {
             self.by_hash(left, right, parts, order)?
         };
@@ -195,6 +197,7 @@ impl Cx<'_> {
     /// every task of the large side looks its own up among them and sends on what it found, once each.
     fn narrowed(&mut self, left: Rel, right: Rel, mut parts: Parts) -> Result<(Rel, Rel, Parts)> {
         let left = self.keep(left)?;
+        let bound = self.estimated(&left);
         let stages = self.stages_of(&left)?;
         let right = self.unordered(right);
         let (right, mut keys) = self.as_columns(right, &parts.right_on);
@@ -206,7 +209,7 @@ impl Cx<'_> {
             (parts.left_on.clone(), keys.iter().map(|key| expr::col(key, &mut self.ex)).collect::<Vec<_>>());
         let options = Arc::new(options);
         let right = self.put(right, |cx, root| {
-            let leaf = cx.exchange_leaf(schema.clone(), stages.clone(), Read::All);
+            let leaf = cx.broadcast_leaf(schema.clone(), stages.clone(), bound);
             let (left_on, right_on, options) = (left_on.clone(), right_on.clone(), options.clone());
             cx.build(root, |b| b.join(leaf, right_on, left_on, options))
         });
@@ -252,9 +255,9 @@ impl Cx<'_> {
             return self.join_alone(node, left, right, "both sides are in one task already");
         }
         if keep_right {
-            self.whole_side(right, left, Side::Right, parts, order)
+            self.whole_side(right, left, Side::Right, parts, order, BroadcastBound::OnlyForm)
         } else {
-            self.whole_side(left, right, Side::Left, parts, order)
+            self.whole_side(left, right, Side::Left, parts, order, BroadcastBound::OnlyForm)
         }
     }
 }

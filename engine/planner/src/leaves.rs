@@ -180,7 +180,7 @@ impl Cx<'_> {
 
     /// The one scan of a fragment cut into about so many tasks, if it is cut into more.
     pub(super) fn coarser(&mut self, mut rel: Rel, tasks: usize) -> Result<Rel> {
-        let [Branch { root, width: Width::Many(now) }] = rel.branches[..] else { return Ok(rel) };
+        let [Branch { root, width: Width::Many(now), .. }] = rel.branches[..] else { return Ok(rel) };
         if now as usize <= tasks || rel.ranged.is_some() {
             return Ok(rel);
         }

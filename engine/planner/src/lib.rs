@@ -8,6 +8,7 @@
 mod aggregate;
 mod asof;
 mod categories;
+mod checks;
 mod context;
 mod distinct;
 mod estimate;
@@ -41,6 +42,7 @@ use polars_plan::dsl::SinkTypeIR;
 use polars_plan::plans::{IR, IRPlan};
 
 pub use categories::numbered;
+pub use checks::check;
 pub use fragment::{Fragment, Keep, KeyFilter, Notes, SourceUnit, Tag, decode};
 pub use group_windows::not_sorted;
 pub use leaves::source_bytes;
@@ -48,6 +50,7 @@ pub use resolve::{ResolvedTask, resolve};
 
 use context::Cx;
 use floe_wire::error::Result;
+use floe_wire::facts::PlanOutput;
 use floe_wire::graph::{Exchange, Merge, StageGraph};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,12 +144,12 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
     }
     cx.graph.broadcast_most_bytes = options.broadcast_most_bytes;
     let mut sinks = 0;
-    for input in inputs {
-        let (input, own) = match cx.ir.get(input).clone() {
+    for end in inputs {
+        let (input, own) = match cx.ir.get(end).clone() {
             IR::Sink { input, payload: SinkTypeIR::File(_) } => (input, Some(SinkShape { single_file: true })),
             IR::Sink { input, payload: SinkTypeIR::Partitioned(_) } => (input, Some(SinkShape { single_file: false })),
             IR::Sink { input, .. } => (input, None),
-            _ => (input, None),
+            _ => (end, None),
         };
         let sink = own.or(options.sink);
         let exchange = match sink {
@@ -156,6 +159,10 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
             }
             None => Exchange::Result,
         };
+        cx.graph.outputs.push(PlanOutput {
+            columns: context::columns(&cx.schema(input)),
+            ordered: cx.order_out(input) && checks::promised(input, &cx.ir, &cx.ex),
+        });
         let roots = if let Some(reason) = &whole {
             cx.whole_plan_stage(input, exchange, reason)?
         } else {

@@ -18,7 +18,8 @@ use super::join::{Parts, Side, may_send};
 use super::keys::Beside;
 use super::rel::{Branch, Order, Rel, Width};
 use floe_wire::error::Result;
-use floe_wire::graph::{Exchange, Read};
+use floe_wire::facts::BroadcastBound;
+use floe_wire::graph::Exchange;
 
 /// Every task builds a table of the side that is sent whole: it shall have so many times the bytes to look up in it.
 const LOOKED_UP: f64 = 4.0;
@@ -44,7 +45,7 @@ impl Cx<'_> {
         let by_order = ByOrder::NotAsked;
         let parts = Parts { left_on: Vec::new(), right_on: Vec::new(), options, names, by_order };
         let order: &[Side] = if rows.order == Order::Free { &[] } else { &[Side::Left] };
-        self.whole_side(rows, one, Side::Left, parts, order)
+        self.whole_side(rows, one, Side::Left, parts, order, BroadcastBound::Rows { max_rows: 1 })
     }
 
     /// Both sides are cut at the same keys.
@@ -67,6 +68,7 @@ impl Cx<'_> {
     }
 
     /// `kept` stays where it is, every task of it reads the whole of `sent`.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn whole_side(
         &mut self,
         kept: Rel,
@@ -74,6 +76,7 @@ impl Cx<'_> {
         side: Side,
         mut parts: Parts,
         order: &[Side],
+        bound: BroadcastBound,
     ) -> Result<Rel> {
         if parts.options.args.how == JoinType::Cross {
             let held = self.held(&kept, &sent, side);
@@ -98,7 +101,7 @@ impl Cx<'_> {
         let place = (order.len() == 2 && !kept.tags().is_empty()).then(|| self.name("ord"));
         let mut out = kept.clone();
         for branch in &mut out.branches {
-            let mut leaf = self.exchange_leaf(schema.clone(), stages.clone(), Read::All);
+            let mut leaf = self.broadcast_leaf(schema.clone(), stages.clone(), bound);
             if let Some(place) = &place {
                 leaf = self.build(leaf, |b| b.row_index(place.clone(), None));
             }
@@ -205,7 +208,7 @@ impl Cx<'_> {
         }
         let root = self.put_join(left.branches[0].root, right.branches[0].root, &parts, &[]);
         let order = if tags.is_empty() { Order::Free } else { Order::Tags { columns: tags, local: false } };
-        let branches = vec![Branch { root, width: Width::Many(partitions) }];
+        let branches = vec![Branch::new(root, Width::Many(partitions))];
         let rel = Rel { rows, bytes, ..Rel::of(branches, order) };
         Ok(self.project(rel, &parts.names))
     }

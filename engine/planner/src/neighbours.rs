@@ -90,9 +90,8 @@ impl Cx<'_> {
     /// In order, task by task, and to be read more than once.
     pub(super) fn lined_up(&mut self, rel: Rel) -> Result<Rel> {
         let rel = self.in_order(rel)?;
-        let rel = self.keep(rel)?.scattered();
         // Where there is no order, any will do, and it is this one from now on.
-        Ok(Rel { order: Order::Tasks, ..rel })
+        Ok(self.keep(rel)?.scattered().settled())
     }
 
     pub(super) fn near(&mut self, rel: Rel, parts: &[(Node, PlSmallStr)], reach: &Reach) -> Result<Rel> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
+use floe_wire::facts::RowOrder;
+
 /// What a filter is counted on to let pass.
 const FILTERED: f64 = 0.5;
 
@@ -20,6 +22,14 @@ pub enum Width {
 pub struct Branch {
     pub root: Node,
     pub width: Width,
+    /// Polars promises no order of its rows: the one that they have is as good as any.
+    pub any_order: bool,
+}
+
+impl Branch {
+    pub fn new(root: Node, width: Width) -> Self {
+        Branch { root, width, any_order: false }
+    }
 }
 
 /// What is known of the order of rows over the tasks of all branches.
@@ -70,12 +80,21 @@ pub struct Rel {
 
 impl Rel {
     pub fn one(root: Node) -> Self {
-        let branches = vec![Branch { root, width: Width::One }];
+        let branches = vec![Branch::new(root, Width::One)];
         Rel::of(branches, Order::Tasks)
     }
 
     pub fn of(branches: Vec<Branch>, order: Order) -> Self {
         Rel { branches, order, hashed: None, ranged: None, clustered: Vec::new(), rows: None, bytes: None, likely: 1.0 }
+    }
+
+    /// Whoever asks for the order of these rows gets the one that they have, if Polars promises none.
+    pub fn settled(mut self) -> Self {
+        if self.order == Order::Free {
+            self.branches.iter_mut().for_each(|branch| branch.any_order = true);
+            self.order = Order::Tasks;
+        }
+        self
     }
 
     /// Nothing is known any more of which rows are together.
@@ -100,6 +119,16 @@ impl Rel {
             (!columns.is_empty()).then_some(Ranged { columns, ..ranged })
         });
         self
+    }
+
+    /// What its stage states about the order of a branch.
+    pub fn row_order(&self, branch: &Branch) -> RowOrder {
+        match &self.order {
+            Order::Free => RowOrder::None,
+            Order::Tasks if branch.any_order => RowOrder::Any,
+            Order::Tasks => RowOrder::Promised,
+            Order::Tags { columns, .. } => RowOrder::Tags(columns.iter().map(|column| column.to_string()).collect()),
+        }
     }
 
     /// In how many tasks it runs.

@@ -385,6 +385,7 @@ mod tests {
             leaves,
             output,
             instead: None,
+            facts: Default::default(),
         };
         let reads = Leaf::Exchange { stages: vec![StageId(0)], read: Read::Partition };
         let source = Leaf::Source { what: String::new(), per_task: vec![Bytes::new()] };

@@ -42,6 +42,6 @@ impl Cx<'_> {
         let rel = self.in_order(rel)?;
         let rel = if rel.is_one() { rel } else { self.keep(rel)? };
         // The numbers are an order of their own, also where the rows had none before.
-        Ok(Rel { order: Order::Tasks, ..self.put_same(node, rel).scattered() })
+        Ok(self.put_same(node, rel).scattered().settled())
     }
 }

@@ -83,7 +83,7 @@ impl Cx<'_> {
         let schema = self.rel_schema(&rel);
         let stages = self.close(&rel, Exchange::Range { key: key.to_string(), partitions }, None)?;
         let leaf = self.exchange_leaf(schema, stages, Read::Partition);
-        let branches = vec![Branch { root: leaf, width: Width::Many(partitions) }];
+        let branches = vec![Branch::new(leaf, Width::Many(partitions))];
         let mut rel = Rel { rows: rel.rows, bytes: rel.bytes, likely: rel.likely, ..Rel::of(branches, Order::Tasks) };
         let options = options.with_maintain_order(true);
         rel = self.put(rel, |cx, root| {
@@ -112,8 +112,10 @@ impl Cx<'_> {
             };
             let mut rel = sort(self, rel, local);
             // Sorted now: the tags, if any, no longer tell the order within a task.
-            if let Order::Tags { columns, .. } = rel.order.clone() {
-                rel.order = Order::Tags { columns, local: false };
+            match rel.order.clone() {
+                Order::Tags { columns, .. } => rel.order = Order::Tags { columns, local: false },
+                // Ties still stand as they did, which is all that the last sort needs.
+                Order::Tasks | Order::Free => rel.branches.iter_mut().for_each(|branch| branch.any_order = true),
             }
             let rows = local.1 as f64 * 4.0;
             Rel { rows: Some(rows), bytes: Some(rows * 64.0), ..rel }
@@ -121,6 +123,7 @@ impl Cx<'_> {
         let rel = self.gather(rel)?;
         let mut rel = sort(self, rel, (offset, len));
         rel.order = Order::Tasks;
+        rel.branches.iter_mut().for_each(|branch| branch.any_order = false);
         Ok(rel)
     }
 

@@ -10,6 +10,7 @@ use super::fragment::{Fragment, Tag};
 use super::keys::Beside;
 use super::rel::Rel;
 use floe_wire::error::Result;
+use floe_wire::facts::{BroadcastBound, RowOrder};
 use floe_wire::graph::{Exchange, Instead, Leaf, Read};
 
 /// The other side has so many times the bytes of the one that may go whole, by estimate.
@@ -66,6 +67,7 @@ impl Cx<'_> {
     pub(super) fn instead(
         &mut self,
         root: Node,
+        order: RowOrder,
         output: &Exchange,
         tag: Option<&Tag>,
         beside: &Beside,
@@ -84,7 +86,8 @@ impl Cx<'_> {
         };
         let (before, after) = (stages(&small), stages(&large));
         let [without] = after[..] else { return Ok(None) };
-        let whole = self.exchange_leaf(self.schema(small), before.clone(), Read::All);
+        let bound = BroadcastBound::Measured { limit_bytes: bytes };
+        let whole = self.broadcast_leaf(self.schema(small), before.clone(), bound);
         let root = self.graft(root, &[(large, inner), (small, whole)]);
         let (mut nodes, mut leaves) = (Vec::new(), Vec::new());
         self.collect(root, &mut nodes, &mut leaves)?;
@@ -103,8 +106,13 @@ impl Cx<'_> {
         let mut explain = super::explain::describe(&plan, &leaves);
         let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
         let (notes, filters) = self.noted_and_filtered(root, beside, output, &mut leaves, &mut explain);
+        let tasks = leaves.iter().find_map(|leaf| match leaf {
+            Leaf::Source { per_task, .. } => Some(per_task.len() as u32),
+            Leaf::Exchange { .. } => None,
+        });
+        let facts = self.facts(root, &nodes, tasks.unwrap_or(1), order, tag, &notes, &filters);
         let fragment = Fragment { plan, placeholders: true, tag: tag.cloned(), notes, filters }.pack()?;
-        Ok(Some(Box::new(Instead { small: before, bytes, without, label, fragment, explain, leaves })))
+        Ok(Some(Box::new(Instead { small: before, bytes, without, label, fragment, explain, leaves, facts })))
     }
 
     fn switching(&self, node: Node, found: &mut Vec<Node>) {

@@ -9,7 +9,7 @@ use polars_plan::prelude::ProjectionOptions;
 use polars_utils::arena::Node;
 
 use super::context::Cx;
-use super::rel::{Order, Rel, Width};
+use super::rel::{Branch, Order, Rel, Width};
 use super::{estimate, expr};
 use floe_wire::error::Result;
 use floe_wire::graph::{Leaf, Read};
@@ -63,7 +63,7 @@ impl Cx<'_> {
                     let rel = self.walk(input)?;
                     let rel = if ordered { self.in_order(rel)? } else { self.unordered(rel) };
                     // Any order of a part without one is right, and the parts stand one below the other.
-                    let rel = if ordered { Rel { order: Order::Tasks, ..rel } } else { rel };
+                    let rel = if ordered { rel.settled() } else { rel };
                     all = Some(match all {
                         None => rel.scattered(),
                         Some(mut all) => {
@@ -140,9 +140,11 @@ impl Cx<'_> {
         let top = self.ir.add(ir);
         self.single(top, reason);
         let order = if self.order_out(node) { Order::Tasks } else { Order::Free };
+        let any_order = inputs.iter().all(|input| input.order == Order::Free);
         let rows = inputs.iter().map(|r| r.rows).sum::<Option<f64>>();
         let bytes = inputs.iter().map(|r| r.bytes).sum::<Option<f64>>();
-        Rel { order, rows, bytes, ..Rel::one(top) }
+        let branches = vec![Branch { any_order, ..Branch::new(top, Width::One) }];
+        Rel { rows, bytes, ..Rel::of(branches, order) }
     }
 
     /// Row-wise `with_columns`.

@@ -2,13 +2,22 @@
 //! worker share. Plain data, serializable, no Polars and no IO; what only Polars understands travels as bytes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::facts::{PlanOutput, StageFacts};
+
 /// A stage's place in `StageGraph::stages`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StageId(pub u32);
+
+impl fmt::Display for StageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
 
 /// One stage on one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,6 +41,9 @@ pub struct StageGraph {
     /// What every one of several tasks may read whole, measured; none: whatever it comes to.
     #[serde(default)]
     pub broadcast_most_bytes: Option<u64>,
+    /// What the query must give: one for each sink, or the one result.
+    #[serde(default)]
+    pub outputs: Vec<PlanOutput>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +67,9 @@ pub struct Stage {
     pub output: Exchange,
     /// What it does instead, if a side of its join turns out small.
     pub instead: Option<Box<Instead>>,
+    /// What the planner states about it.
+    #[serde(default)]
+    pub facts: StageFacts,
 }
 
 /// Another form of a stage that joins two sides by hash: the small one goes whole to every task of the other, whose stage
@@ -70,6 +85,9 @@ pub struct Instead {
     pub fragment: Bytes,
     pub explain: Vec<String>,
     pub leaves: Vec<Leaf>,
+    /// What the planner states about this form.
+    #[serde(default)]
+    pub facts: StageFacts,
 }
 
 impl StageGraph {

@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::{local, telemetry};
+use floe_wire::check::rejection;
 use floe_wire::error::{Category, QueryError, Result};
 
 use super::explain::{Format, render};
@@ -276,7 +277,11 @@ pub fn explain(args: ExplainArgs) -> ExitCode {
     match explained {
         Ok(prepared) => {
             let _ = std::io::stdout().lock().write_all(render(&prepared.graph, args.format).as_bytes());
-            ExitCode::SUCCESS
+            // The faults are in what was printed.
+            match rejection(&floe_planner::check(&prepared.graph)) {
+                None => ExitCode::SUCCESS,
+                Some(rejected) => ExitCode::from(rejected.category.exit_code()),
+            }
         }
         Err(error) => {
             eprintln!("{}: {}", error.class, error.message);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use floe_api::report::StageInfo;
 use serde::Serialize;
 
+use floe_wire::check::Finding;
 use floe_wire::graph::{Leaf, Read, Stage, StageGraph};
 
 use super::events::{exchange, stage_infos};
@@ -17,12 +18,17 @@ pub enum Format {
     Json,
 }
 
+/// The graph, and what is wrong with it.
 pub fn render(graph: &StageGraph, format: Format) -> String {
+    render_with(graph, &floe_planner::check(graph), format)
+}
+
+fn render_with(graph: &StageGraph, findings: &[Finding], format: Format) -> String {
     match format {
-        Format::Text => text(graph),
-        Format::Dot => dot(graph),
-        Format::Mermaid => mermaid(graph),
-        Format::Json => json(graph),
+        Format::Text => text(graph, findings),
+        Format::Dot => dot(graph, findings),
+        Format::Mermaid => mermaid(graph, findings),
+        Format::Json => json(graph, findings),
     }
 }
 
@@ -45,7 +51,7 @@ fn leaf(leaf: &Leaf) -> String {
     }
 }
 
-fn text(graph: &StageGraph) -> String {
+fn text(graph: &StageGraph, findings: &[Finding]) -> String {
     let mut out = String::new();
     for stage in &graph.stages {
         let _ = writeln!(out, "stage {}: {}", stage.id.0, stage.label);
@@ -80,6 +86,9 @@ fn text(graph: &StageGraph) -> String {
     for warning in &graph.warnings {
         let _ = writeln!(out, "warning: {warning}");
     }
+    for finding in findings {
+        let _ = writeln!(out, "fault ({}): {finding}", finding.rule());
+    }
     out
 }
 
@@ -100,7 +109,7 @@ fn lines(stage: &Stage) -> Vec<String> {
     lines
 }
 
-fn dot(graph: &StageGraph) -> String {
+fn dot(graph: &StageGraph, findings: &[Finding]) -> String {
     let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
     let mut out = String::from("digraph query {\n  rankdir=BT;\n  node [shape=box, fontname=\"monospace\"];\n");
     for stage in &graph.stages {
@@ -111,11 +120,14 @@ fn dot(graph: &StageGraph) -> String {
             let _ = writeln!(out, "  s{from} -> s{} [label=\"{}\"];", stage.id.0, escape(&label));
         }
     }
+    for (at, finding) in findings.iter().enumerate() {
+        let _ = writeln!(out, "  fault{at} [shape=note, label=\"{}\"];", escape(&finding.to_string()));
+    }
     out.push_str("}\n");
     out
 }
 
-fn mermaid(graph: &StageGraph) -> String {
+fn mermaid(graph: &StageGraph, findings: &[Finding]) -> String {
     let escape =
         |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
     let mut out = String::from("flowchart BT\n");
@@ -127,6 +139,9 @@ fn mermaid(graph: &StageGraph) -> String {
             let _ = writeln!(out, "  s{from} -->|\"{}\"| s{}", escape(&label), stage.id.0);
         }
     }
+    for (at, finding) in findings.iter().enumerate() {
+        let _ = writeln!(out, "  fault{at}>\"{}\"]", escape(&finding.to_string()));
+    }
     out
 }
 
@@ -137,6 +152,14 @@ struct Json<'a> {
     roots: Vec<u32>,
     single_worker: &'a [floe_wire::graph::SingleWorker],
     warnings: &'a [String],
+    /// What is wrong with the graph: a fault of Floe's own, never of the user's.
+    findings: Vec<JsonFinding>,
+}
+
+#[derive(Serialize)]
+struct JsonFinding {
+    rule: String,
+    message: String,
 }
 
 #[derive(Serialize)]
@@ -147,7 +170,7 @@ struct JsonStage<'a> {
     inputs: Vec<String>,
 }
 
-fn json(graph: &StageGraph) -> String {
+fn json(graph: &StageGraph, findings: &[Finding]) -> String {
     let stages = stage_infos(graph).into_iter().zip(&graph.stages).map(|(info, stage)| JsonStage {
         info,
         explain: &stage.explain,
@@ -158,6 +181,7 @@ fn json(graph: &StageGraph) -> String {
         roots: graph.roots.iter().map(|root| root.0).collect(),
         single_worker: &graph.single_worker,
         warnings: &graph.warnings,
+        findings: findings.iter().map(|f| JsonFinding { rule: f.rule(), message: f.to_string() }).collect(),
     };
     // Plain data with string keys always has a JSON form.
     serde_json::to_string_pretty(&json).unwrap_or_default()
@@ -177,6 +201,7 @@ mod tests {
             leaves,
             output,
             instead: None,
+            facts: Default::default(),
         };
         let scan = Leaf::Source { what: "parquet t".into(), per_task: vec![bytes::Bytes::new(); 2] };
         let read = Leaf::Exchange { stages: vec![StageId(0)], read: Read::Partition };
@@ -190,6 +215,7 @@ mod tests {
             warnings: vec!["careful".into()],
             merge: None,
             broadcast_most_bytes: None,
+            outputs: Vec::new(),
         }
     }
 
@@ -212,5 +238,17 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&render(&graph, Format::Json)).unwrap();
         assert_eq!(json["stages"][1]["deps"][0], 0);
         assert_eq!(json["stages"][0]["exchange"], "hash(k) x 4");
+    }
+
+    #[test]
+    fn every_format_shows_what_is_wrong() {
+        let findings = [Finding::Unread { stage: StageId(0) }];
+        let shown = |format| render_with(&graph(), &findings, format);
+        assert!(shown(Format::Text).ends_with("fault (unread): nobody reads stage 0\n"));
+        assert!(shown(Format::Dot).contains("fault0 [shape=note, label=\"nobody reads stage 0\"]"));
+        assert!(shown(Format::Mermaid).contains("fault0>\"nobody reads stage 0\"]"));
+        let json: serde_json::Value = serde_json::from_str(&shown(Format::Json)).unwrap();
+        assert_eq!(json["findings"][0]["rule"], "unread");
+        assert_eq!(render_with(&graph(), &[], Format::Text).matches("fault").count(), 0);
     }
 }

@@ -11,6 +11,7 @@ use polars_core::prelude::SchemaRef;
 use polars_plan::plans::IRPlan;
 
 use crate::sink;
+use floe_wire::check::rejection;
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::StageGraph;
 
@@ -43,6 +44,10 @@ pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> R
     told.extend(warned.into_iter().map(|warning| warning.text));
     check(job, &prepared.graph)?;
     if touch_sinks {
+        // A mere look at the plan shows what is wrong with it.
+        if let Some(rejected) = rejection(&floe_planner::check(&prepared.graph)) {
+            return Err(rejected);
+        }
         let sinks = Arc::make_mut(&mut prepared.sinks);
         for at in 0..sinks.len() {
             if let Err(error) = sink::begin(&mut sinks[at]) {

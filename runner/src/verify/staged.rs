@@ -15,6 +15,7 @@ use super::judge::{Ran, Side};
 use super::oracle::{self, panic_error};
 use super::sinks;
 use floe_exec::{Context, Inline, Progress};
+use floe_wire::check;
 use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::{Exchange, Piece, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
 
@@ -70,7 +71,11 @@ fn run(bytes: &[u8], options: &floe_planner::Options) -> (Result<Vec<DataFrame>>
         .and_then(|loaded| floe_plan::optimize(loaded.plan))
         .and_then(|ir| {
             let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
-            Ok((floe_planner::plan(ir, options)?, schema))
+            let graph = floe_planner::plan(ir, options)?;
+            match check::rejection(&floe_planner::check(&graph)) {
+                Some(rejected) => Err(rejected),
+                None => Ok((graph, schema)),
+            }
         });
     match planned {
         Err(e) => (Err(e), None),

@@ -159,6 +159,7 @@ fn plans_are_the_golden_ones() {
     for (name, frame, options) in cases() {
         let ir = floe_plan::optimize(frame.logical_plan).unwrap_or_else(|error| panic!("{name}: {error}"));
         let graph = plan(ir, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(floe_planner::check(&graph), [], "{name}");
         let shown = render(&graph, Format::Text);
         let _ = writeln!(text, "== {name}\n{shown}");
     }

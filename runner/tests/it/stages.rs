@@ -31,6 +31,7 @@ fn context() -> Context {
 pub fn distributed(ir: IRPlan, options: &Options) -> Result<(DataFrame, StageGraph)> {
     let schema = output_schema(&ir);
     let graph = plan(ir, options)?;
+    assert_eq!(floe_planner::check(&graph), [], "{}", explained(&graph));
     let ctx = context();
     let mut done: HashMap<StageId, Vec<TaskOutput>> = HashMap::new();
     for stage in &graph.stages {

@@ -26,6 +26,7 @@ pub fn graph(inputs: &[&[u32]], roots: &[u32]) -> StageGraph {
         },
         output: Exchange::Whole,
         instead: None,
+        facts: Default::default(),
     };
     StageGraph {
         stages: inputs.iter().enumerate().map(stage).collect(),

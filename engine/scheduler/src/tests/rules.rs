@@ -63,6 +63,7 @@ fn a_side_waits_for_the_one_that_may_be_sent_whole() {
         fragment: bytes::Bytes::new(),
         explain: Vec::new(),
         leaves,
+        facts: Default::default(),
     }));
     for small in [true, false] {
         let mut case = Case { state: State::new(&graph, Limits::default()).unwrap(), now: 0 };

@@ -159,6 +159,7 @@ impl Scenario {
                 leaves: if inputs.is_empty() { vec![source] } else { vec![exchange] },
                 output: Exchange::Whole,
                 instead: None,
+                facts: Default::default(),
             });
             if inputs.len() >= 2 && rng.chance(40) {
                 other_form(&mut graph, &mut reads, (inputs[0], inputs[inputs.len() - 1]), rng);
@@ -272,6 +273,7 @@ fn other_form(graph: &mut StageGraph, reads: &mut [Vec<Vec<TaskId>>], (small, wi
             fragment: Bytes::new(),
             explain: Vec::new(),
             leaves,
+            facts: Default::default(),
         }));
         if rng.chance(50) {
             let of_the_other: BTreeSet<TaskId> = std::mem::take(&mut reads[without]).into_iter().flatten().collect();

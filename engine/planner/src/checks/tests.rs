@@ -1,0 +1,135 @@
+//! Sound graphs of real plans, and every rule that looks at fragments broken in one of them.
+
+use bytes::Bytes;
+use polars::prelude::*;
+use polars_plan::plans::IR;
+
+use super::check;
+use crate::{Fragment, Mode, Options, plan};
+use floe_wire::check::Finding;
+use floe_wire::facts::{Column, RowOrder};
+use floe_wire::graph::{Exchange, StageGraph, StageId};
+
+fn sales() -> LazyFrame {
+    let n = 600i64;
+    df!("shop" => (0..n).map(|i| i % 17).collect::<Vec<_>>(), "day" => (0..n).collect::<Vec<_>>()).unwrap().lazy()
+}
+
+fn shops() -> LazyFrame {
+    df!("shop" => (0..17i64).collect::<Vec<_>>(), "city" => (0..17i64).map(|i| i % 3).collect::<Vec<_>>())
+        .unwrap()
+        .lazy()
+}
+
+fn graph(frame: LazyFrame, broadcast_limit_bytes: u64) -> StageGraph {
+    let ir = floe_plan::optimize(frame.logical_plan).unwrap();
+    let options = Options { mode: Mode::Distributed, workers: 3, broadcast_limit_bytes, ..Options::default() };
+    let graph = plan(ir, &options).unwrap();
+    assert_eq!(check(&graph), [], "a sound graph");
+    graph
+}
+
+fn join(how: JoinType, broadcast_limit_bytes: u64) -> StageGraph {
+    graph(sales().join(shops(), [col("shop")], [col("shop")], JoinArgs::new(how)), broadcast_limit_bytes)
+}
+
+/// Changes the nodes of a stage's fragment.
+fn change(graph: &mut StageGraph, stage: usize, mut f: impl FnMut(&mut IR)) {
+    let mut fragment = Fragment::unpack(&graph.stages[stage].fragment).unwrap();
+    for at in 0..fragment.plan.lp_arena.len() {
+        f(fragment.plan.lp_arena.get_mut(polars_utils::arena::Node(at)));
+    }
+    graph.stages[stage].fragment = fragment.pack().unwrap();
+}
+
+#[test]
+fn fragments_are_what_is_stated() {
+    let sound = join(JoinType::Inner, 1 << 20);
+    let mut broken = sound.clone();
+    broken.stages[1].fragment = Bytes::from_static(b"no fragment");
+    assert!(matches!(check(&broken)[..], [Finding::FragmentUnreadable { stage: StageId(1), .. }]));
+
+    let mut broken = sound.clone();
+    broken.stages[1].fragment = sound.stages[0].fragment.clone();
+    assert_eq!(check(&broken), [Finding::FragmentLeaves { stage: StageId(1), found: 1, stated: 2 }]);
+
+    let mut broken = sound;
+    for columns in [&mut broken.stages[1].facts.columns, &mut broken.outputs[0].columns] {
+        columns[1] = Column::new("other", "Int64");
+    }
+    let found = check(&broken);
+    assert!(matches!(found[..], [Finding::FragmentColumns { stage: StageId(1), .. }]), "{found:?}");
+}
+
+#[test]
+fn a_claimed_order_is_given() {
+    let claim = |mut graph: StageGraph| {
+        let last = graph.stages.len() - 1;
+        graph.stages[last].facts.order = RowOrder::Promised;
+        check(&graph)
+    };
+    assert_eq!(claim(graph(sales().filter(col("day").gt(lit(3))), 0)), []);
+    assert_eq!(claim(graph(sales().sort(["shop"], SortMultipleOptions::default()), 0)), []);
+    let no_order = |frame| matches!(claim(graph(frame, 0))[..], [Finding::OrderNotGiven { .. }]);
+    assert!(no_order(sales().group_by([col("shop")]).agg([col("day").sum()])));
+    assert!(no_order(sales().unique(Some(cols(["shop"])), UniqueKeepStrategy::Any)));
+    assert!(no_order(sales().join(shops(), [col("shop")], [col("shop")], JoinArgs::new(JoinType::Full))));
+    // A sort that went missing: what is read by ranges stands in any order.
+    let mut unsorted = graph(sales().sort(["shop"], SortMultipleOptions::default()), 0);
+    let last = unsorted.stages.len() - 1;
+    change(&mut unsorted, last, |ir| {
+        if let IR::Sort { input, .. } = ir {
+            *ir = IR::Slice { input: *input, offset: 0, len: 1000 };
+        }
+    });
+    let why = "ranges of keys are not sorted".to_owned();
+    assert_eq!(check(&unsorted), [Finding::OrderNotGiven { stage: StageId(last as u32), why }]);
+}
+
+#[test]
+fn the_rows_of_a_join_are_in_one_task() {
+    let apart = |graph: &StageGraph| matches!(check(graph)[..], [Finding::JoinApart { .. }]);
+    let rename = |graph: &mut StageGraph, how: JoinType| {
+        change(graph, graph.stages.len() - 1, |ir| {
+            if let IR::Join { options, .. } = ir {
+                std::sync::Arc::make_mut(options).args.how = how.clone();
+            }
+        });
+    };
+    // Of the side that is in every task, each task would give the unmatched rows.
+    let mut broadcast = join(JoinType::Inner, 1 << 20);
+    rename(&mut broadcast, JoinType::Left);
+    assert_eq!(check(&broadcast), []);
+    let mut checked = broadcast.clone();
+    change(&mut checked, 1, |ir| {
+        if let IR::Join { options, .. } = ir {
+            std::sync::Arc::make_mut(options).args.validation = JoinValidation::OneToOne;
+        }
+    });
+    assert!(apart(&checked), "{:?}", check(&checked));
+    rename(&mut broadcast, JoinType::Right);
+    assert!(apart(&broadcast), "{:?}", check(&broadcast));
+
+    // Rows that are exchanged by other columns than those that are compared.
+    let mut by_hash = join(JoinType::Inner, 0);
+    for stage in &mut by_hash.stages {
+        if let Exchange::Hash { keys, .. } = &mut stage.output {
+            *keys = vec![stage.facts.columns[1].name.clone()];
+            stage.facts.key_summary = stage.facts.key_summary.as_ref().map(|_| keys.clone());
+        }
+    }
+    assert!(apart(&by_hash), "{:?}", check(&by_hash));
+}
+
+#[test]
+fn an_order_is_promised_where_every_node_keeps_it() {
+    let ordered = |frame| graph(frame, 0).outputs[0].ordered;
+    let sums = || sales().group_by([col("shop")]).agg([col("day").sum()]);
+    assert!(ordered(sales().filter(col("day").gt(lit(3)))));
+    assert!(ordered(sums().sort(["shop"], SortMultipleOptions::default())));
+    assert!(!ordered(sums()));
+    assert!(!ordered(sums().filter(col("day").gt(lit(3)))));
+    assert!(!ordered(concat([sales(), sums()], UnionArgs::default()).unwrap()));
+    assert!(!ordered(sales().unique(None, UniqueKeepStrategy::Any).limit(5)));
+    assert!(ordered(sales().unique_stable(None, UniqueKeepStrategy::First)));
+}
