@@ -16,7 +16,7 @@ use polars_utils::pl_str::PlSmallStr;
 use super::context::Cx;
 use super::expr;
 use super::join::{Parts, Side};
-use super::rel::{Order, Rel};
+use super::rel::{Effect, Names, Rel};
 use floe_wire::error::Result;
 use floe_wire::graph::Exchange;
 
@@ -46,7 +46,7 @@ impl Cx<'_> {
     ) -> Result<Rel> {
         let by: By = options.left_by.as_ref().zip(options.right_by.as_ref()).filter(|(left, _)| !left.is_empty());
         let small =
-            right.bytes.is_some_and(|bytes| bytes <= self.options.broadcast_limit_bytes as f64) && !left.is_one();
+            right.bytes().is_some_and(|bytes| bytes <= self.options.broadcast_limit_bytes as f64) && !left.is_one();
         let by_order = if options.check_sortedness { self.by_order(inputs, by) } else { ByOrder::NotAsked };
         let parts = Parts { by_order: by_order.clone(), ..parts };
         // Parts of rows that do not rise could each be in order by chance, and nobody would see what Polars refuses.
@@ -119,13 +119,14 @@ impl Cx<'_> {
     }
 
     fn asof_alone(&mut self, node: Node, left: Rel, right: Rel, by_order: &ByOrder, why: &str) -> Result<Rel> {
-        let mut rel = self.join_alone(node, left, right, why)?;
-        let root = rel.branches[0].root;
+        let rel = self.join_alone(node, left, right, why)?;
+        let root = rel.root();
         if let IR::Join { input_left, input_right, .. } = *self.ir.get(root) {
             let (left, right) = self.as_known(input_left, input_right, by_order);
             let join = self.ir.get(root).clone().with_inputs([left, right]);
-            rel.branches[0].root = self.ir.add(join);
-            self.single(rel.branches[0].root, why);
+            let join = self.ir.add(join);
+            self.single(join, why);
+            return Ok(self.put(rel, Effect::RowByRow(Names::Same), |_, _| join));
         }
         Ok(rel)
     }
@@ -187,7 +188,8 @@ impl Cx<'_> {
             let leaf = cx.broadcast_leaf(schema, stages, bound);
             cx.put_join(root, leaf, &parts, &[])
         })?;
-        Ok(Rel { bytes, ..rel })
+        let rows = rel.rows();
+        Ok(rel.sized(rows, bytes))
     }
 
     fn asof_by(
@@ -206,10 +208,9 @@ impl Cx<'_> {
         }
         let ordered = self.order_seen(node);
         let partitions = self.partitions(&left).max(self.partitions(&right));
-        let (rows, bytes) = (left.rows, left.bytes);
+        let (rows, bytes) = (left.rows(), left.bytes());
         // Both sides are searched in their order.
-        let mend = |rel: &Rel| matches!(rel.order, Order::Tags { .. });
-        let (ml, mr) = (mend(&left), mend(&right));
+        let (ml, mr) = (left.is_tagged(), right.is_tagged());
         let left = self.hash(left, lk, Some(partitions), ordered || ml)?;
         let left = self.sort_locally(left, false);
         let right = self.hash(right, rk, Some(partitions), mr)?;

@@ -18,7 +18,7 @@ use polars_utils::unique_id::UniqueId;
 
 use super::fragment::{Fragment, KeyFilter, Notes, Tag};
 use super::keys::Beside;
-use super::rel::{Branch, Order, Rel};
+use super::rel::{Branch, Effect, Names, Rel};
 use super::switch::Switch;
 use super::{Options, expr};
 use floe_wire::error::{QueryError, Result};
@@ -119,7 +119,7 @@ impl<'a> Cx<'a> {
     }
 
     pub fn rel_schema(&self, rel: &Rel) -> SchemaRef {
-        self.schema(rel.branches[0].root)
+        self.schema(rel.root())
     }
 
     /// A column name that no user has.
@@ -132,27 +132,38 @@ impl<'a> Cx<'a> {
         f(IRBuilder::new(root, &mut self.ex, &mut self.ir)).node()
     }
 
-    /// Puts a node on every branch.
-    pub fn put(&mut self, mut rel: Rel, mut f: impl FnMut(&mut Self, Node) -> Node) -> Rel {
-        for i in 0..rel.branches.len() {
-            let root = rel.branches[i].root;
-            rel.branches[i].root = f(self, root);
-        }
-        rel
+    /// Puts a node on every branch, which does this to its rows.
+    pub fn put(&mut self, rel: Rel, effect: Effect<'_>, mut f: impl FnMut(&mut Self, Node) -> Node) -> Rel {
+        rel.put(effect, |root| f(self, root))
     }
 
+    /// Columns that each row gives by itself.
     pub fn with_columns(&mut self, rel: Rel, exprs: Vec<ExprIR>) -> Rel {
+        let made: Vec<PlSmallStr> = exprs.iter().map(|e| e.output_name().clone()).collect();
+        self.with_columns_by(rel, exprs, Effect::RowByRow(Names::Except(&made)))
+    }
+
+    /// Columns that take several rows of a task.
+    pub fn with_columns_within(&mut self, rel: Rel, exprs: Vec<ExprIR>) -> Rel {
+        let made: Vec<PlSmallStr> = exprs.iter().map(|e| e.output_name().clone()).collect();
+        self.with_columns_by(rel, exprs, Effect::WithinTaskInOrder(Names::Except(&made)))
+    }
+
+    fn with_columns_by(&mut self, rel: Rel, exprs: Vec<ExprIR>, effect: Effect<'_>) -> Rel {
         if exprs.is_empty() {
             return rel;
         }
-        self.put(rel, |cx, root| {
+        self.put(rel, effect, |cx, root| {
             let exprs = exprs.clone();
             cx.build(root, |b| b.with_columns(exprs, ProjectionOptions::default()))
         })
     }
 
+    /// The rows for which this is true, which each tells by itself.
     pub fn filter(&mut self, rel: Rel, predicate: ExprIR) -> Rel {
-        self.put(rel, |cx, root| cx.ir.add(IR::Filter { input: root, predicate: predicate.clone() }))
+        self.put(rel, Effect::RowByRow(Names::Same), |cx, root| {
+            cx.ir.add(IR::Filter { input: root, predicate: predicate.clone() })
+        })
     }
 
     /// Just these columns (and the relation's tags), in this order.
@@ -163,7 +174,8 @@ impl<'a> Cx<'a> {
         if all.len() == schema.len() && all.iter().zip(schema.iter_names()).all(|(a, b)| a == b) {
             return rel;
         }
-        self.put(rel, |cx, root| {
+        let effect = Effect::RowByRow(Names::Only(&all));
+        self.put(rel, effect, |cx, root| {
             let schema = cx.schema(root);
             let columns: Schema =
                 all.iter().filter_map(|n| schema.get(n).map(|d| Field::new(n.clone(), d.clone()))).collect();
@@ -172,9 +184,9 @@ impl<'a> Cx<'a> {
     }
 
     /// Forgets the order, and the columns that kept it.
-    pub fn unordered(&mut self, mut rel: Rel) -> Rel {
+    pub fn unordered(&mut self, rel: Rel) -> Rel {
         let tags = rel.tags().to_vec();
-        rel.order = Order::Free;
+        let rel = rel.in_any_order();
         if tags.is_empty() {
             return rel;
         }
@@ -206,7 +218,7 @@ impl<'a> Cx<'a> {
         if let Some(fixed) = self.options.partitions_per_worker {
             return workers * fixed.max(1);
         }
-        let parts = match rel.bytes {
+        let parts = match rel.bytes() {
             Some(bytes) => 2.0 * bytes / self.options.partition_bytes.max(1) as f64,
             None if self.options.adaptive => 4.0 * f64::from(workers),
             None => 1.0,
@@ -237,17 +249,17 @@ impl<'a> Cx<'a> {
         tag: Option<PlSmallStr>,
         beside: &Beside,
     ) -> Result<Vec<StageId>> {
-        let mut ids = Vec::with_capacity(rel.branches.len());
-        for (i, branch) in rel.branches.clone().into_iter().enumerate() {
+        let mut ids = Vec::with_capacity(rel.branches().len());
+        for (i, branch) in rel.branches().iter().enumerate() {
             let tag = tag.as_ref().map(|t| Tag::new(t.to_string(), i)).transpose()?;
-            ids.push(self.close_branch(branch, rel.row_order(&branch), output.clone(), tag, beside)?);
+            ids.push(self.close_branch(branch, rel.row_order(branch), output.clone(), tag, beside)?);
         }
         Ok(ids)
     }
 
     fn close_branch(
         &mut self,
-        branch: Branch,
+        branch: &Branch,
         order: RowOrder,
         output: Exchange,
         tag: Option<Tag>,
@@ -256,19 +268,19 @@ impl<'a> Cx<'a> {
         let id = StageId(self.graph.stages.len() as u32);
         let mut nodes = Vec::new();
         let mut leaves = Vec::new();
-        self.collect(branch.root, &mut nodes, &mut leaves)?;
+        self.collect(branch.root(), &mut nodes, &mut leaves)?;
         let (mut lp_arena, mut expr_arena) = (Arena::new(), Arena::new());
-        let roots = prune(&[branch.root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
+        let roots = prune(&[branch.root()], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
         let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
         super::leaves::drop_metadata(&mut plan);
         let mut explain = super::explain::describe(&plan, &leaves);
-        let (notes, filters) = self.noted_and_filtered(branch.root, beside, &output, &mut leaves, &mut explain);
-        let tasks = Rel::of(vec![branch], Order::Free).tasks();
-        let facts = self.facts(branch.root, &nodes, tasks, order.clone(), tag.as_ref(), &notes, &filters);
+        let (notes, filters) = self.noted_and_filtered(branch.root(), beside, &output, &mut leaves, &mut explain);
+        let tasks = branch.width().tasks();
+        let facts = self.facts(branch.root(), &nodes, tasks, order.clone(), tag.as_ref(), &notes, &filters);
         let fragment = Fragment { plan, placeholders: true, tag: tag.clone(), notes, filters }.pack()?;
         let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
         self.note_single(&nodes, id);
-        let instead = self.instead(branch.root, order, &output, tag.as_ref(), beside)?;
+        let instead = self.instead(branch.root(), order, &output, tag.as_ref(), beside)?;
         self.graph.stages.push(Stage { id, label, fragment, explain, leaves, output, instead, facts });
         Ok(id)
     }
@@ -348,7 +360,7 @@ impl<'a> Cx<'a> {
 
     /// A relation may be broadcast that is not expected to be larger than the limit.
     pub fn estimated(&self, rel: &Rel) -> BroadcastBound {
-        let expected_bytes = rel.bytes.unwrap_or(f64::MAX) as u64;
+        let expected_bytes = rel.bytes().unwrap_or(f64::MAX) as u64;
         BroadcastBound::Estimate { expected_bytes, limit_bytes: self.options.broadcast_limit_bytes }
     }
 

@@ -7,7 +7,7 @@ use polars_plan::prelude::DistinctOptionsIR;
 use polars_utils::arena::Node;
 
 use super::context::Cx;
-use super::rel::{Order, Rel};
+use super::rel::{Effect, Names, Rel};
 use floe_wire::error::Result;
 
 impl Cx<'_> {
@@ -37,22 +37,24 @@ impl Cx<'_> {
             ..options.clone()
         };
         let dedupe = |cx: &mut Self, rel: Rel| {
-            cx.put(rel, |cx, root| cx.ir.add(IR::Distinct { input: root, options: local.clone() })).fixed()
+            let effect = match local.maintain_order {
+                true => Effect::WithinTaskInOrder(Names::Same),
+                false => Effect::WithinTask(Names::Same),
+            };
+            cx.put(rel, effect, |cx, root| cx.ir.add(IR::Distinct { input: root, options: local.clone() }))
         };
         let by: Vec<_> = subset.iter().map(|name| super::expr::col(name, &mut self.ex)).collect();
         if let Some(rel) = self.together(&rel, &by)? {
-            let mut rel = dedupe(self, rel);
-            if !ordered_out {
-                rel.order = Order::Free;
-            }
+            let rel = dedupe(self, rel);
+            let rel = if ordered_out { rel } else { self.unordered(rel) };
             return match options.slice {
                 Some((offset, len)) => self.slice(rel, offset, len),
                 None => Ok(rel),
             };
         }
         let pre = options.keep_strategy != UniqueKeepStrategy::None && rel.locally_ordered();
-        let rel = if pre && rel.hashed.as_deref() != Some(&subset[..]) { dedupe(self, rel).scaled(0.6) } else { rel };
-        let mend = ordered_in && matches!(rel.order, Order::Tags { .. });
+        let rel = if pre && !rel.is_hashed_by(&subset) { dedupe(self, rel).scaled(0.6) } else { rel };
+        let mend = ordered_in && rel.is_tagged();
         let rel = self.hash(rel, &subset, None, ordered_out || mend)?;
         let rel = if ordered_in || ordered_out { self.sort_locally(rel, false) } else { rel };
         let rel = dedupe(self, rel);

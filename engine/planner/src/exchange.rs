@@ -10,7 +10,7 @@ use polars_plan::prelude::ProjectionOptions;
 use super::context::Cx;
 use super::expr;
 use super::keys::Beside;
-use super::rel::{Branch, Order, Rel, Width};
+use super::rel::{Effect, Names, Order, Rel, Width};
 use floe_wire::error::Result;
 use floe_wire::graph::{Exchange, Read};
 
@@ -35,11 +35,7 @@ impl Cx<'_> {
                 return Ok(rel);
             }
         }
-        if partitions.is_none()
-            && rel.branches.len() == 1
-            && rel.hashed.as_deref() == Some(keys)
-            && rel.locally_ordered()
-        {
+        if partitions.is_none() && rel.branches().len() == 1 && rel.is_hashed_by(keys) && rel.locally_ordered() {
             return Ok(rel);
         }
         let (rel, names) = self.portable_columns(rel, keys);
@@ -50,17 +46,10 @@ impl Cx<'_> {
         let tagged = tag.is_some();
         let stages = self.close_with(&rel, Exchange::Hash { keys: keys_out, partitions }, tag, beside)?;
         let leaf = self.exchange_leaf(schema, stages, Read::Partition);
-        if let ([branch], false) = (&rel.branches[..], tagged) {
-            self.closed.insert(leaf, branch.root);
+        if let ([branch], false) = (rel.branches(), tagged) {
+            self.closed.insert(leaf, branch.root());
         }
-        let branches = vec![Branch::new(leaf, Width::Many(partitions))];
-        Ok(Rel {
-            hashed: Some(keys.to_vec()),
-            rows: rel.rows,
-            bytes: rel.bytes,
-            likely: rel.likely,
-            ..Rel::of(branches, order)
-        })
+        Ok(rel.exchanged(leaf, Width::Many(partitions), order).hashed_by(keys))
     }
 
     /// Categories in keys go by their text, in columns of their own.
@@ -84,7 +73,7 @@ impl Cx<'_> {
     }
 
     fn order_behind_exchange(&mut self, rel: &Rel, ordered: bool) -> (Order, Option<PlSmallStr>) {
-        match (&rel.order, ordered) {
+        match (rel.order(), ordered) {
             (_, false) | (Order::Free, _) => (Order::Free, None),
             (Order::Tasks, true) => {
                 let tag = self.name("ord");
@@ -108,15 +97,10 @@ impl Cx<'_> {
         let rel = if rel.is_one() {
             rel
         } else {
-            let order = match &rel.order {
-                Order::Tags { columns, .. } => Order::Tags { columns: columns.clone(), local: false },
-                other => other.clone(),
-            };
             let schema = self.rel_schema(&rel);
             let stages = self.close(&rel, Exchange::Whole, None)?;
             let leaf = self.exchange_leaf(schema, stages, Read::All);
-            let branches = vec![Branch { any_order: any_order(&rel), ..Branch::new(leaf, Width::One) }];
-            Rel { rows: rel.rows, bytes: rel.bytes, likely: rel.likely, ..Rel::of(branches, order) }
+            rel.gathered(leaf)
         };
         Ok(self.sort_locally(rel, true))
     }
@@ -124,10 +108,10 @@ impl Cx<'_> {
     /// Within each task, rows in the promised order; `drop`: and without the columns that kept it, which makes
     /// sense in one task only.
     pub fn sort_locally(&mut self, rel: Rel, drop: bool) -> Rel {
-        let Order::Tags { columns, local } = rel.order.clone() else { return rel };
+        let Order::Tags { columns, local } = rel.order().clone() else { return rel };
         let mut rel = rel;
         if !local {
-            rel = self.put(rel, |cx, root| {
+            rel = self.put(rel, Effect::WithinTaskInOrder(Names::Same), |cx, root| {
                 let by = columns.iter().map(|c| expr::col(c, &mut cx.ex)).collect::<Vec<_>>();
                 let options = SortMultipleOptions::default()
                     .with_maintain_order(true)
@@ -135,56 +119,42 @@ impl Cx<'_> {
                     .with_nulls_last_multi(vec![true; by.len()]);
                 cx.build(root, |b| b.sort(by, None, options))
             });
-            rel = rel.fixed();
         }
-        if drop {
-            rel = self.unordered(rel);
-            rel.order = Order::Tasks;
-        } else {
-            rel.order = Order::Tags { columns, local: true };
-        }
-        rel
+        if drop { self.unordered(rel).in_promised_order() } else { rel.in_order(Order::Tags { columns, local: true }) }
     }
 
     /// Reads a relation back task by task: what it takes to use it more than once, or to count its rows.
     pub fn keep(&mut self, rel: Rel) -> Result<Rel> {
         let schema = self.rel_schema(&rel);
-        let width = if rel.is_one() { Width::One } else { Width::Many(rel.tasks()) };
         let stages = self.close(&rel, Exchange::Whole, None)?;
         let root = self.exchange_leaf(schema, stages, Read::Forward);
-        let branch = Branch { any_order: any_order(&rel), ..Branch::new(root, width) };
-        Ok(Rel { branches: vec![branch], hashed: None, ..rel }.fixed())
+        Ok(rel.kept(root))
     }
 
     /// The same stages, read by another user.
     pub fn reread(&mut self, rel: &Rel) -> Rel {
-        let mut rel = rel.clone();
-        for branch in &mut rel.branches {
-            let leaf = self.leaves.get(&branch.root).cloned();
-            branch.root = self.ir.add(self.ir.get(branch.root).clone());
-            if let Some(leaf) = leaf {
-                self.leaves.insert(branch.root, leaf);
+        self.put(rel.clone(), Effect::RowByRow(Names::Same), |cx, root| {
+            let again = cx.ir.add(cx.ir.get(root).clone());
+            if let Some(leaf) = cx.leaves.get(&root).cloned() {
+                cx.leaves.insert(again, leaf);
             }
-        }
-        rel
+            again
+        })
     }
 
     /// Under tags of its own: two users of the same rows may meet in a join.
     pub fn retagged(&mut self, rel: Rel) -> Rel {
-        let Order::Tags { columns: old, local } = rel.order.clone() else { return rel };
+        let old = rel.tags().to_vec();
+        if old.is_empty() {
+            return rel;
+        }
         let columns: Vec<PlSmallStr> = old.iter().map(|_| self.name("ord")).collect();
         let names: Vec<PlSmallStr> = self.rel_schema(&rel).iter_names().cloned().collect();
-        let mut rel = self.put(rel, |cx, root| {
-            let own = |name| old.iter().position(|tag| tag == name).map_or(name, |at| &columns[at]).clone();
+        let own = |name: &PlSmallStr| old.iter().position(|tag| tag == name).map_or(name, |at| &columns[at]).clone();
+        let new_name = |name: &PlSmallStr| Some(own(name));
+        self.put(rel, Effect::RowByRow(Names::Renamed(&new_name)), |cx, root| {
             let exprs = names.iter().map(|name| expr::col(name, &mut cx.ex).with_alias(own(name))).collect();
             cx.build(root, |b| b.project(exprs, ProjectionOptions::default()))
-        });
-        rel.order = Order::Tags { columns, local };
-        rel
+        })
     }
-}
-
-/// Rows of several branches read as one: their order is promised as far as that of each is.
-fn any_order(rel: &Rel) -> bool {
-    rel.branches.iter().all(|branch| branch.any_order)
 }

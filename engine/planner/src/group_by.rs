@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use polars_plan::dsl::GroupbyOptions;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{AExprBuilder, ArenaExprIter, IR};
+use polars_plan::plans::{AExprBuilder, ArenaExprIter, IR, IRBuilder};
 use polars_plan::prelude::ProjectionOptions;
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
@@ -14,7 +14,7 @@ use super::aggregate::{Setting, decompose};
 use super::context::Cx;
 use super::expr;
 use super::lift::Lifted;
-use super::rel::{Order, Rel};
+use super::rel::{Effect, Names, Order, Rel};
 use floe_wire::error::Result;
 
 /// The relation and its keys, row-wise; or the relation and why they are not.
@@ -52,15 +52,9 @@ impl Cx<'_> {
         } else {
             if let Some(rel) = self.together(&rel, &keys)? {
                 let kept = ordered_in || ordered_out;
-                let mut rel = self.put_group_by(rel, keys.clone(), aggs.clone(), options.clone(), kept)?;
-                if !ordered_out {
-                    rel.order = Order::Free;
-                }
-                let key = |name: &PlSmallStr| {
-                    let of = |k: &&ExprIR| expr::column_name(k, &self.ex).as_ref() == Some(name);
-                    keys.iter().find(of).map(|k| k.output_name().clone())
-                };
-                rel.renamed(key).scaled(0.3)
+                let rel = self.put_group_by(rel, keys.clone(), aggs.clone(), options.clone(), kept)?;
+                let rel = if ordered_out { rel } else { rel.in_any_order() };
+                rel.scaled(0.3)
             } else {
                 match self.group_in_parts(&rel, &keys, &aggs, ordered_in, ordered_out)? {
                     Some(rel) => rel,
@@ -104,8 +98,8 @@ impl Cx<'_> {
         ordered_in: bool,
         ordered_out: bool,
     ) -> Result<Option<Rel>> {
-        let setting = Setting::Groups { ordered: !ordered_in || rel.order == Order::Tasks };
-        if ordered_out && rel.order != Order::Tasks {
+        let setting = Setting::Groups { ordered: !ordered_in || *rel.order() == Order::Tasks };
+        if ordered_out && *rel.order() != Order::Tasks {
             return Ok(None);
         }
         let schema = self.rel_schema(rel);
@@ -120,24 +114,22 @@ impl Cx<'_> {
         let key_names: Vec<PlSmallStr> = keys.iter().map(|k| k.output_name().clone()).collect();
         let rel =
             self.put_group_by(rel.clone(), keys.to_vec(), parts.partial, Arc::default(), ordered_in || ordered_out)?;
-        let mut rel = rel.scaled(0.3).scattered();
-        rel.order = if ordered_in || ordered_out { Order::Tasks } else { Order::Free };
+        // Parts of one group are in several tasks: not even what was together is known to be.
+        let rel = rel.scaled(0.3).scattered();
         let rel = self.hash(rel, &key_names, None, ordered_out)?;
         let final_keys = key_names.iter().map(|k| expr::col(k, &mut self.ex)).collect::<Vec<_>>();
         let mut combine = parts.combine;
         let order = self.first_tags(&rel, &mut combine, ordered_out);
-        let mut rel = self.put_group_by(rel, final_keys, combine, Arc::default(), false)?;
-        rel.order = order;
+        let rel = self.put_group_by(rel, final_keys, combine, Arc::default(), false)?.in_order(order);
         let mut finish: Vec<ExprIR> = key_names.iter().map(|k| expr::col(k, &mut self.ex)).collect();
         finish.extend(parts.finish);
         finish.extend(rel.tags().to_vec().iter().map(|t| expr::col(t, &mut self.ex)));
-        let mut rel = self.put(rel, |cx, root| {
+        let kept: Vec<PlSmallStr> = key_names.iter().chain(rel.tags()).cloned().collect();
+        let rel = self.put(rel, Effect::RowByRow(Names::Only(&kept)), |cx, root| {
             let finish = finish.clone();
             cx.build(root, |b| b.project(finish, ProjectionOptions::default()))
         });
-        rel = rel.scattered();
-        rel.hashed = Some(key_names);
-        Ok(Some(rel))
+        Ok(Some(rel.scattered().hashed_by(&key_names)))
     }
 
     /// All rows of a group in one place.
@@ -152,24 +144,21 @@ impl Cx<'_> {
     ) -> Result<Rel> {
         let (rel, names) = self.as_columns(rel, &keys);
         // Exchanges keep the relative order of rows that come task by task; tags are needed to mend the others.
-        let mend = ordered_in && matches!(rel.order, Order::Tags { .. });
+        let mend = ordered_in && rel.is_tagged();
         let rel = self.hash(rel, &names, None, ordered_out || mend)?;
         let rel = if ordered_in { self.sort_locally(rel, false) } else { rel };
         let mut aggs = aggs;
         let order = self.first_tags(&rel, &mut aggs, ordered_out);
         let key_names: Vec<PlSmallStr> = keys.iter().map(|k| k.output_name().clone()).collect();
-        let mut rel = self.put_group_by(rel, keys, aggs, options, false)?;
-        rel.order = order;
-        let mut rel = rel.scattered();
-        rel.hashed = Some(key_names);
-        Ok(rel.scaled(0.3))
+        let rel = self.put_group_by(rel, keys, aggs, options, false)?.in_order(order);
+        Ok(rel.scattered().hashed_by(&key_names).scaled(0.3))
     }
 
     /// Groups stand where their first row stood.
     fn first_tags(&mut self, rel: &Rel, aggs: &mut Vec<ExprIR>, ordered: bool) -> Order {
         let tags = rel.tags().to_vec();
         if !ordered || tags.is_empty() {
-            return if ordered { rel.order.clone() } else { Order::Free };
+            return if ordered { rel.order().clone() } else { Order::Free };
         }
         let mut columns = Vec::new();
         for tag in &tags {
@@ -183,21 +172,33 @@ impl Cx<'_> {
         Order::Tags { columns, local: false }
     }
 
+    /// Groups of the rows of each task. `maintain_order`: they stand where their first rows stood.
     pub(super) fn put_group_by(
         &mut self,
-        mut rel: Rel,
+        rel: Rel,
         keys: Vec<ExprIR>,
         aggs: Vec<ExprIR>,
         options: Arc<GroupbyOptions>,
         maintain_order: bool,
     ) -> Result<Rel> {
-        for i in 0..rel.branches.len() {
-            let root = rel.branches[i].root;
-            let b = polars_plan::plans::IRBuilder::new(root, &mut self.ex, &mut self.ir);
-            let b = b.group_by(keys.clone(), aggs.clone(), None, maintain_order, options.clone());
-            rel.branches[i].root = b.map_err(floe_polars::polars_error)?.node();
-        }
-        Ok(rel.fixed())
+        let named: Vec<(Option<PlSmallStr>, PlSmallStr)> =
+            keys.iter().map(|key| (expr::column_name(key, &self.ex), key.output_name().clone())).collect();
+        let key =
+            |name: &PlSmallStr| named.iter().find(|(from, _)| from.as_ref() == Some(name)).map(|(_, to)| to.clone());
+        let names = Names::Renamed(&key);
+        let effect = if maintain_order { Effect::WithinTaskInOrder(names) } else { Effect::WithinTask(names) };
+        let mut failed = None;
+        let rel = self.put(rel, effect, |cx, root| {
+            let b = IRBuilder::new(root, &mut cx.ex, &mut cx.ir);
+            match b.group_by(keys.clone(), aggs.clone(), None, maintain_order, options.clone()) {
+                Ok(b) => b.node(),
+                Err(error) => {
+                    failed = Some(floe_polars::polars_error(error));
+                    root
+                }
+            }
+        });
+        failed.map_or(Ok(rel), Err)
     }
 
     /// `select` of aggregates only.

@@ -19,7 +19,7 @@ use super::aggregate::{Setting, decompose};
 use super::context::Cx;
 use super::expr;
 use super::neighbours::{Reach, span};
-use super::rel::{Order, Rel};
+use super::rel::{Effect, Names, Rel};
 use super::rounding::{aggregates_exactly, needs_windows};
 use floe_wire::error::{QueryError, Result};
 
@@ -40,19 +40,16 @@ impl Cx<'_> {
         if ordered && dtypes.iter().any(|dtype| expr::portable_dtype(dtype) != *dtype) {
             let rel = self.gather(rel)?;
             let rel = self.put_group_by(rel, keys, aggs, options, true)?;
-            self.single(
-                rel.branches[0].root,
-                "every process numbers categories for itself, and keys go by these numbers",
-            );
+            self.single(rel.root(), "every process numbers categories for itself, and keys go by these numbers");
             return Ok(rel.scattered());
         }
-        let mend = matches!(rel.order, Order::Tags { .. });
+        let mend = rel.is_tagged();
         let rel = self.hash(rel, &names, None, mend)?;
         let rel = self.sort_locally(rel, false);
         let rel = self.put_group_by(rel, keys.clone(), aggs, options, ordered)?;
-        let rel = Rel { order: Order::Free, ..rel.scattered() };
+        let rel = rel.scattered().in_any_order();
         if !ordered || rel.is_one() {
-            return Ok(if ordered { Rel { order: Order::Tasks, ..rel } } else { rel });
+            return Ok(if ordered { rel.in_promised_order() } else { rel });
         }
         let columns: Vec<PlSmallStr> = self.rel_schema(&rel).iter_names().cloned().collect();
         let keys = keys.iter().map(|key| expr::col(key.output_name(), &mut self.ex)).collect();
@@ -98,7 +95,7 @@ impl Cx<'_> {
         };
         let rel = self.gather(rel)?;
         let rel = self.put_group_by(rel, Vec::new(), aggs, options, true)?;
-        self.single(rel.branches[0].root, why);
+        self.single(rel.root(), why);
         Ok(rel.scattered())
     }
 
@@ -120,7 +117,8 @@ impl Cx<'_> {
             out.push(AExprBuilder::col(column, &mut self.ex).expr_ir(agg.output_name().clone()));
         }
         let rel = self.near(rel, &parts, &reach)?;
-        Ok(self.put(rel, |cx, root| {
+        let effect = Effect::RowByRow(Names::Only(std::slice::from_ref(&options.index_column)));
+        Ok(self.put(rel, effect, |cx, root| {
             let out = out.clone();
             cx.build(root, |b| b.project(out, ProjectionOptions::default()))
         }))
@@ -181,11 +179,12 @@ impl Cx<'_> {
         let mut out: Vec<ExprIR> = [&lower, &upper, &index].map(|name| expr::col(name, &mut self.ex)).into();
         let names: Vec<PlSmallStr> = out.iter().chain(&finish).map(|e| e.output_name().clone()).collect();
         out.extend(finish);
-        let rel = self.put(rel, |cx, root| {
+        let effect = Effect::RowByRow(Names::Only(std::slice::from_ref(&lower)));
+        let rel = self.put(rel, effect, |cx, root| {
             let out = out.clone();
             cx.build(root, |b| b.project(out, ProjectionOptions::default()))
         });
-        let rel = Rel { order: Order::Free, ..rel.scattered() };
+        let rel = rel.scattered().in_any_order();
         if !ordered {
             return Ok(rel);
         }
@@ -212,7 +211,7 @@ impl Cx<'_> {
         let falls = here.lt(here.shift(one, arena), arena).cast(DataType::Int8, arena);
         let less = AExprBuilder::lit_scalar(Scalar::from(-1i8), arena);
         let fails = falls.multiply(less, arena).cast(DataType::UInt8, arena).expr_ir(name);
-        self.with_columns(rel, vec![fails])
+        self.with_columns_within(rel, vec![fails])
     }
 
     /// Aggregates over a task's own rows only, and whether a window has any.
@@ -282,7 +281,8 @@ impl Cx<'_> {
         let rel = self.put_group_by(rel, Vec::new(), lists, Arc::new(bounded), true)?;
         let rel = self.with_own(rel, own);
         let exploded: Arc<[PlSmallStr]> = columns.iter().map(|(_, hidden)| hidden.clone()).collect();
-        let rel = self.put(rel, |cx, root| {
+        let exploded_from = Names::Except(&exploded);
+        let rel = self.put(rel, Effect::RowByRow(exploded_from), |cx, root| {
             let options = ExplodeOptions { empty_as_null: false, keep_nulls: true };
             let function = FunctionIR::Explode { columns: exploded.clone(), options, schema: Default::default() };
             cx.ir.add(IR::MapFunction { input: root, function })

@@ -16,7 +16,7 @@ use polars_utils::pl_str::PlSmallStr;
 use super::asof::ByOrder;
 use super::context::Cx;
 use super::expr;
-use super::rel::Rel;
+use super::rel::{Effect, Names, Rel};
 use floe_wire::error::Result;
 use floe_wire::facts::BroadcastBound;
 
@@ -105,7 +105,7 @@ impl Cx<'_> {
         let (left, right) = (self.gather(left)?, self.gather(right)?);
         let rel = self.on_one(node, vec![left, right], reason);
         // The caller slices, however the join is done.
-        if let IR::Join { options, .. } = self.ir.get_mut(rel.branches[0].root) {
+        if let IR::Join { options, .. } = self.ir.get_mut(rel.root()) {
             let args = JoinArgs { slice: None, ..options.args.clone() };
             *options = Arc::new(JoinOptionsIR { args, ..(**options).clone() });
         }
@@ -131,10 +131,12 @@ impl Cx<'_> {
             _ => (left, right),
         };
         let limit = self.options.broadcast_limit_bytes as f64;
-        let small = |rel: &Rel| rel.bytes.is_some_and(|b| b <= limit);
+        let small = |rel: &Rel| rel.bytes().is_some_and(|b| b <= limit);
         // Looking many keys up among few is cheaper than having every worker build a table of the many.
         let much_smaller = |a: &Rel, b: &Rel| {
-            a.bytes.zip(b.bytes).is_some_and(|(a, b)| a * 4.0 <= b && b > self.options.partition_bytes as f64 / 16.0)
+            a.bytes()
+                .zip(b.bytes())
+                .is_some_and(|(a, b)| a * 4.0 <= b && b > self.options.partition_bytes as f64 / 16.0)
         };
         let (left, right, parts) = if matches!(how, JoinType::Semi | JoinType::Anti)
             && small(&left)
@@ -158,7 +160,7 @@ impl Cx<'_> {
             && small(&left)
             && self.worth(&left, &right)
             && (order_allows(Side::Right) || order == [Side::Right, Side::Left]);
-        let smaller_left = left.bytes.zip(right.bytes).is_some_and(|(l, r)| l < r);
+        let smaller_left = left.bytes().zip(right.bytes()).is_some_and(|(l, r)| l < r);
         // Where the other side is likely to be much smaller in the end, its measured size decides.
         let (right_whole, left_whole) = match order {
             [] if !checked => (
@@ -183,14 +185,14 @@ impl Cx<'_> {
     /// beyond, it is cheaper to exchange both.
     pub(super) fn pays_whole(&self, kept: &Rel) -> f64 {
         let tasks = f64::from(kept.tasks().max(self.options.workers));
-        match kept.bytes {
+        match kept.bytes() {
             Some(bytes) if tasks > 3.0 => 3.0 * bytes / (tasks - 3.0),
             _ => f64::INFINITY,
         }
     }
 
     fn worth(&self, sent: &Rel, kept: &Rel) -> bool {
-        sent.bytes.is_none_or(|bytes| bytes <= self.pays_whole(kept))
+        sent.bytes().is_none_or(|bytes| bytes <= self.pays_whole(kept))
     }
 
     /// A semi or anti join of a small side with a large one asks only which of the small side's keys the large one has:
@@ -208,7 +210,7 @@ impl Cx<'_> {
         let (left_on, right_on) =
             (parts.left_on.clone(), keys.iter().map(|key| expr::col(key, &mut self.ex)).collect::<Vec<_>>());
         let options = Arc::new(options);
-        let right = self.put(right, |cx, root| {
+        let right = self.put(right, Effect::RowByRow(Names::Same), |cx, root| {
             let leaf = cx.broadcast_leaf(schema.clone(), stages.clone(), bound);
             let (left_on, right_on, options) = (left_on.clone(), right_on.clone(), options.clone());
             cx.build(root, |b| b.join(leaf, right_on, left_on, options))
@@ -222,10 +224,11 @@ impl Cx<'_> {
             keep_strategy: UniqueKeepStrategy::Any,
             slice: None,
         };
-        let right = self.put(right, |cx, root| cx.ir.add(IR::Distinct { input: root, options: once.clone() }));
-        let bytes = left.bytes.zip(right.bytes).map_or(left.bytes, |(l, r)| Some(l.min(r)));
+        let effect = Effect::WithinTask(Names::Same);
+        let right = self.put(right, effect, |cx, root| cx.ir.add(IR::Distinct { input: root, options: once.clone() }));
+        let bytes = left.bytes().zip(right.bytes()).map_or(left.bytes(), |(l, r)| Some(l.min(r)));
         parts.right_on = right_on;
-        Ok((left, Rel { bytes, rows: None, ..right.scattered() }, parts))
+        Ok((left, right.scattered().sized(None, bytes), parts))
     }
 
     fn same_key_types(&mut self, left: &Rel, right: &Rel, parts: &Parts) -> Result<bool> {
@@ -245,7 +248,7 @@ impl Cx<'_> {
     /// Cross and inequality joins.
     fn all_pairs(&mut self, node: Node, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {
         let order = if self.order_seen(node) { promised(parts.options.args.maintain_order) } else { &[] };
-        let larger_right = left.bytes.zip(right.bytes).is_some_and(|(l, r)| l < r);
+        let larger_right = left.bytes().zip(right.bytes()).is_some_and(|(l, r)| l < r);
         let keep_right = match order {
             [] => (larger_right || left.is_one()) && !right.is_one(),
             [Side::Right, ..] => true,

@@ -53,13 +53,13 @@ impl Cx<'_> {
             return None;
         }
         let pays = small.likely_rows()? * LARGER <= large.likely_rows()?
-            && large.bytes.is_some_and(|bytes| bytes > self.options.broadcast_limit_bytes as f64);
-        pays.then_some(Beside::noting(small.rows?, f64::from(small.tasks())))
+            && large.bytes().is_some_and(|bytes| bytes > self.options.broadcast_limit_bytes as f64);
+        pays.then_some(Beside::noting(small.rows()?, f64::from(small.tasks())))
     }
 
     /// The stages that a relation is read from.
     pub(super) fn stages_of(&self, rel: &Rel) -> Result<Vec<StageId>> {
-        match self.leaves.get(&rel.branches[0].root) {
+        match self.leaves.get(&rel.root()) {
             Some(Leaf::Exchange { stages, .. }) => Ok(stages.clone()),
             _ => Err(QueryError::internal("a relation that was closed is read from no stage")),
         }

@@ -13,7 +13,7 @@ use polars_utils::arena::Node;
 use super::context::Cx;
 use super::estimate;
 use super::fragment::{SourceUnit, encode};
-use super::rel::{Branch, Rel, Width};
+use super::rel::{Rel, Width};
 use floe_polars::frame_to_ipc;
 use floe_wire::error::Result;
 use floe_wire::graph::{Leaf, Read};
@@ -130,10 +130,8 @@ impl Cx<'_> {
         let leaf = self.ir.add(IR::DataFrameScan { df: empty, schema, output_schema: None });
         let what = format!("frame of {rows} rows");
         let width = if tasks == 1 { Width::One } else { Width::Many(tasks as u32) };
-        let mut rel = self.leaf(leaf, Leaf::Source { what, per_task }, width);
-        rel.rows = Some(rows as f64);
-        rel.bytes = Some(bytes);
-        Ok(rel)
+        let rel = self.leaf(leaf, Leaf::Source { what, per_task }, width);
+        Ok(rel.sized(Some(rows as f64), Some(bytes)))
     }
 
     pub fn scan(&mut self, node: Node) -> Result<Rel> {
@@ -157,10 +155,10 @@ impl Cx<'_> {
         let width = if units.len() > 1 { Width::Many(units.len() as u32) } else { Width::One };
         let mut rel = self.leaf(leaf, Leaf::Source { what, per_task: encoded(&units)? }, width);
         if can_be_cut {
-            rel.clustered = self.clustered(leaf);
+            rel = rel.clustered_by(self.clustered(leaf));
         }
         if let Some((bytes, rows)) = in_memory(&sources, &scan_type, &file_info.schema, &wanted) {
-            (rel.bytes, rel.rows) = (Some(bytes), rows);
+            rel = rel.sized(rows, Some(bytes));
         }
         if let Some(predicate) = predicate {
             let files = self.footers(leaf).unwrap_or_default();
@@ -179,9 +177,10 @@ impl Cx<'_> {
     }
 
     /// The one scan of a fragment cut into about so many tasks, if it is cut into more.
-    pub(super) fn coarser(&mut self, mut rel: Rel, tasks: usize) -> Result<Rel> {
-        let [Branch { root, width: Width::Many(now), .. }] = rel.branches[..] else { return Ok(rel) };
-        if now as usize <= tasks || rel.ranged.is_some() {
+    pub(super) fn coarser(&mut self, rel: Rel, tasks: usize) -> Result<Rel> {
+        let [branch] = rel.branches() else { return Ok(rel) };
+        let (root, Width::Many(now)) = (branch.root(), branch.width()) else { return Ok(rel) };
+        if now as usize <= tasks || rel.ranged().is_some() {
             return Ok(rel);
         }
         let (mut nodes, mut leaves) = (Vec::new(), Vec::new());
@@ -201,8 +200,9 @@ impl Cx<'_> {
             && units.len() < now as usize
         {
             let per_task = encoded(&units)?;
-            rel.branches[0].width = Width::Many(per_task.len() as u32);
+            let tasks = per_task.len() as u32;
             self.leaves.insert(leaf, Leaf::Source { what, per_task });
+            return Ok(rel.recut(tasks));
         }
         Ok(rel)
     }

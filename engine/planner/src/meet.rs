@@ -16,7 +16,7 @@ use super::asof::ByOrder;
 use super::context::Cx;
 use super::join::{Parts, Side, may_send};
 use super::keys::Beside;
-use super::rel::{Branch, Order, Rel, Width};
+use super::rel::{Effect, Names, Order, Rel, Width};
 use floe_wire::error::Result;
 use floe_wire::facts::BroadcastBound;
 use floe_wire::graph::Exchange;
@@ -27,10 +27,10 @@ const LOOKED_UP: f64 = 4.0;
 /// What filters of both sides leave of the matches: of those of a fact and its dimension, the one and the other.
 fn likely_joined(left: &Rel, right: &Rel, parts: &Parts) -> f64 {
     match parts.options.args.how {
-        JoinType::Inner | JoinType::Semi | JoinType::Cross => left.likely * right.likely,
-        JoinType::Left | JoinType::Anti => left.likely,
-        JoinType::Right => right.likely,
-        _ => left.likely.max(right.likely),
+        JoinType::Inner | JoinType::Semi | JoinType::Cross => left.likelihood() * right.likelihood(),
+        JoinType::Left | JoinType::Anti => left.likelihood(),
+        JoinType::Right => right.likelihood(),
+        _ => left.likelihood().max(right.likelihood()),
     }
 }
 
@@ -44,27 +44,23 @@ impl Cx<'_> {
         };
         let by_order = ByOrder::NotAsked;
         let parts = Parts { left_on: Vec::new(), right_on: Vec::new(), options, names, by_order };
-        let order: &[Side] = if rows.order == Order::Free { &[] } else { &[Side::Left] };
+        let order: &[Side] = if *rows.order() == Order::Free { &[] } else { &[Side::Left] };
         self.whole_side(rows, one, Side::Left, parts, order, BroadcastBound::Rows { max_rows: 1 })
     }
 
     /// Both sides are cut at the same keys.
     pub(super) fn in_place(&mut self, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {
-        let Width::Many(tasks) = left.branches[0].width else {
-            return Err(floe_wire::error::QueryError::internal("a relation cut by ranges is in one task"));
-        };
-        let how = parts.options.args.how.clone();
-        let names = parts.names.clone();
-        let ranged = left.ranged.clone();
         let (rows, bytes) = left.joined_size(&right);
         let (left, right) = (self.unordered(left), self.unordered(right));
         let likely = likely_joined(&left, &right, &parts);
-        let mut rel = Rel { likely, ..self.meet(left, right, parts, &[], tasks, rows, bytes)? };
         // Rows of the right side alone have no key in the left one's columns.
-        if matches!(how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti) {
-            rel.ranged = ranged;
-        }
-        Ok(rel.renamed(|name| names.contains(name).then(|| name.clone())))
+        let keyed =
+            matches!(parts.options.args.how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti);
+        let effect = if keyed { Effect::WithinTask(Names::Only(&parts.names)) } else { Effect::Opaque };
+        let other = right.root();
+        let rel = self.put(left, effect, |cx, root| cx.put_join(root, other, &parts, &[]));
+        let rel = rel.sized(rows, bytes).likely(likely);
+        Ok(self.project(rel, &parts.names))
     }
 
     /// `kept` stays where it is, every task of it reads the whole of `sent`.
@@ -82,7 +78,7 @@ impl Cx<'_> {
             let held = self.held(&kept, &sent, side);
             Arc::make_mut(&mut parts.options).args.build_side = Some(held);
         }
-        let kept = match kept.bytes.zip(sent.bytes) {
+        let kept = match kept.bytes().zip(sent.bytes()) {
             Some((many, few)) => {
                 self.coarser(kept, ((many / (few * LOOKED_UP)) as usize).max(2 * self.options.workers as usize))?
             }
@@ -93,36 +89,35 @@ impl Cx<'_> {
         let kept = if wanted || searched { kept } else { self.unordered(kept) };
         let sent = if order.len() == 2 || searched { self.in_order(sent)? } else { self.unordered(sent) };
         let schema = self.rel_schema(&sent);
-        let (rows, bytes) = (kept.rows, kept.looked_up_bytes(&sent));
+        let (rows, bytes) = (kept.rows(), kept.looked_up_bytes(&sent));
         let likely =
             if side == Side::Left { likely_joined(&kept, &sent, &parts) } else { likely_joined(&sent, &kept, &parts) };
         let stages = self.close(&sent, Exchange::Whole, None)?;
         // Several matches of one row would share its tags: their places in the other side tell them apart.
         let place = (order.len() == 2 && !kept.tags().is_empty()).then(|| self.name("ord"));
-        let mut out = kept.clone();
-        for branch in &mut out.branches {
-            let mut leaf = self.broadcast_leaf(schema.clone(), stages.clone(), bound);
-            if let Some(place) = &place {
-                leaf = self.build(leaf, |b| b.row_index(place.clone(), None));
-            }
-            let (l, r) = if side == Side::Left { (branch.root, leaf) } else { (leaf, branch.root) };
-            branch.root = self.put_join(l, r, &parts, order);
-        }
-        if let (Some(place), Order::Tags { columns, .. }) = (place, &mut out.order) {
-            columns.push(place);
-        }
-        out.hashed = None;
-        let others = schema.clone();
-        let names = &parts.names;
+        let tags = kept.tags().to_vec();
         // A column of the right side goes on under another name where the left one has it too.
-        out = out.renamed(|name| {
-            let same = names.contains(name) && (side == Side::Left || !others.contains(name));
-            same.then(|| name.clone())
+        let same = |name: &PlSmallStr| {
+            let own = parts.names.contains(name) && (side == Side::Left || !schema.contains(name));
+            (own || tags.contains(name)).then(|| name.clone())
+        };
+        let out = self.put(kept, Effect::RowByRow(Names::Renamed(&same)), |cx, root| {
+            let mut leaf = cx.broadcast_leaf(schema.clone(), stages.clone(), bound);
+            if let Some(place) = &place {
+                leaf = cx.build(leaf, |b| b.row_index(place.clone(), None));
+            }
+            let (l, r) = if side == Side::Left { (root, leaf) } else { (leaf, root) };
+            cx.put_join(l, r, &parts, order)
         });
-        (out.rows, out.bytes, out.likely) = (rows, bytes, likely);
-        if !wanted {
-            out = self.unordered(out);
-        }
+        let out = match (place, out.order().clone()) {
+            (Some(place), Order::Tags { mut columns, local }) => {
+                columns.push(place);
+                out.in_order(Order::Tags { columns, local })
+            }
+            _ => out,
+        };
+        let out = out.sized(rows, bytes).likely(likely);
+        let out = if wanted { out } else { self.unordered(out) };
         Ok(self.project(out, &parts.names))
     }
 
@@ -186,7 +181,7 @@ impl Cx<'_> {
             self.switch(&first, &second, pays);
         }
         let (left, right) = if right_first { (second, first) } else { (first, second) };
-        Ok(Rel { likely, ..self.meet(left, right, parts, order, partitions, rows, bytes)? })
+        Ok(self.meet(left, right, parts, order, partitions, rows, bytes)?.likely(likely))
     }
 
     /// Both sides are in tasks by key: join them there.
@@ -206,10 +201,9 @@ impl Cx<'_> {
             let rel = if *side == Side::Left { &left } else { &right };
             tags.extend(rel.tags().iter().cloned());
         }
-        let root = self.put_join(left.branches[0].root, right.branches[0].root, &parts, &[]);
+        let root = self.put_join(left.root(), right.root(), &parts, &[]);
         let order = if tags.is_empty() { Order::Free } else { Order::Tags { columns: tags, local: false } };
-        let branches = vec![Branch::new(root, Width::Many(partitions))];
-        let rel = Rel { rows, bytes, ..Rel::of(branches, order) };
+        let rel = Rel::new(root, Width::Many(partitions), order).sized(rows, bytes);
         Ok(self.project(rel, &parts.names))
     }
 

@@ -12,7 +12,7 @@ use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
-use super::rel::{Branch, Order, Rel};
+use super::rel::{Effect, Names, Rel};
 use super::running::{Running, Taken, running};
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::{Exchange, Read};
@@ -121,18 +121,18 @@ impl Cx<'_> {
         let root = make(self, all);
         let predicate = AExprBuilder::col(own, &mut self.ex).expr_ir("own");
         let root = self.ir.add(IR::Filter { input: root, predicate });
-        let rel = Rel { branches: vec![Branch { root, ..rows.branches[0] }], ..rows };
+        let rel = self.put(rows, Effect::WithinTaskInOrder(Names::Same), |_, _| root);
         Ok(self.project(rel, &names))
     }
 
     /// A task's own rows between others, and the column that tells which they are.
     fn marked(&mut self, rows: &Rel, above: &[Node], below: &[Node]) -> Result<(Node, PlSmallStr)> {
-        let [branch] = rows.branches[..] else {
+        let [branch] = rows.branches() else {
             return Err(QueryError::internal("a relation that was kept has several branches"));
         };
         let own = self.name("own");
         let others = |root: &Node| (*root, false);
-        let roots = above.iter().map(others).chain([(branch.root, true)]).chain(below.iter().map(others));
+        let roots = above.iter().map(others).chain([(branch.root(), true)]).chain(below.iter().map(others));
         let mut inputs = Vec::new();
         for (root, mine) in roots.collect::<Vec<_>>() {
             let flag = AExprBuilder::lit_scalar(Scalar::from(mine), &mut self.ex).expr_ir(own.clone());
@@ -151,13 +151,13 @@ impl Cx<'_> {
         let first = self.edge(firsts, 1, false);
         let lasts = self.edges(&rows, true)?;
         let (root, own) = self.marked(&rows, &[first, lasts], &[])?;
-        Ok((Rel { branches: vec![Branch { root, ..rows.branches[0] }], ..rows }, own))
+        Ok((self.put(rows, Effect::WithinTaskInOrder(Names::Same), |_, _| root), own))
     }
 
     /// The last rows of the tasks before, or the first of those after.
     fn ends(&mut self, rows: &Rel, reach: &Reach, above: bool) -> Result<Node> {
         let again = self.reread(rows);
-        let again = self.put(again, |cx, root| match reach {
+        let again = self.put(again, Effect::WithinTaskInOrder(Names::Same), |cx, root| match reach {
             Reach::Rows { before, after } => cx.edge(root, if above { *before } else { *after }, above),
             Reach::Key { column, before, after } => {
                 cx.edge_by(root, column, if above { *before } else { *after }, above)
@@ -176,7 +176,7 @@ impl Cx<'_> {
     /// The last (or first) row of every task before.
     pub(super) fn edges(&mut self, rows: &Rel, last: bool) -> Result<Node> {
         let again = self.reread(rows);
-        let again = self.put(again, |cx, root| cx.edge(root, 1, last));
+        let again = self.put(again, Effect::WithinTaskInOrder(Names::Same), |cx, root| cx.edge(root, 1, last));
         let schema = self.rel_schema(&again);
         let stages = self.close(&again, Exchange::Whole, None)?;
         Ok(self.exchange_leaf(schema, stages, Read::Before))
@@ -222,7 +222,7 @@ impl Cx<'_> {
         let rel = self.with_columns(rel, inputs);
         let rows = self.lined_up(rel)?;
         let again = self.reread(&rows);
-        let again = self.put(again, |cx, root| {
+        let again = self.put(again, Effect::WithinTaskInOrder(Names::Only(&[])), |cx, root| {
             let states = states.clone();
             cx.build(root, |b| b.project(states, ProjectionOptions::default()))
         });
@@ -284,7 +284,8 @@ impl Cx<'_> {
         let rows = self.lined_up(rel)?;
         let schema = self.rel_schema(&rows);
         let index = self.name("row");
-        let rel = self.put(rows, |cx, root| cx.build(root, |b| b.row_index(index.clone(), None)));
+        let effect = Effect::WithinTaskInOrder(Names::Same);
+        let rel = self.put(rows, effect, |cx, root| cx.build(root, |b| b.row_index(index.clone(), None)));
         let mut names: Vec<PlSmallStr> = schema.iter_names().cloned().collect();
         let mut columns = Vec::new();
         for (node, name) in parts {

@@ -14,7 +14,7 @@ use polars_utils::pl_str::PlSmallStr;
 use super::context::Cx;
 use super::fragment::{Keep, SourceUnit};
 use super::leaves::{encoded, footers};
-use super::rel::{Clustered, Order, Ranged, Rel, Width};
+use super::rel::{Clustered, Ranged, Rel};
 use super::{estimate, expr};
 use floe_wire::error::Result;
 use floe_wire::graph::Leaf;
@@ -156,14 +156,14 @@ impl Cx<'_> {
 
     /// The relation with rows that are equal in `keys` in one task, if that takes no exchange.
     pub(super) fn together(&mut self, rel: &Rel, keys: &[ExprIR]) -> Result<Option<Rel>> {
-        if rel.branches.len() != 1 || matches!(rel.order, Order::Tags { .. }) {
+        if rel.branches().len() != 1 || rel.is_tagged() {
             return Ok(None);
         }
         let plain: Vec<PlSmallStr> = keys.iter().filter_map(|key| expr::column_name(key, &self.ex)).collect();
-        if rel.ranged.as_ref().is_some_and(|ranged| ranged.columns.iter().any(|column| plain.contains(column))) {
+        if rel.ranged().is_some_and(|ranged| ranged.columns.iter().any(|column| plain.contains(column))) {
             return Ok(Some(rel.clone()));
         }
-        let Some(by) = rel.clustered.iter().find(|by| plain.contains(&by.column)).cloned() else { return Ok(None) };
+        let Some(by) = rel.clustered().iter().find(|by| plain.contains(&by.column)).cloned() else { return Ok(None) };
         match self.own_bounds(&by, None) {
             Some(bounds) => self.cut_by(rel.clone(), &by, bounds),
             None => Ok(None),
@@ -178,17 +178,16 @@ impl Cx<'_> {
         left_on: &[ExprIR],
         right_on: &[ExprIR],
     ) -> Result<Option<(Rel, Rel)>> {
-        if left.branches.len() != 1 || right.branches.len() != 1 || !left.tags().is_empty() || !right.tags().is_empty()
-        {
+        if left.branches().len() != 1 || right.branches().len() != 1 || left.is_tagged() || right.is_tagged() {
             return Ok(None);
         }
         for (l, r) in left_on.iter().zip(right_on) {
             let (Some(l), Some(r)) = (expr::column_name(l, &self.ex), expr::column_name(r, &self.ex)) else { continue };
             let bounds_of = |rel: &Rel, column: &PlSmallStr| {
-                let ranged = rel.ranged.as_ref().filter(|ranged| ranged.columns.contains(column))?;
+                let ranged = rel.ranged().filter(|ranged| ranged.columns.contains(column))?;
                 Some(ranged.bounds.clone())
             };
-            let by = |rel: &Rel, column: &PlSmallStr| rel.clustered.iter().find(|by| by.column == *column).cloned();
+            let by = |rel: &Rel, column: &PlSmallStr| rel.clustered().iter().find(|by| by.column == *column).cloned();
             let (cut_l, cut_r) = match (bounds_of(left, &l), bounds_of(right, &r)) {
                 (Some(a), Some(b)) if a == b => (Some(left.clone()), Some(right.clone())),
                 (Some(bounds), _) => match by(right, &r) {
@@ -254,18 +253,15 @@ impl Cx<'_> {
     }
 
     /// The scan at the bottom of the fragment cut anew. None where that would read too much.
-    fn cut_by(&mut self, mut rel: Rel, by: &Clustered, bounds: Arc<[i64]>) -> Result<Option<Rel>> {
+    fn cut_by(&mut self, rel: Rel, by: &Clustered, bounds: Arc<[i64]>) -> Result<Option<Rel>> {
         let Some(files) = self.footers(by.leaf) else { return Ok(None) };
         let Some(groups) = self.groups_of(by).filter(|groups| fair(groups, &bounds)) else { return Ok(None) };
         let units: Vec<_> = ranges(&bounds).map(|range| unit(&groups, &files, &by.source, range)).collect();
         let per_task = encoded(&units)?;
         let Some(Leaf::Source { what, .. }) = self.leaves.get(&by.leaf).cloned() else { return Ok(None) };
-        rel.branches[0].width = Width::Many(per_task.len() as u32);
+        let tasks = per_task.len() as u32;
         self.leaves.insert(by.leaf, Leaf::Source { what, per_task });
-        rel.ranged = Some(Ranged { columns: vec![by.column.clone()], bounds });
-        rel.clustered.clear();
-        rel.hashed = None;
-        Ok(Some(rel))
+        Ok(Some(rel.cut_by(Ranged { columns: vec![by.column.clone()], bounds }, tasks)))
     }
 }
 

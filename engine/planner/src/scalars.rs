@@ -15,7 +15,7 @@ use polars_utils::pl_str::PlSmallStr;
 use super::aggregate::{Decomposed, Setting, decompose};
 use super::context::Cx;
 use super::expr;
-use super::rel::{Order, Rel};
+use super::rel::{Effect, Names, Rel};
 use floe_wire::error::Result;
 
 impl Cx<'_> {
@@ -64,11 +64,11 @@ impl Cx<'_> {
         // Parts are put together in the order of the tasks all the same.
         let rel = self.unordered(rel);
         let partial = self.select_of(rel, &parts.partial);
-        let partial = Rel { rows: Some(64.0), bytes: Some(4096.0), ..partial };
+        let partial = partial.sized(Some(64.0), Some(4096.0));
         let together = self.gather(partial)?;
         let combined = self.select_of(together, &parts.combine);
         let one = self.select_of(combined, &parts.finish);
-        Ok(Rel { order: Order::Tasks, rows: Some(1.0), bytes: Some(64.0), ..one })
+        Ok(one.in_promised_order().sized(Some(1.0), Some(64.0)))
     }
 
     /// One row, from just the columns that it takes, in one place.
@@ -88,13 +88,13 @@ impl Cx<'_> {
         let exprs: Vec<ExprIR> = wanted.iter().map(|(e, _)| e.clone()).collect();
         let one = self.select_of(rel, &exprs);
         if let [(_, why), ..] = wanted {
-            self.single(one.branches[0].root, why.clone());
+            self.single(one.root(), why.clone());
         }
-        Ok(Rel { order: Order::Tasks, rows: Some(1.0), bytes: Some(64.0), ..one })
+        Ok(one.in_promised_order().sized(Some(1.0), Some(64.0)))
     }
 
     fn select_of(&mut self, rel: Rel, exprs: &[ExprIR]) -> Rel {
-        self.put(rel, |cx, root| {
+        self.put(rel, Effect::WithinTaskInOrder(Names::Only(&[])), |cx, root| {
             let exprs = exprs.to_vec();
             cx.build(root, |b| b.project(exprs, ProjectionOptions::default()))
         })

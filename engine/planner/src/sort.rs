@@ -9,7 +9,7 @@ use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
 use super::expr;
-use super::rel::{Branch, Order, Rel, Width};
+use super::rel::{Effect, Names, Order, Rel, Width};
 use floe_wire::error::Result;
 use floe_wire::graph::{Exchange, Read};
 
@@ -83,24 +83,23 @@ impl Cx<'_> {
         let schema = self.rel_schema(&rel);
         let stages = self.close(&rel, Exchange::Range { key: key.to_string(), partitions }, None)?;
         let leaf = self.exchange_leaf(schema, stages, Read::Partition);
-        let branches = vec![Branch::new(leaf, Width::Many(partitions))];
-        let mut rel = Rel { rows: rel.rows, bytes: rel.bytes, likely: rel.likely, ..Rel::of(branches, Order::Tasks) };
+        let rel = rel.exchanged(leaf, Width::Many(partitions), Order::Free);
         let options = options.with_maintain_order(true);
-        rel = self.put(rel, |cx, root| {
+        let rel = self.put(rel, Effect::WithinTask(Names::Same), |cx, root| {
             let (by, options) = (by.clone(), options.clone());
             cx.build(root, |b| b.sort(by, None, options))
         });
-        Ok(self.project(rel, names))
+        Ok(self.project(rel.in_promised_order(), names))
     }
 
     fn top(&mut self, rel: Rel, by: &[ExprIR], options: &SortMultipleOptions, offset: i64, len: usize) -> Result<Rel> {
         let sort = |cx: &mut Self, rel: Rel, slice: (i64, usize)| {
             let rel = cx.sort_locally(rel, false);
-            let rel = cx.put(rel, |cx, root| {
+            // The tags, if any, no longer tell the order within a task.
+            cx.put(rel, Effect::WithinTask(Names::Same), |cx, root| {
                 let (by, options) = (by.to_vec(), options.clone());
                 cx.build(root, |b| b.sort(by, Some(slice), options))
-            });
-            rel.fixed()
+            })
         };
         let rel = if rel.is_one() {
             rel
@@ -110,21 +109,12 @@ impl Cx<'_> {
             } else {
                 (offset, offset.unsigned_abs() as usize)
             };
-            let mut rel = sort(self, rel, local);
-            // Sorted now: the tags, if any, no longer tell the order within a task.
-            match rel.order.clone() {
-                Order::Tags { columns, .. } => rel.order = Order::Tags { columns, local: false },
-                // Ties still stand as they did, which is all that the last sort needs.
-                Order::Tasks | Order::Free => rel.branches.iter_mut().for_each(|branch| branch.any_order = true),
-            }
             let rows = local.1 as f64 * 4.0;
-            Rel { rows: Some(rows), bytes: Some(rows * 64.0), ..rel }
+            // Ties still stand as they did, which is all that the last sort needs.
+            sort(self, rel, local).settled().sized(Some(rows), Some(rows * 64.0))
         };
         let rel = self.gather(rel)?;
-        let mut rel = sort(self, rel, (offset, len));
-        rel.order = Order::Tasks;
-        rel.branches.iter_mut().for_each(|branch| branch.any_order = false);
-        Ok(rel)
+        Ok(sort(self, rel, (offset, len)).in_promised_order())
     }
 
     /// Two inputs in order of the key: a stable sort of the one below the other.
@@ -136,22 +126,17 @@ impl Cx<'_> {
         let names: Vec<_> = self.schema(node).iter_names().cloned().collect();
         let (left, right) = (self.walk(left)?, self.walk(right)?);
         let (left, right) = (self.in_order(left)?, self.in_order(right)?);
-        let rel = Rel {
-            branches: left.branches.iter().chain(&right.branches).copied().collect(),
-            rows: left.rows.zip(right.rows).map(|(l, r)| l + r),
-            bytes: left.bytes.zip(right.bytes).map(|(l, r)| l + r),
-            ..left
-        };
+        let Some(rel) = Rel::stacked(vec![left, right]) else { return self.alone(node, "a merge of nothing") };
         let by = vec![expr::col(key, &mut self.ex)];
         let options =
             SortMultipleOptions::default().with_order_descending_multi([false]).with_nulls_last_multi([false]);
-        self.sort_by_ranges(rel.scattered(), by, options, &names)
+        self.sort_by_ranges(rel, by, options, &names)
     }
 
     /// Task by task in the promised order, without tags.
     pub fn in_order(&mut self, rel: Rel) -> Result<Rel> {
-        let Order::Tags { columns, .. } = rel.order.clone() else { return Ok(rel) };
-        if rel.is_one() || rel.rows.is_some_and(|r| r <= GATHER_ROWS) {
+        let Order::Tags { columns, .. } = rel.order().clone() else { return Ok(rel) };
+        if rel.is_one() || rel.rows().is_some_and(|r| r <= GATHER_ROWS) {
             return self.gather(rel);
         }
         let names: Vec<_> = self.rel_schema(&rel).iter_names().filter(|n| !columns.contains(n)).cloned().collect();
@@ -159,8 +144,7 @@ impl Cx<'_> {
         let options = SortMultipleOptions::default()
             .with_order_descending_multi(vec![false; by.len()])
             .with_nulls_last_multi(vec![true; by.len()]);
-        let rel = Rel { order: Order::Free, ..rel };
-        self.sort_by_ranges(rel, by, options, &names)
+        self.sort_by_ranges(rel.in_any_order(), by, options, &names)
     }
 }
 

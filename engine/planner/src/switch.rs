@@ -42,7 +42,7 @@ impl Cx<'_> {
     /// Whether `few` is expected to be so much smaller than `many` that its size is worth the wait.
     pub(super) fn likely_fewer(&self, few: &Rel, many: &Rel) -> bool {
         let fewer = |few: f64, many: f64| few * FEWER <= many;
-        few.likely < 1.0
+        few.likelihood() < 1.0
             && few.likely_bytes().zip(many.likely_bytes()).is_some_and(|(few, many)| fewer(few, many))
             && self.switch_pays(few, many)
     }
@@ -50,7 +50,7 @@ impl Cx<'_> {
     /// Two sides that were closed by hash may be joined in another way, if that pays for the measured size.
     pub(super) fn switch(&mut self, small: &Rel, large: &Rel, pays: f64) {
         let limit = self.options.broadcast_limit_bytes.min(pays as u64);
-        let (leaf, other) = (large.branches[0].root, small.branches[0].root);
+        let (leaf, other) = (large.root(), small.root());
         let (Some(Leaf::Exchange { stages: before, .. }), Some(Leaf::Exchange { stages: after, .. })) =
             (self.leaves.get(&other), self.leaves.get(&leaf))
         else {

@@ -9,7 +9,7 @@ use polars_plan::prelude::ProjectionOptions;
 use polars_utils::arena::Node;
 
 use super::context::Cx;
-use super::rel::{Branch, Order, Rel, Width};
+use super::rel::{Effect, Names, Order, Rel, Width};
 use super::{estimate, expr};
 use floe_wire::error::Result;
 use floe_wire::graph::{Leaf, Read};
@@ -25,10 +25,7 @@ impl Cx<'_> {
             IR::SimpleProjection { input, columns } => {
                 let rel = self.walk(input)?;
                 let names: Vec<_> = columns.iter_names().cloned().collect();
-                let kept = rel.hashed.as_ref().is_some_and(|h| h.iter().all(|k| names.contains(k)));
-                let mut rel = self.project(rel, &names);
-                rel.hashed = rel.hashed.filter(|_| kept);
-                Ok(rel.renamed(|name| names.contains(name).then(|| name.clone())))
+                Ok(self.project(rel, &names))
             }
             IR::Filter { input, predicate } => {
                 let rel = self.walk(input)?;
@@ -58,27 +55,13 @@ impl Cx<'_> {
             }
             IR::Union { inputs, options } => {
                 let ordered = options.maintain_order && self.order_out(node) || options.slice.is_some();
-                let mut all: Option<Rel> = None;
+                let mut rels = Vec::with_capacity(inputs.len());
                 for input in inputs {
                     let rel = self.walk(input)?;
-                    let rel = if ordered { self.in_order(rel)? } else { self.unordered(rel) };
                     // Any order of a part without one is right, and the parts stand one below the other.
-                    let rel = if ordered { rel.settled() } else { rel };
-                    all = Some(match all {
-                        None => rel.scattered(),
-                        Some(mut all) => {
-                            all.branches.extend(rel.branches);
-                            all.rows = all.rows.zip(rel.rows).map(|(a, b)| a + b);
-                            all.bytes = all.bytes.zip(rel.bytes).map(|(a, b)| a + b);
-                            all.likely = all.likely.max(rel.likely);
-                            if rel.order == Order::Free {
-                                all.order = Order::Free;
-                            }
-                            all
-                        }
-                    });
+                    rels.push(if ordered { self.in_order(rel)?.settled() } else { self.unordered(rel) });
                 }
-                match (all, options.slice) {
+                match (Rel::stacked(rels), options.slice) {
                     (Some(rel), Some((offset, len))) => self.slice(rel, offset, len),
                     (Some(rel), None) => Ok(rel),
                     (None, _) => self.alone(node, "a union of nothing"),
@@ -136,27 +119,27 @@ impl Cx<'_> {
 
     /// The node over inputs that are in one task each.
     pub fn on_one(&mut self, node: Node, inputs: Vec<Rel>, reason: &str) -> Rel {
-        let ir = self.ir.get(node).clone().with_inputs(inputs.iter().map(|r| r.branches[0].root));
+        let ir = self.ir.get(node).clone().with_inputs(inputs.iter().map(Rel::root));
         let top = self.ir.add(ir);
         self.single(top, reason);
-        let order = if self.order_out(node) { Order::Tasks } else { Order::Free };
-        let any_order = inputs.iter().all(|input| input.order == Order::Free);
-        let rows = inputs.iter().map(|r| r.rows).sum::<Option<f64>>();
-        let bytes = inputs.iter().map(|r| r.bytes).sum::<Option<f64>>();
-        let branches = vec![Branch { any_order, ..Branch::new(top, Width::One) }];
-        Rel { rows, bytes, ..Rel::of(branches, order) }
+        let rows = inputs.iter().map(Rel::rows).sum::<Option<f64>>();
+        let bytes = inputs.iter().map(Rel::bytes).sum::<Option<f64>>();
+        let rel = Rel::new(top, Width::One, Order::Free).sized(rows, bytes);
+        if !self.order_out(node) {
+            rel
+        } else if inputs.iter().any(|input| *input.order() == Order::Free) {
+            // Of rows in any order, it gives some order.
+            rel.settled()
+        } else {
+            rel.in_promised_order()
+        }
     }
 
     /// Row-wise `with_columns`.
     fn stack(&mut self, node: Node, rel: Rel, exprs: &[ExprIR]) -> Rel {
-        let mut rel = rel;
-        if rel.hashed.as_ref().is_some_and(|h| exprs.iter().any(|e| h.contains(e.output_name()))) {
-            rel.hashed = None;
-        }
-        let made: Vec<&PlSmallStr> = exprs.iter().map(|e| e.output_name()).collect();
-        rel = rel.renamed(|name| (!made.contains(&name)).then(|| name.clone()));
         let IR::HStack { options, .. } = self.ir.get(node).clone() else { return rel };
-        self.put(rel, |cx, root| {
+        let made: Vec<PlSmallStr> = exprs.iter().map(|e| e.output_name().clone()).collect();
+        self.put(rel, Effect::RowByRow(Names::Except(&made)), |cx, root| {
             let exprs = exprs.to_vec();
             cx.build(root, |b| b.with_columns(exprs, options))
         })
@@ -186,26 +169,21 @@ impl Cx<'_> {
 
     pub fn select_rows(&mut self, node: Node, rel: Rel, mut exprs: Vec<ExprIR>) -> Rel {
         let IR::Select { options, .. } = self.ir.get(node).clone() else { return rel };
-        let plain: Vec<PlSmallStr> = exprs
-            .iter()
-            .filter(|e| expr::column_name(e, &self.ex).as_ref() == Some(e.output_name()))
-            .map(|e| e.output_name().clone())
-            .collect();
         let before = self.rel_schema(&rel).len() as f64;
         let kept = exprs.len() as f64;
         for tag in rel.tags().to_vec() {
             exprs.push(expr::col(&tag, &mut self.ex));
         }
-        let mut rel = self.put(rel, |cx, root| {
+        let names: Vec<(Option<PlSmallStr>, PlSmallStr)> =
+            exprs.iter().map(|e| (expr::column_name(e, &self.ex), e.output_name().clone())).collect();
+        let new_name =
+            |name: &PlSmallStr| names.iter().find(|(from, _)| from.as_ref() == Some(name)).map(|(_, to)| to.clone());
+        let rel = self.put(rel, Effect::RowByRow(Names::Renamed(&new_name)), |cx, root| {
             let exprs = exprs.clone();
             cx.build(root, |b| b.project(exprs, options))
         });
-        rel.hashed = rel.hashed.filter(|h| h.iter().all(|k| plain.contains(k)));
-        let names: Vec<(Option<PlSmallStr>, PlSmallStr)> =
-            exprs.iter().map(|e| (expr::column_name(e, &self.ex), e.output_name().clone())).collect();
-        rel = rel.renamed(|name| names.iter().find(|(from, _)| from.as_ref() == Some(name)).map(|(_, to)| to.clone()));
-        rel.bytes = rel.bytes.map(|b| b * (kept / before.max(1.0)).min(1.0));
-        rel
+        let (rows, bytes) = (rel.rows(), rel.bytes().map(|b| b * (kept / before.max(1.0)).min(1.0)));
+        rel.sized(rows, bytes)
     }
 
     fn map_function(&mut self, node: Node, input: Node, function: FunctionIR) -> Result<Rel> {
@@ -216,16 +194,16 @@ impl Cx<'_> {
             }
             FunctionIR::Explode { .. } => {
                 // Rows of one list would share the tag of its row.
-                let rel = self.walk(input)?.scattered();
+                let rel = self.walk(input)?;
                 let rel = if self.order_out(node) { self.in_order(rel)? } else { self.unordered(rel) };
                 Ok(self.put_same(node, rel))
             }
             FunctionIR::Unnest { .. } | FunctionIR::Rechunk | FunctionIR::Hint(_) => {
-                let rel = self.walk(input)?.scattered();
+                let rel = self.walk(input)?;
                 Ok(self.put_same(node, rel))
             }
             FunctionIR::Unpivot { .. } if !self.order_out(node) => {
-                let rel = self.walk(input)?.scattered();
+                let rel = self.walk(input)?;
                 let rel = self.unordered(rel);
                 Ok(self.put_same(node, rel))
             }
@@ -248,8 +226,7 @@ impl Cx<'_> {
         let rel = self.walk(input)?;
         let rel = self.in_order(rel)?;
         let rows = self.keep(rel)?;
-        let (ordered, count) = (rows.order == Order::Tasks, args.on.len() as f64);
-        let mut all: Option<Rel> = None;
+        let mut all = Vec::with_capacity(args.on.len());
         for name in &args.on {
             let mut exprs: Vec<ExprIR> = args.index.iter().map(|index| expr::col(index, &mut self.ex)).collect();
             let variable = Scalar::new(DataType::String, AnyValue::StringOwned(name.clone()));
@@ -257,22 +234,18 @@ impl Cx<'_> {
             let values = AExprBuilder::col(name.clone(), &mut self.ex).cast(value.clone(), &mut self.ex);
             exprs.push(values.expr_ir(args.value_name.clone()));
             let rel = self.reread(&rows);
-            let rel = self.put(rel, |cx, root| {
+            all.push(self.put(rel, Effect::RowByRow(Names::Only(&args.index)), |cx, root| {
                 let exprs = exprs.clone();
                 cx.build(root, |b| b.project(exprs, ProjectionOptions::default()))
-            });
-            match &mut all {
-                None => all = Some(rel),
-                Some(all) => all.branches.extend(rel.branches),
-            }
+            }));
         }
-        let rel = all.unwrap_or(rows).scaled(count).scattered();
-        Ok(Rel { order: if ordered { Order::Tasks } else { Order::Free }, ..rel })
+        Ok(Rel::stacked(all).unwrap_or(rows))
     }
 
-    /// The node itself, on top of every branch.
+    /// The node itself, on top of every branch: of its rows only the order is known.
     pub fn put_same(&mut self, node: Node, rel: Rel) -> Rel {
-        self.put(rel, |cx, root| {
+        let tags = rel.tags().to_vec();
+        self.put(rel, Effect::RowByRow(Names::Only(&tags)), |cx, root| {
             let ir = cx.ir.get(node).clone().with_inputs([root]);
             // Schemas that were computed for the input without tags are computed anew.
             let ir = match ir {
@@ -286,9 +259,7 @@ impl Cx<'_> {
     /// `scan` and `frame` leaves that must hold all their data in one task.
     pub fn leaf(&mut self, node: Node, leaf: Leaf, width: Width) -> Rel {
         self.leaves.insert(node, leaf);
-        let mut rel = Rel::one(node);
-        rel.branches[0].width = width;
-        rel
+        Rel::new(node, width, Order::Tasks)
     }
 }
 

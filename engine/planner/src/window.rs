@@ -62,7 +62,7 @@ impl Cx<'_> {
             };
             let columns =
                 group.windows.iter().map(|(w, n)| AExprBuilder::new_from_node(*w).expr_ir(n.clone())).collect();
-            rel = self.with_columns(rel, columns).fixed();
+            rel = self.with_columns_within(rel, columns);
         }
         Ok(rel)
     }
@@ -86,10 +86,7 @@ impl Cx<'_> {
                         before.push(e.output_name().clone());
                     }
                 }
-                let hashed = rel.hashed.clone().filter(|h| !exprs.iter().any(|e| h.contains(e.output_name())));
-                let rel = rel.renamed(|name| (!exprs.iter().any(|e| e.output_name() == name)).then(|| name.clone()));
-                let mut rel = self.with_columns(rel, exprs);
-                rel.hashed = hashed.filter(|h| h.iter().all(|k| before.contains(k)));
+                let rel = self.with_columns(rel, exprs);
                 Ok(self.project(rel, &before))
             }
             _ => Ok(self.select_rows(node, rel, exprs)),
