@@ -15,8 +15,9 @@ use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
 use super::expr;
-use super::join::{Parts, Side};
+use super::join::Parts;
 use super::rel::{Effect, Names, Rel};
+use super::strategies::{AsofFacts, Side, Strategy, choose_asof};
 use floe_wire::error::Result;
 use floe_wire::graph::Exchange;
 
@@ -45,36 +46,42 @@ impl Cx<'_> {
         options: &AsOfOptions,
     ) -> Result<Rel> {
         let by: By = options.left_by.as_ref().zip(options.right_by.as_ref()).filter(|(left, _)| !left.is_empty());
-        let small =
-            right.bytes().is_some_and(|bytes| bytes <= self.options.broadcast_limit_bytes as f64) && !left.is_one();
         let by_order = if options.check_sortedness { self.by_order(inputs, by) } else { ByOrder::NotAsked };
-        let parts = Parts { by_order: by_order.clone(), ..parts };
         // Parts of rows that do not rise could each be in order by chance, and nobody would see what Polars refuses.
-        let seen_in_parts = match &by_order {
+        let parts_tell_unsorted = match &by_order {
             ByOrder::NotAsked => !options.check_sortedness || self.rises_in(inputs.0, &parts.left_on),
             ByOrder::Unknown => true,
             ByOrder::Known { left, .. } => self.rises_in_all(inputs.0, left, &parts.left_on),
         };
-        if small && seen_in_parts {
-            let order: &[Side] = if self.order_seen(node) { &[Side::Left] } else { &[] };
-            let left = self.sort_locally(left, false);
-            let right = self.in_order(right)?;
-            let bound = self.estimated(&right);
-            return self.whole_side(left, right, Side::Left, parts, order, bound);
-        }
+        // Parts would be in order that the whole is not.
         let known = matches!(by_order, ByOrder::Known { .. });
-        match by {
-            _ if left.is_one() => self.asof_alone(node, left, right, &by_order, "its input is in one task already"),
-            _ if small => self.asof_after(left, right, parts),
-            None => {
-                let why = "an as-of join without `by` keys, of a side too large to be sent whole";
-                self.asof_alone(node, left, right, &by_order, why)
+        let declared = known && !by.is_some_and(|(lk, rk)| self.sorts(inputs.0, lk) && self.sorts(inputs.1, rk));
+        let facts = AsofFacts {
+            left: left.size(),
+            right: right.size(),
+            by_keys: by.is_some(),
+            parts_tell_unsorted,
+            declared,
+            partitions: self.partitions(&left).max(self.partitions(&right)),
+        };
+        let choice = choose_asof(&facts, &self.limits());
+        let decision = choice.decision(&self.described(node));
+        let parts = Parts { by_order: by_order.clone(), decision: Some(decision.clone()), ..parts };
+        match (choice.strategy, by) {
+            (Strategy::Broadcast(_), _) => {
+                let order: &[Side] = if self.order_seen(node) { &[Side::Left] } else { &[] };
+                let left = self.sort_locally(left, false);
+                let right = self.in_order(right)?;
+                let bound = self.estimated(&right);
+                self.whole_side(left, right, Side::Left, parts, order, bound)
             }
-            // Parts would be in order that the whole is not.
-            Some((lk, rk)) if known && !(self.sorts(inputs.0, lk) && self.sorts(inputs.1, rk)) => {
-                self.asof_alone(node, left, right, &by_order, "its input is declared sorted")
+            (Strategy::Halo, _) => self.asof_after(left, right, parts),
+            (Strategy::Shuffle(_), Some((lk, rk))) => self.asof_by(node, left, right, parts, (&lk[..], &rk[..])),
+            _ => {
+                let rel = self.asof_alone(node, left, right, &by_order, &choice.reason)?;
+                self.decided(rel.root(), decision);
+                Ok(rel)
             }
-            Some((lk, rk)) => self.asof_by(node, left, right, parts, (&lk[..], &rk[..])),
         }
     }
 

@@ -22,7 +22,7 @@ use super::rel::{Branch, Effect, Names, Rel};
 use super::switch::Switch;
 use super::{Options, expr};
 use floe_wire::error::{QueryError, Result};
-use floe_wire::facts::{BroadcastBound, Column, Placeholder, RowOrder, StageFacts};
+use floe_wire::facts::{BroadcastBound, Column, JoinDecision, Placeholder, RowOrder, StageFacts};
 use floe_wire::graph::{Exchange, Leaf, Read, SingleWorker, Stage, StageGraph, StageId};
 
 /// Parts of an exchange for each worker. Every batch of a task has some rows for each part, and the fewer they are the more
@@ -54,6 +54,8 @@ pub(super) struct Cx<'a> {
     /// Does anyone observe the order of a node's output; per input: of what it reads.
     ordered_out: HashMap<IRNodeKey, bool>,
     ordered_in: HashMap<IRNodeKey, Vec<bool>>,
+    /// How joins are done whose stage is not known yet.
+    pending_joins: Vec<(Node, JoinDecision)>,
     /// Reasons found for nodes whose stage is not known yet.
     pending_single: Vec<(Node, String, String)>,
     names: u32,
@@ -92,6 +94,7 @@ impl<'a> Cx<'a> {
             bounds: HashMap::new(),
             ordered_out,
             ordered_in,
+            pending_joins: Vec::new(),
             pending_single: Vec::new(),
             names: 0,
         };
@@ -276,10 +279,11 @@ impl<'a> Cx<'a> {
         let mut explain = super::explain::describe(&plan, &leaves);
         let (notes, filters) = self.noted_and_filtered(branch.root(), beside, &output, &mut leaves, &mut explain);
         let tasks = branch.width().tasks();
-        let facts = self.facts(branch.root(), &nodes, tasks, order.clone(), tag.as_ref(), &notes, &filters);
+        let mut facts = self.facts(branch.root(), &nodes, tasks, order.clone(), tag.as_ref(), &notes, &filters);
         let fragment = Fragment { plan, placeholders: true, tag: tag.clone(), notes, filters }.pack()?;
         let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
         self.note_single(&nodes, id);
+        facts.joins = self.joins_of(&nodes);
         let instead = self.instead(branch.root(), order, &output, tag.as_ref(), beside)?;
         self.graph.stages.push(Stage { id, label, fragment, explain, leaves, output, instead, facts });
         Ok(id)
@@ -311,6 +315,7 @@ impl<'a> Cx<'a> {
             placeholders: nodes.iter().filter(is_leaf).map(placeholder).collect(),
             key_summary: notes.as_ref().map(|notes| notes.keys.clone()),
             key_filters: filters.iter().map(|filter| filter.keys.clone()).collect(),
+            joins: Vec::new(),
         }
     }
 
@@ -324,6 +329,18 @@ impl<'a> Cx<'a> {
                 reason,
             }),
         );
+    }
+
+    /// How the joins among these nodes are done, in the order of the plan.
+    fn joins_of(&mut self, nodes: &[Node]) -> Vec<JoinDecision> {
+        let (mine, rest) = std::mem::take(&mut self.pending_joins).into_iter().partition(|(n, _)| nodes.contains(n));
+        self.pending_joins = rest;
+        Vec::<(Node, JoinDecision)>::into_iter(mine).map(|(_, decision)| decision).collect()
+    }
+
+    /// Keeps how a join is done; reported with the stage it ends in.
+    pub fn decided(&mut self, node: Node, decision: JoinDecision) {
+        self.pending_joins.push((node, decision));
     }
 
     /// Keeps why a node runs on one worker; reported with the stage it ends in.

@@ -17,8 +17,9 @@ use super::asof::ByOrder;
 use super::context::Cx;
 use super::expr;
 use super::rel::{Effect, Names, Rel};
-use floe_wire::error::Result;
-use floe_wire::facts::BroadcastBound;
+use super::strategies::{EquiFacts, Limits, PairFacts, Side, Strategy, choose_equi, choose_pairs};
+use floe_wire::error::{QueryError, Result};
+use floe_wire::facts::{BroadcastBound, JoinDecision};
 
 /// What the join promises about order, by its `maintain_order`: the sides whose order counts, most important first.
 fn promised(order: MaintainOrderJoin) -> &'static [Side] {
@@ -31,33 +32,6 @@ fn promised(order: MaintainOrderJoin) -> &'static [Side] {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Left,
-    Right,
-}
-
-impl Side {
-    /// Whether rows of this side that match nothing change neither the result nor an error.
-    pub fn may_lose_unmatched(self, args: &JoinArgs) -> bool {
-        let loses = match args.how {
-            JoinType::Inner | JoinType::Semi => true,
-            JoinType::Left | JoinType::Anti => self == Side::Right,
-            JoinType::Right => self == Side::Left,
-            _ => false,
-        };
-        loses && !args.validation.needs_checks()
-    }
-}
-
-/// Whether a side can go whole to every task of the other: its rows that match nothing are not in the result.
-pub(super) fn may_send(side: Side, how: &JoinType) -> bool {
-    match side {
-        Side::Left => matches!(how, JoinType::Inner | JoinType::Right),
-        Side::Right => matches!(how, JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti),
-    }
-}
-
 pub(super) struct Parts {
     pub left_on: Vec<ExprIR>,
     pub right_on: Vec<ExprIR>,
@@ -65,6 +39,8 @@ pub(super) struct Parts {
     pub names: Vec<PlSmallStr>,
     /// Of an as-of join.
     pub by_order: ByOrder,
+    /// Why the join is done as it is; none for one that is not the user's.
+    pub decision: Option<JoinDecision>,
 }
 
 impl Cx<'_> {
@@ -76,7 +52,8 @@ impl Cx<'_> {
         let options =
             Arc::new(JoinOptionsIR { args: JoinArgs { slice: None, ..options.args.clone() }, ..(*options).clone() });
         let names = schema.iter_names().cloned().collect();
-        let parts = Parts { left_on, right_on, options, names, by_order: ByOrder::NotAsked };
+        let by_order = ByOrder::NotAsked;
+        let parts = Parts { left_on, right_on, options, names, by_order, decision: None };
         let keys_row_wise = parts.left_on.iter().chain(&parts.right_on).all(|e| expr::elementwise(e, &self.ex));
         if !keys_row_wise {
             return self.alone(node, "a join key that is not computed row by row");
@@ -112,92 +89,91 @@ impl Cx<'_> {
         Ok(rel)
     }
 
-    fn equi(&mut self, node: Node, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {
-        let args = &parts.options.args;
-        let how = args.how.clone();
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            workers: self.options.workers,
+            broadcast_limit_bytes: self.options.broadcast_limit_bytes as f64,
+            partition_bytes: self.options.partition_bytes as f64,
+            adaptive: self.options.adaptive,
+            runtime_filters: self.options.runtime_filters,
+        }
+    }
+
+    /// A join for those who read the plan: its kind and its keys.
+    pub(super) fn described(&self, node: Node) -> String {
+        let ir = self.ir.get(node);
+        let name = super::walk::node_name(ir);
+        let IR::Join { left_on, right_on, .. } = ir else { return name };
+        let shown = |e: &ExprIR| super::walk::show(e, &self.ex);
+        let pair = |(l, r): (&ExprIR, &ExprIR)| match (shown(l), shown(r)) {
+            (l, r) if l == r => l,
+            (l, r) => format!("{l} = {r}"),
+        };
+        let keys: Vec<String> = left_on.iter().zip(right_on).map(pair).collect();
+        if keys.is_empty() { name } else { format!("{name} on {}", keys.join(", ")) }
+    }
+
+    fn equi(&mut self, node: Node, left: Rel, right: Rel, mut parts: Parts) -> Result<Rel> {
+        let args = parts.options.args.clone();
         let order = if self.order_seen(node) { promised(args.maintain_order) } else { &[] };
-        if !self.same_key_types(&left, &right, &parts)? {
-            return self.join_alone(node, left, right, "join keys of different types");
-        }
-        let checked = args.validation.needs_checks();
-        if checked && how == JoinType::Inner && parts.left_on.len() > 1 {
-            return self.checked(left, right, parts, order);
-        }
-        let (left, right) = match order {
-            [] => match self.side_by_side(&left, &right, &parts.left_on, &parts.right_on)? {
-                Some((left, right)) => return self.in_place(left, right, parts),
-                None => (left, right),
-            },
-            _ => (left, right),
+        let same_key_types = self.same_key_types(&left, &right, &parts)?;
+        let as_left_join = args.validation.needs_checks() && args.how == JoinType::Inner && parts.left_on.len() > 1;
+        let (left, right, colocated) = match order {
+            [] if same_key_types && !as_left_join => {
+                match self.side_by_side(&left, &right, &parts.left_on, &parts.right_on)? {
+                    Some((left, right)) => (left, right, true),
+                    None => (left, right, false),
+                }
+            }
+            _ => (left, right, false),
         };
-        let limit = self.options.broadcast_limit_bytes as f64;
-        let small = |rel: &Rel| rel.bytes().is_some_and(|b| b <= limit);
-        // Looking many keys up among few is cheaper than having every worker build a table of the many.
-        let much_smaller = |a: &Rel, b: &Rel| {
-            a.bytes()
-                .zip(b.bytes())
-                .is_some_and(|(a, b)| a * 4.0 <= b && b > self.options.partition_bytes as f64 / 16.0)
+        let choose = |cx: &Self, left: &Rel, right: &Rel, colocated: bool, keys_were_sent: bool| {
+            let partitions = cx.partitions(left).max(cx.partitions(right));
+            let (left, right) = (left.size(), right.size());
+            let args = &args;
+            let facts = EquiFacts { args, left, right, order, same_key_types, colocated, keys_were_sent, partitions };
+            choose_equi(&facts, &cx.limits())
         };
-        let (left, right, parts) = if matches!(how, JoinType::Semi | JoinType::Anti)
-            && small(&left)
-            && (!small(&right) || much_smaller(&left, &right))
-            && !checked
-            && !right.is_one()
-            && self.options.runtime_filters
-        {
-            self.narrowed(left, right, parts)?
+        let join = self.described(node);
+        let mut choice = choose(self, &left, &right, colocated, false);
+        let (left, right, mut parts) = if choice.strategy == Strategy::SendKeys {
+            parts.decision = Some(choice.decision(&join));
+            let (left, right, parts) = self.keys_sent(left, right, parts)?;
+            choice = choose(self, &left, &right, false, true);
+            (left, right, parts)
         } else {
             (left, right, parts)
         };
-        let order_allows = |kept: Side| order.iter().all(|s| *s == kept);
-        let right_whole = may_send(Side::Right, &how)
-            && !checked
-            && small(&right)
-            && self.worth(&right, &left)
-            && (order_allows(Side::Left) || order == [Side::Left, Side::Right]);
-        let left_whole = may_send(Side::Left, &how)
-            && !checked
-            && small(&left)
-            && self.worth(&left, &right)
-            && (order_allows(Side::Right) || order == [Side::Right, Side::Left]);
-        let smaller_left = left.bytes().zip(right.bytes()).is_some_and(|(l, r)| l < r);
-        // Where the other side is likely to be much smaller in the end, its measured size decides.
-        let (right_whole, left_whole) = match order {
-            [] if !checked => (
-                right_whole && !(may_send(Side::Left, &how) && self.likely_fewer(&left, &right)),
-                left_whole && !(may_send(Side::Right, &how) && self.likely_fewer(&right, &left)),
-            ),
-            _ => (right_whole, left_whole),
-        };
-        let rel = if left_whole && (smaller_left || !right_whole) && !right.is_one() {
-            let bound = self.estimated(&left);
-            self.whole_side(right, left, Side::Right, parts, order, bound)?
-        } else if right_whole && !left.is_one() {
-            let bound = self.estimated(&right);
-            self.whole_side(left, right, Side::Left, parts, order, bound)?
-        } else {
-            self.by_hash(left, right, parts, order)?
-        };
-        Ok(rel)
-    }
-
-    /// Up to how many bytes a side pays to be sent whole to the tasks of the other, each of which builds its table anew:
-    /// beyond, it is cheaper to exchange both.
-    pub(super) fn pays_whole(&self, kept: &Rel) -> f64 {
-        let tasks = f64::from(kept.tasks().max(self.options.workers));
-        match kept.bytes() {
-            Some(bytes) if tasks > 3.0 => 3.0 * bytes / (tasks - 3.0),
-            _ => f64::INFINITY,
+        let decision = choice.decision(&join);
+        match choice.strategy {
+            Strategy::SingleWorker => {
+                let rel = self.join_alone(node, left, right, &choice.reason)?;
+                self.decided(rel.root(), decision);
+                return Ok(rel);
+            }
+            _ => parts.decision = Some(decision),
         }
-    }
-
-    fn worth(&self, sent: &Rel, kept: &Rel) -> bool {
-        sent.bytes().is_none_or(|bytes| bytes <= self.pays_whole(kept))
+        match choice.strategy {
+            Strategy::Colocated => self.in_place(left, right, parts),
+            Strategy::Broadcast(Side::Left) => {
+                let bound = self.estimated(&left);
+                self.whole_side(right, left, Side::Right, parts, order, bound)
+            }
+            Strategy::Broadcast(Side::Right) => {
+                let bound = self.estimated(&right);
+                self.whole_side(left, right, Side::Left, parts, order, bound)
+            }
+            Strategy::Shuffle(_) if as_left_join => self.checked(left, right, parts, order),
+            Strategy::Shuffle(shuffle) => self.by_hash(left, right, parts, order, shuffle),
+            Strategy::SendKeys | Strategy::Halo | Strategy::SingleWorker => {
+                Err(QueryError::internal(format!("{join} was to be done in a way that it has not")))
+            }
+        }
     }
 
     /// A semi or anti join of a small side with a large one asks only which of the small side's keys the large one has:
     /// every task of the large side looks its own up among them and sends on what it found, once each.
-    fn narrowed(&mut self, left: Rel, right: Rel, mut parts: Parts) -> Result<(Rel, Rel, Parts)> {
+    fn keys_sent(&mut self, left: Rel, right: Rel, mut parts: Parts) -> Result<(Rel, Rel, Parts)> {
         let left = self.keep(left)?;
         let bound = self.estimated(&left);
         let stages = self.stages_of(&left)?;
@@ -207,13 +183,18 @@ impl Cx<'_> {
         let mut options = (*parts.options).clone();
         options.args.how = JoinType::Semi;
         options.args.maintain_order = MaintainOrderJoin::None;
+        let decision = parts.decision.take();
         let (left_on, right_on) =
             (parts.left_on.clone(), keys.iter().map(|key| expr::col(key, &mut self.ex)).collect::<Vec<_>>());
         let options = Arc::new(options);
         let right = self.put(right, Effect::RowByRow(Names::Same), |cx, root| {
             let leaf = cx.broadcast_leaf(schema.clone(), stages.clone(), bound);
             let (left_on, right_on, options) = (left_on.clone(), right_on.clone(), options.clone());
-            cx.build(root, |b| b.join(leaf, right_on, left_on, options))
+            let join = cx.build(root, |b| b.join(leaf, right_on, left_on, options));
+            if let Some(decision) = decision.clone() {
+                cx.decided(join, decision);
+            }
+            join
         });
         keys.sort_unstable();
         keys.dedup();
@@ -248,19 +229,22 @@ impl Cx<'_> {
     /// Cross and inequality joins.
     fn all_pairs(&mut self, node: Node, left: Rel, right: Rel, parts: Parts) -> Result<Rel> {
         let order = if self.order_seen(node) { promised(parts.options.args.maintain_order) } else { &[] };
-        let larger_right = left.bytes().zip(right.bytes()).is_some_and(|(l, r)| l < r);
-        let keep_right = match order {
-            [] => (larger_right || left.is_one()) && !right.is_one(),
-            [Side::Right, ..] => true,
-            [Side::Left, ..] => false,
-        };
-        if left.is_one() && right.is_one() {
-            return self.join_alone(node, left, right, "both sides are in one task already");
-        }
-        if keep_right {
-            self.whole_side(right, left, Side::Right, parts, order, BroadcastBound::OnlyForm)
-        } else {
-            self.whole_side(left, right, Side::Left, parts, order, BroadcastBound::OnlyForm)
+        let facts = PairFacts { left: left.size(), right: right.size(), order };
+        let choice = choose_pairs(&facts, &self.limits());
+        let decision = choice.decision(&self.described(node));
+        let parts = Parts { decision: Some(decision.clone()), ..parts };
+        match choice.strategy {
+            Strategy::Broadcast(Side::Left) => {
+                self.whole_side(right, left, Side::Right, parts, order, BroadcastBound::OnlyForm)
+            }
+            Strategy::Broadcast(Side::Right) => {
+                self.whole_side(left, right, Side::Left, parts, order, BroadcastBound::OnlyForm)
+            }
+            _ => {
+                let rel = self.join_alone(node, left, right, &choice.reason)?;
+                self.decided(rel.root(), decision);
+                Ok(rel)
+            }
         }
     }
 }

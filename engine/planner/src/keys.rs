@@ -21,8 +21,6 @@ const KEYS_A_BLOCK: f64 = 40.0;
 const MOST_BLOCKS: f64 = 65_536.0;
 /// Every task of the larger side reads the notes of every task of the smaller one: no more bytes than this.
 const MOST_NOTED_BYTES: f64 = 32e6;
-/// The side that is filtered has so many times the rows of the other at least.
-const LARGER: f64 = 2.0;
 
 /// What stages do about keys beside their work.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +32,8 @@ pub(super) struct Beside {
 
 impl Beside {
     /// Notes the keys of about so many rows, which are in so many tasks.
-    fn noting(rows: f64, tasks: f64) -> Self {
-        let most = (MOST_NOTED_BYTES / BLOCK_BYTES / tasks.max(1.0)).clamp(1.0, MOST_BLOCKS);
+    pub fn noting(rows: f64, tasks: u32) -> Self {
+        let most = (MOST_NOTED_BYTES / BLOCK_BYTES / f64::from(tasks.max(1))).clamp(1.0, MOST_BLOCKS);
         Beside { note: Some((rows / KEYS_A_BLOCK).ceil().clamp(1.0, most) as u32), filter: None }
     }
 
@@ -46,17 +44,6 @@ impl Beside {
 }
 
 impl Cx<'_> {
-    /// What to note of `small`, if dropping rows of `large` by its keys is likely worth the wait for it. Estimates are
-    /// rough: a filter that has too many keys in the end, or drops too little, is not used.
-    pub(super) fn filter_pays(&self, small: &Rel, large: &Rel) -> Option<Beside> {
-        if !self.options.runtime_filters {
-            return None;
-        }
-        let pays = small.likely_rows()? * LARGER <= large.likely_rows()?
-            && large.bytes().is_some_and(|bytes| bytes > self.options.broadcast_limit_bytes as f64);
-        pays.then_some(Beside::noting(small.rows()?, f64::from(small.tasks())))
-    }
-
     /// The stages that a relation is read from.
     pub(super) fn stages_of(&self, rel: &Rel) -> Result<Vec<StageId>> {
         match self.leaves.get(&rel.root()) {

@@ -34,6 +34,7 @@ mod running;
 mod scalars;
 mod slice;
 mod sort;
+mod strategies;
 mod switch;
 mod walk;
 mod window;

@@ -14,9 +14,10 @@ use polars_utils::pl_str::PlSmallStr;
 
 use super::asof::ByOrder;
 use super::context::Cx;
-use super::join::{Parts, Side, may_send};
+use super::join::Parts;
 use super::keys::Beside;
 use super::rel::{Effect, Names, Order, Rel, Width};
+use super::strategies::{Shuffle, Side, broadcast_pays_bytes};
 use floe_wire::error::Result;
 use floe_wire::facts::BroadcastBound;
 use floe_wire::graph::Exchange;
@@ -43,7 +44,7 @@ impl Cx<'_> {
             left.iter_names().filter(|name| !tags.contains(name)).chain(right.iter_names()).cloned().collect()
         };
         let by_order = ByOrder::NotAsked;
-        let parts = Parts { left_on: Vec::new(), right_on: Vec::new(), options, names, by_order };
+        let parts = Parts { left_on: Vec::new(), right_on: Vec::new(), options, names, by_order, decision: None };
         let order: &[Side] = if *rows.order() == Order::Free { &[] } else { &[Side::Left] };
         self.whole_side(rows, one, Side::Left, parts, order, BroadcastBound::Rows { max_rows: 1 })
     }
@@ -138,47 +139,42 @@ impl Cx<'_> {
         let names = std::mem::take(&mut parts.names);
         parts.names = names.iter().chain([&met]).cloned().collect();
         Arc::make_mut(&mut parts.options).args.how = JoinType::Left;
-        let rel = self.by_hash(left, right, parts, order)?;
+        let rel = self.by_hash(left, right, parts, order, Shuffle::default())?;
         let matched = AExprBuilder::col(met.clone(), &mut self.ex).is_not_null(&mut self.ex).node();
         let matched = ExprIR::new(matched, OutputName::Alias(met));
         let rel = self.filter(rel, matched);
         Ok(self.project(rel, &names))
     }
 
-    pub(super) fn by_hash(&mut self, left: Rel, right: Rel, parts: Parts, order: &[Side]) -> Result<Rel> {
+    /// Both sides are exchanged by the hashes of their keys. The side that the other waits for comes first.
+    pub(super) fn by_hash(
+        &mut self,
+        left: Rel,
+        right: Rel,
+        parts: Parts,
+        order: &[Side],
+        shuffle: Shuffle,
+    ) -> Result<Rel> {
         let partitions = self.partitions(&left).max(self.partitions(&right));
         let (left, lk) = self.as_columns(left, &parts.left_on);
         let (right, rk) = self.as_columns(right, &parts.right_on);
         let (rows, bytes) = left.joined_size(&right);
         let (keep_left, keep_right) = (order.contains(&Side::Left), order.contains(&Side::Right));
-        let args = &parts.options.args;
-        let notes_of_left = self.filter_pays(&left, &right).filter(|_| Side::Right.may_lose_unmatched(args));
-        let notes_of_right = self.filter_pays(&right, &left).filter(|_| Side::Left.may_lose_unmatched(args));
-        let may_switch = order.is_empty() && !args.validation.needs_checks();
-        let left_whole = may_switch && may_send(Side::Left, &args.how) && self.switch_pays(&left, &right);
-        let right_whole = may_switch && may_send(Side::Right, &args.how) && self.switch_pays(&right, &left);
         let likely = likely_joined(&left, &right, &parts);
-        // The side that the other one waits for comes first.
-        let right_first = notes_of_right.is_some() || right_whole;
-        let notes = if right_first { notes_of_right } else { notes_of_left };
-        let whole = if right_first { right_whole } else { left_whole };
+        let right_first = shuffle.first == Some(Side::Right);
         let mut sides = [(left, lk, keep_left), (right, rk, keep_right)];
         if right_first {
             sides.reverse();
         }
         let [(first, first_keys, keep_first), (second, second_keys, keep_second)] = sides;
-        let pays = self.pays_whole(&second);
-        let first = self.hash_with(
-            first,
-            &first_keys,
-            Some(partitions),
-            keep_first,
-            notes.as_ref().unwrap_or(&Beside::default()),
-        )?;
-        let filter = if notes.is_some() { Beside::filtered_by(self.stages_of(&first)?) } else { Beside::default() };
+        let pays_bytes = broadcast_pays_bytes(&second.size(), &self.limits());
+        let noted = first.rows().filter(|_| shuffle.runtime_filter).map(|rows| Beside::noting(rows, first.tasks()));
+        let first =
+            self.hash_with(first, &first_keys, Some(partitions), keep_first, &noted.clone().unwrap_or_default())?;
+        let filter = if noted.is_some() { Beside::filtered_by(self.stages_of(&first)?) } else { Beside::default() };
         let second = self.hash_with(second, &second_keys, Some(partitions), keep_second, &filter)?;
-        if whole {
-            self.switch(&first, &second, pays);
+        if shuffle.adaptive {
+            self.switch(&first, &second, pays_bytes);
         }
         let (left, right) = if right_first { (second, first) } else { (first, second) };
         Ok(self.meet(left, right, parts, order, partitions, rows, bytes)?.likely(likely))
@@ -221,6 +217,10 @@ impl Cx<'_> {
         }
         let (left_on, right_on) = (parts.left_on.clone(), parts.right_on.clone());
         let (left, right) = self.as_known(left, right, &parts.by_order);
-        self.build(left, |b| b.join(right, left_on, right_on, Arc::new(options)))
+        let join = self.build(left, |b| b.join(right, left_on, right_on, Arc::new(options)));
+        if let Some(decision) = &parts.decision {
+            self.decided(join, decision.clone());
+        }
+        join
     }
 }

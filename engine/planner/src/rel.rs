@@ -10,6 +10,7 @@ use std::sync::Arc;
 use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
+use super::strategies::SideSize;
 use floe_wire::facts::RowOrder;
 
 /// The part of the rows that a filter is counted on to let pass.
@@ -382,12 +383,9 @@ impl Rel {
         self.likely
     }
 
-    pub fn likely_rows(&self) -> Option<f64> {
-        self.rows.map(|rows| rows * self.likely)
-    }
-
-    pub fn likely_bytes(&self) -> Option<f64> {
-        self.bytes.map(|bytes| bytes * self.likely)
+    /// What a join can know of its size.
+    pub fn size(&self) -> SideSize {
+        SideSize { bytes: self.bytes, rows: self.rows, likely: self.likely, tasks: self.tasks(), is_one: self.is_one() }
     }
 
     /// Rows and bytes where rows with equal keys meet: as many rows as the larger side has, and the columns of both.

@@ -13,14 +13,6 @@ use floe_wire::error::Result;
 use floe_wire::facts::{BroadcastBound, RowOrder};
 use floe_wire::graph::{Exchange, Instead, Leaf, Read};
 
-/// The other side has so many times the bytes of the one that may go whole, by estimate.
-const LARGER: f64 = 2.0;
-/// By so many times a side is smaller, by what its filters look like, if it shall be waited for in place of a side that
-/// is small for sure.
-const FEWER: f64 = 4.0;
-/// A side that is expected to be larger than so many limits is not waited for.
-const HOPE: f64 = 64.0;
-
 /// The side behind a leaf is not exchanged if the other one is small.
 #[derive(Clone, Debug)]
 pub(super) struct Switch {
@@ -29,24 +21,6 @@ pub(super) struct Switch {
 }
 
 impl Cx<'_> {
-    /// Whether `small` may turn out small enough to go whole to the tasks of `large`, so that waiting for it pays.
-    pub(super) fn switch_pays(&self, small: &Rel, large: &Rel) -> bool {
-        let limit = (self.options.broadcast_limit_bytes as f64).min(self.pays_whole(large));
-        let likely = |few: f64, many: f64| few * LARGER <= many && few <= limit * HOPE;
-        self.options.adaptive
-            && limit > 0.0
-            && !large.is_one()
-            && small.likely_bytes().zip(large.likely_bytes()).is_some_and(|(few, many)| likely(few, many))
-    }
-
-    /// Whether `few` is expected to be so much smaller than `many` that its size is worth the wait.
-    pub(super) fn likely_fewer(&self, few: &Rel, many: &Rel) -> bool {
-        let fewer = |few: f64, many: f64| few * FEWER <= many;
-        few.likelihood() < 1.0
-            && few.likely_bytes().zip(many.likely_bytes()).is_some_and(|(few, many)| fewer(few, many))
-            && self.switch_pays(few, many)
-    }
-
     /// Two sides that were closed by hash may be joined in another way, if that pays for the measured size.
     pub(super) fn switch(&mut self, small: &Rel, large: &Rel, pays: f64) {
         let limit = self.options.broadcast_limit_bytes.min(pays as u64);

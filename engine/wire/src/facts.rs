@@ -33,6 +33,49 @@ pub struct StageFacts {
     pub key_summary: Option<Vec<String>>,
     /// The key columns of its runtime filters; each reads one of the last leaves.
     pub key_filters: Vec<Vec<String>>,
+    /// How its joins are done, and why so.
+    #[serde(default)]
+    pub joins: Vec<JoinDecision>,
+}
+
+/// How a join is done, and what else was possible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinDecision {
+    /// The join, for people.
+    pub join: String,
+    pub chosen: JoinOption,
+    pub reason: String,
+    /// The cheapest of the others that are possible.
+    pub runner_up: Option<JoinOption>,
+    pub refused: Vec<RefusedOption>,
+}
+
+/// A way to do a join that is possible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinOption {
+    pub strategy: String,
+    pub cost: JoinCost,
+}
+
+/// What a way to do a join is expected to cost; none: unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinCost {
+    pub network_bytes: Option<u64>,
+    /// Held by each task of the join.
+    pub held_bytes: Option<u64>,
+    /// Stages that wait for each other.
+    pub rounds: u32,
+}
+
+/// A way to do a join that is not possible, or not worth it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedOption {
+    pub strategy: String,
+    pub why: String,
 }
 
 /// The order of a stage's output, read producer by producer.

@@ -6,6 +6,7 @@ use floe_api::report::StageInfo;
 use serde::Serialize;
 
 use floe_wire::check::Finding;
+use floe_wire::facts::{JoinDecision, JoinOption};
 use floe_wire::graph::{Leaf, Read, Stage, StageGraph};
 
 use super::events::{exchange, stage_infos};
@@ -51,12 +52,44 @@ fn leaf(leaf: &Leaf) -> String {
     }
 }
 
+/// A join and how it is done.
+fn decided(decision: &JoinDecision) -> String {
+    format!("{}: {}, as {}", decision.join, option(&decision.chosen), decision.reason)
+}
+
+/// A way to do a join, with what it is expected to cost.
+fn option(option: &JoinOption) -> String {
+    let bytes = |bytes: Option<u64>| match bytes {
+        None => "unknown".to_owned(),
+        Some(bytes) if bytes < 1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        Some(bytes) => format!("{:.1} MB", bytes as f64 / 1e6),
+    };
+    let cost = &option.cost;
+    let rounds = if cost.rounds == 1 { "round" } else { "rounds" };
+    format!(
+        "{} (network {}, held by a task {}, {} {rounds})",
+        option.strategy,
+        bytes(cost.network_bytes),
+        bytes(cost.held_bytes),
+        cost.rounds
+    )
+}
+
 fn text(graph: &StageGraph, findings: &[Finding]) -> String {
     let mut out = String::new();
     for stage in &graph.stages {
         let _ = writeln!(out, "stage {}: {}", stage.id.0, stage.label);
         for line in &stage.explain {
             let _ = writeln!(out, "    {line}");
+        }
+        for decision in &stage.facts.joins {
+            let _ = writeln!(out, "  {}", decided(decision));
+            if let Some(other) = &decision.runner_up {
+                let _ = writeln!(out, "    runner-up: {}", option(other));
+            }
+            for other in &decision.refused {
+                let _ = writeln!(out, "    not {}: {}", other.strategy, other.why);
+            }
         }
         for input in &stage.leaves {
             let _ = writeln!(out, "  <- {}", leaf(input));
@@ -105,6 +138,7 @@ fn edges(stage: &Stage) -> impl Iterator<Item = (u32, &Read)> {
 fn lines(stage: &Stage) -> Vec<String> {
     let mut lines = vec![format!("stage {}: {}", stage.id.0, stage.label)];
     lines.extend(stage.explain.iter().cloned());
+    lines.extend(stage.facts.joins.iter().map(decided));
     lines.extend(stage.leaves.iter().filter(|leaf| matches!(leaf, Leaf::Source { .. })).map(leaf));
     lines
 }
@@ -167,6 +201,7 @@ struct JsonStage<'a> {
     #[serde(flatten)]
     info: StageInfo,
     explain: &'a [String],
+    joins: &'a [JoinDecision],
     inputs: Vec<String>,
 }
 
@@ -174,6 +209,7 @@ fn json(graph: &StageGraph, findings: &[Finding]) -> String {
     let stages = stage_infos(graph).into_iter().zip(&graph.stages).map(|(info, stage)| JsonStage {
         info,
         explain: &stage.explain,
+        joins: &stage.facts.joins,
         inputs: stage.leaves.iter().map(leaf).collect(),
     });
     let json = Json {
@@ -238,6 +274,32 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&render(&graph, Format::Json)).unwrap();
         assert_eq!(json["stages"][1]["deps"][0], 0);
         assert_eq!(json["stages"][0]["exchange"], "hash(k) x 4");
+    }
+
+    #[test]
+    fn every_format_shows_how_joins_are_done() {
+        use floe_wire::facts::{JoinCost, RefusedOption};
+        let mut graph = graph();
+        let cost = JoinCost { network_bytes: Some(2_500_000), held_bytes: None, rounds: 1 };
+        let option = |strategy: &str| JoinOption { strategy: strategy.into(), cost };
+        graph.stages[1].facts.joins.push(JoinDecision {
+            join: "inner join on k".into(),
+            chosen: option("broadcast of the right side"),
+            reason: "it is small".into(),
+            runner_up: Some(option("shuffle of both sides")),
+            refused: vec![RefusedOption { strategy: "co-located join".into(), why: "no order".into() }],
+        });
+        let chosen = "inner join on k: broadcast of the right side (network 2.5 MB, held by a task unknown, 1 round), as it is small";
+        let text = render_with(&graph, &[], Format::Text);
+        let others = "    runner-up: shuffle of both sides (network 2.5 MB, held by a task unknown, 1 round)\n    not co-located join: no order\n";
+        assert!(text.contains(&format!("  {chosen}\n{others}")), "{text}");
+        assert!(render_with(&graph, &[], Format::Dot).contains(chosen));
+        assert!(render_with(&graph, &[], Format::Mermaid).contains(chosen));
+        let json: serde_json::Value = serde_json::from_str(&render_with(&graph, &[], Format::Json)).unwrap();
+        let join = &json["stages"][1]["joins"][0];
+        assert_eq!(join["chosen"]["cost"]["networkBytes"], 2_500_000);
+        assert_eq!(join["refused"][0]["why"], "no order");
+        assert_eq!(join["runnerUp"]["strategy"], "shuffle of both sides");
     }
 
     #[test]
