@@ -14,8 +14,9 @@ use polars_core::prelude::*;
 
 use super::{Context, Store};
 use floe_polars::{concat_frames, frame_from_ipc};
-use floe_wire::error::{Category, QueryError, Result};
-use floe_wire::graph::{Location, Piece};
+use floe_wire::chunk::{Chunk, OutputId, Place, Span};
+use floe_wire::error::{Category, QueryError, Result, TaskError};
+use floe_wire::graph::Portion;
 
 /// A request asks for about so many bytes…
 const REQUEST_BYTES: u64 = 4 << 20;
@@ -74,10 +75,12 @@ impl Drop for Taken {
     }
 }
 
-/// A range of one file, and the chunks that lie in it, in the order in which their rows are wanted.
+/// A range of one output, and the chunks that lie in it, in the order in which their rows are wanted.
 struct Range {
-    at: Piece,
-    chunks: Vec<Piece>,
+    output: OutputId,
+    place: Place,
+    span: Span,
+    chunks: Vec<Chunk>,
 }
 
 /// What is read and decoded together: one range, or several small ones.
@@ -105,7 +108,7 @@ enum Slot {
     /// Rows, and the parts that are still to be handed over.
     Rows(DataFrame, u64),
     Handed,
-    Failed(QueryError),
+    Failed(TaskError),
 }
 
 struct State {
@@ -123,7 +126,6 @@ pub struct Incoming {
     /// By number of the part: its request, and which part of that.
     parts: Vec<(u32, u32)>,
     schema: SchemaRef,
-    query: String,
     store: Arc<dyn Store>,
     budget: Arc<ReadBudget>,
     cancel: Arc<AtomicBool>,
@@ -132,14 +134,13 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub fn new(chunks: &[Piece], schema: SchemaRef, ctx: &Context) -> Incoming {
-        let requests = requests(chunks);
+    pub fn new(outputs: &[Portion], schema: SchemaRef, ctx: &Context) -> Incoming {
+        let requests = requests(outputs);
         let parts = requests.iter().enumerate();
         let parts = parts.flat_map(|(at, request)| (0..request.parts()).map(move |part| (at as u32, part as u32)));
         Incoming {
             parts: parts.collect(),
             schema,
-            query: ctx.query.clone(),
             store: ctx.store.clone(),
             budget: ctx.read_budget.clone(),
             cancel: ctx.cancel.clone(),
@@ -160,7 +161,7 @@ impl Incoming {
     }
 
     /// The schema that the rows have, by the first of them.
-    pub fn peek(&self) -> Result<SchemaRef> {
+    pub fn peek(&self) -> Result<SchemaRef, TaskError> {
         let state = self.decoded(0)?;
         Ok(match &state.slots[0] {
             Slot::Rows(df, _) => df.schema().clone(),
@@ -169,16 +170,17 @@ impl Incoming {
     }
 
     /// The rows of one part. Blocking; each part is handed over once, and the engine asks about in order.
-    pub fn part(self: &Arc<Self>, number: usize) -> Result<DataFrame> {
+    pub fn part(self: &Arc<Self>, number: usize) -> Result<DataFrame, TaskError> {
         let Some((request, part)) = self.parts.get(number).copied() else {
-            return Err(QueryError::internal(format!("part {number} of {} was asked for", self.parts.len())));
+            let message = format!("part {number} of {} was asked for", self.parts.len());
+            return Err(QueryError::internal(message).into());
         };
         self.start_readers();
         let request = request as usize;
         let mut state = self.decoded(request)?;
         let slot = &mut state.slots[request];
         let Slot::Rows(df, left) = slot else {
-            return Err(QueryError::internal(format!("part {number} was asked for twice")));
+            return Err(QueryError::internal(format!("part {number} was asked for twice")).into());
         };
         let rows = df.height() as u64;
         let parts = self.requests[request].parts();
@@ -203,7 +205,7 @@ impl Incoming {
     }
 
     /// Sees to it that the rows of a request are there.
-    fn decoded(&self, at: usize) -> Result<MutexGuard<'_, State>> {
+    fn decoded(&self, at: usize) -> Result<MutexGuard<'_, State>, TaskError> {
         let mut state = self.state();
         loop {
             match &mut state.slots[at] {
@@ -231,7 +233,7 @@ impl Incoming {
                 }
                 Slot::Coming | Slot::Decoding => {
                     if self.cancel.load(Ordering::Relaxed) {
-                        return Err(QueryError::new(Category::Cancelled, "Cancelled", "the task was cancelled"));
+                        return Err(QueryError::new(Category::Cancelled, "Cancelled", "the task was cancelled").into());
                     }
                     drop(state);
                     polars_async::executor::block_in_place(|| {
@@ -246,16 +248,16 @@ impl Incoming {
         }
     }
 
-    fn read(&self, at: usize) -> Result<Vec<Buffer<u8>>> {
+    fn read(&self, at: usize) -> Result<Vec<Buffer<u8>>, TaskError> {
         let ranges = self.requests[at].ranges.iter();
-        contained(|| ranges.map(|range| self.store.open(&self.query, &range.at)).collect())
+        contained(|| ranges.map(|range| self.store.open(range.output, &range.place, range.span)).collect())
     }
 
-    fn decode(&self, at: usize, read: Vec<Buffer<u8>>) -> Result<DataFrame> {
+    fn decode(&self, at: usize, read: Vec<Buffer<u8>>) -> Result<DataFrame, TaskError> {
         let mut rows = Vec::new();
-        for (Range { at, chunks }, bytes) in self.requests[at].ranges.iter().zip(read) {
+        for (Range { span, chunks, .. }, bytes) in self.requests[at].ranges.iter().zip(read) {
             for chunk in chunks {
-                let from = (chunk.offset - at.offset) as usize;
+                let from = (chunk.offset - span.offset) as usize;
                 let bytes = bytes.get(from..from + chunk.len as usize);
                 let bytes = bytes.ok_or_else(|| QueryError::internal("a chunk lies outside of what was read"))?;
                 rows.push(frame_from_ipc(bytes, chunk.rows as usize, &self.schema)?);
@@ -308,12 +310,12 @@ impl Incoming {
 }
 
 /// A panic as an error: others wait for what comes of it.
-fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn contained<T>(work: impl FnOnce() -> Result<T, TaskError>) -> Result<T, TaskError> {
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    done.unwrap_or_else(|panic| Err(super::panic_error(&*panic)))
+    done.unwrap_or_else(|panic| Err(super::panic_error(&*panic).into()))
 }
 
-fn came(read: Result<Vec<Buffer<u8>>>, taken: Taken) -> Slot {
+fn came(read: Result<Vec<Buffer<u8>>, TaskError>, taken: Taken) -> Slot {
     match read {
         Ok(bytes) => Slot::Read(bytes, taken),
         Err(error) => Slot::Failed(error),
@@ -329,19 +331,20 @@ impl Drop for Reading {
     }
 }
 
-/// Chunks in their order, put together to ranges where they follow each other in one file, and to requests where they
+/// Chunks in their order, put together to ranges where they follow each other in one output, and to requests where they
 /// are small.
-fn requests(chunks: &[Piece]) -> Vec<Request> {
+fn requests(outputs: &[Portion]) -> Vec<Request> {
     let mut all: Vec<Request> = Vec::new();
-    for chunk in chunks {
+    for (portion, chunk) in outputs.iter().flat_map(|portion| portion.chunks.iter().map(move |chunk| (portion, chunk)))
+    {
         let fits = |request: &&mut Request| {
-            request.bytes + chunk.len <= REQUEST_BYTES && request.rows + chunk.rows <= REQUEST_ROWS
+            request.bytes + chunk.len <= REQUEST_BYTES && request.rows + u64::from(chunk.rows) <= REQUEST_ROWS
         };
         match all.last_mut().filter(fits) {
-            Some(request) => request.add(chunk),
+            Some(request) => request.add(portion, chunk),
             None => {
                 let mut request = Request::default();
-                request.add(chunk);
+                request.add(portion, chunk);
                 all.push(request);
             }
         }
@@ -350,21 +353,21 @@ fn requests(chunks: &[Piece]) -> Vec<Request> {
 }
 
 impl Request {
-    fn add(&mut self, chunk: &Piece) {
-        self.rows += chunk.rows;
-        if let Some(Range { at, chunks }) = self.ranges.last_mut()
-            && !matches!(at.at, Location::Inline(_))
-            && at.at == chunk.at
-            && let Some(gap) = chunk.offset.checked_sub(at.offset + at.len)
+    fn add(&mut self, portion: &Portion, chunk: &Chunk) {
+        self.rows += u64::from(chunk.rows);
+        if let Some(Range { output, place, span, chunks }) = self.ranges.last_mut()
+            && !matches!(place, Place::Inline(_))
+            && *output == portion.output
+            && let Some(gap) = chunk.offset.checked_sub(span.offset + span.len)
             && gap <= GAP_BYTES
         {
             self.bytes += gap + chunk.len;
-            at.len += gap + chunk.len;
-            at.rows += chunk.rows;
-            chunks.push(chunk.clone());
+            span.len += gap + chunk.len;
+            chunks.push(*chunk);
         } else {
             self.bytes += chunk.len;
-            self.ranges.push(Range { at: chunk.clone(), chunks: vec![chunk.clone()] });
+            let (output, place) = (portion.output, portion.place.clone());
+            self.ranges.push(Range { output, place, span: chunk.span(), chunks: vec![*chunk] });
         }
     }
 }

@@ -8,9 +8,9 @@ use polars_plan::plans::{IR, IRPlan};
 use polars_utils::arena::Arena;
 
 use super::*;
-use crate::{Failure, PieceWriter, execute, source};
-use floe_wire::error::{Category, QueryError, Result};
-use floe_wire::graph::{Location, Piece, TaskId};
+use crate::{Failure, OutputWriter, Outputs, execute, source};
+use floe_wire::error::{QueryError, Result};
+use floe_wire::graph::{StageId, TaskId};
 
 /// One file, every read of which takes a moment and is written down.
 struct File {
@@ -21,19 +21,24 @@ struct File {
     lost_at: Option<u64>,
 }
 
+const ID: OutputId = OutputId { task: TaskId { stage: StageId(0), task: 3 }, attempt: 1 };
+
 impl Store for File {
-    fn create(&self, _query: &str, _task: TaskId, _attempt: u32) -> Result<Box<dyn PieceWriter>> {
+    fn create(&self, _output: OutputId) -> Result<Box<dyn OutputWriter>> {
         Err(QueryError::internal("nothing is written here"))
     }
+}
 
-    fn open(&self, _query: &str, piece: &Piece) -> Result<Buffer<u8>> {
+impl Outputs for File {
+    fn open(&self, output: OutputId, place: &Place, span: Span) -> Result<Buffer<u8>, TaskError> {
+        assert_eq!((output, place), (ID, &Place::Store));
         self.most_used_bytes.fetch_max(self.budget.used_bytes(), Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(2));
-        self.reads.lock().unwrap().push((piece.offset, piece.len));
-        let (from, to) = (piece.offset as usize, (piece.offset + piece.len) as usize);
+        self.reads.lock().unwrap().push((span.offset, span.len));
+        let (from, to) = (span.offset as usize, (span.offset + span.len) as usize);
         match self.lost_at {
             Some(at) if (from..to).contains(&(at as usize)) => {
-                Err(QueryError::new(Category::LostWorker, "LostOutput", "it is gone"))
+                Err(TaskError::Lost { outputs: vec![output], message: "it is gone".into() })
             }
             _ => Ok(self.bytes.clone().sliced(from..to)),
         }
@@ -46,14 +51,14 @@ fn frame(from: i64, rows: i64) -> DataFrame {
 }
 
 /// Frames of so many rows as the chunks of one file, with `gap` bytes between them.
-fn file(rows: &[i64], gap: usize, budget_bytes: u64) -> (Arc<File>, Vec<Piece>, DataFrame) {
-    let (mut bytes, mut pieces, mut all) = (Vec::new(), Vec::new(), frame(0, 0));
+fn file(rows: &[i64], gap: usize, budget_bytes: u64) -> (Arc<File>, Portion, DataFrame) {
+    let (mut bytes, mut chunks, mut all) = (Vec::new(), Vec::new(), frame(0, 0));
     let mut at = 0;
     for count in rows {
         let df = frame(at, *count);
         let ipc = floe_polars::frame_to_ipc(df.clone()).unwrap();
-        let location = Location::Store { uri: "file".into() };
-        pieces.push(Piece { at: location, offset: bytes.len() as u64, len: ipc.len() as u64, rows: *count as u64 });
+        let (offset, len) = (bytes.len() as u64, ipc.len() as u64);
+        chunks.push(Chunk { partition: 0, rows: *count as u32, offset, len });
         bytes.extend_from_slice(&ipc);
         bytes.resize(bytes.len() + gap, 0);
         all.vstack_mut(&df).unwrap();
@@ -66,7 +71,7 @@ fn file(rows: &[i64], gap: usize, budget_bytes: u64) -> (Arc<File>, Vec<Piece>, 
         most_used_bytes: AtomicU64::new(0),
         lost_at: None,
     };
-    (Arc::new(file), pieces, all)
+    (Arc::new(file), Portion { output: ID, place: Place::Store, chunks }, all)
 }
 
 fn context(file: &Arc<File>) -> Context {
@@ -85,9 +90,10 @@ fn context(file: &Arc<File>) -> Context {
 }
 
 /// The rows as they come out of the engine, with at most `limit` of them asked for.
-fn stream(file: &Arc<File>, pieces: &[Piece], schema: &SchemaRef, limit: Option<u32>) -> Result<DataFrame> {
+fn stream(file: &Arc<File>, portion: &Portion, schema: &SchemaRef, limit: Option<u32>) -> Result<DataFrame, TaskError> {
     let failure = Failure::default();
-    let (scan, function) = source::streamed(Incoming::new(pieces, schema.clone(), &context(file)), &failure)?;
+    let incoming = Incoming::new(std::slice::from_ref(portion), schema.clone(), &context(file));
+    let (scan, function) = source::streamed(incoming, &failure)?;
     let mut lp_arena = Arena::new();
     let input = lp_arena.add(scan);
     let mut lp_top = lp_arena.add(IR::MapFunction { input, function });
@@ -100,7 +106,7 @@ fn stream(file: &Arc<File>, pieces: &[Piece], schema: &SchemaRef, limit: Option<
         taken.lock().unwrap().push(df);
         Ok(())
     })?;
-    concat_frames(std::mem::take(&mut *all.lock().unwrap()), schema)
+    Ok(concat_frames(std::mem::take(&mut *all.lock().unwrap()), schema)?)
 }
 
 #[test]
@@ -108,8 +114,8 @@ fn rows_come_in_their_order_whatever_the_sizes_of_chunks() {
     let mut rows: Vec<i64> = (0..300).map(|i| 1 + i * 7919 % 500).collect();
     rows.extend([250_000, 1, 100_000, 100_001, 3]);
     for gap in [0, 100, 2 * GAP_BYTES as usize] {
-        let (file, pieces, all) = file(&rows, gap, 1 << 20);
-        let read = stream(&file, &pieces, all.schema(), None).unwrap();
+        let (file, portion, all) = file(&rows, gap, 1 << 20);
+        let read = stream(&file, &portion, all.schema(), None).unwrap();
         assert!(read.equals(&all), "{} rows of {}, gap {gap}", read.height(), all.height());
         let reads = file.reads.lock().unwrap().len();
         if gap > GAP_BYTES as usize {
@@ -122,11 +128,11 @@ fn rows_come_in_their_order_whatever_the_sizes_of_chunks() {
 
 #[test]
 fn what_is_read_ahead_stays_within_the_budget() {
-    let (file, pieces, all) = file(&[60_000; 80], 0, 8 << 20);
-    let largest = requests(&pieces).iter().map(|request| request.bytes).max().unwrap();
-    let read = stream(&file, &pieces, all.schema(), None).unwrap();
+    let (file, portion, all) = file(&[60_000; 80], 0, 8 << 20);
+    let largest = requests(std::slice::from_ref(&portion)).iter().map(|request| request.bytes).max().unwrap();
+    let read = stream(&file, &portion, all.schema(), None).unwrap();
     assert!(read.equals(&all));
-    let total: u64 = pieces.iter().map(|piece| piece.len).sum();
+    let total: u64 = portion.chunks.iter().map(|chunk| chunk.len).sum();
     let most = file.most_used_bytes.load(Ordering::Relaxed);
     // What the engine waits for comes on top, for each of its threads.
     let threads = polars_core::runtime::RAYON.current_num_threads() as u64;
@@ -136,24 +142,24 @@ fn what_is_read_ahead_stays_within_the_budget() {
 
 #[test]
 fn no_more_is_read_than_somebody_asks_for() {
-    let (file, pieces, all) = file(&[60_000; 80], 0, 4 << 20);
-    let read = stream(&file, &pieces, all.schema(), Some(10)).unwrap();
+    let (file, portion, all) = file(&[60_000; 80], 0, 4 << 20);
+    let read = stream(&file, &portion, all.schema(), Some(10)).unwrap();
     assert!(read.equals(&all.head(Some(10))));
     let asked: u64 = file.reads.lock().unwrap().iter().map(|(_, len)| len).sum();
-    let total: u64 = pieces.iter().map(|piece| piece.len).sum();
+    let total: u64 = portion.chunks.iter().map(|chunk| chunk.len).sum();
     assert!(asked < total / 2, "{asked} of {total} bytes for ten rows");
 }
 
 #[test]
 fn an_output_that_is_lost_is_told_as_such() {
-    let (mut file, pieces, all) = file(&[60_000; 20], 0, 8 << 20);
-    Arc::get_mut(&mut file).unwrap().lost_at = Some(pieces[13].offset);
-    let error = stream(&file, &pieces, all.schema(), None).unwrap_err();
-    assert_eq!((error.category, error.class.as_str()), (Category::LostWorker, "LostOutput"));
+    let (mut file, portion, all) = file(&[60_000; 20], 0, 8 << 20);
+    Arc::get_mut(&mut file).unwrap().lost_at = Some(portion.chunks[13].offset);
+    let error = stream(&file, &portion, all.schema(), None).unwrap_err();
+    assert!(matches!(error, TaskError::Lost { outputs, .. } if outputs == [ID]));
 }
 
 #[test]
 fn an_input_without_a_budget_is_read_all_the_same() {
-    let (file, pieces, all) = file(&[5_000, 70_000, 5_000, 70_000], 0, 0);
-    assert!(stream(&file, &pieces, all.schema(), None).unwrap().equals(&all));
+    let (file, portion, all) = file(&[5_000, 70_000, 5_000, 70_000], 0, 0);
+    assert!(stream(&file, &portion, all.schema(), None).unwrap().equals(&all));
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{Context, partition};
 use floe_planner::{KeyFilter, Notes, decode};
 use floe_polars::polars_error;
-use floe_wire::error::Result;
-use floe_wire::graph::{LeafInput, TaskOutput};
+use floe_wire::error::{QueryError, Result, TaskError};
+use floe_wire::graph::{LeafInput, Summary, TaskOutput};
 
 /// Words of a block: a key sets one bit in each.
 const WORDS: usize = 8;
@@ -170,15 +170,22 @@ pub struct Filter {
     pub scan: Option<(usize, String, i64, i64)>,
 }
 
-pub fn read(filters: &[KeyFilter], inputs: &[LeafInput], ctx: &Context, out: &mut TaskOutput) -> Result<Vec<Filter>> {
+pub fn read(
+    filters: &[KeyFilter],
+    inputs: &[LeafInput],
+    ctx: &Context,
+    out: &mut TaskOutput,
+) -> Result<Vec<Filter>, TaskError> {
     let mut all = Vec::with_capacity(filters.len());
     for (filter, input) in filters.iter().zip(inputs) {
-        let LeafInput::Pieces { pieces, .. } = input else { continue };
+        let LeafInput::KeySummaries(summaries) = input else {
+            return Err(QueryError::internal("a filter of keys is given no key summaries").into());
+        };
         let (mut rows, mut nulls, mut bounds) = (0, false, Some(None::<(i64, i64)>));
-        let mut hashes = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            let bytes = ctx.store.open(&ctx.query, piece)?;
-            out.bytes_in += piece.len;
+        let mut hashes = Vec::with_capacity(summaries.len());
+        for Summary { output, place, span } in summaries {
+            let bytes = ctx.store.open(*output, place, *span)?;
+            out.bytes_in += span.len;
             let note: Note = decode(&bytes)?;
             rows += note.rows;
             hashes.push(note.hashes);

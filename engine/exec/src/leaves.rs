@@ -13,8 +13,8 @@ use super::incoming::Incoming;
 use super::{Context, Failure, source};
 use floe_planner::{Keep, SourceUnit, decode};
 use floe_polars::polars_error;
-use floe_wire::error::{QueryError, Result};
-use floe_wire::graph::{KeyRange, LeafInput, Piece, TaskOutput};
+use floe_wire::error::{QueryError, Result, TaskError};
+use floe_wire::graph::{KeyRange, LeafInput, Portion, TaskOutput};
 
 pub fn fill(
     plan: &mut IRPlan,
@@ -22,28 +22,34 @@ pub fn fill(
     ctx: &Context,
     failure: &Failure,
     out: &mut TaskOutput,
-) -> Result<()> {
+) -> Result<(), TaskError> {
     let mut nodes = Vec::new();
     collect(plan, plan.lp_top, &mut nodes);
     if nodes.len() != inputs.len() {
-        return Err(QueryError::internal(format!("a fragment of {} inputs got {}", nodes.len(), inputs.len())));
+        let message = format!("a fragment of {} inputs got {}", nodes.len(), inputs.len());
+        return Err(QueryError::internal(message).into());
     }
     for (node, input) in nodes.into_iter().zip(inputs) {
         match input {
             LeafInput::Source(unit) => base(plan, node, decode(unit)?, out)?,
-            LeafInput::Pieces { pieces, range, before } => {
+            LeafInput::KeySummaries(_) => {
+                return Err(QueryError::internal("key summaries are read into a node of the plan").into());
+            }
+            LeafInput::Rows { outputs, range, before } => {
                 let IR::DataFrameScan { schema, .. } = plan.lp_arena.get(node).clone() else {
-                    return Err(QueryError::internal("an exchange is read into a node that is no placeholder"));
+                    let message = "an exchange is read into a node that is no placeholder";
+                    return Err(QueryError::internal(message).into());
                 };
-                let bytes = pieces.iter().map(|p| p.len).sum::<u64>();
-                out.rows_in += pieces.iter().map(|p| p.rows).sum::<u64>();
+                let chunks = || outputs.iter().flat_map(|portion| &portion.chunks);
+                let bytes = chunks().map(|chunk| chunk.len).sum::<u64>();
+                out.rows_in += chunks().map(|chunk| u64::from(chunk.rows)).sum::<u64>();
                 out.bytes_in += bytes;
-                let by_chunk = pieces.len() > 1 && counts_runs(plan);
-                let in_one = pieces.len() > 1 && rolls(plan);
+                let by_chunk = chunks().nth(1).is_some() && counts_runs(plan);
+                let in_one = chunks().nth(1).is_some() && rolls(plan);
                 if bytes >= ctx.stream_from_bytes && bytes > 0 && !by_chunk && !in_one && !schema.is_empty() {
-                    streamed(plan, node, pieces, schema, ctx, failure)?;
+                    streamed(plan, node, outputs, schema, ctx, failure)?;
                 } else {
-                    let mut df = super::read(pieces, &schema, &ctx.query, &*ctx.store)?;
+                    let mut df = super::read(outputs, &schema, &*ctx.store)?;
                     if in_one {
                         df.rechunk_mut();
                     }
@@ -143,12 +149,12 @@ fn frame(plan: &mut IRPlan, node: Node, df: DataFrame, schema: SchemaRef, by_chu
 fn streamed(
     plan: &mut IRPlan,
     node: Node,
-    pieces: &[Piece],
+    outputs: &[Portion],
     schema: SchemaRef,
     ctx: &Context,
     failure: &Failure,
-) -> Result<()> {
-    let (scan, function) = source::streamed(Incoming::new(pieces, schema, ctx), failure)?;
+) -> Result<(), TaskError> {
+    let (scan, function) = source::streamed(Incoming::new(outputs, schema, ctx), failure)?;
     plan.lp_arena.replace(node, scan);
     put_above(plan, node, |input| IR::MapFunction { input, function });
     Ok(())

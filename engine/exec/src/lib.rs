@@ -26,24 +26,29 @@ use polars_stream::StreamingQuery;
 use floe_planner::Fragment;
 use floe_polars::warnings::Listener;
 use floe_polars::{concat_frames, frame_from_ipc};
-use floe_wire::error::{Category, QueryError, Result};
-use floe_wire::graph::{Location, NodeMetrics, Piece, TaskId, TaskOutput, TaskSpec};
+use floe_wire::chunk::{OutputId, Place, Span};
+use floe_wire::error::{Category, QueryError, Result, TaskError};
+use floe_wire::graph::{NodeMetrics, Portion, TaskId, TaskOutput, TaskSpec};
 
 pub use incoming::ReadBudget;
-pub use inline::Inline;
+pub use inline::{Inline, run_here};
 
 use outgoing::Outgoing;
 
-/// Where outputs are written and inputs are read: the shuffle, seen from a task.
-pub trait Store: Send + Sync {
-    fn create(&self, query: &str, task: TaskId, attempt: u32) -> Result<Box<dyn PieceWriter>>;
-    fn open(&self, query: &str, piece: &Piece) -> Result<Buffer<u8>>;
+/// Outputs of one run, to be read.
+pub trait Outputs: Send + Sync {
+    fn open(&self, output: OutputId, place: &Place, span: Span) -> Result<Buffer<u8>, TaskError>;
 }
 
-/// One task's data file while it is written; dropped unfinished, it is gone.
-pub trait PieceWriter: std::io::Write + Send {
+/// Where outputs of one run are read and written: the shuffle, seen from a task.
+pub trait Store: Outputs {
+    fn create(&self, output: OutputId) -> Result<Box<dyn OutputWriter>>;
+}
+
+/// The output of one attempt while it is written; dropped unfinished, it is gone.
+pub trait OutputWriter: std::io::Write + Send {
     fn position(&self) -> u64;
-    fn finish(self: Box<Self>) -> Result<Location>;
+    fn finish(self: Box<Self>) -> Result<Place>;
 }
 
 /// Rows on their way to the query's sink.
@@ -57,6 +62,7 @@ pub type OpenSink = dyn Fn(u32, TaskId, u32) -> Result<Box<dyn RowSink>> + Send 
 
 #[derive(Clone)]
 pub struct Context {
+    /// The name of the run, for what Polars warns of while its tasks are at work.
     pub query: String,
     pub store: Arc<dyn Store>,
     pub open_sink: Arc<OpenSink>,
@@ -84,17 +90,18 @@ impl Context {
 
 /// The first error behind whatever the engine says: it knows none but its own.
 #[derive(Clone, Default)]
-struct Failure(Arc<Mutex<Option<QueryError>>>);
+struct Failure(Arc<Mutex<Option<TaskError>>>);
 
 impl Failure {
     /// The error as the engine takes it.
-    fn keep(&self, error: QueryError) -> PolarsError {
+    fn keep(&self, error: impl Into<TaskError>) -> PolarsError {
+        let error = error.into();
         let told = PolarsError::ComputeError(error.to_string().into());
         lock(&self.0).get_or_insert(error);
         told
     }
 
-    fn take(&self) -> Option<QueryError> {
+    fn take(&self) -> Option<TaskError> {
         lock(&self.0).take()
     }
 }
@@ -107,17 +114,18 @@ pub struct Progress {
 }
 
 /// Blocking: one task from its inputs to its written output.
-pub fn run(fragment: &[u8], task: &TaskSpec, ctx: &Context) -> Result<TaskOutput> {
+pub fn run(fragment: &Fragment, task: &TaskSpec, ctx: &Context) -> Result<TaskOutput, TaskError> {
     let begun = Instant::now();
     let listener = Listener::of_task(&ctx.query);
-    let Fragment { mut plan, placeholders, tag, notes, filters: wanted } = Fragment::unpack(fragment)?;
+    let Fragment { placeholders, tag, notes, filters: wanted, .. } = fragment;
+    let mut plan = fragment.copy_of_plan();
     let mut out = TaskOutput::default();
     let mut filters = Vec::new();
     let failure = Failure::default();
-    if placeholders {
+    if *placeholders {
         // Notes of keys come behind all that the plan reads.
         let (inputs, notes) = task.leaves.split_at(task.leaves.len().saturating_sub(wanted.len()));
-        filters = keys::read(&wanted, notes, ctx, &mut out)?;
+        filters = keys::read(wanted, notes, ctx, &mut out)?;
         leaves::bound(&mut plan, filters.iter().filter_map(|filter| filter.scan.as_ref()));
         leaves::fill(&mut plan, inputs, ctx, &failure, &mut out)?;
     }
@@ -145,7 +153,7 @@ fn execute(
     mut plan: IRPlan,
     failure: Failure,
     take: impl FnMut(DataFrame) -> Result<()> + Send + 'static,
-) -> Result<Vec<NodeMetrics>> {
+) -> Result<Vec<NodeMetrics>, TaskError> {
     let (failed, take) = (failure.clone(), Mutex::new(take));
     let function = move |df: DataFrame| {
         let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lock(&take)(df)));
@@ -168,8 +176,8 @@ fn execute(
     // What went wrong with the rows, coming or going, is the cause of whatever the engine says of it.
     match (failure.take(), ran) {
         (Some(error), _) => Err(error),
-        (None, Ok(ran)) => ran.map_err(|e| floe_planner::not_sorted(floe_polars::polars_error(e))),
-        (None, Err(panic)) => Err(panic_error(&*panic)),
+        (None, Ok(ran)) => Ok(ran.map_err(floe_polars::polars_error)?),
+        (None, Err(panic)) => Err(panic_error(&*panic).into()),
     }
 }
 
@@ -183,8 +191,14 @@ pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> QueryError {
     QueryError::user("PanicException", text)
 }
 
-/// Pieces as one frame.
-pub fn read(pieces: &[Piece], schema: &SchemaRef, query: &str, store: &dyn Store) -> Result<DataFrame> {
-    let read = |piece: &Piece| frame_from_ipc(&store.open(query, piece)?, piece.rows as usize, schema);
-    concat_frames(pieces.iter().map(read).collect::<Result<_>>()?, schema)
+/// Rows of outputs as one frame.
+pub fn read(portions: &[Portion], schema: &SchemaRef, store: &dyn Outputs) -> Result<DataFrame, TaskError> {
+    let mut frames = Vec::with_capacity(portions.iter().map(|portion| portion.chunks.len()).sum());
+    for Portion { output, place, chunks } in portions {
+        for chunk in chunks {
+            let bytes = store.open(*output, place, chunk.span())?;
+            frames.push(frame_from_ipc(&bytes, chunk.rows as usize, schema)?);
+        }
+    }
+    Ok(concat_frames(frames, schema)?)
 }

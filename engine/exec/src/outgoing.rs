@@ -3,20 +3,19 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use polars_core::prelude::*;
 use polars_core::utils::accumulate_dataframes_vertical_unchecked;
 
 use super::keys::{Filter, Noting};
-use super::{Context, PieceWriter, RowSink, write};
+use super::{Context, OutputWriter, RowSink, write};
 use floe_planner::{Notes, Tag};
+use floe_wire::chunk::{Chunk, Chunks, KeyBounds, OutputId, Span};
 use floe_wire::error::{QueryError, Result};
-use floe_wire::graph::{Exchange, KEYS, Location, Piece, PieceOut, TaskId, TaskOutput, TaskSpec};
+use floe_wire::graph::{Exchange, TaskOutput, TaskSpec};
 
 pub struct Outgoing {
     ctx: Context,
-    id: TaskId,
-    attempt: u32,
+    id: OutputId,
     exchange: Exchange,
     filters: Vec<Filter>,
     /// Tells a row's place in the whole relation.
@@ -25,7 +24,8 @@ pub struct Outgoing {
     batch: Vec<DataFrame>,
     batch_bytes: usize,
     to: To,
-    written: Vec<PieceOut>,
+    written: Vec<(Chunk, Option<KeyBounds>)>,
+    summary: Option<Span>,
     rows: u64,
     size: u64,
     busy: Duration,
@@ -34,7 +34,7 @@ pub struct Outgoing {
 /// Opened when the first rows are there: a task that fails before leaves nothing to clean up.
 enum To {
     Nothing,
-    Pieces(Box<dyn PieceWriter>),
+    Exchange(Box<dyn OutputWriter>),
     Sink(Box<dyn RowSink>),
 }
 
@@ -49,7 +49,6 @@ impl Outgoing {
         Outgoing {
             ctx: ctx.clone(),
             id: task.id,
-            attempt: task.attempt,
             exchange: task.output.clone(),
             filters,
             tag: tag.cloned(),
@@ -58,6 +57,7 @@ impl Outgoing {
             batch_bytes: 0,
             to: To::Nothing,
             written: Vec::new(),
+            summary: None,
             rows: 0,
             size: 0,
             busy: Duration::ZERO,
@@ -97,7 +97,7 @@ impl Outgoing {
         let mut df = accumulate_dataframes_vertical_unchecked(std::mem::take(&mut self.batch));
         self.batch_bytes = 0;
         if let Some(tag) = &self.tag {
-            let first = tag.first(self.id.task, self.rows, df.height() as u64)?;
+            let first = tag.first(self.id.task.task, self.rows, df.height() as u64)?;
             df = write::tagged(df, &tag.column, first)?;
         }
         self.rows += df.height() as u64;
@@ -109,7 +109,7 @@ impl Outgoing {
             self.sink()?.write(df)?;
         } else {
             let compression = self.ctx.compression;
-            write::parts(df, &self.exchange)?.write(compression, |encoded| self.piece(encoded))?;
+            write::parts(df, &self.exchange)?.write(compression, |encoded| self.chunk(encoded))?;
         }
         self.tell();
         Ok(())
@@ -117,34 +117,39 @@ impl Outgoing {
 
     fn sink(&mut self) -> Result<&mut Box<dyn RowSink>> {
         if let (To::Nothing, Exchange::Sink { sink }) = (&self.to, &self.exchange) {
-            self.to = To::Sink((self.ctx.open_sink)(*sink, self.id, self.attempt)?);
+            self.to = To::Sink((self.ctx.open_sink)(*sink, self.id.task, self.id.attempt)?);
         }
         match &mut self.to {
             To::Sink(sink) => Ok(sink),
-            To::Nothing | To::Pieces(_) => Err(QueryError::internal("a task without a sink writes to one")),
+            To::Nothing | To::Exchange(_) => Err(QueryError::internal("a task without a sink writes to one")),
         }
     }
 
-    fn piece(&mut self, encoded: write::Encoded) -> Result<()> {
+    fn chunk(&mut self, encoded: write::Encoded) -> Result<()> {
+        let write::Encoded { partition, rows, bounds, ipc } = encoded;
+        let Span { offset, len } = self.put(&ipc)?;
+        let too_many = |_| QueryError::internal(format!("{rows} rows at once, more than Polars can count"));
+        let rows = u32::try_from(rows).map_err(too_many)?;
+        self.written.push((Chunk { partition, rows, offset, len }, bounds));
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<Span> {
         if let To::Nothing = self.to {
-            self.to = To::Pieces(self.ctx.store.create(&self.ctx.query, self.id, self.attempt)?);
+            self.to = To::Exchange(self.ctx.store.create(self.id)?);
         }
-        let To::Pieces(writer) = &mut self.to else {
+        let To::Exchange(writer) = &mut self.to else {
             return Err(QueryError::internal("a task with a sink writes to an exchange"));
         };
-        let write::Encoded { partition, rows, bounds, ipc } = encoded;
         let offset = writer.position();
-        writer.write_all(&ipc).map_err(|e| QueryError::io(format!("writing shuffle data failed: {e}")))?;
-        // Where that is becomes known when the file is whole.
-        let piece = Piece { at: Location::Inline(Bytes::new()), offset, len: ipc.len() as u64, rows };
-        self.written.push(PieceOut { partition, piece, bounds });
-        Ok(())
+        writer.write_all(bytes).map_err(|e| QueryError::io(format!("writing shuffle data failed: {e}")))?;
+        Ok(Span { offset, len: bytes.len() as u64 })
     }
 
     fn tell(&self) {
         let progress = &self.ctx.progress;
         progress.rows.store(self.rows, std::sync::atomic::Ordering::Relaxed);
-        if let To::Pieces(writer) = &self.to {
+        if let To::Exchange(writer) = &self.to {
             progress.bytes.store(writer.position(), std::sync::atomic::Ordering::Relaxed);
         }
     }
@@ -154,7 +159,7 @@ impl Outgoing {
         let begun = Instant::now();
         self.flush()?;
         if let Some(note) = self.noting.take().map(Noting::finish).transpose()?.flatten() {
-            self.piece(write::Encoded { partition: KEYS, rows: 0, bounds: None, ipc: note })?;
+            self.summary = Some(self.put(&note)?);
         }
         if let Exchange::Sink { .. } = self.exchange
             && self.rows == 0
@@ -165,9 +170,11 @@ impl Outgoing {
         match std::mem::replace(&mut self.to, To::Nothing) {
             To::Nothing => {}
             To::Sink(sink) => out.staged = sink.finish()?,
-            To::Pieces(writer) => {
+            To::Exchange(writer) => {
                 out.bytes = writer.position();
-                out.pieces = placed(std::mem::take(&mut self.written), &writer.finish()?);
+                out.place = writer.finish()?;
+                out.chunks = chunks(std::mem::take(&mut self.written), &self.exchange);
+                out.summary = self.summary.take();
             }
         }
         (out.rows, out.size) = (self.rows, self.size);
@@ -176,18 +183,16 @@ impl Outgoing {
     }
 }
 
-/// The pieces of a file that is whole now. Inline bytes travel with the messages: each piece takes its own only.
-fn placed(mut pieces: Vec<PieceOut>, at: &Location) -> Vec<PieceOut> {
-    for PieceOut { piece, .. } in &mut pieces {
-        piece.at = match at {
-            Location::Inline(all) => {
-                let from = std::mem::take(&mut piece.offset) as usize;
-                Location::Inline(all.slice(from..from + piece.len as usize))
-            }
-            other => other.clone(),
-        };
+/// The table of what was written.
+fn chunks(written: Vec<(Chunk, Option<KeyBounds>)>, exchange: &Exchange) -> Chunks {
+    match exchange {
+        Exchange::Range { .. } => {
+            Chunks::sorted(written.into_iter().filter_map(|(chunk, bounds)| Some((chunk, bounds?))).collect())
+        }
+        Exchange::Hash { .. } | Exchange::Whole | Exchange::Result | Exchange::Sink { .. } => {
+            Chunks::new(written.into_iter().map(|(chunk, _)| chunk).collect())
+        }
     }
-    pieces
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use polars::prelude::*;
 
 use super::*;
-use crate::{Inline, Store, read};
-use floe_wire::graph::StageId;
+use crate::{Inline, Outputs, read};
+use floe_wire::graph::{StageId, Summary, TaskId};
 
 fn context(batch_bytes: usize) -> Context {
     Context {
@@ -21,8 +21,10 @@ fn context(batch_bytes: usize) -> Context {
     }
 }
 
+const ID: OutputId = OutputId { task: TaskId { stage: StageId(1), task: 2 }, attempt: 0 };
+
 fn task(output: Exchange) -> TaskSpec {
-    TaskSpec { id: TaskId { stage: StageId(1), task: 2 }, attempt: 0, leaves: Vec::new(), output }
+    TaskSpec { id: ID, leaves: Vec::new(), output }
 }
 
 /// Ten morsels of 100 rows.
@@ -44,9 +46,8 @@ fn put_out(batch_bytes: usize, output: Exchange, tag: Option<&Tag>, notes: Optio
 }
 
 fn rows(out: &TaskOutput, partition: Option<u32>, schema: &SchemaRef) -> DataFrame {
-    let wanted = out.pieces.iter().filter(|out| partition.is_none_or(|wanted| out.partition == wanted));
-    let pieces: Vec<Piece> = wanted.map(|out| out.piece.clone()).collect();
-    read(&pieces, schema, "q", &Inline).unwrap()
+    let chunks = partition.map_or(out.chunks.all(), |partition| out.chunks.of(partition..partition + 1));
+    read(&[out.portion(ID, chunks.to_vec())], schema, &Inline).unwrap()
 }
 
 #[test]
@@ -55,10 +56,10 @@ fn what_goes_out_in_batches_is_what_goes_out_at_once() {
     let hash = Exchange::Hash { keys: vec!["x".into()], partitions: 4 };
     let (many, once) = (put_out(2000, hash.clone(), None, None), put_out(usize::MAX, hash, None, None));
     assert!(
-        many.pieces.len() > 2 * once.pieces.len(),
-        "{} pieces, and {} at once",
-        many.pieces.len(),
-        once.pieces.len()
+        many.chunks.all().len() > 2 * once.chunks.all().len(),
+        "{} chunks, and {} at once",
+        many.chunks.all().len(),
+        once.chunks.all().len()
     );
     for partition in 0..4 {
         let (many, once) = (rows(&many, Some(partition), df.schema()), rows(&once, Some(partition), df.schema()));
@@ -92,14 +93,13 @@ fn chunks_of_each_batch_are_sorted_and_say_their_bounds() {
     let mut out = TaskOutput::default();
     let schema = key(df.clear()).schema().clone();
     outgoing.finish(&schema, &mut out).unwrap();
-    assert!(out.pieces.len() > 1);
-    for one in &out.pieces {
-        let rows = read(std::slice::from_ref(&one.piece), &schema, "q", &Inline).unwrap();
+    assert!(out.chunks.all().len() > 1);
+    for (at, one) in out.chunks.all().iter().enumerate() {
+        let rows = read(&[out.portion(ID, vec![*one])], &schema, &Inline).unwrap();
         let keys = rows.column("k").unwrap().binary().unwrap().clone();
         let values: Vec<&[u8]> = keys.iter().flatten().collect();
         assert!(values.is_sorted());
-        let bounds = (Bytes::copy_from_slice(values[0]), Bytes::copy_from_slice(values[values.len() - 1]));
-        assert_eq!(one.bounds, Some(bounds));
+        assert_eq!(out.chunks.bounds(at), Some((values[0], values[values.len() - 1])));
     }
     let sorted = |df: DataFrame| df.sort(["s"], SortMultipleOptions::default()).unwrap();
     assert!(sorted(rows(&out, None, &schema)).equals_missing(&sorted(key(df))));
@@ -110,8 +110,8 @@ fn notes_are_of_all_batches() {
     let hash = || Exchange::Hash { keys: vec!["x".into()], partitions: 4 };
     let note = |batch: usize, blocks: u32| {
         let out = put_out(batch, hash(), None, Some(&Notes { keys: vec!["x".into()], blocks }));
-        let piece = out.pieces.into_iter().find(|out| out.partition == KEYS).unwrap().piece;
-        Inline.open("q", &piece).unwrap().to_vec()
+        let Summary { output, place, span } = out.key_summary(ID).unwrap();
+        Inline.open(output, &place, span).unwrap().to_vec()
     };
     assert_eq!(note(2000, 4096), note(usize::MAX, 4096), "each key by itself");
     assert_eq!(note(2000, 3), note(usize::MAX, 3), "a Bloom filter");

@@ -17,12 +17,12 @@ use polars_plan::plans::{DataFrameUdf, FileInfo, FunctionIR, IR, UdfSchema};
 use super::Failure;
 use super::incoming::{Incoming, Reading};
 use floe_polars::polars_error;
-use floe_wire::error::Result;
+use floe_wire::error::{Result, TaskError};
 
 const PART: &str = "part";
 
 /// The scan of the numbers, and the function to put on top of it.
-pub fn streamed(incoming: Incoming, failure: &Failure) -> Result<(IR, FunctionIR)> {
+pub fn streamed(incoming: Incoming, failure: &Failure) -> Result<(IR, FunctionIR), TaskError> {
     let schema = incoming.peek()?;
     let scan = numbers(incoming.len())?;
     let rows = Rows { reading: Reading(Arc::new(incoming)), schema: schema.clone(), failure: failure.clone() };

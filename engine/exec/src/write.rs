@@ -1,6 +1,5 @@
 //! A batch of a task's rows laid out as its exchange wants it.
 
-use bytes::Bytes;
 use polars_core::prelude::*;
 use polars_core::runtime::RAYON;
 use polars_io::ipc::IpcCompression;
@@ -8,6 +7,7 @@ use rayon::prelude::*;
 
 use super::partition;
 use floe_polars::polars_error;
+use floe_wire::chunk::KeyBounds;
 use floe_wire::error::Result;
 use floe_wire::graph::Exchange;
 
@@ -33,7 +33,7 @@ pub struct Parts {
 struct Part {
     partition: u32,
     rows: Rows,
-    bounds: Option<(Bytes, Bytes)>,
+    bounds: Option<KeyBounds>,
 }
 
 enum Rows {
@@ -44,8 +44,8 @@ enum Rows {
 
 pub struct Encoded {
     pub partition: u32,
-    pub rows: u64,
-    pub bounds: Option<(Bytes, Bytes)>,
+    pub rows: usize,
+    pub bounds: Option<KeyBounds>,
     pub ipc: Vec<u8>,
 }
 
@@ -86,10 +86,10 @@ fn ranged(df: DataFrame, key: &str, n: usize) -> Result<Parts> {
     let most = (sorted.estimated_size() / CHUNK_BYTES).max(CHUNKS_OF_FEW).min(n * CHUNKS_PER_RANGE);
     let chunks = (rows / CHUNK_ROWS).clamp(1, most.max(1));
     let keys = sorted.column(key).and_then(|c| c.as_materialized_series().binary().cloned()).map_err(polars_error)?;
-    let at = |i: usize| Bytes::copy_from_slice(keys.get(i).unwrap_or(&[]));
+    let at = |i: usize| keys.get(i).unwrap_or(&[]);
     let parts = (0..chunks).map(|c| {
         let (from, to) = (rows * c / chunks, rows * (c + 1) / chunks);
-        Part { partition: c as u32, rows: Rows::Slice(from, to), bounds: Some((at(from), at(to - 1))) }
+        Part { partition: 0, rows: Rows::Slice(from, to), bounds: Some(KeyBounds::new(at(from), at(to - 1))) }
     });
     Ok(Parts { parts: parts.collect(), df: sorted })
 }
@@ -106,7 +106,7 @@ impl Parts {
         parts.retain(|part| part.rows.count(&df) > 0);
         let encode = |Part { partition, rows, bounds }: Part| -> Result<Encoded> {
             let df = rows.of(&df)?;
-            let rows = df.height() as u64;
+            let rows = df.height();
             let mut ipc = Vec::new();
             if df.width() > 0 {
                 floe_polars::write_ipc(&mut ipc, df, compression)?;

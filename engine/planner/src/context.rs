@@ -1,7 +1,7 @@
 //! The planner's working state and its few verbs: put a node on a relation, close a relation into stages, read
 //! stages back through an exchange, gather.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use polars_core::prelude::*;
@@ -13,6 +13,7 @@ use polars_plan::plans::simplify_ordering::simplify_and_fetch_orderings;
 use polars_plan::plans::{AExpr, IR, IRBuilder, IRPlan};
 use polars_plan::prelude::ProjectionOptions;
 use polars_utils::arena::{Arena, Node};
+use polars_utils::pl_path::PlRefPath;
 use polars_utils::pl_str::PlSmallStr;
 use polars_utils::unique_id::UniqueId;
 
@@ -44,13 +45,15 @@ pub(super) struct Cx<'a> {
     /// What was closed behind the leaf of a hash exchange, and by which other leaf's size that may be undone.
     pub closed: HashMap<Node, Node>,
     pub switches: HashMap<Node, Switch>,
-    /// Where scans were cut by key so far: the file and the column, and the cuts. What is cut alike is joined in place.
-    pub cuts: HashMap<(String, PlSmallStr), Arc<[i64]>>,
+    /// Where scans were cut by key so far: the files and the column, and the cuts. What is cut alike is joined in place.
+    pub cuts: HashMap<(Vec<PlRefPath>, PlSmallStr), Arc<[i64]>>,
     /// Common subplans, closed once and read by each of their users.
     pub caches: HashMap<UniqueId, Rel>,
     /// What stands behind the leaves of open fragments, and why those that are broadcast may be.
     pub leaves: HashMap<Node, Leaf>,
     pub bounds: HashMap<Node, BroadcastBound>,
+    /// Stages whose rows come in an order that is left to chance.
+    pub varying_order: BTreeSet<StageId>,
     /// Does anyone observe the order of a node's output; per input: of what it reads.
     ordered_out: HashMap<IRNodeKey, bool>,
     ordered_in: HashMap<IRNodeKey, Vec<bool>>,
@@ -92,6 +95,7 @@ impl<'a> Cx<'a> {
             caches: HashMap::new(),
             leaves: HashMap::new(),
             bounds: HashMap::new(),
+            varying_order: BTreeSet::new(),
             ordered_out,
             ordered_in,
             pending_joins: Vec::new(),
@@ -284,8 +288,17 @@ impl<'a> Cx<'a> {
         let label = super::walk::label(&nodes.iter().map(|n| self.ir.get(*n)).collect::<Vec<_>>(), &leaves);
         self.note_single(&nodes, id);
         facts.joins = self.joins_of(&nodes);
+        let varies = self.varies(branch.root(), tag.as_ref());
+        let nondeterminism = varies.nondeterminism(&output);
+        if varies.order() {
+            self.varying_order.insert(id);
+        }
         let instead = self.instead(branch.root(), order, &output, tag.as_ref(), beside)?;
-        self.graph.stages.push(Stage { id, label, fragment, explain, leaves, output, instead, facts });
+        // The other form does the work of the stage that it leaves out.
+        let left_out = instead.as_ref().and_then(|instead| self.graph.stages.get(instead.without.0 as usize));
+        let nondeterminism = nondeterminism.or(left_out.and_then(|stage| stage.nondeterminism));
+        let stage = Stage { id, label, fragment, explain, leaves, output, instead, nondeterminism, facts };
+        self.graph.stages.push(stage);
         Ok(id)
     }
 
@@ -406,6 +419,8 @@ impl<'a> Cx<'a> {
             leaves: Vec::new(),
             output,
             instead: None,
+            // Alone: nobody reads what it gives, so that there is nothing to mix.
+            nondeterminism: None,
             facts,
         });
         Ok(vec![id])

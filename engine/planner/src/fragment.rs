@@ -59,9 +59,18 @@ impl Fragment {
 
     pub fn unpack(bytes: &[u8]) -> Result<Self> {
         let Packed { plan, placeholders, tag, notes, filters } = decode(bytes)?;
-        let plan = floe_codec::decode_ir(&plan)
+        let mut plan = floe_codec::decode_ir(&plan)
             .map_err(|e| QueryError::internal(format!("a plan fragment could not be read: {e}")))?;
+        super::unsorted::arm(&mut plan);
         Ok(Fragment { plan, placeholders, tag, notes, filters })
+    }
+}
+
+impl Fragment {
+    /// The plan for one task, which fills its leaves.
+    pub fn copy_of_plan(&self) -> IRPlan {
+        let IRPlan { lp_top, lp_arena, expr_arena } = &self.plan;
+        IRPlan { lp_top: *lp_top, lp_arena: lp_arena.clone(), expr_arena: expr_arena.clone() }
     }
 }
 

@@ -21,7 +21,7 @@ use super::expr;
 use super::neighbours::{Reach, span};
 use super::rel::{Effect, Names, Rel};
 use super::rounding::{aggregates_exactly, needs_windows};
-use floe_wire::error::{QueryError, Result};
+use floe_wire::error::Result;
 
 impl Cx<'_> {
     /// Windows within keys. Polars gives the keys in the order of their row encoding, and the windows of each in turn.
@@ -199,21 +199,6 @@ impl Cx<'_> {
         self.sort_by_ranges(rel, by, rising(), &names)
     }
 
-    /// Fails on a row whose index is less than that of the row above: the streaming engine would make windows of rows in
-    /// any order, other ones in every task. `not_sorted` tells it.
-    fn checked_to_rise(&mut self, rel: Rel, index: &PlSmallStr) -> Rel {
-        let name = PlSmallStr::from_static(RISES);
-        let column = AExprBuilder::col(index.clone(), &mut self.ex).expr_ir(name.clone());
-        let rel = self.with_columns(rel, vec![column]);
-        let arena = &mut self.ex;
-        let here = AExprBuilder::col(name.clone(), arena);
-        let one = AExprBuilder::lit_scalar(Scalar::from(1i64), arena);
-        let falls = here.lt(here.shift(one, arena), arena).cast(DataType::Int8, arena);
-        let less = AExprBuilder::lit_scalar(Scalar::from(-1i8), arena);
-        let fails = falls.multiply(less, arena).cast(DataType::UInt8, arena).expr_ir(name);
-        self.with_columns_within(rel, vec![fails])
-    }
-
     /// Aggregates over a task's own rows only, and whether a window has any.
     fn of_own(&mut self, aggs: Vec<ExprIR>, own: Option<&PlSmallStr>) -> Vec<ExprIR> {
         let Some(own) = own else { return aggs };
@@ -302,20 +287,6 @@ impl Cx<'_> {
 
 /// Why windows that overlap stay together.
 const ROUNDED: &str = "sums of floats over windows that overlap carry their rounding from window to window";
-
-/// The column that cannot be made of rows that do not rise.
-const RISES: &str = "__floe_rises";
-
-/// What Polars says of dynamic windows over rows that are not in order, in place of the error of a task that found some.
-pub fn not_sorted(error: QueryError) -> QueryError {
-    if !error.message.contains(RISES) {
-        return error;
-    }
-    QueryError::user(
-        "InvalidOperationError",
-        "argument in operation 'group_by_dynamic' is not sorted, please sort the 'expr/series/column' first",
-    )
-}
 
 fn rising() -> SortMultipleOptions {
     SortMultipleOptions::default().with_order_descending_multi([false]).with_nulls_last_multi([false])

@@ -20,6 +20,7 @@ mod group_by;
 mod group_windows;
 mod join;
 mod keys;
+mod leaf_cut;
 mod leaves;
 mod lift;
 mod meet;
@@ -27,6 +28,7 @@ mod neighbours;
 mod peaks;
 mod ranges;
 mod rel;
+mod repeat;
 mod resolve;
 mod rising;
 mod rounding;
@@ -36,6 +38,7 @@ mod slice;
 mod sort;
 mod strategies;
 mod switch;
+mod unsorted;
 mod walk;
 mod window;
 
@@ -45,9 +48,8 @@ use polars_plan::plans::{IR, IRPlan};
 pub use categories::numbered;
 pub use checks::check;
 pub use fragment::{Fragment, Keep, KeyFilter, Notes, SourceUnit, Tag, decode};
-pub use group_windows::not_sorted;
 pub use leaves::source_bytes;
-pub use resolve::{ResolvedTask, resolve};
+pub use resolve::{Cuts, Form};
 
 use context::Cx;
 use floe_wire::error::Result;
@@ -174,5 +176,6 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
         };
         cx.graph.roots.extend(roots);
     }
+    repeat::mark_orders(&mut cx.graph, &cx.varying_order);
     Ok(cx.graph)
 }

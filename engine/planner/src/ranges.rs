@@ -9,6 +9,7 @@ use polars_io::parquet::metadata::FileMetadataRef;
 use polars_plan::plans::IR;
 use polars_plan::plans::expr_ir::ExprIR;
 use polars_utils::arena::Node;
+use polars_utils::pl_path::PlRefPath;
 use polars_utils::pl_str::PlSmallStr;
 
 use super::context::Cx;
@@ -246,10 +247,9 @@ impl Cx<'_> {
     }
 
     /// The files of a scan and the column by which they are cut.
-    fn cut_name(&self, by: &Clustered) -> Option<(String, PlSmallStr)> {
+    fn cut_name(&self, by: &Clustered) -> Option<(Vec<PlRefPath>, PlSmallStr)> {
         let IR::Scan { sources, .. } = self.ir.get(by.leaf) else { return None };
-        let paths: Vec<&str> = sources.as_paths()?.iter().map(|path| path.as_str()).collect();
-        Some((paths.join("\n"), by.source.clone()))
+        Some((sources.as_paths()?.to_vec(), by.source.clone()))
     }
 
     /// The scan at the bottom of the fragment cut anew. None where that would read too much.

@@ -1,13 +1,13 @@
 //! A query's state from what the planner gives, checked: the graph at the start, the tasks of each stage later.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use super::ResolvedInputs;
 use super::progress::Counters;
 use super::retry::{Faults, Limits};
 use super::state::{Cut, Phase, Stage, State, Task};
 use floe_wire::error::{QueryError, Result};
-use floe_wire::graph::{Exchange, StageGraph, StageId, TaskId};
+use floe_wire::graph::{Exchange, StageGraph, TaskId};
 
 impl State {
     /// Fails if the graph is not in dependency order or names stages that do not exist.
@@ -28,7 +28,7 @@ impl State {
                 readers: Vec::new(),
                 target: false,
                 useful: false,
-                unstable: false,
+                unstable: stage.nondeterminism.is_some(),
                 cut: Cut::Waiting,
                 finer: 0,
                 short: None,
@@ -87,7 +87,6 @@ impl State {
             ready_alone: BTreeSet::new(),
             sleeping: BTreeSet::new(),
             running: BTreeSet::new(),
-            epoch: 0,
             budget: Faults::default(),
             no_worker_since: None,
             armed: None,
@@ -96,41 +95,27 @@ impl State {
         })
     }
 
-    /// Says that tasks of this stage may write other rows, or rows to other partitions, when they run again (a sample
-    /// without seed, any row of several, a limit without order). Where one is made again after its output was lost, all
-    /// that was made from the former output is made again with it, so that no result mixes the two. To be said before
-    /// the first event.
-    pub fn set_unstable(&mut self, stage: StageId) {
-        if let Some(stage) = self.stages.get_mut(stage.0 as usize) {
-            stage.unstable = true;
-        }
-    }
-
     /// The tasks of a stage as the planner cut it, checked against the graph.
     pub(super) fn cut_into(&self, stage: usize, given: Vec<ResolvedInputs>) -> Result<Vec<Task>> {
         let mut tasks: Vec<Task> = Vec::with_capacity(given.len());
-        for ResolvedInputs { mut inputs, mut bytes } in given {
-            for id in &inputs {
-                if !self.stages[stage].inputs.contains(&(id.stage.0 as usize)) || self.task(*id).is_none() {
-                    let read = format!("task {} of stage {}", id.task, id.stage.0);
-                    let message = format!("stage {stage} was resolved to read {read}, which is no input of it");
-                    return Err(QueryError::internal(message));
-                }
-            }
-            if bytes.len() == inputs.len() {
-                let mut sums = BTreeMap::<TaskId, u64>::new();
-                for (id, bytes) in inputs.iter().zip(&bytes) {
-                    let sum = sums.entry(*id).or_default();
-                    *sum = sum.saturating_add(*bytes);
-                }
-                (inputs, bytes) = sums.into_iter().unzip();
-            } else {
-                inputs.sort_unstable();
-                inputs.dedup();
-                bytes.clear();
-            }
+        for ResolvedInputs { inputs, bytes } in given {
+            // Tasks that read the same share the list, and what is shared was looked at already.
             let same = tasks.last().filter(|last| *last.inputs == *inputs).map(|last| last.inputs.clone());
-            let mut task = Task::new(same.unwrap_or_else(|| inputs.into()), bytes);
+            let unknown =
+                |id: &&TaskId| !self.stages[stage].inputs.contains(&(id.stage.0 as usize)) || self.task(**id).is_none();
+            if same.is_none()
+                && let Some(id) = inputs.iter().find(unknown)
+            {
+                let read = format!("task {} of stage {}", id.task, id.stage.0);
+                let message = format!("stage {stage} was resolved to read {read}, which is no input of it");
+                return Err(QueryError::internal(message));
+            }
+            if !inputs.is_sorted_by(|a, b| a < b) || !(bytes.is_empty() || bytes.len() == inputs.len()) {
+                let task = tasks.len();
+                let message = format!("what task {task} of stage {stage} reads is not in order, or without sizes");
+                return Err(QueryError::internal(message));
+            }
+            let mut task = Task::new(same.unwrap_or(inputs), bytes);
             task.next_attempt = self.stages[stage].first_attempt;
             tasks.push(task);
         }

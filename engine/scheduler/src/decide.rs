@@ -4,8 +4,9 @@
 use super::retry::Fault;
 use super::state::{Cut, Done, Phase, Stage, State, Task, TaskState, WorkerStatus, task_id};
 use super::{Action, Event, Millis, Outcome, ResolvedInputs, Won};
+use floe_wire::chunk::{OutputId, Place};
 use floe_wire::error::{Category, QueryError};
-use floe_wire::graph::{Location, StageId, TaskId, TaskOutput};
+use floe_wire::graph::{StageId, TaskId, TaskOutput};
 
 /// Takes in one event and says what to do about it, in order. Total: any event may come in any state.
 pub fn decide(state: &mut State, event: Event, now: Millis) -> Vec<Action> {
@@ -51,7 +52,7 @@ impl Step<'_> {
             Event::WorkerLost { worker } => self.worker_lost(&worker),
             Event::Resolved { stage, finer, tasks } => self.resolved(stage, finer, tasks),
             Event::ResolveFailed { stage, error } => {
-                if self.state.stages.get(stage.0 as usize).is_some_and(|stage| stage.asked().is_some()) {
+                if self.state.stages.get(stage.0 as usize).is_some_and(Stage::asked) {
                     self.finish(Outcome::Failed(error));
                 }
             }
@@ -170,21 +171,15 @@ impl Step<'_> {
         }
     }
 
-    fn inputs_lost(&mut self, id: TaskId, attempt: u32, worker: &str, lost: Vec<TaskId>) {
+    fn inputs_lost(&mut self, id: TaskId, attempt: u32, worker: &str, lost: Vec<OutputId>) {
         let Some(ended) = self.end_attempt(id, attempt, worker) else { return };
         let mut any = false;
         for input in lost {
-            let read = self.state.task(id).is_some_and(|task| task.reads(input));
+            let read = self.state.task(id).is_some_and(|task| task.reads(input.task));
             // If it was made again meanwhile, the report is about the output before.
-            let same = self.state.task(input).and_then(Task::done).filter(|done| done.epoch <= ended.epoch);
-            let can_be_lost = same.is_some_and(|done| {
-                done.output.pieces.iter().any(|piece| match piece.piece.at {
-                    Location::Inline(_) => false,
-                    Location::Worker { .. } | Location::Store { .. } => true,
-                })
-            });
-            if read && can_be_lost {
-                self.lose_output(input);
+            let same = self.state.task(input.task).and_then(Task::done).filter(|done| done.attempt == input.attempt);
+            if read && same.is_some_and(|done| done.output.place.can_be_lost()) {
+                self.lose_output(input.task);
                 any = true;
             }
         }
@@ -206,8 +201,7 @@ impl Step<'_> {
     fn resolved(&mut self, id: StageId, finer: u32, given: Vec<ResolvedInputs>) {
         let at = id.0 as usize;
         let asked = self.state.stages.get(at).filter(|stage| stage.finer == finer);
-        let Some(epoch) = asked.and_then(Stage::asked) else { return };
-        if !self.is_finer(at, &given) {
+        if !asked.is_some_and(Stage::asked) || !self.is_finer(at, &given) {
             return;
         }
         let tasks = match self.state.cut_into(at, given) {
@@ -215,7 +209,7 @@ impl Step<'_> {
             Err(error) => return self.finish(Outcome::Failed(error)),
         };
         let stage = &mut self.state.stages[at];
-        stage.cut = Cut::Done(epoch);
+        stage.cut = Cut::Done;
         stage.open = tasks.len();
         let known = tasks.iter().all(|task| task.bytes.len() == task.inputs.len());
         let bytes = || tasks.iter().fold(0u64, |sum, task| sum.saturating_add(task.bytes_read()));
@@ -237,11 +231,13 @@ impl Step<'_> {
         if won.speculative {
             self.state.counters.speculative_won += 1;
         }
-        self.state.epoch += 1;
         let took = self.now.saturating_sub(won.started.unwrap_or(won.launched));
-        let holders = self.state.holders(&output);
+        let holder = match output.place {
+            Place::Inline(_) | Place::Store => None,
+            Place::Worker { .. } => Some(won.worker),
+        };
         let (rows, bytes) = (output.rows, output.bytes);
-        let done = Done { attempt, worker: won.worker, output, holders, epoch: self.state.epoch };
+        let done = Done { attempt, worker: won.worker, output, holder };
         let Some(task) = self.state.task_mut(id) else { return };
         task.state = TaskState::Done(done);
         let first_time = !task.counted;
@@ -311,7 +307,7 @@ impl Step<'_> {
     /// fault in here can cause) if nothing is under way at all.
     fn watch_for_standstill(&mut self) {
         let state = &mut *self.state;
-        let asked = state.stages.iter().any(|stage| stage.asked().is_some());
+        let asked = state.stages.iter().any(Stage::asked);
         let usable = state.workers.iter().any(|worker| worker.usable());
         let waiting = !state.ready.is_empty() || !state.ready_alone.is_empty();
         if !state.running.is_empty() || asked || !state.sleeping.is_empty() {

@@ -8,7 +8,7 @@
 //! - A stage is resolved when the outputs of all its inputs are there, and a task is launched when those it reads are.
 //! - Work is wanted from the result backwards: a task is wanted if its stage is a target or an unfinished reader wants
 //!   its output. Lost outputs are made again if and only if they are wanted (`lineage`).
-//! - What is made from two runs of the same task never meets in a result, if its stage is told to be unstable.
+//! - What is made from two runs of the same task never meets in a result, if the graph says that they may differ.
 //! - One attempt wins a task. Messages about attempts that are not running are ignored, so late and duplicate ones
 //!   change nothing.
 //! - Every retry is counted against a limit (`Limits`), so every query ends. `Finish` comes once, nothing after it.
@@ -17,10 +17,10 @@
 //! - A worker that comes back under its old name is first reported lost.
 //! - `WakeAt(t)` replaces the one before; a `Tick` at or after `t` answers it. The first event (a `Tick` will do)
 //!   starts the query.
-//! - `Resolve` is answered by `Resolved` or `ResolveFailed`; the outputs to look at are in `State::outputs`.
-//! - The leaves of a task are pointed at the outputs that `State::output` has when it is launched: `inputs_moved` says
-//!   that some were made again since the stage was resolved. The ranges and the task count of the first resolution
-//!   stay, else tasks of one stage would cut the data differently.
+//! - `Resolve` is answered by `Resolved` or `ResolveFailed`; `State` is the `Catalog` of the outputs to look at.
+//! - What a task reads is looked up in that catalog when it is launched, and not before: outputs may have been made again
+//!   since the stage was resolved. The ranges and the task count of the first resolution stay, else tasks of one stage
+//!   would cut the data differently.
 //! - `Release` drops every file of that stage, those of losing attempts too; `Cancel` makes the attempt stop.
 //! - A worker that cannot take a `Launch` says `TaskFailed` with `LostWorker`. `Progress` is sent as long as an attempt
 //!   runs, changed or not: once heard, a silent attempt is replaced after `Limits::silent_ms`.
@@ -44,6 +44,9 @@ pub use progress::{Counters, Snapshot, StagePhase, StageProgress};
 pub use retry::Limits;
 pub use state::State;
 
+use std::sync::Arc;
+
+use floe_wire::chunk::OutputId;
 use floe_wire::error::QueryError;
 use floe_wire::graph::{StageId, TaskId, TaskOutput};
 
@@ -51,16 +54,17 @@ use floe_wire::graph::{StageId, TaskId, TaskOutput};
 pub type Millis = u64;
 
 /// What a task of a resolved stage reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedInputs {
-    pub inputs: Vec<TaskId>,
+    /// In ascending order, each once. Tasks that read the same may share the list.
+    pub inputs: Arc<[TaskId]>,
     /// Bytes read of each input, in the same order. Empty: unknown, and then whole outputs count for locality.
     pub bytes: Vec<u64>,
 }
 
 impl From<Vec<TaskId>> for ResolvedInputs {
     fn from(inputs: Vec<TaskId>) -> Self {
-        Self { inputs, bytes: Vec::new() }
+        Self { inputs: inputs.into(), bytes: Vec::new() }
     }
 }
 
@@ -118,7 +122,7 @@ pub enum Event {
         task: TaskId,
         attempt: u32,
         worker: String,
-        lost: Vec<TaskId>,
+        lost: Vec<OutputId>,
     },
     Cancel,
     DeadlineReached,
@@ -138,8 +142,6 @@ pub enum Action {
         worker: String,
         /// Nothing else of this query runs on that worker meanwhile: it may have all its memory.
         alone: bool,
-        /// Some inputs are not where they were when the stage was resolved.
-        inputs_moved: bool,
     },
     Cancel {
         task: TaskId,

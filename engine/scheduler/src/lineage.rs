@@ -19,7 +19,7 @@ impl Step<'_> {
         for at in 0..self.state.stages.len() {
             let stage = &self.state.stages[at];
             if stage.useful && stage.cut == Cut::Waiting && stage.inputs.iter().all(|input| self.is_there(*input)) {
-                self.state.stages[at].cut = Cut::Asked(self.state.epoch);
+                self.state.stages[at].cut = Cut::Asked;
                 let finer = self.state.stages[at].finer;
                 self.out.push(Action::Resolve { stage: StageId(at as u32), finer });
             }
@@ -84,7 +84,7 @@ impl Step<'_> {
         for stage in 0..self.state.stages.len() {
             for task in 0..self.state.stages[stage].tasks.len() {
                 let held = self.state.stages[stage].tasks[task].done();
-                if held.is_some_and(|done| done.holders.contains(&worker)) {
+                if held.is_some_and(|done| done.holder == Some(worker)) {
                     self.lose_output(task_id(stage, task));
                 }
             }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::decide::Step;
-use super::state::{Attempt, Cut, State, Task, TaskState};
+use super::state::{Attempt, State, Task, TaskState};
 use super::{Action, Millis};
 use floe_wire::graph::{StageId, TaskId};
 
@@ -20,8 +20,8 @@ impl State {
             let Some(done) = self.task(*input).and_then(Task::done) else { continue };
             let bytes = task.bytes.get(at).copied().unwrap_or(done.output.bytes);
             total = total.saturating_add(bytes);
-            for holder in &done.holders {
-                by_worker[*holder] = by_worker[*holder].saturating_add(bytes);
+            if let Some(holder) = done.holder {
+                by_worker[holder] = by_worker[holder].saturating_add(bytes);
             }
         }
         (by_worker, total)
@@ -147,15 +147,10 @@ impl Step<'_> {
     }
 
     fn launch(&mut self, id: TaskId, worker: usize, alone: bool, speculative: bool) {
-        let resolved = match self.state.stage_of(id).cut {
-            Cut::Done(epoch) => epoch,
-            Cut::Waiting | Cut::Asked(_) => return,
-        };
-        let Some(task) = self.state.task(id) else { return };
-        let made_later =
-            |input: TaskId| self.state.task(input).and_then(Task::done).is_some_and(|done| done.epoch > resolved);
-        let inputs_moved = self.state.counters.lost_outputs > 0 && task.inputs.iter().any(|input| made_later(*input));
-        let (now, epoch) = (self.now, self.state.epoch);
+        if !self.state.stage_of(id).resolved() {
+            return;
+        }
+        let now = self.now;
         let Some(task) = self.state.task_mut(id) else { return };
         let number = task.next_attempt;
         task.next_attempt += 1;
@@ -165,7 +160,6 @@ impl Step<'_> {
             launched: now,
             started: None,
             heard: None,
-            epoch,
             alone,
             speculative,
             rows: 0,
@@ -187,6 +181,6 @@ impl Step<'_> {
         on.alone |= alone;
         on.launches += 1;
         let worker = on.name.clone();
-        self.out.push(Action::Launch { task: id, attempt: number, worker, alone, inputs_moved });
+        self.out.push(Action::Launch { task: id, attempt: number, worker, alone });
     }
 }

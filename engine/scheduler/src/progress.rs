@@ -98,9 +98,9 @@ impl State {
         let phase = match stage.cut {
             Cut::Waiting if stage.useful => StagePhase::Waiting,
             Cut::Waiting => StagePhase::Unused,
-            Cut::Asked(_) => StagePhase::Resolving,
-            Cut::Done(_) if stage.complete() => StagePhase::Done,
-            Cut::Done(_) => StagePhase::Running,
+            Cut::Asked => StagePhase::Resolving,
+            Cut::Done if stage.complete() => StagePhase::Done,
+            Cut::Done => StagePhase::Running,
         };
         StageProgress {
             id: StageId(at as u32),

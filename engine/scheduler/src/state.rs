@@ -8,8 +8,10 @@ use super::Millis;
 use super::finer::Short;
 use super::progress::Counters;
 use super::retry::{Faults, Limits};
+use floe_wire::catalog::{Catalog, Found};
+use floe_wire::chunk::OutputId;
 use floe_wire::error::QueryError;
-use floe_wire::graph::{Location, StageId, TaskId, TaskOutput};
+use floe_wire::graph::{StageId, TaskId, TaskOutput};
 
 /// One running query.
 #[derive(Clone, Debug)]
@@ -26,8 +28,6 @@ pub struct State {
     pub(super) ready_alone: BTreeSet<TaskId>,
     pub(super) sleeping: BTreeSet<(Millis, TaskId)>,
     pub(super) running: BTreeSet<TaskId>,
-    /// Counts outputs that appeared, to tell reports about an output from those about the one that replaced it.
-    pub(super) epoch: u64,
     pub(super) budget: Faults,
     pub(super) no_worker_since: Option<Millis>,
     pub(super) armed: Option<Millis>,
@@ -55,7 +55,8 @@ pub(super) struct Stage {
     pub target: bool,
     /// A target, or one is made from it. Others never run.
     pub useful: bool,
-    /// Its tasks may write something else when they run again.
+    /// Its tasks may write something else when they run again (`Stage::nondeterminism`). Where one is made again after its
+    /// output was lost, all that was made from the former output is made again with it, so that no result mixes the two.
     pub unstable: bool,
     pub cut: Cut,
     /// Times it was cut again, into smaller parts.
@@ -86,9 +87,8 @@ pub(super) struct Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     Waiting,
-    /// When the outputs up to this epoch were there to look at.
-    Asked(u64),
-    Done(u64),
+    Asked,
+    Done,
 }
 
 #[derive(Clone, Debug)]
@@ -140,7 +140,6 @@ pub(super) struct Attempt {
     pub started: Option<Millis>,
     /// The last `Progress`.
     pub heard: Option<Millis>,
-    pub epoch: u64,
     pub alone: bool,
     pub speculative: bool,
     pub rows: u64,
@@ -152,9 +151,8 @@ pub(super) struct Done {
     pub attempt: u32,
     pub worker: usize,
     pub output: TaskOutput,
-    /// Workers it is lost with.
-    pub holders: Vec<usize>,
-    pub epoch: u64,
+    /// The worker it is lost with.
+    pub holder: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -242,16 +240,16 @@ impl Task {
 impl Stage {
     pub fn resolved(&self) -> bool {
         match self.cut {
-            Cut::Done(_) => true,
-            Cut::Waiting | Cut::Asked(_) => false,
+            Cut::Done => true,
+            Cut::Waiting | Cut::Asked => false,
         }
     }
 
-    /// Being resolved, with the outputs up to this epoch.
-    pub fn asked(&self) -> Option<u64> {
+    /// Being resolved.
+    pub fn asked(&self) -> bool {
         match self.cut {
-            Cut::Asked(epoch) => Some(epoch),
-            Cut::Waiting | Cut::Done(_) => None,
+            Cut::Asked => true,
+            Cut::Waiting | Cut::Done => false,
         }
     }
 
@@ -267,15 +265,9 @@ impl Stage {
 }
 
 impl State {
-    /// The outputs of a stage by task, if all are there: what the planner looks at to resolve its readers.
-    pub fn outputs(&self, stage: StageId) -> Option<Vec<&TaskOutput>> {
-        let stage = self.stages.get(stage.0 as usize).filter(|stage| stage.resolved())?;
-        stage.tasks.iter().map(|task| task.done().map(|done| &done.output)).collect()
-    }
-
-    /// The output of a task, if it is there: what its readers' pieces point at.
-    pub fn output(&self, task: TaskId) -> Option<&TaskOutput> {
-        self.task(task)?.done().map(|done| &done.output)
+    /// The outputs that a task reads, in ascending order, as the planner told when its stage was resolved.
+    pub fn inputs(&self, task: TaskId) -> &[TaskId] {
+        self.task(task).map(|task| &*task.inputs).unwrap_or_default()
     }
 
     /// The query has ended; every further event yields nothing.
@@ -325,29 +317,25 @@ impl State {
         at
     }
 
-    /// The workers whose loss loses this output.
-    pub(super) fn holders(&mut self, output: &TaskOutput) -> Vec<usize> {
-        let mut holders = Vec::new();
-        for piece in &output.pieces {
-            match &piece.piece.at {
-                Location::Inline(_) | Location::Store { .. } => {}
-                Location::Worker { worker, .. } => {
-                    let at = self.worker(worker);
-                    if !holders.contains(&at) {
-                        holders.push(at);
-                    }
-                }
-            }
-        }
-        holders
-    }
-
     pub(super) fn name(&self, id: TaskId) -> String {
         let label = self.stages.get(id.stage.0 as usize).map_or("", |stage| stage.label.as_str());
         match label {
             "" => format!("task {} of stage {}", id.task, id.stage.0),
             label => format!("task {} of stage {} ({label})", id.task, id.stage.0),
         }
+    }
+}
+
+/// The outputs that count now.
+impl Catalog for State {
+    fn tasks(&self, stage: StageId) -> Option<u32> {
+        let stage = self.stages.get(stage.0 as usize).filter(|stage| stage.resolved())?;
+        Some(stage.tasks.len() as u32)
+    }
+
+    fn output(&self, task: TaskId) -> Option<Found<'_>> {
+        let done = self.task(task)?.done()?;
+        Some(Found { id: OutputId { task, attempt: done.attempt }, output: &done.output })
     }
 }
 

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 pub use floe_api::report::Category;
 
+use crate::chunk::OutputId;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct QueryError {
@@ -26,6 +28,45 @@ impl QueryError {
     }
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Category::Internal, "InternalError", message)
+    }
+}
+
+/// How an attempt at a task ends without an output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum TaskError {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// Outputs of earlier tasks are gone from where they lay: they are made again, and the task is tried again after that.
+    #[error("{message}")]
+    Lost { outputs: Vec<OutputId>, message: String },
+}
+
+impl TaskError {
+    pub fn category(&self) -> Category {
+        match self {
+            TaskError::Query(error) => error.category,
+            TaskError::Lost { .. } => Category::LostWorker,
+        }
+    }
+
+    /// Polars' error class or a reason of Floe's.
+    pub fn class(&self) -> &str {
+        match self {
+            TaskError::Query(error) => &error.class,
+            TaskError::Lost { .. } => LOST_OUTPUT,
+        }
+    }
+}
+
+const LOST_OUTPUT: &str = "LostOutput";
+
+/// What it is to who can have nothing made again: the reader of a result.
+impl From<TaskError> for QueryError {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Query(error) => error,
+            TaskError::Lost { outputs: _, message } => QueryError::new(Category::LostWorker, LOST_OUTPUT, message),
+        }
     }
 }
 

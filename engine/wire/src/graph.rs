@@ -1,12 +1,13 @@
 //! The stage graph and the messages made from it: the one vocabulary that planner, scheduler, coordinator and
 //! worker share. Plain data, serializable, no Polars and no IO; what only Polars understands travels as bytes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::chunk::{Chunk, Chunks, OutputId, Place, Span};
 use crate::facts::{PlanOutput, StageFacts};
 
 /// A stage's place in `StageGraph::stages`.
@@ -67,13 +68,62 @@ pub struct Stage {
     pub output: Exchange,
     /// What it does instead, if a side of its join turns out small.
     pub instead: Option<Box<Instead>>,
+    /// Why its tasks may give other rows when they run again on the same data, if they may.
+    #[serde(default)]
+    pub nondeterminism: Option<Nondeterminism>,
     /// What the planner states about it.
     #[serde(default)]
     pub facts: StageFacts,
 }
 
+/// What of a stage's rows is left to chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Nondeterminism {
+    /// A slice, a limit or the top of rows that stand in no order.
+    UnorderedSlice,
+    /// One of several rows that are equal in what counts.
+    AnyOfEqualRows,
+    /// An expression that looks at the places of rows which stand in no order.
+    UnorderedValues,
+    /// Rows in no order that are told apart by their places, here or by a reader.
+    UnorderedRows,
+    /// A sample, a shuffle or a rank that draws without a seed.
+    NoSeed,
+    /// A function that Floe cannot look into.
+    UserFunction,
+}
+
+impl Nondeterminism {
+    /// Whether other rows may come, and not just the same ones in another order.
+    pub fn changes_rows(self) -> bool {
+        match self {
+            Nondeterminism::UnorderedSlice
+            | Nondeterminism::AnyOfEqualRows
+            | Nondeterminism::UnorderedValues
+            | Nondeterminism::NoSeed
+            | Nondeterminism::UserFunction => true,
+            // Numbers of rows, of which there are as many.
+            Nondeterminism::UnorderedRows => false,
+        }
+    }
+}
+
+/// For people.
+impl fmt::Display for Nondeterminism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Nondeterminism::UnorderedSlice => "it takes some of rows that stand in no order",
+            Nondeterminism::AnyOfEqualRows => "it keeps any one of several rows",
+            Nondeterminism::UnorderedValues => "it looks at the places of rows that stand in no order",
+            Nondeterminism::UnorderedRows => "its rows stand in no order, and their places count",
+            Nondeterminism::NoSeed => "it draws without a seed",
+            Nondeterminism::UserFunction => "it calls a function that may do anything",
+        })
+    }
+}
+
 /// Another form of a stage that joins two sides by hash: the small one goes whole to every task of the other, whose stage
-/// is part of this form. Taken when that stage is cut, and seen afterwards by its having no tasks.
+/// is part of this form. Whether it is taken is decided when that other stage is resolved, which then is left out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Instead {
     /// The stages of the small side, and the bytes that they may have made together.
@@ -113,15 +163,23 @@ impl StageGraph {
         self.stages.iter().map(of).sum()
     }
 
+    /// Whether the tasks of a stage may give other rows, or rows to other partitions, when they are made again: they are
+    /// left to chance in it, or in a stage that it is made from.
+    pub fn may_differ(&self, stage: StageId) -> bool {
+        let mut open = vec![stage];
+        let mut seen = BTreeSet::new();
+        while let Some(stage) = open.pop().and_then(|id| self.stages.get(id.0 as usize)) {
+            if stage.nondeterminism.is_some_and(Nondeterminism::changes_rows) {
+                return true;
+            }
+            open.extend(self.inputs(stage).into_iter().filter(|input| seen.insert(*input)));
+        }
+        false
+    }
+
     /// The form of another stage that would leave this one out.
     pub fn left_out(&self, stage: StageId) -> Option<&Instead> {
         self.stages.iter().filter_map(|reader| reader.instead.as_deref()).find(|instead| instead.without == stage)
-    }
-
-    /// The other form of a stage, if it was taken.
-    pub fn taken<'a>(&'a self, stage: StageId, done: &HashMap<StageId, Vec<TaskOutput>>) -> Option<&'a Instead> {
-        let instead = self.stages.get(stage.0 as usize)?.instead.as_deref()?;
-        done.get(&instead.without).is_some_and(Vec::is_empty).then_some(instead)
     }
 }
 
@@ -173,13 +231,10 @@ pub enum Read {
     Before,
     /// Task t reads all that the producing tasks after the t-th wrote: the rows below its own.
     After,
-    /// Every task reads what the producing tasks noted of their keys beside the partitions of a hash exchange. Such leaves
+    /// Every task reads the key summaries that the producing tasks wrote beside the partitions of a hash exchange. Such leaves
     /// have no placeholder and stand behind all that do.
     Keys,
 }
-
-/// The partition under which a task's output has the notes of its keys.
-pub const KEYS: u32 = u32::MAX;
 
 /// How a stage's output is laid out for its readers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -208,8 +263,7 @@ impl Exchange {
 /// One task as a worker gets it. The fragment is sent once a stage and worker, and named by the stage after that.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TaskSpec {
-    pub id: TaskId,
-    pub attempt: u32,
+    pub id: OutputId,
     pub leaves: Vec<LeafInput>,
     pub output: Exchange,
 }
@@ -217,13 +271,31 @@ pub struct TaskSpec {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum LeafInput {
     Source(Bytes),
-    /// Read in this order; `range` keeps only rows whose key lies in [from, to). `before` counts the rows that
-    /// earlier tasks of this leaf read, for row indexes.
-    Pieces {
-        pieces: Vec<Piece>,
+    /// Rows of the outputs of earlier stages, read in this order; `range` keeps only rows whose key lies in [from, to).
+    /// `before` counts the rows that earlier tasks of this leaf read, for row indexes.
+    Rows {
+        outputs: Vec<Portion>,
         range: Option<KeyRange>,
         before: u64,
     },
+    /// What earlier tasks noted of their keys.
+    KeySummaries(Vec<Summary>),
+}
+
+/// What a task reads of one output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Portion {
+    pub output: OutputId,
+    pub place: Place,
+    pub chunks: Vec<Chunk>,
+}
+
+/// The key summary of one output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    pub output: OutputId,
+    pub place: Place,
+    pub span: Span,
 }
 
 /// Bounds over a row-encoded (memcomparable) binary key column.
@@ -234,30 +306,14 @@ pub struct KeyRange {
     pub to: Option<Bytes>,
 }
 
-/// One readable part of a task's output: an IPC file, alone or inside a larger one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Piece {
-    pub at: Location,
-    pub offset: u64,
-    pub len: u64,
-    pub rows: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Location {
-    /// Small outputs travel with the messages: no file, and nothing to lose with a worker.
-    Inline(Bytes),
-    /// A file in a worker's scratch. `path` for readers that see the same file system, `url` for the others.
-    Worker { worker: String, path: String, url: String },
-    /// A file in the query's scratch prefix of an object store (or a shared file system).
-    Store { uri: String },
-}
-
 /// What a finished task tells.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TaskOutput {
-    /// By partition of the exchange; for `Range` by sorted chunk. `KEYS`: notes of the keys, no rows.
-    pub pieces: Vec<PieceOut>,
+    /// Where its bytes are, all of them together.
+    pub place: Place,
+    pub chunks: Chunks,
+    /// Where in its bytes it notes which keys its rows have, if it was told to.
+    pub summary: Option<Span>,
     pub rows: u64,
     pub bytes: u64,
     /// Bytes of its rows in memory.
@@ -282,12 +338,55 @@ pub struct Warning {
     pub sure: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PieceOut {
-    pub partition: u32,
-    pub piece: Piece,
-    /// First and last key of a `Range` chunk.
-    pub bounds: Option<(Bytes, Bytes)>,
+impl TaskOutput {
+    /// Some of the chunks, for a reader. Bytes that travel with the message are cut down to these.
+    pub fn portion(&self, output: OutputId, mut chunks: Vec<Chunk>) -> Portion {
+        let place = match &self.place {
+            Place::Inline(all) => {
+                let bytes = inline(all, chunks.iter().map(Chunk::span));
+                let mut offset = 0;
+                for chunk in &mut chunks {
+                    chunk.offset = offset;
+                    offset += chunk.len;
+                }
+                Place::Inline(bytes)
+            }
+            elsewhere => elsewhere.clone(),
+        };
+        Portion { output, place, chunks }
+    }
+
+    /// The key summary, for a reader.
+    pub fn key_summary(&self, output: OutputId) -> Option<Summary> {
+        let span = self.summary?;
+        let (place, span) = match &self.place {
+            Place::Inline(all) => (Place::Inline(inline(all, [span])), Span { offset: 0, ..span }),
+            elsewhere => (elsewhere.clone(), span),
+        };
+        Some(Summary { output, place, span })
+    }
+}
+
+/// The bytes of some spans, end to end; shared where they lie together already.
+fn inline(all: &Bytes, spans: impl IntoIterator<Item = Span>) -> Bytes {
+    let range = |span: Span| {
+        let from = usize::try_from(span.offset).unwrap_or(usize::MAX).min(all.len());
+        from..from.saturating_add(usize::try_from(span.len).unwrap_or(usize::MAX)).min(all.len())
+    };
+    let mut ranges = spans.into_iter().map(range);
+    let Some(mut together) = ranges.next() else { return Bytes::new() };
+    let mut apart: Vec<u8> = Vec::new();
+    for range in ranges {
+        if apart.is_empty() && range.start == together.end {
+            together.end = range.end;
+            continue;
+        }
+        if apart.is_empty() {
+            apart.extend_from_slice(&all[together.clone()]);
+        }
+        apart.extend_from_slice(&all[range]);
+    }
+    if apart.is_empty() { all.slice(together) } else { Bytes::from(apart) }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -316,5 +415,39 @@ impl NodeMetrics {
         self.rows += other.rows;
         self.bytes += other.bytes;
         self.active_us += other.active_us;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_travels_with_a_message_is_cut_to_what_is_read() {
+        let chunk = |partition, offset, len| Chunk { partition, rows: 1, offset, len };
+        let written = vec![chunk(0, 0, 2), chunk(1, 2, 3), chunk(0, 5, 1), chunk(1, 6, 2)];
+        let place = Place::Inline(Bytes::from_static(b"aabbbcdd!"));
+        let summary = Some(Span { offset: 8, len: 1 });
+        let output = TaskOutput { place, chunks: Chunks::new(written), summary, ..TaskOutput::default() };
+        let id = OutputId { task: TaskId { stage: StageId(0), task: 0 }, attempt: 0 };
+        let read = |portion: Portion| {
+            let Place::Inline(bytes) = portion.place else { panic!("not inline") };
+            let of = |chunk: &Chunk| {
+                let from = chunk.offset as usize;
+                String::from_utf8(bytes[from..from + chunk.len as usize].to_vec()).unwrap()
+            };
+            (bytes.len(), portion.chunks.iter().map(of).collect::<Vec<_>>())
+        };
+        let portion = |from, to| output.portion(id, output.chunks.of(from..to).to_vec());
+        assert_eq!(read(portion(0, 1)), (3, vec!["aa".to_string(), "c".into()]));
+        assert_eq!(read(portion(1, 2)), (5, vec!["bbb".to_string(), "dd".into()]));
+        assert_eq!(read(portion(0, 2)).1, ["aa", "c", "bbb", "dd"]);
+        assert_eq!(
+            read(output.portion(id, vec![chunk(0, 0, 2), chunk(1, 2, 3)])),
+            (5, vec!["aa".into(), "bbb".into()])
+        );
+        assert_eq!(read(portion(7, 9)), (0, Vec::new()));
+        let noted = output.key_summary(id).unwrap();
+        assert_eq!((noted.place, noted.span), (Place::Inline(Bytes::from_static(b"!")), Span { offset: 0, len: 1 }));
     }
 }

@@ -1,7 +1,9 @@
 //! The vocabulary that planner, scheduler, executor and the processes around them share: the stage graph, what a task
 //! is given and what it tells, typed errors. Plain data that travels as msgpack; no Polars, no IO.
 
+pub mod catalog;
 pub mod check;
+pub mod chunk;
 pub mod error;
 pub mod facts;
 pub mod graph;

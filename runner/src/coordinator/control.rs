@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::control_server::Control;
 use crate::proto::{self, FromWorker, ToWorker, from_worker, to_worker};
-use floe_wire::error::QueryError;
+use floe_wire::error::TaskError;
 
 use super::registry::{Link, Registry, Signal, signal};
 
@@ -49,10 +49,9 @@ impl Control for Service {
             return Err(Status::failed_precondition(message));
         }
         let (outbox, outgoing) = unbounded_channel();
-        let link = Arc::new(Link::new(&hello, outbox));
-        if !self.registry.join(link.clone()) {
+        let Some(link) = self.registry.join(&hello, outbox) else {
             return Err(Status::already_exists(format!("a worker {} is connected", hello.worker)));
-        }
+        };
         let registry = self.registry.clone();
         tokio::spawn(async move {
             let why = hear(&registry, &link, inbound).await;
@@ -112,16 +111,15 @@ fn route(registry: &Registry, link: &Link, message: from_worker::Message) {
             let (task, number) = (attempt.task_id(), attempt.attempt);
             let signal = match floe_wire::unpack(&done.output_msgpack) {
                 Ok(output) => Signal::Done { worker, task, attempt: number, output },
-                Err(error) => Signal::Failed { worker, task, attempt: number, error, lost: Vec::new() },
+                Err(error) => Signal::Failed { worker, task, attempt: number, error: error.into() },
             };
             registry.tell(&attempt.query, signal);
         }
         from_worker::Message::Failed(failed) => {
             let Some(attempt) = failed.attempt else { return };
-            let error: QueryError = floe_wire::unpack(&failed.error_msgpack).unwrap_or_else(|error| error);
-            let lost = failed.lost.into_iter().filter_map(|lost| lost.producer).map(|producer| producer.task_id());
+            let error: TaskError = floe_wire::unpack(&failed.error_msgpack).unwrap_or_else(TaskError::from);
             let (task, number) = (attempt.task_id(), attempt.attempt);
-            let failed = Signal::Failed { worker, task, attempt: number, error, lost: lost.collect() };
+            let failed = Signal::Failed { worker, task, attempt: number, error };
             registry.tell(&attempt.query, failed);
         }
         from_worker::Message::Leaving(leaving) => {

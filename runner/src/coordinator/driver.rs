@@ -13,12 +13,12 @@ use tracing::Span;
 use crate::proto::{self, Attempt, to_worker};
 use crate::shuffle::Remote;
 use crate::telemetry;
-use floe_planner::ResolvedTask;
+use floe_planner::Cuts;
 use floe_scheduler::{Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
-use floe_wire::error::{Category, QueryError, Result};
-use floe_wire::graph::{Exchange, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
+use floe_wire::chunk::OutputId;
+use floe_wire::error::{Category, QueryError, Result, TaskError};
+use floe_wire::graph::{Exchange, StageGraph, StageId, TaskId, TaskSpec};
 
-use super::inputs::Resolved;
 use super::registry::{Registry, Signal};
 use super::warned::Warned;
 
@@ -27,6 +27,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(4);
 
 /// What a driver is given.
 pub struct Run<'a> {
+    /// The name of the run.
     pub query: &'a str,
     pub token: &'a str,
     pub graph: &'a StageGraph,
@@ -95,7 +96,6 @@ impl Drop for Hold {
     fn drop(&mut self) {
         self.send_end();
         if let Some(remote) = self.remote.take() {
-            remote.forget();
             remote.remove_all_later();
         }
     }
@@ -105,11 +105,10 @@ struct Driver<'a> {
     run: Run<'a>,
     began: Instant,
     state: State,
-    resolved: HashMap<StageId, Resolved>,
+    /// What was decided on the stages so far.
+    cuts: Cuts,
     hold: Hold,
     fragments: HashSet<(String, StageId)>,
-    /// Stages whose other form was taken.
-    instead: HashSet<StageId>,
     /// Attempts launched and not heard the end of.
     out: HashMap<(TaskId, u32), String>,
     wake: Option<Instant>,
@@ -154,10 +153,9 @@ impl<'a> Driver<'a> {
             run,
             began: now,
             state,
-            resolved: HashMap::new(),
+            cuts: Cuts::default(),
             hold,
             fragments: HashSet::new(),
-            instead: HashSet::new(),
             out: HashMap::new(),
             wake: None,
             clock: Clock::default(),
@@ -252,12 +250,14 @@ impl<'a> Driver<'a> {
                 }
                 Event::TaskDone { task, attempt, worker, output }
             }
-            Signal::Failed { worker, task, attempt, error, lost } => {
+            Signal::Failed { worker, task, attempt, error } => {
                 self.out.remove(&(task, attempt));
-                if lost.is_empty() {
-                    Event::TaskFailed { task, attempt, worker, error }
-                } else {
-                    Event::InputsLost { task, attempt, worker, lost }
+                match error {
+                    TaskError::Query(error) => Event::TaskFailed { task, attempt, worker, error },
+                    TaskError::Lost { outputs, message } => {
+                        tracing::info!(stage = task.stage.0, task = task.task, worker, "inputs are lost: {message}");
+                        Event::InputsLost { task, attempt, worker, lost: outputs }
+                    }
                 }
             }
             Signal::Gone { .. } => return,
@@ -283,8 +283,8 @@ impl<'a> Driver<'a> {
                     };
                     queue.push_back(answer);
                 }
-                Action::Launch { task, attempt, worker, alone: _, inputs_moved } => {
-                    if let Err(error) = self.launch(task, attempt, &worker, inputs_moved) {
+                Action::Launch { task, attempt, worker, alone: _ } => {
+                    if let Err(error) = self.launch(task, attempt, &worker) {
                         queue.push_back(Event::TaskFailed { task, attempt, worker, error });
                     }
                 }
@@ -303,40 +303,29 @@ impl<'a> Driver<'a> {
     }
 
     fn resolve(&mut self, stage: StageId, finer: u32) -> Result<Vec<ResolvedInputs>> {
-        let inputs = self.run.graph.stages.get(stage.0 as usize).map(|stage| self.run.graph.inputs(stage));
-        let mut done = HashMap::new();
-        for input in inputs.unwrap_or_default() {
-            let missing = || QueryError::internal(format!("stage {} is resolved before its inputs", stage.0));
-            let outputs = self.state.outputs(input).ok_or_else(missing)?;
-            done.insert(input, outputs.into_iter().cloned().collect::<Vec<TaskOutput>>());
-        }
-        let tasks = floe_planner::resolve(self.run.graph, stage, &done, finer)?;
+        let before = self.cuts.form(stage);
+        let tasks = self.cuts.resolve(self.run.graph, stage, &self.state, finer)?;
         self.clock.began.entry(stage).or_insert_with(Instant::now);
-        let inputs = |task: ResolvedTask| (task.leaves, ResolvedInputs { inputs: task.inputs, bytes: task.bytes });
-        let (leaves, inputs) = tasks.into_iter().map(inputs).unzip();
-        let reformed = match self.run.graph.taken(stage, &done) {
-            Some(_) => self.instead.insert(stage),
-            None => self.instead.remove(&stage),
-        };
-        if reformed {
+        if before.is_some() && before != self.cuts.form(stage) {
             // Workers may have the former one.
             self.fragments.retain(|(_, of)| *of != stage);
         }
-        self.resolved.insert(stage, Resolved::new(leaves, &done));
-        Ok(inputs)
+        let mut resolved: Vec<ResolvedInputs> = Vec::with_capacity(tasks);
+        for task in (0..tasks as u32).map(|task| TaskId { stage, task }) {
+            let (inputs, bytes): (Vec<TaskId>, Vec<u64>) = self.cuts.reads(task, &self.state)?.into_iter().unzip();
+            // Behind a shuffle every task reads of all producers: one list does for all.
+            let same = resolved.last().filter(|last| *last.inputs == *inputs).map(|last| last.inputs.clone());
+            resolved.push(ResolvedInputs { inputs: same.unwrap_or_else(|| inputs.into()), bytes });
+        }
+        Ok(resolved)
     }
 
-    fn launch(&mut self, id: TaskId, attempt: u32, worker: &str, inputs_moved: bool) -> Result<()> {
+    fn launch(&mut self, task: TaskId, attempt: u32, worker: &str) -> Result<()> {
         let lost = |what: &str| QueryError::new(Category::LostWorker, "WorkerLost", format!("worker {worker} {what}"));
         let link = self.run.registry.link(worker).ok_or_else(|| lost("is gone"))?;
-        let unknown = || QueryError::internal(format!("stage {} has no task {}", id.stage.0, id.task));
-        let stage = self.run.graph.stages.get(id.stage.0 as usize).ok_or_else(unknown)?;
-        let resolved = self.resolved.get(&id.stage).ok_or_else(unknown)?;
-        let leaves = if inputs_moved {
-            resolved.moved(id.task, |input| self.state.output(input)).ok_or_else(unknown)?
-        } else {
-            resolved.tasks.get(id.task as usize).cloned().ok_or_else(unknown)?
-        };
+        let unknown = || QueryError::internal(format!("there is no stage {}", task.stage.0));
+        let stage = self.run.graph.stages.get(task.stage.0 as usize).ok_or_else(unknown)?;
+        let leaves = self.cuts.inputs(self.run.graph, task, self.state.inputs(task), &self.state)?;
         if self.hold.workers.insert(worker.to_string()) {
             link.send(to_worker::Message::QueryStart(proto::QueryStart {
                 query: self.run.query.to_string(),
@@ -344,27 +333,26 @@ impl<'a> Driver<'a> {
                 settings_msgpack: self.run.settings.clone(),
             }));
         }
-        if self.fragments.insert((worker.to_string(), id.stage)) {
-            let instead = stage.instead.as_ref().filter(|_| self.instead.contains(&id.stage));
+        if self.fragments.insert((worker.to_string(), stage.id)) {
             link.send(to_worker::Message::Fragment(proto::Fragment {
                 query: self.run.query.to_string(),
-                stage: id.stage.0,
-                fragment: instead.map_or(&stage.fragment, |instead| &instead.fragment).clone(),
+                stage: stage.id.0,
+                fragment: self.cuts.fragment(stage).clone(),
             }));
         }
-        let span = self.spans.entry(id.stage).or_insert_with(
-            || tracing::info_span!("stage", query = self.run.query, stage = id.stage.0, label = %stage.label),
+        let span = self.spans.entry(stage.id).or_insert_with(
+            || tracing::info_span!("stage", query = self.run.query, stage = stage.id.0, label = %stage.label),
         );
-        let spec = TaskSpec { id, attempt, leaves, output: stage.output.clone() };
-        let task = proto::Task {
-            attempt: Some(Attempt::new(self.run.query, id, attempt)),
+        let spec = TaskSpec { id: OutputId { task, attempt }, leaves, output: stage.output.clone() };
+        let message = proto::Task {
+            attempt: Some(Attempt::new(self.run.query, task, attempt)),
             spec_msgpack: floe_wire::pack(&spec)?,
             traceparent: telemetry::traceparent(span),
         };
-        if !link.send(to_worker::Message::Task(task)) {
+        if !link.send(to_worker::Message::Task(message)) {
             return Err(lost("no longer listens"));
         }
-        self.out.insert((id, attempt), worker.to_string());
+        self.out.insert((task, attempt), worker.to_string());
         Ok(())
     }
 

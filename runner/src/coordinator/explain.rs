@@ -95,6 +95,9 @@ fn text(graph: &StageGraph, findings: &[Finding]) -> String {
             let _ = writeln!(out, "  <- {}", leaf(input));
         }
         let _ = writeln!(out, "  -> {}", exchange(&stage.output));
+        if let Some(why) = &stage.nondeterminism {
+            let _ = writeln!(out, "  may differ when run again: {why}");
+        }
         if let Some(instead) = &stage.instead {
             let small: Vec<String> = instead.small.iter().map(|stage| stage.0.to_string()).collect();
             let (small, bytes, without) = (small.join(", "), instead.bytes, instead.without.0);
@@ -203,6 +206,9 @@ struct JsonStage<'a> {
     explain: &'a [String],
     joins: &'a [JoinDecision],
     inputs: Vec<String>,
+    /// Why its tasks may give other rows when they run again.
+    #[serde(rename = "mayDiffer", skip_serializing_if = "Option::is_none")]
+    may_differ: Option<String>,
 }
 
 fn json(graph: &StageGraph, findings: &[Finding]) -> String {
@@ -211,6 +217,7 @@ fn json(graph: &StageGraph, findings: &[Finding]) -> String {
         explain: &stage.explain,
         joins: &stage.facts.joins,
         inputs: stage.leaves.iter().map(leaf).collect(),
+        may_differ: stage.nondeterminism.map(|why| why.to_string()),
     });
     let json = Json {
         stages: stages.collect(),
@@ -238,6 +245,7 @@ mod tests {
             output,
             instead: None,
             facts: Default::default(),
+            nondeterminism: None,
         };
         let scan = Leaf::Source { what: "parquet t".into(), per_task: vec![bytes::Bytes::new(); 2] };
         let read = Leaf::Exchange { stages: vec![StageId(0)], read: Read::Partition };

@@ -11,7 +11,6 @@ mod driver;
 mod events;
 pub mod explain;
 mod http;
-mod inputs;
 mod metrics;
 mod prepare;
 mod registry;
@@ -36,7 +35,7 @@ use floe_api::job::Job;
 use floe_api::report::{Event, StageSummary};
 
 use crate::proto::control_server::ControlServer;
-use crate::shuffle::{self, StoreOptions};
+use crate::shuffle;
 use crate::{local, proto, sink};
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::SingleWorker;
@@ -115,8 +114,8 @@ pub struct Engine {
     registry: Arc<Registry>,
     statuses: Arc<Statuses>,
     pool: Option<local::Pool>,
-    /// Reads results; holds no files itself.
-    store: Arc<shuffle::Store>,
+    /// Tells the runs of this coordinator from those of any other.
+    nonce: u64,
     control: SocketAddr,
     http: Option<SocketAddr>,
     ended: CancellationToken,
@@ -182,7 +181,7 @@ impl Engine {
             registry,
             statuses,
             pool,
-            store: shuffle::Store::new(StoreOptions { worker: "coordinator".into(), ..StoreOptions::default() }),
+            nonce: uuid::Uuid::new_v4().as_u64_pair().0,
             control,
             http: http.as_ref().map(|(_, address)| *address),
             ended,

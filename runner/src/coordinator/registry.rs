@@ -10,7 +10,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use crate::proto::{self, Attempt, ToWorker, to_worker};
-use floe_wire::error::QueryError;
+use crate::shuffle::Peers;
+use floe_wire::chunk::WorkerId;
+use floe_wire::error::TaskError;
 use floe_wire::graph::{TaskId, TaskOutput};
 
 /// What a query hears.
@@ -50,8 +52,7 @@ pub enum Signal {
         worker: String,
         task: TaskId,
         attempt: u32,
-        error: QueryError,
-        lost: Vec<TaskId>,
+        error: TaskError,
     },
     /// No task of the query runs there any more.
     Gone {
@@ -63,6 +64,8 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Link {
     pub id: String,
+    /// Its place in the table of the engine's workers.
+    pub number: WorkerId,
     pub slots: u32,
     pub pid: u32,
     pub memory_limit_bytes: u64,
@@ -72,9 +75,10 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(hello: &proto::Hello, outbox: UnboundedSender<ToWorker>) -> Link {
+    fn new(hello: &proto::Hello, number: WorkerId, outbox: UnboundedSender<ToWorker>) -> Link {
         Link {
             id: hello.worker.clone(),
+            number,
             slots: hello.slots,
             pid: hello.pid,
             memory_limit_bytes: hello.memory_limit_bytes,
@@ -89,6 +93,12 @@ impl Link {
         self.outbox.send(message.into()).is_ok()
     }
 
+    /// Tells of workers that came and went.
+    fn introduce(&self, came: Vec<proto::Peer>, went: Vec<WorkerId>) {
+        let went = went.into_iter().map(|worker| worker.0).collect();
+        self.send(to_worker::Message::Peers(proto::Peers { worker: self.number.0, came, went }));
+    }
+
     fn near_its_limit(&self) -> bool {
         self.memory_limit_bytes > 0 && self.memory_bytes.load(Ordering::Relaxed) > self.memory_limit_bytes / 100 * 85
     }
@@ -98,17 +108,21 @@ impl Link {
 pub struct Registry {
     state: Mutex<State>,
     count: watch::Sender<usize>,
+    /// Where the outputs of the connected workers are.
+    pub peers: Arc<Peers>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Workers that ever joined.
+    joined: u32,
     workers: HashMap<String, (Arc<Link>, bool)>,
     queries: HashMap<String, UnboundedSender<Signal>>,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Registry { state: Mutex::default(), count: watch::channel(0).0 }
+        Registry { state: Mutex::default(), count: watch::channel(0).0, peers: Arc::default() }
     }
 }
 
@@ -117,18 +131,30 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a worker in; refuses a name that is in use.
-    pub fn join(&self, link: Arc<Link>) -> bool {
+    /// Takes a worker in and tells all of each other; refuses a name that is in use.
+    pub fn join(&self, hello: &proto::Hello, outbox: UnboundedSender<ToWorker>) -> Option<Arc<Link>> {
         let mut state = self.state();
-        if state.workers.contains_key(&link.id) {
-            return false;
+        if state.workers.contains_key(&hello.worker) {
+            return None;
         }
+        let number = WorkerId(state.joined);
+        state.joined += 1;
+        let link = Arc::new(Link::new(hello, number, outbox));
+        let (_, peer) = hello.peer.clone().unwrap_or_default().place();
+        self.peers.insert(number, peer.clone());
+        let came = vec![proto::Peer::new(number, &peer)];
+        state.workers.values().for_each(|(other, _)| other.introduce(came.clone(), Vec::new()));
+        let others = state
+            .workers
+            .values()
+            .filter_map(|(other, _)| Some(proto::Peer::new(other.number, &self.peers.get(other.number)?)));
+        link.introduce(others.chain(came).collect(), Vec::new());
         tracing::info!(worker = %link.id, pid = link.pid, slots = link.slots, "worker connected");
         let up = || Signal::WorkerUp { worker: link.id.clone(), slots: link.slots };
         state.queries.values().for_each(|query| drop(query.send(up())));
         state.workers.insert(link.id.clone(), (link.clone(), false));
         self.count.send_replace(state.workers.len());
-        true
+        Some(link)
     }
 
     pub fn drain(&self, worker: &str) {
@@ -143,6 +169,8 @@ impl Registry {
     pub fn lose(&self, worker: &str) {
         let mut state = self.state();
         let Some((link, _)) = state.workers.remove(worker) else { return };
+        self.peers.remove(link.number);
+        state.workers.values().for_each(|(other, _)| other.introduce(Vec::new(), vec![link.number]));
         let out_of_memory = link.near_its_limit();
         tracing::info!(worker, out_of_memory, "worker gone");
         let lost = || Signal::WorkerLost { worker: worker.to_string(), out_of_memory };

@@ -1,63 +1,48 @@
 //! A result without a sink: it stays on the workers until its handle is dropped.
 
-use std::sync::Arc;
-
 use polars_core::frame::DataFrame;
 use polars_core::prelude::SchemaRef;
 
-use crate::shuffle;
+use floe_wire::chunk::Place;
 use floe_wire::error::Result;
-use floe_wire::graph::{Location, Piece};
+use floe_wire::graph::Portion;
+
+use crate::shuffle::Reader;
 
 use super::driver::Hold;
 
 pub struct ResultHandle {
-    /// In the order of the rows.
-    pub pieces: Vec<Piece>,
+    /// In the order of the rows, each of one chunk.
+    pub rows: Vec<Portion>,
     pub schema: SchemaRef,
-    query: String,
-    token: String,
-    store: Arc<shuffle::Store>,
+    reader: Reader,
     _hold: Option<Hold>,
 }
 
 impl ResultHandle {
-    /// Gives the workers free at once when all pieces came along.
-    pub(super) fn new(
-        pieces: Vec<Piece>,
-        schema: SchemaRef,
-        query: String,
-        token: String,
-        store: Arc<shuffle::Store>,
-        hold: Hold,
-    ) -> ResultHandle {
-        let here = pieces.iter().all(|piece| matches!(piece.at, Location::Inline(_)));
-        ResultHandle { pieces, schema, query, token, store, _hold: (!here).then_some(hold) }
+    /// Gives the workers free at once when all rows came along.
+    pub(super) fn new(rows: Vec<Portion>, schema: SchemaRef, reader: Reader, hold: Hold) -> ResultHandle {
+        let here = rows.iter().all(|portion| matches!(portion.place, Place::Inline(_)));
+        ResultHandle { rows, schema, reader, _hold: (!here).then_some(hold) }
     }
 
     /// All rows. Blocking.
     pub fn read(&self) -> Result<DataFrame> {
-        self.read_pieces(&self.pieces)
+        self.read_portions(&self.rows)
     }
 
     /// At least the first `rows` rows, if there are so many. Blocking.
     pub fn read_first(&self, rows: u64) -> Result<DataFrame> {
         let mut seen = 0;
-        let wanted = self.pieces.iter().take_while(|piece| {
+        let wanted = self.rows.iter().take_while(|portion| {
             let before = seen;
-            seen += piece.rows;
+            seen += portion.chunks.iter().map(|chunk| u64::from(chunk.rows)).sum::<u64>();
             before < rows
         });
-        self.read_pieces(&self.pieces[..wanted.count()])
+        self.read_portions(&self.rows[..wanted.count()])
     }
 
-    /// One piece, so that a large result can be streamed. Blocking.
-    pub fn read_piece(&self, index: usize) -> Result<DataFrame> {
-        self.read_pieces(&self.pieces[index..=index])
-    }
-
-    fn read_pieces(&self, pieces: &[Piece]) -> Result<DataFrame> {
-        let store = crate::worker::Shuffled { store: self.store.clone(), token: self.token.clone() };
-        floe_exec::read(pieces, &self.schema, &self.query, &store)
+    fn read_portions(&self, rows: &[Portion]) -> Result<DataFrame> {
+        Ok(floe_exec::read(rows, &self.schema, &self.reader)?)
     }
 }

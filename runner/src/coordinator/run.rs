@@ -13,10 +13,13 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::shuffle::{Reader, Remote};
 use crate::{shuffle, sink, telemetry, worker};
 use floe_scheduler::{Limits, Snapshot, StagePhase};
-use floe_wire::error::{Category, QueryError, Result};
-use floe_wire::graph::{Exchange, Location, Piece, StageGraph};
+use floe_storage as storage;
+use floe_wire::chunk::{Chunk, OutputId, Pass, Place, RunId};
+use floe_wire::error::{Category, QueryError, Result, TaskError};
+use floe_wire::graph::{Exchange, Portion, StageGraph};
 
 use super::driver::{Clock, Driven, Run, drive};
 use super::events;
@@ -32,8 +35,6 @@ const STACK_BYTES: usize = 256 << 20;
 const COMMIT_ATTEMPTS: u32 = 4;
 /// A result without a sink is kept by the coordinator up to this size.
 const RESULT_HERE_BYTES: u64 = 256 << 20;
-/// The first run of a job, and the second one that confirms a failure.
-const RUNS: [&str; 2] = ["a", "b"];
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>) -> Result<Outcome> {
@@ -79,7 +80,7 @@ impl Query<'_> {
                 source_bytes = prepared.source_bytes;
                 let staged = prepared.graph.stages.len() > 1;
                 let broadcasts = prepared.graph.broadcasts();
-                match self.go(prepared, RUNS[0]).await {
+                match self.go(prepared, Pass::First).await {
                     Err(error) if error.category == Category::OutOfMemory && broadcasts > 0 => {
                         return self.without_broadcasts(broadcasts, error).await;
                     }
@@ -105,7 +106,7 @@ impl Query<'_> {
         }
         tracing::info!(class = error.class, "the query failed and is run again on one node: {error}");
         let prepared = self.prepare(Mode::SingleNode).await?;
-        let outcome = self.go(prepared, RUNS[1]).await?;
+        let outcome = self.go(prepared, Pass::Second).await?;
         Ok(Outcome { fell_back: Some(format!("{}: {}", error.class, error.message)), ..outcome })
     }
 
@@ -120,7 +121,7 @@ impl Query<'_> {
             return Err(error);
         }
         tracing::info!(class = error.class, "the query is run again without broadcasts: {error}");
-        let mut outcome = self.go(prepared, RUNS[1]).await?;
+        let mut outcome = self.go(prepared, Pass::Second).await?;
         outcome.warnings.push(format!("broadcasts were taken back, joins were run by hash: {}", error.message));
         Ok(outcome)
     }
@@ -170,16 +171,15 @@ impl Query<'_> {
         receiver.await.map_err(|_| QueryError::internal("a thread of the coordinator died"))
     }
 
-    async fn go(&self, prepared: Prepared, run: &str) -> Result<Outcome> {
+    async fn go(&self, prepared: Prepared, pass: Pass) -> Result<Outcome> {
         let prepared = Arc::new(prepared);
         let graph = &prepared.graph;
         self.status.plan(graph);
         let token = uuid::Uuid::new_v4().simple().to_string();
-        let query = format!("{}-{run}", self.job.id);
-        let remote = remote(&self.job, &query);
-        if let Some(remote) = &remote {
-            remote.register();
-        }
+        let (id, attempt, nonce) = (self.job.id.clone(), self.job.attempt, self.engine.nonce);
+        let run = RunId { query: id, attempt, pass, nonce };
+        let remote = remote(&self.job).map(|(uri, options)| Arc::new(Remote::new(uri, &run, options)));
+        let query = run.to_string();
         let settings =
             worker::Settings { sinks: prepared.sinks.clone(), shuffle: self.shuffle(), remote: remote.clone() };
         self.ready().await;
@@ -196,11 +196,13 @@ impl Query<'_> {
             cancel: self.cancel.clone(),
             observe: &observe,
             on_worker: &on_worker,
-            remote,
+            remote: remote.clone(),
         })
         .await;
+        let by_path = self.job.spec.execution.shuffle.place != ShufflePlace::Http;
+        let reader = Reader { run: query, token, peers: self.engine.registry.peers.clone(), by_path, remote };
         match driven.and_then(|driven| self.unless_warned(driven)) {
-            Ok(driven) => self.conclude(&prepared, driven, query, token).await,
+            Ok(driven) => self.conclude(&prepared, driven, reader).await,
             Err(error) => {
                 let sinks = prepared.sinks.clone();
                 if !sinks.is_empty() {
@@ -260,13 +262,7 @@ impl Query<'_> {
     }
 
     /// From here on there is no way back: a cancellation comes too late.
-    async fn conclude(
-        &self,
-        prepared: &Arc<Prepared>,
-        driven: Driven,
-        query: String,
-        token: String,
-    ) -> Result<Outcome> {
+    async fn conclude(&self, prepared: &Arc<Prepared>, driven: Driven, reader: Reader) -> Result<Outcome> {
         let graph = &prepared.graph;
         let mut outcome = Outcome {
             bytes_shuffled: driven.bytes_shuffled,
@@ -276,7 +272,7 @@ impl Query<'_> {
             ..Outcome::default()
         };
         let mut staged = vec![Vec::new(); prepared.sinks.len()];
-        let mut pieces = Vec::new();
+        let mut rows = Vec::new();
         for won in driven.outputs.iter().flatten() {
             match graph.stages.get(won.task.stage.0 as usize).map(|stage| &stage.output) {
                 Some(Exchange::Sink { sink }) => {
@@ -286,14 +282,14 @@ impl Query<'_> {
                 _ => {
                     outcome.rows += won.output.rows;
                     outcome.bytes_written += won.output.bytes;
-                    pieces.extend(won.output.pieces.iter().map(|out| out.piece.clone()));
+                    let id = OutputId { task: won.task, attempt: won.attempt };
+                    rows.extend(won.output.chunks.all().iter().map(|chunk| won.output.portion(id, vec![*chunk])));
                 }
             }
         }
         if prepared.sinks.is_empty() {
-            let (pieces, token) = self.blocking(move || (brought_here(pieces, &token), token), drop).await?;
-            let store = self.engine.store.clone();
-            let handle = ResultHandle::new(pieces, prepared.schema.clone(), query, token, store, driven.hold);
+            let (rows, reader) = self.blocking(move || (brought_here(rows, &reader), reader), drop).await?;
+            let handle = ResultHandle::new(rows, prepared.schema.clone(), reader, driven.hold);
             outcome.result = Some(Arc::new(handle));
             return Ok(outcome);
         }
@@ -316,41 +312,39 @@ impl Engine {
     }
 }
 
-/// Where a run of the job keeps its shuffle, if that is a store.
-fn remote(job: &Job, query: &str) -> Option<Arc<shuffle::Remote>> {
+/// Where the job's runs keep their shuffle, if that is a store.
+fn remote(job: &Job) -> Option<(&str, storage::Options)> {
     let spec = &job.spec.execution.shuffle;
     let uri = spec.uri.as_deref().filter(|_| spec.place == ShufflePlace::Store)?;
-    let options = floe_storage::Options::from(&job.storage_options(uri, spec.storage.as_deref()));
-    Some(Arc::new(shuffle::Remote::new(uri, query, options)))
+    Some((uri, storage::Options::from(&job.storage_options(uri, spec.storage.as_deref()))))
 }
 
 /// Removes what runs of the job may have left in its shuffle store. Blocking.
 pub(super) fn remove_shuffle(job: &Job) {
-    for run in RUNS {
-        if let Some(remote) = remote(job, &format!("{}-{run}", job.id)) {
-            remote.remove_all();
-        }
+    if let Some((uri, options)) = remote(job) {
+        shuffle::remove_query(uri, &job.id, &options);
     }
 }
 
 /// A result of moderate size comes to the coordinator, so that it no longer rests on its workers: those of this machine
-/// are mapped, which costs nothing. What cannot be brought stays where it is. Blocking.
-fn brought_here(pieces: Vec<Piece>, token: &str) -> Vec<Piece> {
-    if pieces.iter().map(|piece| piece.len).sum::<u64>() > RESULT_HERE_BYTES {
-        return pieces;
+/// are mapped, which costs nothing. What cannot be brought stays where it is. Each portion is one chunk. Blocking.
+fn brought_here(rows: Vec<Portion>, reader: &Reader) -> Vec<Portion> {
+    if rows.iter().flat_map(|portion| &portion.chunks).map(|chunk| chunk.len).sum::<u64>() > RESULT_HERE_BYTES {
+        return rows;
     }
-    let bring = |piece: &Piece| match &piece.at {
-        Location::Inline(_) => Ok(piece.clone()),
-        Location::Worker { .. } | Location::Store { .. } => {
-            let bytes = shuffle::open_bytes(piece, token)?;
-            Ok::<_, QueryError>(Piece { at: Location::Inline(bytes), offset: 0, ..piece.clone() })
+    let bring = |portion: &Portion| match (&portion.place, &portion.chunks[..]) {
+        (Place::Worker { .. } | Place::Store, [chunk]) => {
+            let place = Place::Inline(reader.open(portion.output, &portion.place, chunk.span())?);
+            let chunks = vec![Chunk { offset: 0, ..*chunk }];
+            Ok::<_, TaskError>(Portion { output: portion.output, place, chunks })
         }
+        _ => Ok(portion.clone()),
     };
-    match pieces.iter().map(bring).collect() {
+    match rows.iter().map(bring).collect() {
         Ok(here) => here,
         Err(error) => {
             tracing::warn!("the result stays with its workers: {error}");
-            pieces
+            rows
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The messages of the control protocol (generated from `proto/control.proto`) and how the engine's own types travel
 //! in them. Only shapes: who sends what when is in `coordinator` and `worker`.
 
+use floe_wire::chunk::WorkerId;
 use floe_wire::graph::{StageId, TaskId};
+
+use crate::shuffle;
 
 #[allow(clippy::all)]
 mod generated {
@@ -25,6 +28,19 @@ impl Attempt {
 
     pub fn task_id(&self) -> TaskId {
         TaskId { stage: StageId(self.stage), task: self.task }
+    }
+}
+
+impl Peer {
+    pub fn new(worker: WorkerId, peer: &shuffle::Peer) -> Self {
+        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let memory_dir = peer.memory_dir.as_deref().map(text).unwrap_or_default();
+        Peer { worker: worker.0, url: peer.url.clone(), dir: text(&peer.dir), memory_dir }
+    }
+
+    pub fn place(&self) -> (WorkerId, shuffle::Peer) {
+        let memory_dir = (!self.memory_dir.is_empty()).then(|| self.memory_dir.clone().into());
+        (WorkerId(self.worker), shuffle::Peer { url: self.url.clone(), dir: self.dir.clone().into(), memory_dir })
     }
 }
 

@@ -2,18 +2,21 @@
 //!
 //! One data file per task attempt; partitions are byte ranges of it. Small outputs never become a file: they travel
 //! inside messages. Larger ones start in a memory-backed directory and move to disk when its budget is used up. A
-//! file has its final name only once it is complete, so a reader never sees half of one.
+//! file has its final name only once it is complete, so a reader never sees half of one. Names are made from identities
+//! (run, task, attempt); readers make them in the same way, so none travels.
 
 mod map;
 mod name;
+mod peers;
 mod read;
 mod remote;
 mod serve;
 mod store;
 mod writer;
 
-pub use read::{LOST_OUTPUT, open, open_bytes, take_lost};
-pub use remote::{Remote, finish_removals};
+pub use peers::{Peer, Peers};
+pub use read::Reader;
+pub use remote::{Remote, finish_removals, remove_query};
 pub(crate) use serve::bearer;
 pub use serve::router;
 pub(crate) use store::same;

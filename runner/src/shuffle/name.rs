@@ -1,39 +1,19 @@
-//! File names of task outputs: made from the task and its attempt, so that two attempts never meet, and read back
-//! when an output is gone, to say whose it was.
+//! Names of task outputs, made from their identity and never taken apart again: two attempts never meet, and a reader knows
+//! whose output it asks for.
 
-use floe_wire::graph::{Location, StageId, TaskId};
+use floe_wire::chunk::OutputId;
 
-/// Whose output a file is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Producer {
-    pub query: String,
-    pub task: TaskId,
-    pub attempt: u32,
-    /// The worker that held it; empty for an object store.
-    pub worker: String,
+/// In the directory of its run.
+pub fn file_name(output: OutputId) -> String {
+    format!("{output}.ipc")
 }
 
-pub fn file_name(task: TaskId, attempt: u32) -> String {
-    format!("s{}-t{}-a{}.ipc", task.stage.0, task.task, attempt)
+/// Where a worker serves it.
+pub fn url_path(run: &str, output: OutputId) -> String {
+    format!("/shuffle/{run}/{}/{}/{}", output.task.stage.0, output.task.task, output.attempt)
 }
 
-/// The producer of an output, from its location; `None` for what travels inline.
-pub fn producer(at: &Location) -> Option<Producer> {
-    let (address, worker) = match at {
-        Location::Inline(_) => return None,
-        Location::Worker { worker, path, url } => (if path.is_empty() { url } else { path }, worker.clone()),
-        Location::Store { uri } => (uri, String::new()),
-    };
-    let mut parts = address.rsplit('/');
-    let (task, attempt) = parse(parts.next()?)?;
-    let query = parts.next()?.to_string();
-    Some(Producer { query, task, attempt, worker })
-}
-
-fn parse(name: &str) -> Option<(TaskId, u32)> {
-    let mut parts = name.strip_suffix(".ipc")?.split('-');
-    let stage = parts.next()?.strip_prefix('s')?.parse().ok()?;
-    let task = parts.next()?.strip_prefix('t')?.parse().ok()?;
-    let attempt = parts.next()?.strip_prefix('a')?.parse().ok()?;
-    parts.next().is_none().then_some((TaskId { stage: StageId(stage), task }, attempt))
+/// Whether a run can name a directory.
+pub fn names_directory(run: &str) -> bool {
+    !run.is_empty() && !run.contains(['/', '\0']) && !run.starts_with('.')
 }

@@ -1,24 +1,19 @@
-//! Reads a piece of a task's output, wherever it lies: in the message, in a file of this host, at the worker that
-//! holds it. What cannot be read any more is told as a lost output with its producer, so that only that runs again.
+//! Reads a part of a task's output, wherever it lies: in the message, in a file of this host, at the worker that holds it,
+//! in the run's store. What cannot be read any more is told as lost, by name, so that only that is made again.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use floe_wire::chunk::{OutputId, Place, Span};
+use floe_wire::error::{Category, QueryError, Result, TaskError};
 use tokio::runtime::Runtime;
 
-use floe_wire::error::{Category, QueryError, Result};
-use floe_wire::graph::{Location, Piece};
-
 use super::map::Map;
-use super::name::{Producer, producer};
-use super::remote;
-
-/// Class of the error that tells of a lost output.
-pub const LOST_OUTPUT: &str = "LostOutput";
+use super::peers::Peers;
+use super::remote::Remote;
 
 const ATTEMPTS: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -26,9 +21,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// Below this size a copy is cheaper than a memory map.
 const MAP_FROM_BYTES: u64 = 64 << 10;
-
-/// What `open` could not find, by query, until the worker tells the coordinator.
-static LOST: LazyLock<Mutex<HashMap<String, Vec<Producer>>>> = LazyLock::new(Mutex::default);
 
 /// Fetches run here, so that blocking task threads can wait for them.
 static RUNTIME: LazyLock<Result<Runtime>> = LazyLock::new(|| {
@@ -52,47 +44,59 @@ static CLIENT: LazyLock<Result<reqwest::Client>> = LazyLock::new(|| {
         .map_err(|error| QueryError::io(format!("cannot make the fetch client: {error}")))
 });
 
-/// The bytes of a piece as Polars' readers take them. Blocking: call it from task threads only.
-pub fn open(piece: &Piece, token: &str) -> Result<polars_buffer::Buffer<u8>> {
-    open_bytes(piece, token).map(polars_buffer::Buffer::from_owner)
+/// Reads the outputs of one run, wherever they lie.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    /// The run's name.
+    pub run: String,
+    /// Shown to the workers that serve its outputs.
+    pub token: String,
+    pub peers: Arc<Peers>,
+    /// Files that this process can see are read where they are, else over HTTP as from another host.
+    pub by_path: bool,
+    /// The run's shuffle store, if it has one.
+    pub remote: Option<Arc<Remote>>,
 }
 
-pub fn open_bytes(piece: &Piece, token: &str) -> Result<Bytes> {
-    if piece.len == 0 {
-        return Ok(Bytes::new());
-    }
-    match &piece.at {
-        Location::Inline(bytes) => {
-            let (from, to) = (piece.offset as usize, (piece.offset + piece.len) as usize);
-            if to > bytes.len() {
-                return Err(QueryError::internal(format!("an inline piece ends at {to} of {} bytes", bytes.len())));
-            }
-            Ok(bytes.slice(from..to))
+impl Reader {
+    /// A part of an output. Blocking: call it from task threads only.
+    pub fn open(&self, output: OutputId, place: &Place, span: Span) -> Result<Bytes, TaskError> {
+        if span.len == 0 {
+            return Ok(Bytes::new());
         }
-        Location::Worker { path, url, worker } => match open_path(Path::new(path), piece.offset, piece.len) {
-            Some(bytes) => Ok(bytes),
-            None if url.is_empty() || url.starts_with('/') => {
-                Err(lost(&piece.at, &format!("worker {worker} no longer has {path}")))
+        match place {
+            Place::Inline(bytes) => {
+                let (from, to) = (span.offset as usize, (span.offset + span.len) as usize);
+                if to > bytes.len() {
+                    let message = format!("a chunk of {output} ends at {to} of {} inline bytes", bytes.len());
+                    return Err(QueryError::internal(message).into());
+                }
+                Ok(bytes.slice(from..to))
             }
-            None => fetch(piece, url, token),
-        },
-        Location::Store { uri } => match remote::read(uri, piece.offset, piece.len)? {
-            Some(bytes) => Ok(bytes),
-            None => Err(lost(&piece.at, &format!("{uri} is gone"))),
-        },
+            Place::Worker { worker, shelf } => {
+                let gone = || lost(output, &format!("worker {} has left", worker.0));
+                let peer = self.peers.get(*worker).ok_or_else(gone)?;
+                let here = peer.path(&self.run, output, *shelf).filter(|_| self.by_path);
+                if let Some(bytes) = here.and_then(|path| open_path(&path, span)) {
+                    return Ok(bytes);
+                }
+                if peer.url.is_empty() {
+                    return Err(lost(output, &format!("worker {} no longer has it", worker.0)));
+                }
+                self.fetch(output, &peer.url(&self.run, output), span)
+            }
+            Place::Store => {
+                let unknown = || QueryError::internal(format!("{output} lies in a store, and the run has none"));
+                let remote = self.remote.as_ref().ok_or_else(unknown)?;
+                let gone = || lost(output, &format!("it is gone from {}", remote.prefix));
+                remote.read(output, span)?.ok_or_else(gone)
+            }
+        }
     }
-}
-
-/// What could not be read since the last call, for the report of a failed task.
-pub fn take_lost(query: &str) -> Vec<Producer> {
-    LOST.lock().unwrap_or_else(PoisonError::into_inner).remove(query).unwrap_or_default()
 }
 
 /// `None` when there is no such file on this host, or it is shorter than it should be.
-pub(super) fn open_path(path: &Path, offset: u64, len: u64) -> Option<Bytes> {
-    if path.as_os_str().is_empty() {
-        return None;
-    }
+pub(super) fn open_path(path: &Path, Span { offset, len }: Span) -> Option<Bytes> {
     let file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();
     if size < offset + len {
@@ -108,15 +112,8 @@ pub(super) fn open_path(path: &Path, offset: u64, len: u64) -> Option<Bytes> {
     Some(Bytes::from(bytes))
 }
 
-fn lost(at: &Location, message: &str) -> QueryError {
-    if let Some(producer) = producer(at) {
-        let mut lost = LOST.lock().unwrap_or_else(PoisonError::into_inner);
-        let list = lost.entry(producer.query.clone()).or_default();
-        if !list.contains(&producer) {
-            list.push(producer);
-        }
-    }
-    QueryError::new(Category::LostWorker, LOST_OUTPUT, message)
+fn lost(output: OutputId, why: &str) -> TaskError {
+    TaskError::Lost { outputs: vec![output], message: format!("output {output} is lost: {why}") }
 }
 
 enum Failure {
@@ -126,28 +123,30 @@ enum Failure {
     Stop(QueryError),
 }
 
-fn fetch(piece: &Piece, url: &str, token: &str) -> Result<Bytes> {
-    let (runtime, client) = match (&*RUNTIME, &*CLIENT) {
-        (Ok(runtime), Ok(client)) => (runtime, client),
-        (Err(error), _) | (_, Err(error)) => return Err(error.clone()),
-    };
-    let mut last = String::new();
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            std::thread::sleep(Duration::from_millis(50 << attempt));
+impl Reader {
+    fn fetch(&self, output: OutputId, url: &str, span: Span) -> Result<Bytes, TaskError> {
+        let (runtime, client) = match (&*RUNTIME, &*CLIENT) {
+            (Ok(runtime), Ok(client)) => (runtime, client),
+            (Err(error), _) | (_, Err(error)) => return Err(error.clone().into()),
+        };
+        let mut last = String::new();
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                std::thread::sleep(Duration::from_millis(50 << attempt));
+            }
+            match runtime.block_on(fetch_once(client, span, url, &self.token)) {
+                Ok(bytes) => return Ok(bytes),
+                Err(Failure::Gone(message)) => return Err(lost(output, &format!("{url} is gone: {message}"))),
+                Err(Failure::Retry(message)) => last = message,
+                Err(Failure::Stop(error)) => return Err(error.into()),
+            }
         }
-        match runtime.block_on(fetch_once(client, piece, url, token)) {
-            Ok(bytes) => return Ok(bytes),
-            Err(Failure::Gone(message)) => return Err(lost(&piece.at, &format!("{url} is gone: {message}"))),
-            Err(Failure::Retry(message)) => last = message,
-            Err(Failure::Stop(error)) => return Err(error),
-        }
+        Err(lost(output, &format!("{url} cannot be read after {ATTEMPTS} attempts: {last}")))
     }
-    Err(lost(&piece.at, &format!("{url} cannot be read after {ATTEMPTS} attempts: {last}")))
 }
 
-async fn fetch_once(client: &reqwest::Client, piece: &Piece, url: &str, token: &str) -> Result<Bytes, Failure> {
-    let range = format!("bytes={}-{}", piece.offset, piece.offset + piece.len - 1);
+async fn fetch_once(client: &reqwest::Client, span: Span, url: &str, token: &str) -> Result<Bytes, Failure> {
+    let range = format!("bytes={}-{}", span.offset, span.offset + span.len - 1);
     let request = client.get(url).bearer_auth(token).header("range", range);
     let mut response = request.send().await.map_err(|error| Failure::Retry(causes(&error)))?;
     match response.status().as_u16() {
@@ -159,15 +158,15 @@ async fn fetch_once(client: &reqwest::Client, piece: &Piece, url: &str, token: &
         }
         _ => return Err(Failure::Retry(format!("status {}", response.status()))),
     }
-    let mut bytes = Vec::with_capacity(piece.len as usize);
+    let mut bytes = Vec::with_capacity(span.len as usize);
     while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Retry(causes(&error)))? {
         bytes.extend_from_slice(&chunk);
-        if bytes.len() as u64 > piece.len {
+        if bytes.len() as u64 > span.len {
             break;
         }
     }
-    if bytes.len() as u64 != piece.len {
-        return Err(Failure::Retry(format!("{} of {} bytes came", bytes.len(), piece.len)));
+    if bytes.len() as u64 != span.len {
+        return Err(Failure::Retry(format!("{} of {} bytes came", bytes.len(), span.len)));
     }
     Ok(Bytes::from(bytes))
 }

@@ -1,76 +1,89 @@
-//! Outputs in an object store or a shared directory: nothing is lost with a worker. One object per task attempt, under
-//! a prefix of the query's own that its coordinator removes at the end.
+//! Outputs in an object store or a shared directory: nothing is lost with a worker. One object per task attempt, in a
+//! directory of the run's own, which its coordinator removes at the end. Runs of one query lie beside each other in the
+//! query's directory, so that a late one removes nothing of another, and all that is left can be found.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use floe_storage::{self as storage, Location};
+use floe_wire::chunk::{OutputId, RunId, Span};
+use floe_wire::error::{Category, QueryError, Result};
 use serde::{Deserialize, Serialize};
 
-use floe_storage::Location;
-use floe_wire::error::{Category, QueryError, Result};
-
 use super::map::Map;
+use super::name::file_name;
 use super::read::open_path;
 
-/// Where a query's outputs go, and how to get there.
+/// Where a run's outputs go, and how to get there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Remote {
-    /// `<uri>/<query>`, without a slash at the end.
+    /// `<uri>/<query>/<run>`, without a slash at the end.
     pub prefix: String,
     pub options: floe_storage::Options,
 }
 
-/// How to reach the prefixes of running queries: a piece tells only its address.
-static KNOWN: LazyLock<RwLock<HashMap<String, Arc<Remote>>>> = LazyLock::new(RwLock::default);
-
 impl Remote {
-    pub fn new(uri: &str, query: &str, options: floe_storage::Options) -> Remote {
-        Remote { prefix: format!("{}/{query}", uri.trim_end_matches('/')), options }
+    pub fn new(uri: &str, run: &RunId, options: storage::Options) -> Remote {
+        Remote { prefix: format!("{}/{}", of_query(uri, &run.query), run.name()), options }
     }
 
-    /// From now on pieces under the prefix can be read in this process.
-    pub fn register(self: &Arc<Self>) {
-        KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(self.prefix.clone(), self.clone());
-    }
-
-    pub fn forget(&self) {
-        KNOWN.write().unwrap_or_else(PoisonError::into_inner).remove(&self.prefix);
-    }
-
-    /// Removes everything of the query on a thread of its own: requests to a store take their time.
+    /// Removes everything of the run on a thread of its own: requests to a store take their time.
     pub fn remove_all_later(self: Arc<Self>) {
         later(move || self.remove_all());
     }
 
-    /// Removes everything of the query. Blocking.
+    /// Removes everything of the run, and of no other. Blocking.
     pub fn remove_all(&self) {
-        if let Err(error) = floe_storage::delete_prefix(&self.prefix, &self.options) {
-            tracing::warn!("shuffle files of {} stay: {error}", self.prefix);
+        remove(&self.prefix, &self.options);
+        self.remove_empty_directories();
+    }
+
+    /// In a shared directory those of the run and of the query go with their last file.
+    fn remove_empty_directories(&self) {
+        if let Ok(Location::Local(run)) = Location::parse(&self.prefix) {
+            let _ = std::fs::remove_dir(&run);
+            if let Some(query) = run.parent() {
+                let _ = std::fs::remove_dir(query);
+            }
         }
     }
 
-    /// Copies a finished file there; returns its address.
-    pub(super) fn upload(&self, path: &Path, name: &str) -> Result<String> {
+    /// Copies a finished file there.
+    pub(super) fn upload(&self, path: &Path, output: OutputId) -> Result<()> {
         let failed = |error: std::io::Error| QueryError::io(format!("cannot read {}: {error}", path.display()));
         let file = File::open(path).map_err(failed)?;
         let len = file.metadata().map_err(failed)?.len();
         let bytes = Bytes::from_owner(Map::new(&file, 0, len as usize).map_err(failed)?);
-        let uri = format!("{}/{name}", self.prefix);
-        floe_storage::write(&uri, bytes, &self.options)?;
-        Ok(uri)
+        storage::write(&self.uri(output), bytes, &self.options)
     }
 
-    pub(super) fn remove_later(self: Arc<Self>, uris: Vec<String>) {
-        later(move || self.remove(&uris));
+    /// A range of an output; `None` when it is not there any more.
+    pub(super) fn read(&self, output: OutputId, span: Span) -> Result<Option<Bytes>> {
+        let bytes = match Location::parse(&self.uri(output))? {
+            Location::Local(path) => return Ok(open_path(&path, span)),
+            Location::Object { root, path } => {
+                let range = span.offset..span.offset + span.len;
+                storage::Store::open(&root, &self.options)?.read_range(&path, range)
+            }
+            Location::Http(_) => return Err(QueryError::user("BadSpec", "shuffle.uri: http(s) is for reading only")),
+        };
+        match bytes {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.category == Category::User => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    fn remove(&self, uris: &[String]) {
-        for uri in uris {
-            let removed = match Location::parse(uri) {
+    pub(super) fn remove_later(self: Arc<Self>, outputs: Vec<OutputId>) {
+        later(move || self.remove(&outputs));
+    }
+
+    pub(super) fn remove(&self, outputs: &[OutputId]) {
+        for uri in outputs.iter().map(|output| self.uri(*output)) {
+            let removed = match Location::parse(&uri) {
                 Ok(Location::Object { root, path }) => {
                     floe_storage::Store::open(&root, &self.options).and_then(|store| store.delete(&path))
                 }
@@ -82,6 +95,26 @@ impl Remote {
                 tracing::debug!("{uri} stays until the query ends: {error}");
             }
         }
+        self.remove_empty_directories();
+    }
+
+    fn uri(&self, output: OutputId) -> String {
+        format!("{}/{}", self.prefix, file_name(output))
+    }
+}
+
+/// Removes what any run of the query left. Blocking.
+pub fn remove_query(uri: &str, query: &str, options: &storage::Options) {
+    remove(&of_query(uri, query), options);
+}
+
+fn of_query(uri: &str, query: &str) -> String {
+    format!("{}/{query}", uri.trim_end_matches('/'))
+}
+
+fn remove(prefix: &str, options: &storage::Options) {
+    if let Err(error) = storage::delete_prefix(prefix, options) {
+        tracing::warn!("shuffle files of {prefix} stay: {error}");
     }
 }
 
@@ -108,25 +141,4 @@ fn later(work: impl FnOnce() + Send + 'static) {
 pub fn finish_removals(limit: Duration) {
     let pending = PENDING.0.lock().unwrap_or_else(PoisonError::into_inner);
     drop(PENDING.1.wait_timeout_while(pending, limit, |pending| *pending > 0));
-}
-
-/// A range of an object; `None` when it is not there any more.
-pub(super) fn read(uri: &str, offset: u64, len: u64) -> Result<Option<Bytes>> {
-    let prefix = uri.rsplit_once('/').map(|(prefix, _)| prefix).unwrap_or_default();
-    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(prefix).cloned();
-    let Some(remote) = known else {
-        return Err(QueryError::internal(format!("nobody said how to reach {prefix}")));
-    };
-    let bytes = match Location::parse(uri)? {
-        Location::Local(path) => return Ok(open_path(&path, offset, len)),
-        Location::Object { root, path } => {
-            floe_storage::Store::open(&root, &remote.options)?.read_range(&path, offset..offset + len)
-        }
-        Location::Http(_) => return Err(QueryError::user("BadSpec", "shuffle.uri: http(s) is for reading only")),
-    };
-    match bytes {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.category == Category::User => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -1,5 +1,5 @@
-//! The HTTP side of a worker's scratch: `/shuffle/<query>/<file>` with GET, HEAD and single ranges, for those who
-//! show the query's token. Only files in the store's books are served, so no path of the request reaches the disk.
+//! The HTTP side of a worker's scratch: `/shuffle/<run>/<stage>/<task>/<attempt>` with GET, HEAD and single ranges, for
+//! those who show the query's token. Only files in the store's books are served, so no path of the request reaches the disk.
 
 use std::sync::Arc;
 
@@ -8,6 +8,8 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use axum::routing::get;
+use floe_wire::chunk::OutputId;
+use floe_wire::graph::{StageId, TaskId};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
@@ -17,17 +19,19 @@ use super::store::{Find, Store};
 const CHUNK_BYTES: usize = 256 << 10;
 
 pub fn router(store: Arc<Store>) -> Router {
-    Router::new().route("/shuffle/{query}/{file}", get(serve).head(serve)).with_state(store)
+    let route = "/shuffle/{run}/{stage}/{task}/{attempt}";
+    Router::new().route(route, get(serve).head(serve)).with_state(store)
 }
 
 async fn serve(
     State(store): State<Arc<Store>>,
-    Path((query, name)): Path<(String, String)>,
+    Path((run, stage, task, attempt)): Path<(String, u32, u32, u32)>,
     method: Method,
     headers: HeaderMap,
 ) -> Response<Body> {
     let token = bearer(&headers).unwrap_or_default();
-    let held = match store.find(&query, token, &name) {
+    let output = OutputId { task: TaskId { stage: StageId(stage), task }, attempt };
+    let held = match store.find(&run, token, output) {
         Find::Here(held) => held,
         Find::Denied => return plain(StatusCode::UNAUTHORIZED),
         Find::Gone => return plain(StatusCode::NOT_FOUND),

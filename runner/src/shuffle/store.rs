@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use floe_wire::chunk::{OutputId, Shelf, WorkerId};
 use floe_wire::error::{QueryError, Result};
-use floe_wire::graph::{StageId, TaskId};
+use floe_wire::graph::StageId;
 
-use super::name::file_name;
+use super::name::names_directory;
+use super::peers::Peer;
 use super::remote::Remote;
 use super::writer::Writer;
 
@@ -25,7 +27,6 @@ pub struct StoreOptions {
     pub disk_budget_bytes: u64,
     /// Outputs below this size travel in messages.
     pub inline_limit_bytes: usize,
-    pub worker: String,
     /// `http://host:port` under which other workers reach this one's files.
     pub base_url: String,
 }
@@ -38,7 +39,6 @@ impl Default for StoreOptions {
             memory_budget_bytes: 0,
             disk_budget_bytes: u64::MAX,
             inline_limit_bytes: 32 << 10,
-            worker: "local".into(),
             base_url: String::new(),
         }
     }
@@ -54,6 +54,8 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Store {
     pub(super) options: StoreOptions,
+    /// This worker's number, once it has been told.
+    worker: AtomicU32,
     pub(super) memory_used: AtomicU64,
     pub(super) disk_used: AtomicU64,
     state: Mutex<State>,
@@ -68,27 +70,25 @@ struct State {
 #[derive(Debug, Default)]
 struct QueryFiles {
     token: String,
-    /// Readers come by HTTP even where they could see the files.
-    hide_paths: bool,
     /// Finished outputs go there.
     remote: Option<Arc<Remote>>,
-    /// What went there, by stage.
-    sent: Vec<(StageId, String)>,
-    files: HashMap<String, Held>,
+    /// What went there.
+    sent: Vec<OutputId>,
+    files: HashMap<OutputId, Held>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Held {
-    pub stage: StageId,
     pub path: PathBuf,
     pub bytes: u64,
-    pub in_memory: bool,
+    pub shelf: Shelf,
 }
 
 impl Store {
     pub fn new(options: StoreOptions) -> Arc<Store> {
         Arc::new(Store {
             options,
+            worker: AtomicU32::new(u32::MAX),
             memory_used: AtomicU64::new(0),
             disk_used: AtomicU64::new(0),
             state: Mutex::new(State::default()),
@@ -105,11 +105,19 @@ impl Store {
         self.state().queries.entry(query.to_string()).or_default().token = token.to_string();
     }
 
-    /// Outputs of the query tell no paths: they are read over HTTP, as from another host.
-    pub fn hide_paths(&self, query: &str) {
-        if let Some(files) = self.state().queries.get_mut(query) {
-            files.hide_paths = true;
-        }
+    /// The number by which the others know this worker.
+    pub fn set_worker(&self, worker: WorkerId) {
+        self.worker.store(worker.0, Ordering::Release);
+    }
+
+    pub(super) fn worker(&self) -> WorkerId {
+        WorkerId(self.worker.load(Ordering::Acquire))
+    }
+
+    /// Where the others find what this worker keeps.
+    pub fn peer(&self) -> Peer {
+        let StoreOptions { dir, memory_dir, base_url, .. } = &self.options;
+        Peer { url: base_url.clone(), dir: dir.clone(), memory_dir: memory_dir.clone() }
     }
 
     /// Outputs of the query go to an object store.
@@ -117,7 +125,6 @@ impl Store {
         if let Some(files) = self.state().queries.get_mut(query)
             && files.remote.is_none()
         {
-            remote.register();
             files.remote = Some(remote.clone());
         }
     }
@@ -126,15 +133,15 @@ impl Store {
         self.state().queries.get(query).and_then(|files| files.remote.clone())
     }
 
-    pub(super) fn sent(&self, query: &str, stage: StageId, uri: String) {
+    pub(super) fn sent(&self, query: &str, output: OutputId) {
         if let Some(files) = self.state().queries.get_mut(query) {
-            files.sent.push((stage, uri));
+            files.sent.push(output);
         }
     }
 
     /// A writer for the output of one task attempt.
-    pub fn create(self: &Arc<Self>, query: &str, task: TaskId, attempt: u32) -> Result<Writer> {
-        if query.is_empty() || query.contains(['/', '\0']) || query.starts_with('.') {
+    pub fn create(self: &Arc<Self>, query: &str, output: OutputId) -> Result<Writer> {
+        if !names_directory(query) {
             return Err(QueryError::internal(format!("query id {query:?} cannot name a directory")));
         }
         let mut state = self.state();
@@ -145,7 +152,7 @@ impl Store {
             state.queries.insert(query.to_string(), QueryFiles::default());
         }
         drop(state);
-        Ok(Writer::new(self.clone(), query.to_string(), task.stage, file_name(task, attempt)))
+        Ok(Writer::new(self.clone(), query.to_string(), output))
     }
 
     /// Drops the outputs of a stage: no later stage needs them.
@@ -153,9 +160,9 @@ impl Store {
         let (mut released, mut sent, mut remote) = (Vec::new(), Vec::new(), None);
         if let Some(files) = self.state().queries.get_mut(query) {
             remote = files.remote.clone();
-            sent.extend(files.sent.extract_if(.., |(of, _)| *of == stage).map(|(_, uri)| uri));
-            files.files.retain(|_, held| {
-                let keep = held.stage != stage;
+            sent.extend(files.sent.extract_if(.., |output| output.task.stage == stage));
+            files.files.retain(|output, held| {
+                let keep = output.task.stage != stage;
                 if !keep {
                     released.push(held.clone());
                 }
@@ -178,9 +185,6 @@ impl Store {
         }
         drop(state);
         let Some(files) = files else { return };
-        if let Some(remote) = &files.remote {
-            remote.forget();
-        }
         if files.files.is_empty() && self.usage() == Usage::default() {
             // The usual case of a small query: nothing was ever written, so there is no directory to look for.
             return;
@@ -194,6 +198,21 @@ impl Store {
 
     pub(super) fn has_ended(&self, query: &str) -> bool {
         !self.state().queries.contains_key(query)
+    }
+
+    /// Removes what this worker sent to stores, and nothing that another one did: nobody is left who would.
+    pub fn remove_sent(&self) {
+        let queries: Vec<_> = self
+            .state()
+            .queries
+            .values_mut()
+            .map(|files| (files.remote.clone(), std::mem::take(&mut files.sent)))
+            .collect();
+        for (remote, sent) in queries {
+            if let Some(remote) = remote {
+                remote.remove(&sent);
+            }
+        }
     }
 
     /// Removes every file: the worker ends.
@@ -220,26 +239,25 @@ impl Store {
         std::iter::once(self.options.dir.as_path()).chain(self.options.memory_dir.as_deref())
     }
 
-    /// The file under a name, for those who know the query's token.
-    pub(super) fn find(&self, query: &str, token: &str, name: &str) -> Find {
+    /// The file of an output, for those who know the query's token.
+    pub(super) fn find(&self, query: &str, token: &str, output: OutputId) -> Find {
         let state = self.state();
         let Some(files) = state.queries.get(query) else { return Find::Gone };
         if files.token.is_empty() || !same(&files.token, token) {
             return Find::Denied;
         }
-        match files.files.get(name) {
+        match files.files.get(&output) {
             Some(held) => Find::Here(held.clone()),
             None => Find::Gone,
         }
     }
 
     /// Takes a finished file into the books; refuses when the query ended meanwhile.
-    /// Returns whether its path may be told.
-    pub(super) fn keep(&self, query: &str, name: String, held: Held) -> Result<bool> {
+    pub(super) fn keep(&self, query: &str, output: OutputId, held: Held) -> Result<()> {
         match self.state().queries.get_mut(query) {
             Some(files) => {
-                files.files.insert(name, held);
-                Ok(!files.hide_paths)
+                files.files.insert(output, held);
+                Ok(())
             }
             None => Err(gone(query)),
         }
@@ -247,7 +265,10 @@ impl Store {
 
     pub(super) fn remove(&self, held: &Held) {
         let _ = std::fs::remove_file(&held.path);
-        let used = if held.in_memory { &self.memory_used } else { &self.disk_used };
+        let used = match held.shelf {
+            Shelf::Memory => &self.memory_used,
+            Shelf::Disk => &self.disk_used,
+        };
         used.fetch_sub(held.bytes, Ordering::Relaxed);
     }
 }

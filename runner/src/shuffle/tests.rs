@@ -2,38 +2,52 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use floe_wire::error::Category;
-use floe_wire::graph::{Location, Piece, StageId, TaskId};
+use floe_wire::chunk::{OutputId, Pass, Place, RunId, Shelf, Span, WorkerId};
+use floe_wire::error::{Category, QueryError, TaskError};
+use floe_wire::graph::{StageId, TaskId};
 
-use super::name::Producer;
 use super::store::Usage;
 use super::*;
 
-fn task(stage: u32, task: u32) -> TaskId {
-    TaskId { stage: StageId(stage), task }
+fn output(stage: u32, task: u32, attempt: u32) -> OutputId {
+    OutputId { task: TaskId { stage: StageId(stage), task }, attempt }
 }
 
+fn span(offset: u64, len: u64) -> Span {
+    Span { offset, len }
+}
+
+const WORKER: WorkerId = WorkerId(7);
+
 fn store(dir: &Path, memory_budget_bytes: u64) -> Arc<Store> {
-    Store::new(StoreOptions {
+    let store = Store::new(StoreOptions {
         dir: dir.join("disk"),
         memory_dir: Some(dir.join("memory")),
         memory_budget_bytes,
         disk_budget_bytes: 10 << 20,
         inline_limit_bytes: 1000,
-        worker: "w0".into(),
         base_url: String::new(),
-    })
+    });
+    store.set_worker(WORKER);
+    store
 }
 
-fn write(store: &Arc<Store>, id: TaskId, bytes: &[u8], step: usize) -> Location {
-    let mut writer = store.create("q", id, 0).unwrap();
+/// Reads what a store has, as its worker's peers do.
+fn reader(store: &Store, run: &str, token: &str) -> Reader {
+    let peers = Arc::new(Peers::default());
+    peers.insert(WORKER, store.peer());
+    Reader { run: run.into(), token: token.into(), peers, by_path: true, remote: None }
+}
+
+fn write(store: &Arc<Store>, id: OutputId, bytes: &[u8], step: usize) -> Place {
+    let mut writer = store.create("q", id).unwrap();
     for chunk in bytes.chunks(step) {
         writer.write_all(chunk).unwrap();
     }
     assert_eq!(writer.position(), bytes.len() as u64);
-    let (at, size) = writer.finish().unwrap();
+    let (place, size) = writer.finish().unwrap();
     assert_eq!(size, bytes.len() as u64);
-    at
+    place
 }
 
 fn sample(len: usize) -> Vec<u8> {
@@ -49,8 +63,8 @@ fn files_below(dir: &Path) -> usize {
 fn small_outputs_stay_in_the_message() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 1 << 20);
-    let at = write(&store, task(0, 0), &sample(1000), 10);
-    assert!(matches!(&at, Location::Inline(bytes) if bytes[..] == sample(1000)[..]));
+    let place = write(&store, output(0, 0, 0), &sample(1000), 10);
+    assert!(matches!(&place, Place::Inline(bytes) if bytes[..] == sample(1000)[..]));
     assert_eq!(files_below(dir.path()), 0);
     assert_eq!(store.usage(), Usage::default());
 }
@@ -59,26 +73,25 @@ fn small_outputs_stay_in_the_message() {
 fn large_outputs_start_in_memory_and_move_to_disk_past_the_budget() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 2 << 20);
+    let reader = reader(&store, "q", "");
     let first = sample(1_500_000);
     for step in [7_777, 300_000, 1_500_000] {
-        let at = write(&store, task(0, 0), &first, step);
-        let Location::Worker { path, .. } = &at else { panic!("not a file: {at:?}") };
-        assert!(path.contains("/memory/q/s0-t0-a0.ipc"), "{path}");
+        let id = output(0, 0, 0);
+        let place = write(&store, id, &first, step);
+        assert_eq!(place, Place::Worker { worker: WORKER, shelf: Shelf::Memory });
+        assert!(dir.path().join("memory/q/s0-t0-a0.ipc").is_file());
         assert_eq!(store.usage(), Usage { memory_bytes: 1_500_000, disk_bytes: 0 });
-        let piece = Piece { at, offset: 64, len: 1_499_000, rows: 1 };
-        assert_eq!(open_bytes(&piece, "").unwrap()[..], first[64..1_499_064]);
-        let small = Piece { len: 100, ..piece };
-        assert_eq!(open_bytes(&small, "").unwrap()[..], first[64..164]);
+        assert_eq!(reader.open(id, &place, span(64, 1_499_000)).unwrap()[..], first[64..1_499_064]);
+        assert_eq!(reader.open(id, &place, span(64, 100)).unwrap()[..], first[64..164]);
         store.release_stage("q", StageId(0));
         assert_eq!(store.usage(), Usage::default());
     }
-    let second = sample(3_000_000);
-    let at = write(&store, task(1, 0), &second, 7_777);
-    let Location::Worker { path, .. } = &at else { panic!("not a file: {at:?}") };
-    assert!(path.contains("/disk/q/s1-t0-a0.ipc"), "{path}");
+    let (id, second) = (output(1, 0, 0), sample(3_000_000));
+    let place = write(&store, id, &second, 7_777);
+    assert_eq!(place, Place::Worker { worker: WORKER, shelf: Shelf::Disk });
+    assert!(dir.path().join("disk/q/s1-t0-a0.ipc").is_file());
     assert_eq!(store.usage(), Usage { memory_bytes: 0, disk_bytes: 3_000_000 });
-    let piece = Piece { at, offset: 0, len: 3_000_000, rows: 1 };
-    let held = open_bytes(&piece, "").unwrap();
+    let held = reader.open(id, &place, span(0, 3_000_000)).unwrap();
     store.end_query("q");
     assert_eq!(held[..], second[..], "a mapped file outlives its name");
     assert_eq!(files_below(dir.path()), 0);
@@ -89,7 +102,7 @@ fn large_outputs_start_in_memory_and_move_to_disk_past_the_budget() {
 fn the_disk_budget_is_a_bound_and_nothing_is_left_behind() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 0);
-    let mut writer = store.create("q", task(0, 0), 0).unwrap();
+    let mut writer = store.create("q", output(0, 0, 0)).unwrap();
     let error = (0..100).find_map(|_| writer.write_all(&sample(300_000)).err()).expect("the budget holds");
     assert!(error.to_string().contains("disk budget of 10485760 bytes"), "{error}");
     drop(writer);
@@ -102,32 +115,41 @@ fn a_task_that_outlives_its_query_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 1 << 20);
     store.start_query("q", "secret");
-    let mut open = store.create("q", task(0, 0), 0).unwrap();
+    let mut open = store.create("q", output(0, 0, 0)).unwrap();
     open.write_all(&sample(500_000)).unwrap();
-    let mut dropped = store.create("q", task(0, 1), 0).unwrap();
+    let mut dropped = store.create("q", output(0, 1, 0)).unwrap();
     dropped.write_all(&sample(500_000)).unwrap();
     store.end_query("q");
     assert_eq!(open.finish().unwrap_err().category, Category::Cancelled);
     drop(dropped);
-    assert_eq!(store.create("q", task(0, 2), 0).err().unwrap().category, Category::Cancelled);
+    assert_eq!(store.create("q", output(0, 2, 0)).err().unwrap().category, Category::Cancelled);
     assert_eq!(files_below(dir.path()), 0);
     assert!(!dir.path().join("memory/q").exists());
     assert_eq!(store.usage(), Usage::default());
 }
 
 #[test]
-fn a_lost_file_is_told_with_its_producer() {
+fn a_lost_output_is_told_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 1 << 20);
-    let mut writer = store.create("lost-q", task(3, 5), 2).unwrap();
-    writer.write_all(&sample(2000)).unwrap();
-    let (at, len) = writer.finish().unwrap();
-    store.end_query("lost-q");
-    let error = open_bytes(&Piece { at, offset: 0, len, rows: 1 }, "").unwrap_err();
-    assert_eq!((error.category, error.class.as_str()), (Category::LostWorker, LOST_OUTPUT));
-    let expected = Producer { query: "lost-q".into(), task: task(3, 5), attempt: 2, worker: "w0".into() };
-    assert_eq!(take_lost("lost-q"), vec![expected]);
-    assert!(take_lost("lost-q").is_empty());
+    let reader = reader(&store, "q", "");
+    let id = output(3, 5, 2);
+    let place = write(&store, id, &sample(2000), 2000);
+    assert!(reader.open(id, &place, span(0, 2000)).is_ok());
+    let lost = |place: &Place| match reader.open(id, place, span(0, 2000)) {
+        Err(TaskError::Lost { outputs, message }) => (outputs, message),
+        other => panic!("{other:?}"),
+    };
+    // Of another attempt there is nothing.
+    let other = reader.open(output(3, 5, 1), &place, span(0, 2000)).unwrap_err();
+    assert!(matches!(other, TaskError::Lost { outputs, .. } if outputs == [output(3, 5, 1)]));
+    store.end_query("q");
+    assert_eq!(lost(&place).0, [id]);
+    let (outputs, message) = lost(&Place::Worker { worker: WorkerId(8), shelf: Shelf::Disk });
+    assert_eq!(outputs, [id]);
+    assert!(message.contains("s3-t5-a2") && message.contains("worker 8 has left"), "{message}");
+    let error = QueryError::from(reader.open(id, &place, span(0, 2000)).unwrap_err());
+    assert_eq!((error.category, error.class.as_str()), (Category::LostWorker, "LostOutput"));
 }
 
 #[test]
@@ -135,7 +157,7 @@ fn query_ids_cannot_leave_the_scratch() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 1 << 20);
     for id in ["", "..", "a/b", "../a", ".hidden"] {
-        assert!(store.create(id, task(0, 0), 0).is_err(), "{id}");
+        assert!(store.create(id, output(0, 0, 0)).is_err(), "{id}");
     }
 }
 
@@ -161,7 +183,6 @@ fn other_hosts_read_ranges_over_http() {
     let store = Store::new(StoreOptions {
         dir: dir.path().to_path_buf(),
         inline_limit_bytes: 10,
-        worker: "w7".into(),
         base_url,
         ..StoreOptions::default()
     });
@@ -169,21 +190,70 @@ fn other_hosts_read_ranges_over_http() {
     runtime.spawn(async move { axum::serve(listener, app).await });
     store.start_query("q", "secret");
     let bytes = sample(700_000);
-    let Location::Worker { worker, url, .. } = write(&store, task(1, 2), &bytes, 999) else { panic!("not a file") };
-    let elsewhere = Location::Worker { worker, path: "/nonexistent/s1-t2-a0.ipc".into(), url: url.clone() };
-    let piece = Piece { at: elsewhere, offset: 1000, len: 600_000, rows: 1 };
-    assert_eq!(open_bytes(&piece, "secret").unwrap()[..], bytes[1000..601_000]);
-    assert_eq!(open_bytes(&piece, "wrong").unwrap_err().class, "TokenRefused");
-    assert_eq!(open_bytes(&piece, "").unwrap_err().class, "TokenRefused");
+    store.set_worker(WORKER);
+    let id = output(1, 2, 3);
+    let place = write(&store, id, &bytes, 999);
+    let read = |token: &str, span: Span| {
+        let elsewhere = Reader { by_path: false, ..reader(&store, "q", token) };
+        elsewhere.open(id, &place, span)
+    };
+    assert_eq!(read("secret", span(1000, 600_000)).unwrap()[..], bytes[1000..601_000]);
+    assert_eq!(read("wrong", span(0, 1)).unwrap_err().class(), "TokenRefused");
+    assert_eq!(read("", span(0, 1)).unwrap_err().class(), "TokenRefused");
 
+    let url = store.peer().url("q", id);
     let head = runtime.block_on(reqwest::Client::new().head(&url).bearer_auth("secret").send()).unwrap();
     assert_eq!(head.headers()["content-length"], "700000");
     assert_eq!(head.headers()["accept-ranges"], "bytes");
     let whole = runtime.block_on(reqwest::Client::new().get(&url).bearer_auth("secret").send()).unwrap();
     assert_eq!(runtime.block_on(whole.bytes()).unwrap()[..], bytes[..]);
 
+    let is_lost = |error: &TaskError| matches!(error, TaskError::Lost { outputs, .. } if *outputs == [id]);
     store.release_stage("q", StageId(1));
-    assert_eq!(open_bytes(&piece, "secret").unwrap_err().class, LOST_OUTPUT);
+    assert!(is_lost(&read("secret", span(0, 9)).unwrap_err()));
     drop(runtime);
-    assert_eq!(open_bytes(&piece, "secret").unwrap_err().class, LOST_OUTPUT, "no server at all");
+    assert!(is_lost(&read("secret", span(0, 9)).unwrap_err()), "no server at all");
+}
+
+/// Runs of one query in a directory that all share, as two coordinators that know nothing of each other.
+#[test]
+fn a_late_run_removes_nothing_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let uri = dir.path().join("shared").to_str().unwrap().to_string();
+    let id = output(0, 0, 0);
+    let run = |attempt: u32, nonce: u64| {
+        let run = RunId { query: "q".into(), attempt, pass: Pass::First, nonce };
+        let remote = Arc::new(Remote::new(&uri, &run, floe_storage::Options::default()));
+        let scratch = dir.path().join(run.to_string());
+        let store = store(&scratch, 0);
+        store.start_query("q", "");
+        store.send_to("q", &remote);
+        let bytes = vec![nonce as u8; 5000];
+        assert_eq!(write(&store, id, &bytes, 5000), Place::Store);
+        let reader = Reader { remote: Some(remote.clone()), ..reader(&store, "q", "") };
+        (store, remote, reader, bytes)
+    };
+    let (zombie, zombies, of_zombie, old) = run(1, 1);
+    let (_, remote, of_second, new) = run(2, 2);
+    let (worker_of_third, thirds, of_third, newest) = run(2, 3);
+    let read = |reader: &Reader| reader.open(id, &Place::Store, span(0, 5000));
+    assert_eq!((read(&of_zombie).unwrap(), read(&of_second).unwrap()), (old.into(), new.clone().into()));
+    zombie.release_stage("q", StageId(0));
+    finish_removals(std::time::Duration::from_secs(10));
+    zombie.remove_sent();
+    zombies.remove_all();
+    assert!(read(&of_zombie).is_err());
+    assert_eq!(read(&of_second).unwrap()[..], new[..]);
+    worker_of_third.remove_sent();
+    assert!(read(&of_third).is_err(), "{newest:?}");
+    thirds.remove_all();
+    assert_eq!(read(&of_second).unwrap()[..], new[..]);
+    remote.remove_all();
+    assert_eq!(std::fs::read_dir(&uri).unwrap().count(), 0, "the last run leaves no directory");
+
+    let (_, _, of_fourth, _) = run(4, 4);
+    let (_, _, of_fifth, _) = run(5, 5);
+    remove_query(&uri, "q", &floe_storage::Options::default());
+    assert!(read(&of_fourth).is_err() && read(&of_fifth).is_err());
+    assert_eq!(files_below(Path::new(&uri)), 0);
 }

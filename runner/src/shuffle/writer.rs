@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use floe_wire::chunk::{OutputId, Place, Shelf};
 use floe_wire::error::{QueryError, Result};
-use floe_wire::graph::{Location, StageId};
 
+use super::name::file_name;
 use super::store::{Held, Store};
 
 /// Writes are gathered to this size before they reach a file.
@@ -19,8 +20,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub struct Writer {
     store: Arc<Store>,
     query: String,
-    stage: StageId,
-    name: String,
+    output: OutputId,
     /// Bytes not yet in the file; all of them while there is no file.
     buffer: Vec<u8>,
     target: Option<Target>,
@@ -31,14 +31,14 @@ pub struct Writer {
 struct Target {
     file: File,
     path: PathBuf,
-    in_memory: bool,
+    shelf: Shelf,
     /// Bytes counted against the budget of its place.
     reserved: u64,
 }
 
 impl Writer {
-    pub(super) fn new(store: Arc<Store>, query: String, stage: StageId, name: String) -> Writer {
-        Writer { store, query, stage, name, buffer: Vec::new(), target: None, written: 0, finished: false }
+    pub(super) fn new(store: Arc<Store>, query: String, output: OutputId) -> Writer {
+        Writer { store, query, output, buffer: Vec::new(), target: None, written: 0, finished: false }
     }
 
     /// Bytes taken so far: where the next partition starts.
@@ -47,43 +47,39 @@ impl Writer {
     }
 
     /// Makes the output readable; returns where it lies and its size.
-    pub fn finish(mut self) -> Result<(Location, u64)> {
+    pub fn finish(mut self) -> Result<(Place, u64)> {
         let bytes = self.position();
         if self.target.is_none() {
             self.finished = true;
-            return Ok((Location::Inline(Bytes::from(std::mem::take(&mut self.buffer))), bytes));
+            return Ok((Place::Inline(Bytes::from(std::mem::take(&mut self.buffer))), bytes));
         }
         self.spill().map_err(|error| QueryError::io(format!("cannot write shuffle file: {error}")))?;
         let Some(target) = self.target.take() else {
             return Err(QueryError::internal("a shuffle file vanished while it was finished"));
         };
-        let path = target.path.with_file_name(&self.name);
-        let held = Held { stage: self.stage, path: path.clone(), bytes: target.reserved, in_memory: target.in_memory };
+        let path = target.path.with_file_name(file_name(self.output));
+        let held = Held { path: path.clone(), bytes: target.reserved, shelf: target.shelf };
+        let shelf = target.shelf;
         if let Err(error) = std::fs::rename(&target.path, &path) {
             self.target = Some(target);
             return Err(QueryError::io(format!("cannot finish shuffle file {}: {error}", path.display())));
         }
         self.finished = true;
         if let Some(remote) = self.store.remote(&self.query) {
-            let sent = remote.upload(&path, &self.name);
+            let sent = remote.upload(&path, self.output);
             self.store.remove(&held);
-            let uri = sent?;
-            self.store.sent(&self.query, self.stage, uri.clone());
-            return Ok((Location::Store { uri }, bytes));
+            sent?;
+            self.store.sent(&self.query, self.output);
+            return Ok((Place::Store, bytes));
         }
-        let told = match self.store.keep(&self.query, self.name.clone(), held.clone()) {
-            Ok(told) => told,
-            Err(error) => {
-                self.store.remove(&held);
-                if let Some(dir) = path.parent() {
-                    let _ = std::fs::remove_dir(dir);
-                }
-                return Err(error);
+        if let Err(error) = self.store.keep(&self.query, self.output, held.clone()) {
+            self.store.remove(&held);
+            if let Some(dir) = path.parent() {
+                let _ = std::fs::remove_dir(dir);
             }
-        };
-        let url = format!("{}/shuffle/{}/{}", self.store.options.base_url, self.query, self.name);
-        let path = if told { path.to_string_lossy().into_owned() } else { String::new() };
-        Ok((Location::Worker { worker: self.store.options.worker.clone(), path, url }, bytes))
+            return Err(error);
+        }
+        Ok((Place::Worker { worker: self.store.worker(), shelf }, bytes))
     }
 
     fn limit(&self) -> usize {
@@ -119,27 +115,26 @@ impl Writer {
     fn make_room(&mut self, more: u64) -> io::Result<()> {
         if self.target.is_none() {
             let first = match &self.store.options.memory_dir {
-                Some(_) => self.open(true).ok(),
+                Some(_) => self.open(Shelf::Memory).ok(),
                 None => None,
             };
             self.target = Some(match first {
                 Some(target) => target,
-                None => self.open(false)?,
+                None => self.open(Shelf::Disk)?,
             });
         }
         let store = self.store.clone();
         let Some(target) = self.target.as_mut() else { return Ok(()) };
-        let (used, budget) = if target.in_memory {
-            (&store.memory_used, store.options.memory_budget_bytes)
-        } else {
-            (&store.disk_used, store.options.disk_budget_bytes)
+        let (used, budget) = match target.shelf {
+            Shelf::Memory => (&store.memory_used, store.options.memory_budget_bytes),
+            Shelf::Disk => (&store.disk_used, store.options.disk_budget_bytes),
         };
         if used.fetch_add(more, Ordering::Relaxed).saturating_add(more) <= budget {
             target.reserved += more;
             return Ok(());
         }
         used.fetch_sub(more, Ordering::Relaxed);
-        if !target.in_memory {
+        if target.shelf == Shelf::Disk {
             let message = format!("the shuffle files of this worker would pass its disk budget of {budget} bytes");
             return Err(io::Error::new(io::ErrorKind::StorageFull, message));
         }
@@ -147,22 +142,22 @@ impl Writer {
         self.make_room(more)
     }
 
-    fn open(&self, in_memory: bool) -> io::Result<Target> {
-        let dir = match (&self.store.options.memory_dir, in_memory) {
-            (Some(dir), true) => dir,
-            _ => &self.store.options.dir,
+    fn open(&self, wanted: Shelf) -> io::Result<Target> {
+        let (dir, shelf) = match (&self.store.options.memory_dir, wanted) {
+            (Some(dir), Shelf::Memory) => (dir, Shelf::Memory),
+            (_, Shelf::Memory | Shelf::Disk) => (&self.store.options.dir, Shelf::Disk),
         };
         let dir = dir.join(&self.query);
         std::fs::create_dir_all(&dir)?;
-        let path = dir.join(format!("{}.part", self.name));
+        let path = dir.join(format!("{}.part", file_name(self.output)));
         // Truncates what a former process of this worker may have left under the name.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
-        Ok(Target { file, path, in_memory, reserved: 0 })
+        Ok(Target { file, path, shelf, reserved: 0 })
     }
 
     fn move_to_disk(&mut self) -> io::Result<()> {
         let Some(mut from) = self.target.take() else { return Ok(()) };
-        let moved = self.open(false).and_then(|mut to| {
+        let moved = self.open(Shelf::Disk).and_then(|mut to| {
             let used = &self.store.disk_used;
             used.fetch_add(from.reserved, Ordering::Relaxed);
             to.reserved = from.reserved;
@@ -176,7 +171,7 @@ impl Writer {
     }
 
     fn discard(&self, target: Target) {
-        let held = Held { stage: self.stage, path: target.path, bytes: target.reserved, in_memory: target.in_memory };
+        let held = Held { path: target.path, bytes: target.reserved, shelf: target.shelf };
         self.store.remove(&held);
     }
 }

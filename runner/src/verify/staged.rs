@@ -2,7 +2,6 @@
 //! in this process, with every piece kept in memory. What differs here is a fault of the planner or of `exec`; what
 //! differs only on workers is a fault of shuffle, scheduler or transport. Tests use it because it needs no processes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
@@ -17,7 +16,7 @@ use super::sinks;
 use floe_exec::{Context, Inline, Progress};
 use floe_wire::check;
 use floe_wire::error::{Category, QueryError, Result};
-use floe_wire::graph::{Exchange, Piece, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
+use floe_wire::graph::{Exchange, Portion, StageGraph, StageId};
 
 /// Runs plans in stages in this process.
 pub struct Staged {
@@ -80,20 +79,20 @@ fn run(bytes: &[u8], options: &floe_planner::Options) -> (Result<Vec<DataFrame>>
     match planned {
         Err(e) => (Err(e), None),
         Ok((graph, schema)) => {
-            let result =
-                drive(&graph).and_then(|(pieces, store)| floe_exec::read(&pieces, &schema, QUERY, store.as_ref()));
+            let result = drive(&graph).and_then(|rows| Ok(floe_exec::read(&rows, &schema, &Inline)?));
             (result.map(|frame| vec![frame]), Some(graph))
         }
     }
 }
 
-const QUERY: &str = "verify";
-
-fn drive(graph: &StageGraph) -> Result<(Vec<Piece>, Arc<Inline>)> {
-    let store = Arc::new(Inline);
+fn drive(graph: &StageGraph) -> Result<Vec<Portion>> {
+    let lost = |root: &&StageId| !graph.stages.get(root.0 as usize).is_some_and(|s| s.output == Exchange::Result);
+    if let Some(root) = graph.roots.iter().find(lost) {
+        return Err(QueryError::internal(format!("stage {} is a root and keeps no result", root.0)));
+    }
     let ctx = Context {
-        query: QUERY.into(),
-        store: store.clone(),
+        query: "verify".into(),
+        store: Arc::new(Inline),
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("this run has no sinks"))),
         compression: None,
         batch_bytes: 1 << 10,
@@ -103,27 +102,5 @@ fn drive(graph: &StageGraph) -> Result<(Vec<Piece>, Arc<Inline>)> {
         cancel: Arc::new(AtomicBool::new(false)),
         progress: Arc::new(Progress::default()),
     };
-    let mut done: HashMap<StageId, Vec<TaskOutput>> = HashMap::new();
-    for stage in &graph.stages {
-        // Both ways to read are compared, each in some of the stages.
-        let stream_from_bytes = if stage.id.0 % 2 == 0 { 1 } else { u64::MAX };
-        let ctx = Context { stream_from_bytes, ..ctx.clone() };
-        let mut outputs = Vec::new();
-        for (task, resolved) in floe_planner::resolve(graph, stage.id, &done, 0)?.into_iter().enumerate() {
-            let id = TaskId { stage: stage.id, task: task as u32 };
-            let spec = TaskSpec { id, attempt: 1, leaves: resolved.leaves, output: stage.output.clone() };
-            let fragment = graph.taken(stage.id, &done).map_or(&stage.fragment, |instead| &instead.fragment);
-            outputs.push(floe_exec::run(fragment, &spec, &ctx)?);
-        }
-        done.insert(stage.id, outputs);
-    }
-    let mut pieces = Vec::new();
-    for root in &graph.roots {
-        let kept = graph.stages.get(root.0 as usize).is_some_and(|s| s.output == Exchange::Result);
-        if !kept {
-            return Err(QueryError::internal(format!("stage {} is a root and keeps no result", root.0)));
-        }
-        pieces.extend(done.remove(root).into_iter().flatten().flat_map(|o| o.pieces).map(|p| p.piece));
-    }
-    Ok((pieces, store))
+    Ok(floe_exec::run_here(graph, &ctx, |stage| stage.0 % 2 == 0)?)
 }

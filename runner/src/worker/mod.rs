@@ -29,7 +29,6 @@ use crate::{sink, telemetry};
 use floe_wire::error::{QueryError, Result};
 
 pub use options::Args;
-pub(crate) use shuffled::Shuffled;
 pub use slots::panicked;
 
 /// What tasks of one query share; sent to a worker before its first task.
@@ -124,7 +123,6 @@ async fn serve(args: Args, id: String, token: String, scratch: &Scratch) -> Resu
         memory_dir: scratch.memory_dir.clone(),
         memory_budget_bytes: args.shuffle_memory_bytes,
         disk_budget_bytes: args.shuffle_disk_bytes,
-        worker: id.clone(),
         base_url: base_url(&args, local),
         ..StoreOptions::default()
     });

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use crate::proto;
+use floe_planner::Fragment;
 use floe_wire::error::{QueryError, Result};
 
 use super::Settings;
@@ -15,7 +16,13 @@ pub struct Query {
     pub token: String,
     packed: Bytes,
     settings: OnceLock<Result<Arc<Settings>>>,
-    fragments: Mutex<HashMap<u32, Bytes>>,
+    fragments: Mutex<HashMap<u32, Arc<Packed>>>,
+}
+
+/// A stage's fragment as it came, and as its tasks share it.
+struct Packed {
+    bytes: Bytes,
+    fragment: OnceLock<Result<Arc<Fragment>>>,
 }
 
 impl Query {
@@ -24,14 +31,19 @@ impl Query {
         self.settings.get_or_init(|| floe_wire::unpack(&self.packed).map(Arc::new)).clone()
     }
 
-    pub fn fragment(&self, stage: u32) -> Result<Bytes> {
-        let fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing = || QueryError::internal(format!("stage {stage} of {} came without its fragment", self.id));
-        fragments.get(&stage).cloned().ok_or_else(missing)
+    /// Decoded by the stage's first task here, on its own thread.
+    pub fn fragment(&self, stage: u32) -> Result<Arc<Fragment>> {
+        let packed = {
+            let fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+            let missing = || QueryError::internal(format!("stage {stage} of {} came without its fragment", self.id));
+            fragments.get(&stage).cloned().ok_or_else(missing)?
+        };
+        packed.fragment.get_or_init(|| Fragment::unpack(&packed.bytes).map(Arc::new)).clone()
     }
 
     pub fn add_fragment(&self, stage: u32, fragment: Bytes) {
-        self.fragments.lock().unwrap_or_else(PoisonError::into_inner).insert(stage, fragment);
+        let packed = Packed { bytes: fragment, fragment: OnceLock::new() };
+        self.fragments.lock().unwrap_or_else(PoisonError::into_inner).insert(stage, Arc::new(packed));
     }
 }
 

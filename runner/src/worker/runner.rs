@@ -5,16 +5,18 @@ use std::sync::Arc;
 use floe_api::execution::{ShuffleCompression, ShufflePlace, ShuffleSpec};
 use polars_io::ipc::IpcCompression;
 
-use crate::shuffle::Store;
+use crate::shuffle::{self, Peers, Store};
 use crate::telemetry;
-use floe_wire::error::Result;
+use floe_wire::error::TaskError;
 use floe_wire::graph::{TaskId, TaskOutput, TaskSpec};
 
 use super::Settings;
+use super::shuffled::Shuffled;
 use super::slots::{Job, Running};
 
 pub struct Runner {
     pub store: Arc<Store>,
+    pub peers: Arc<Peers>,
     pub worker: String,
     /// Bytes of rows that a task lays out for its readers at once.
     pub batch_bytes: usize,
@@ -26,7 +28,7 @@ pub struct Runner {
 }
 
 impl Runner {
-    pub fn run(&self, job: &Job, running: &Running) -> Result<TaskOutput> {
+    pub fn run(&self, job: &Job, running: &Running) -> Result<TaskOutput, TaskError> {
         let Job { attempt, query, .. } = job;
         let span = tracing::info_span!(
             "task",
@@ -50,24 +52,29 @@ impl Runner {
                 tracing::debug!(rows = output.rows, bytes = output.bytes, "task done");
             }
             Err(error) => {
-                span.record("error", tracing::field::display(&error.class));
-                tracing::info!(category = error.category.as_str(), class = error.class, "task failed: {error}");
+                span.record("error", tracing::field::display(error.class()));
+                tracing::info!(category = error.category().as_str(), class = error.class(), "task failed: {error}");
             }
         }
         result
     }
 
-    fn execute(&self, job: &Job, running: &Running) -> Result<TaskOutput> {
+    fn execute(&self, job: &Job, running: &Running) -> Result<TaskOutput, TaskError> {
         let settings = job.query.settings()?;
         let spec: TaskSpec = floe_wire::unpack(&job.spec)?;
-        let fragment = job.query.fragment(spec.id.stage.0)?;
-        match (&settings.remote, settings.shuffle.place) {
-            (Some(remote), _) => self.store.send_to(&job.query.id, remote),
-            (None, ShufflePlace::Http) => self.store.hide_paths(&job.query.id),
-            (None, ShufflePlace::Auto | ShufflePlace::Local | ShufflePlace::Store) => {}
+        let fragment = job.query.fragment(spec.id.task.stage.0)?;
+        if let Some(remote) = &settings.remote {
+            self.store.send_to(&job.query.id, remote);
         }
         let compression = compression(&settings.shuffle);
-        let store = crate::worker::Shuffled { store: self.store.clone(), token: job.query.token.clone() };
+        let reader = shuffle::Reader {
+            run: job.query.id.clone(),
+            token: job.query.token.clone(),
+            peers: self.peers.clone(),
+            by_path: settings.shuffle.place != ShufflePlace::Http,
+            remote: settings.remote.clone(),
+        };
+        let store = Shuffled { store: self.store.clone(), reader };
         let context = floe_exec::Context {
             query: job.query.id.clone(),
             store: Arc::new(store),

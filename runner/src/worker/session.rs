@@ -14,8 +14,9 @@ use tonic::{Request, Streaming};
 
 use crate::proto::control_client::ControlClient;
 use crate::proto::{self, Attempt, FromWorker, ToWorker, from_worker, to_worker};
-use crate::shuffle::{self, Store};
+use crate::shuffle::{Peers, Store};
 use crate::sink;
+use floe_wire::chunk::WorkerId;
 use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::TaskOutput;
 
@@ -35,6 +36,7 @@ pub struct Session {
     token: String,
     introduction: Introduction,
     store: Arc<Store>,
+    peers: Arc<Peers>,
     slots: Arc<Slots>,
     queries: Queries,
     outbox: UnboundedSender<FromWorker>,
@@ -65,8 +67,10 @@ impl Session {
     ) -> Result<Session> {
         let (outbox, outgoing) = unbounded_channel();
         let (internal, wakeups) = unbounded_channel();
+        let peers = Arc::new(Peers::default());
         let runner = Runner {
             store: store.clone(),
+            peers: peers.clone(),
             worker: id.clone(),
             batch_bytes: args.batch_bytes(),
             run_bytes: args.run_bytes(),
@@ -95,6 +99,7 @@ impl Session {
             token,
             introduction,
             store,
+            peers,
             slots,
             queries: Queries::default(),
             outbox,
@@ -116,6 +121,10 @@ impl Session {
         self.slots.close();
         if !matches!(end, Ok(End::Drained)) {
             self.abort_all();
+        }
+        if !matches!(end, Ok(End::Drained | End::Restart)) {
+            // The coordinator may still be there for others: no more than what is this worker's own.
+            self.store.remove_sent();
         }
         self.store.clear();
         end
@@ -202,6 +211,7 @@ impl Session {
         self.send(from_worker::Message::Hello(proto::Hello {
             worker: self.id.clone(),
             slots: self.args.slots,
+            peer: Some(proto::Peer::new(WorkerId::default(), &self.store.peer())),
             pid: std::process::id(),
             memory_limit_bytes: self.args.memory_limit_bytes.unwrap_or_default(),
             version: proto::version(),
@@ -239,6 +249,13 @@ impl Session {
             Some(to_worker::Message::Release(release)) => {
                 self.store.release_stage(&release.query, floe_wire::graph::StageId(release.stage));
             }
+            Some(to_worker::Message::Peers(peers)) => {
+                self.store.set_worker(WorkerId(peers.worker));
+                for (worker, peer) in peers.came.iter().map(proto::Peer::place) {
+                    self.peers.insert(worker, peer);
+                }
+                peers.went.iter().for_each(|worker| self.peers.remove(WorkerId(*worker)));
+            }
             Some(to_worker::Message::QueryEnd(end)) => self.end_query(&end.query),
             Some(to_worker::Message::Ping(_)) | None => {}
         }
@@ -258,7 +275,7 @@ impl Session {
                 let class = if known.is_some() { "WorkerLeaving" } else { "UnknownQuery" };
                 let message = format!("worker {} did not take the task: {class}", self.id);
                 let error = QueryError::new(Category::LostWorker, class, message);
-                let _ = self.outbox.send(wire(Report::Ended(attempt, Err(error))));
+                let _ = self.outbox.send(wire(Report::Ended(attempt, Err(error.into()))));
             }
         }
         Ok(())
@@ -329,7 +346,7 @@ impl Session {
     /// Memory cannot be got back otherwise: tells what runs why it failed, and makes room for a new process.
     async fn surrender(&mut self, verdict: QueryError) -> End {
         for running in self.slots.running() {
-            let _ = self.outbox.send(wire(Report::Ended(running.attempt.clone(), Err(verdict.clone()))));
+            let _ = self.outbox.send(wire(Report::Ended(running.attempt.clone(), Err(verdict.clone().into()))));
         }
         self.send(from_worker::Message::Leaving(proto::Leaving { reason: verdict.message }));
         // The stream's own task writes these; it needs a moment, and memory is short.
@@ -343,9 +360,6 @@ impl Session {
             self.slots.cancel_query(&query.id);
             if let Ok(settings) = query.settings() {
                 settings.sinks.iter().for_each(|plan| sink::abandon(&plan.query));
-                if let Some(remote) = &settings.remote {
-                    remote.remove_all();
-                }
             }
         }
     }
@@ -377,23 +391,13 @@ fn gone(query: &str) -> from_worker::Message {
 fn wire(report: Report) -> FromWorker {
     let message = match report {
         Report::Started(attempt) => from_worker::Message::Started(attempt),
-        Report::Ended(attempt, result) => match result.and_then(|output| floe_wire::pack::<TaskOutput>(&output)) {
+        Report::Ended(attempt, result) => match result.and_then(|output| Ok(floe_wire::pack::<TaskOutput>(&output)?)) {
             Ok(output_msgpack) => from_worker::Message::Done(proto::Done { attempt: Some(attempt), output_msgpack }),
-            Err(error) => failed(attempt, &error),
+            Err(error) => from_worker::Message::Failed(proto::Failed {
+                attempt: Some(attempt),
+                error_msgpack: floe_wire::pack(&error).unwrap_or_default(),
+            }),
         },
     };
     message.into()
-}
-
-fn failed(attempt: Attempt, error: &QueryError) -> from_worker::Message {
-    let lost = if error.class == shuffle::LOST_OUTPUT { shuffle::take_lost(&attempt.query) } else { Vec::new() };
-    let lost = lost.into_iter().map(|lost| proto::Lost {
-        producer: Some(Attempt::new(&lost.query, lost.task, lost.attempt)),
-        worker: lost.worker,
-    });
-    from_worker::Message::Failed(proto::Failed {
-        attempt: Some(attempt),
-        error_msgpack: floe_wire::pack(error).unwrap_or_default(),
-        lost: lost.collect(),
-    })
 }

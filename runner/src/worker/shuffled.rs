@@ -2,35 +2,43 @@
 
 use std::sync::Arc;
 
+use floe_exec::{OutputWriter, Outputs, Store};
+use floe_wire::chunk::{OutputId, Place, Span};
+use floe_wire::error::{Result, TaskError};
 use polars_buffer::Buffer;
 
 use crate::shuffle;
-use floe_exec::{PieceWriter, Store};
-use floe_wire::error::Result;
-use floe_wire::graph::{Location, Piece, TaskId};
 
-/// A worker's own store for writing, and everyone's for reading, with one query's token.
+/// A worker's own store for writing and everyone's for reading, for one run.
 pub struct Shuffled {
     pub store: Arc<shuffle::Store>,
-    pub token: String,
+    pub reader: shuffle::Reader,
 }
 
 impl Store for Shuffled {
-    fn create(&self, query: &str, task: TaskId, attempt: u32) -> Result<Box<dyn PieceWriter>> {
-        Ok(Box::new(self.store.create(query, task, attempt)?))
-    }
-
-    fn open(&self, _query: &str, piece: &Piece) -> Result<Buffer<u8>> {
-        shuffle::open(piece, &self.token)
+    fn create(&self, output: OutputId) -> Result<Box<dyn OutputWriter>> {
+        Ok(Box::new(self.store.create(&self.reader.run, output)?))
     }
 }
 
-impl PieceWriter for shuffle::Writer {
+impl Outputs for Shuffled {
+    fn open(&self, output: OutputId, place: &Place, span: Span) -> Result<Buffer<u8>, TaskError> {
+        Outputs::open(&self.reader, output, place, span)
+    }
+}
+
+impl Outputs for shuffle::Reader {
+    fn open(&self, output: OutputId, place: &Place, span: Span) -> Result<Buffer<u8>, TaskError> {
+        shuffle::Reader::open(self, output, place, span).map(Buffer::from_owner)
+    }
+}
+
+impl OutputWriter for shuffle::Writer {
     fn position(&self) -> u64 {
         shuffle::Writer::position(self)
     }
 
-    fn finish(self: Box<Self>) -> Result<Location> {
-        shuffle::Writer::finish(*self).map(|(at, _)| at)
+    fn finish(self: Box<Self>) -> Result<Place> {
+        shuffle::Writer::finish(*self).map(|(place, _)| place)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::proto::Attempt;
-use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::error::{Category, QueryError, Result, TaskError};
 use floe_wire::graph::{NodeMetrics, TaskOutput};
 
 use super::queries::Query;
@@ -36,7 +36,7 @@ pub struct Running {
 
 pub enum Report {
     Started(Attempt),
-    Ended(Attempt, Result<TaskOutput>),
+    Ended(Attempt, Result<TaskOutput, TaskError>),
 }
 
 /// What the task threads did so far.
@@ -51,7 +51,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    fn count(&self, result: &Result<TaskOutput>) {
+    fn count(&self, result: &Result<TaskOutput, TaskError>) {
         match result {
             Ok(output) => {
                 self.done.fetch_add(1, Ordering::Relaxed);
@@ -73,7 +73,7 @@ impl Counters {
     }
 }
 
-type RunTask = dyn Fn(&Job, &Running) -> Result<TaskOutput> + Send + Sync;
+type RunTask = dyn Fn(&Job, &Running) -> Result<TaskOutput, TaskError> + Send + Sync;
 type Reporter = dyn Fn(Report) + Send + Sync;
 
 pub struct Slots {
@@ -96,7 +96,7 @@ struct State {
 impl Slots {
     pub fn start(
         slots: u32,
-        run: impl Fn(&Job, &Running) -> Result<TaskOutput> + Send + Sync + 'static,
+        run: impl Fn(&Job, &Running) -> Result<TaskOutput, TaskError> + Send + Sync + 'static,
         report: impl Fn(Report) + Send + Sync + 'static,
     ) -> Result<Arc<Slots>> {
         let this = Arc::new(Slots {
@@ -156,7 +156,7 @@ impl Slots {
         while let Some((job, running)) = self.next() {
             (self.report)(Report::Started(job.attempt.clone()));
             let result = catch_unwind(AssertUnwindSafe(|| (self.run)(&job, &running)))
-                .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+                .unwrap_or_else(|panic| Err(panicked(panic.as_ref()).into()));
             let Job { attempt, query, .. } = job;
             // Drops the query before the report: its end waits for this.
             drop(query);
@@ -166,9 +166,9 @@ impl Slots {
                 return;
             }
             let result = match running.verdict.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(verdict) => Err(verdict),
+                Some(verdict) => Err(verdict.into()),
                 None if result.is_err() && running.cancel.load(Ordering::Acquire) => {
-                    Err(QueryError::new(Category::Cancelled, "Cancelled", "the task was cancelled"))
+                    Err(QueryError::new(Category::Cancelled, "Cancelled", "the task was cancelled").into())
                 }
                 None => result,
             };

@@ -122,3 +122,57 @@ fn too_much_memory_is_told_as_such_and_the_engine_goes_on() {
         stop(engine).await;
     });
 }
+
+/// What a shuffle without a seed gives another time is another order: parts made from two of them would not fit together.
+#[test]
+fn what_is_left_to_chance_comes_from_one_run() {
+    use polars::prelude::{DataType, IntoLazy, SortMultipleOptions, SortOptions, col, df, lit};
+    let dir = tempfile::tempdir().unwrap();
+    let rows = 900_000i64;
+    let numbers = df!("k" => (0..rows).collect::<Vec<_>>()).unwrap().lazy();
+    let slow = (0..60).fold(col("r"), |e, step| (e * lit(31) + lit(step)) % lit(1_000_003));
+    let plan = numbers
+        .with_columns([col("k").shuffle(None).alias("r")])
+        .group_by([col("k")])
+        .agg([col("r").sum().cast(DataType::Int64)])
+        .with_columns([slow.alias("slow")])
+        .select([col("k"), col("r"), col("slow").sort(SortOptions::default()).over([col("k")]).unwrap()])
+        .sort(["r"], SortMultipleOptions::default());
+    runtime().block_on(async {
+        let engine = Engine::start(options(3, dir.path())).await.unwrap();
+        engine.wait_ready().await;
+        let chance = |id: &str| {
+            let mut job = job(id, &plan, Mode::Distributed);
+            job.spec.execution.partitions_per_worker = Some(8);
+            job
+        };
+        let began = std::time::Instant::now();
+        run(&engine, chance("whole")).await.unwrap();
+        let whole = began.elapsed();
+        let mut again = 0;
+        for round in 0..6u32 {
+            let running = tokio::spawn({
+                let (engine, job) = (engine.clone(), chance(&format!("chance-{round}")));
+                async move { run(&engine, job).await }
+            });
+            tokio::time::sleep(whole * (round + 3) / 10).await;
+            let mut workers: Vec<i32> = engine.worker_processes().into_values().collect();
+            workers.sort_unstable();
+            kill(workers[round as usize % workers.len()], libc::SIGKILL);
+            let outcome = running.await.unwrap().unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+            assert_eq!(outcome.fell_back, None, "round {round}");
+            again += u32::from(outcome.stages.iter().any(|stage| stage.attempts > stage.tasks));
+            let handle = outcome.result.clone().expect("a result");
+            match tokio::task::spawn_blocking(move || handle.read()).await.unwrap() {
+                Ok(result) => {
+                    let numbers = result.column("r").unwrap().i64().unwrap().clone();
+                    let right = numbers.into_no_null_iter().eq(0..rows);
+                    assert!(right, "round {round}: some numbers are drawn twice and others never");
+                }
+                Err(error) => assert_eq!(error.class, "LostOutput", "round {round}: {error}"),
+            }
+        }
+        assert!(again >= 2, "{again} of 6 rounds lost something");
+        stop(engine).await;
+    });
+}

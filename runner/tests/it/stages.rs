@@ -1,14 +1,13 @@
 //! Plans cut into stages and run here, task by task in one process, against the same plan run whole; and in how many
 //! stages. `floe-runner verify` does the same with real workers for plans without number.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use polars::prelude::*;
 use polars_plan::plans::{IR, IRPlan};
 
 use floe_exec::{Context, Inline, ReadBudget};
-use floe_planner::{Mode, Options, plan, resolve};
+use floe_planner::{Mode, Options, plan};
 use floe_runner::verify::compare::{Order, compare};
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::*;
@@ -32,27 +31,8 @@ pub fn distributed(ir: IRPlan, options: &Options) -> Result<(DataFrame, StageGra
     let schema = output_schema(&ir);
     let graph = plan(ir, options)?;
     assert_eq!(floe_planner::check(&graph), [], "{}", explained(&graph));
-    let ctx = context();
-    let mut done: HashMap<StageId, Vec<TaskOutput>> = HashMap::new();
-    for stage in &graph.stages {
-        // Both ways to read, each in some of the stages.
-        let stream_from_bytes = if stage.id.0 % 2 == 1 { 1 } else { u64::MAX };
-        let ctx = Context { stream_from_bytes, ..ctx.clone() };
-        let mut outputs = Vec::new();
-        for (t, task) in resolve(&graph, stage.id, &done, 0)?.into_iter().enumerate() {
-            let id = TaskId { stage: stage.id, task: t as u32 };
-            let spec = TaskSpec { id, attempt: 0, leaves: task.leaves, output: stage.output.clone() };
-            let fragment = graph.taken(stage.id, &done).map_or(&stage.fragment, |instead| &instead.fragment);
-            outputs.push(floe_exec::run(fragment, &spec, &ctx)?);
-        }
-        done.insert(stage.id, outputs);
-    }
-    let pieces: Vec<Piece> = graph
-        .roots
-        .iter()
-        .flat_map(|s| done[s].iter().flat_map(|o| o.pieces.iter().map(|p| p.piece.clone())))
-        .collect();
-    Ok((floe_exec::read(&pieces, &schema, "q", &Inline)?, graph))
+    let rows = floe_exec::run_here(&graph, &context(), |stage| stage.0 % 2 == 1)?;
+    Ok((floe_exec::read(&rows, &schema, &Inline)?, graph))
 }
 
 fn output_schema(ir: &IRPlan) -> SchemaRef {

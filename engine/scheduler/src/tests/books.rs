@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::State;
 use crate::state::{Phase, TaskState, WorkerStatus, task_id};
+use floe_wire::catalog::Catalog;
 use floe_wire::graph::TaskId;
 
 pub fn check_books(state: &State) {

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::{Action, Event, Limits, Millis, Outcome, State, decide};
+use floe_wire::chunk::*;
 use floe_wire::error::{Category, QueryError};
 use floe_wire::graph::*;
 
@@ -27,6 +28,7 @@ pub fn graph(inputs: &[&[u32]], roots: &[u32]) -> StageGraph {
         output: Exchange::Whole,
         instead: None,
         facts: Default::default(),
+        nondeterminism: None,
     };
     StageGraph {
         stages: inputs.iter().enumerate().map(stage).collect(),
@@ -73,17 +75,16 @@ pub fn finer(times: u32, answer: Event) -> Event {
     }
 }
 
-/// With an output of 100 bytes and 10 rows, kept by `kept`: a worker's name, `inline` or `store`.
+/// With an output of 100 bytes and 10 rows, kept `inline`, in a `store` or by the worker.
 pub fn done(what: &str, worker: &str, kept: &str) -> Event {
     let (task, attempt) = run(what);
-    let at = match kept {
-        "inline" => Location::Inline(Bytes::from_static(b"x")),
-        "store" => Location::Store { uri: "s3://scratch/x".to_owned() },
-        worker => Location::Worker { worker: worker.to_owned(), path: String::new(), url: String::new() },
+    let place = match kept {
+        "inline" => Place::Inline(Bytes::from_static(b"x")),
+        "store" => Place::Store,
+        _ => Place::Worker { worker: WorkerId(0), shelf: Shelf::Disk },
     };
-    let piece = Piece { at, offset: 0, len: 100, rows: 10 };
-    let pieces = vec![PieceOut { partition: 0, piece, bounds: None }];
-    let output = TaskOutput { pieces, rows: 10, bytes: 100, ..TaskOutput::default() };
+    let chunks = Chunks::new(vec![Chunk { partition: 0, rows: 10, offset: 0, len: 100 }]);
+    let output = TaskOutput { place, chunks, rows: 10, bytes: 100, ..TaskOutput::default() };
     Event::TaskDone { task, attempt, worker: worker.to_owned(), output }
 }
 
@@ -93,9 +94,10 @@ pub fn failed(what: &str, worker: &str, category: Category) -> Event {
     Event::TaskFailed { task, attempt, worker: worker.to_owned(), error }
 }
 
+/// The outputs as `0.0#1`.
 pub fn inputs_lost(what: &str, worker: &str, lost: &[&str]) -> Event {
     let (id, attempt) = run(what);
-    let lost = lost.iter().map(|lost| task(lost)).collect();
+    let lost = lost.iter().map(|lost| run(lost)).map(|(task, attempt)| OutputId { task, attempt }).collect();
     Event::InputsLost { task: id, attempt, worker: worker.to_owned(), lost }
 }
 
@@ -114,10 +116,9 @@ fn text(action: &Action) -> String {
     match action {
         Action::Resolve { stage, finer: 0 } => format!("resolve {}", stage.0),
         Action::Resolve { stage, finer } => format!("resolve {} finer {finer}", stage.0),
-        Action::Launch { task, attempt, worker, alone, inputs_moved } => {
+        Action::Launch { task, attempt, worker, alone } => {
             let alone = if *alone { " alone" } else { "" };
-            let moved = if *inputs_moved { " moved" } else { "" };
-            format!("launch {} on {worker}{alone}{moved}", name(task, attempt))
+            format!("launch {} on {worker}{alone}", name(task, attempt))
         }
         Action::Cancel { task, attempt, worker } => format!("cancel {} on {worker}", name(task, attempt)),
         Action::Release { stage } => format!("release {}", stage.0),

@@ -39,7 +39,7 @@ fn event(rng: &mut Rng, scenario: &Scenario) -> Event {
         6 => started(&what, &worker),
         7 => progress(&what, &worker, rng.next()),
         8..=10 => done(&what, &worker, kept),
-        11 => inputs_lost(&what, &worker, &["0.0", "1.1", "7.7"]),
+        11 => inputs_lost(&what, &worker, &["0.0#0", "1.1#1", "7.7#7"]),
         12 => Event::Tick,
         13 => failed(&what, &worker, CATEGORIES[rng.below(7) as usize]),
         14 => Event::ResolveFailed { stage: StageId(stage), error: QueryError::internal("no") },

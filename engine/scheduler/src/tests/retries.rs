@@ -102,10 +102,10 @@ fn inputs_that_never_can_be_fetched_end_the_query() {
     let mut case = Case::with(&[&[], &[0]], &[1], Limits { fetch_per_task: 2, ..Limits::default() });
     case.on(up("a", 1), &["resolve 0"]).on(resolved(0, &[""]), &["launch 0.0#0 on a"]);
     case.on(done("0.0#0", "a", "a"), &["resolve 1"]).on(resolved(1, &["0.0"]), &["launch 1.0#0 on a"]);
-    case.on(inputs_lost("1.0#0", "a", &["0.0"]), &["launch 0.0#1 on a"]);
-    case.on(done("0.0#1", "a", "a"), &["launch 1.0#1 on a moved"]);
+    case.on(inputs_lost("1.0#0", "a", &["0.0#0"]), &["launch 0.0#1 on a"]);
+    case.on(done("0.0#1", "a", "a"), &["launch 1.0#1 on a"]);
     let says = ["InputsLost", "task 0 of stage 1 (work 1) could not read outputs of earlier tasks 2 times"];
-    case.fails(inputs_lost("1.0#1", "a", &["0.0"]), "lost-worker", &says);
+    case.fails(inputs_lost("1.0#1", "a", &["0.0#1"]), "lost-worker", &says);
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn who_has_more_to_read_may_take_longer() {
     case.acts(resolved(0, &[""]));
     case.acts(done("0.0#0", "a", "inline"));
     let tasks = [100, 100, 100, 500];
-    let tasks = tasks.map(|bytes| ResolvedInputs { inputs: vec![task("0.0")], bytes: vec![bytes] });
+    let tasks = tasks.map(|bytes| ResolvedInputs { inputs: [task("0.0")].into(), bytes: vec![bytes] });
     case.acts(Event::Resolved { stage: StageId(1), finer: 0, tasks: tasks.to_vec() });
     case.at(1_000);
     for (what, worker) in [("1.0#0", "b"), ("1.1#0", "a"), ("1.2#0", "b")] {

@@ -160,6 +160,7 @@ impl Scenario {
                 output: Exchange::Whole,
                 instead: None,
                 facts: Default::default(),
+                nondeterminism: None,
             });
             if inputs.len() >= 2 && rng.chance(40) {
                 other_form(&mut graph, &mut reads, (inputs[0], inputs[inputs.len() - 1]), rng);
@@ -198,7 +199,10 @@ impl Scenario {
         }
         let generous = kind != Kind::Harsh;
         let some_unstable = kind.faulty() && rng.chance(50);
-        let unstable = (0..stages).map(|_| some_unstable && rng.chance(40)).collect();
+        let unstable: Vec<bool> = (0..stages).map(|_| some_unstable && rng.chance(40)).collect();
+        for (stage, _) in graph.stages.iter_mut().zip(&unstable).filter(|(_, unstable)| **unstable) {
+            stage.nondeterminism = Some(Nondeterminism::NoSeed);
+        }
         let many = if generous { 10_000 } else { 4 };
         let limits = Limits {
             io_per_task: if generous { 1000 } else { 3 },

@@ -13,7 +13,6 @@ pub struct Seen {
     pub ignored: u64,
     pub released: u64,
     pub silent: u64,
-    pub moved: u64,
     pub drained_spared: u64,
     pub stale: u64,
     pub cut_finer: u64,
@@ -21,7 +20,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn parts(&mut self) -> [(&'static str, &mut u64); 15] {
+    fn parts(&mut self) -> [(&'static str, &mut u64); 14] {
         [
             ("launches", &mut self.launches),
             ("speculative", &mut self.speculative),
@@ -33,7 +32,6 @@ impl Seen {
             ("ignored", &mut self.ignored),
             ("released", &mut self.released),
             ("silent", &mut self.silent),
-            ("moved", &mut self.moved),
             ("drained_spared", &mut self.drained_spared),
             ("stale", &mut self.stale),
             ("cut_finer", &mut self.cut_finer),

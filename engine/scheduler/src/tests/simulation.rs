@@ -9,7 +9,6 @@ use super::seen::Seen;
 use super::watch::Watch;
 use super::world::{Happening, World};
 use crate::{Event, State, decide};
-use floe_wire::graph::StageId;
 
 const RUNS: u64 = 9_600;
 const MAX_STEPS: u64 = 20_000;
@@ -20,9 +19,6 @@ fn simulate(seed: u64, trace: bool) -> Seen {
     let kind = Kind::ALL[(seed % Kind::ALL.len() as u64) as usize];
     let scenario = Scenario::new(kind, &mut rng);
     let mut state = State::new(&scenario.graph, scenario.limits).expect("a good graph");
-    for (at, _) in scenario.unstable.iter().enumerate().filter(|(_, unstable)| **unstable) {
-        state.set_unstable(StageId(at as u32));
-    }
     let mut world = World::new(&scenario, rng);
     let mut watch = Watch::new(&scenario);
     if trace {

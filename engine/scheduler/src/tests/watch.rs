@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::scenario::{Kept, Scenario, id};
 use super::seen::Seen;
 use crate::{Action, Event, Millis, Outcome, StagePhase, State};
+use floe_wire::catalog::Catalog;
+use floe_wire::chunk::*;
 use floe_wire::error::Category;
 use floe_wire::graph::*;
 
@@ -13,7 +15,6 @@ use floe_wire::graph::*;
 struct Running {
     worker: String,
     launched: Millis,
-    order: u64,
     alone: bool,
 }
 
@@ -22,7 +23,6 @@ pub(super) struct There {
     pub(super) attempt: u32,
     holder: Option<String>,
     inline: bool,
-    order: u64,
 }
 
 pub struct Watch<'a> {
@@ -54,7 +54,6 @@ pub struct Watch<'a> {
     /// User errors told by running attempts.
     pub(super) user_errors: BTreeSet<TaskId>,
     won: HashMap<usize, usize>,
-    order: u64,
     /// Workers that got tasks in this step.
     given_more: BTreeSet<String>,
     pub finished: Option<Outcome>,
@@ -85,7 +84,6 @@ impl<'a> Watch<'a> {
             io_pause: HashMap::new(),
             user_errors: BTreeSet::new(),
             won: HashMap::new(),
-            order: 0,
             given_more: BTreeSet::new(),
             finished: None,
             seen: Seen::default(),
@@ -178,7 +176,6 @@ impl<'a> Watch<'a> {
 
     /// Books what the scheduler is about to be told.
     pub fn told(&mut self, event: &Event, now: Millis) {
-        self.order += 1;
         self.given_more.clear();
         match event {
             Event::WorkerUp { worker, slots } => {
@@ -209,12 +206,12 @@ impl<'a> Watch<'a> {
             }
             Event::TaskDone { task, attempt, worker, output } => {
                 if self.ended(*task, *attempt, worker).is_some() {
-                    let holder = output.pieces.iter().find_map(|piece| match &piece.piece.at {
-                        Location::Worker { worker, .. } => Some(worker.clone()),
-                        Location::Inline(_) | Location::Store { .. } => None,
-                    });
+                    let holder = match output.place {
+                        Place::Worker { .. } => Some(worker.clone()),
+                        Place::Inline(_) | Place::Store => None,
+                    };
                     let inline = self.scenario.kept[task.stage.0 as usize] == Kept::Inline;
-                    let there = There { attempt: *attempt, holder, inline, order: self.order };
+                    let there = There { attempt: *attempt, holder, inline };
                     assert!(self.there.insert(*task, there).is_none(), "{task:?} done twice");
                     self.counted.insert(*task);
                     self.version.insert(*task, *attempt);
@@ -246,11 +243,12 @@ impl<'a> Watch<'a> {
                 }
             }
             Event::InputsLost { task, attempt, worker, lost } => {
-                if let Some(run) = self.ended(*task, *attempt, worker) {
+                if self.ended(*task, *attempt, worker).is_some() {
                     self.seen.inputs_lost += 1;
                     for input in lost {
-                        if self.there.get(input).is_some_and(|there| there.order <= run.order && !there.inline) {
-                            self.there.remove(input);
+                        let there = self.there.get(&input.task);
+                        if there.is_some_and(|there| there.attempt == input.attempt && !there.inline) {
+                            self.there.remove(&input.task);
                         }
                     }
                 }
@@ -306,16 +304,15 @@ impl<'a> Watch<'a> {
                     assert!(self.resolved.contains(&input), "{stage:?} resolved before its input {input}");
                     let count = self.tasks(input);
                     assert!((0..count).all(|task| self.there.contains_key(&id(input, task))), "{stage:?} too early");
-                    assert_eq!(state.outputs(StageId(input as u32)).map(|outputs| outputs.len()), Some(count));
+                    assert_eq!(state.tasks(StageId(input as u32)), Some(count as u32));
                 }
             }
-            Action::Launch { task, attempt, worker, alone, inputs_moved } => {
+            Action::Launch { task, attempt, worker, alone } => {
                 self.check_launch(*task, *attempt, worker, *alone, now);
-                self.seen.moved += u64::from(*inputs_moved);
                 if !*alone {
                     self.given_more.insert(worker.clone());
                 }
-                let run = Running { worker: worker.clone(), launched: now, order: self.order, alone: *alone };
+                let run = Running { worker: worker.clone(), launched: now, alone: *alone };
                 self.running.insert((*task, *attempt), run);
             }
             Action::Cancel { task, attempt, worker } => {

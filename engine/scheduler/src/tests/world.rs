@@ -7,6 +7,8 @@ use bytes::Bytes;
 
 use super::scenario::{Kept, Kind, Rng, Scenario};
 use crate::{Action, Event, Millis, State};
+use floe_wire::catalog::Catalog;
+use floe_wire::chunk::*;
 use floe_wire::error::{Category, QueryError};
 use floe_wire::graph::*;
 
@@ -33,7 +35,7 @@ pub struct Run {
     alone: bool,
     /// How fine its stage was cut.
     finer: u32,
-    inputs: Vec<Location>,
+    inputs: Vec<(OutputId, Place)>,
 }
 
 struct Worker {
@@ -43,7 +45,7 @@ struct Worker {
     leaves: bool,
     /// Counts its lives: what was sent to an earlier one is lost.
     life: u32,
-    files: HashMap<String, u64>,
+    files: BTreeMap<OutputId, u64>,
     running: HashSet<(TaskId, u32)>,
     slow: bool,
 }
@@ -54,7 +56,7 @@ pub struct World {
     pub queue: BTreeMap<(Millis, u64), Happening>,
     sequence: u64,
     workers: Vec<Worker>,
-    store: HashMap<String, u64>,
+    store: HashMap<OutputId, u64>,
     io_failures: HashMap<TaskId, u32>,
     internal: HashSet<TaskId>,
     quiet_after: Millis,
@@ -84,7 +86,7 @@ impl World {
                 cut: false,
                 leaves: false,
                 life: 0,
-                files: HashMap::new(),
+                files: BTreeMap::new(),
                 running: HashSet::new(),
                 slow,
             });
@@ -152,13 +154,13 @@ impl World {
                     self.later(0, 4_000, Happening::Say(resolved));
                 }
             }
-            Action::Launch { task, attempt, worker, alone, inputs_moved: _ } => {
+            Action::Launch { task, attempt, worker, alone } => {
                 let worker = number(worker);
                 let reads = &scenario.reads[task.stage.0 as usize][task.task as usize];
                 let mut inputs = Vec::new();
                 for read in reads {
-                    let output = state.output(*read).unwrap_or_else(|| panic!("{task:?} launched without {read:?}"));
-                    inputs.push(output.pieces[0].piece.at.clone());
+                    let found = state.output(*read).unwrap_or_else(|| panic!("{task:?} launched without {read:?}"));
+                    inputs.push((found.id, found.output.place.clone()));
                 }
                 let life = self.workers[worker].life;
                 let (alone, finer) = (*alone, self.finer[task.stage.0 as usize]);
@@ -172,10 +174,9 @@ impl World {
                 }
             }
             Action::Release { stage } => {
-                let prefix = format!("{}/", stage.0);
-                self.store.retain(|path, _| !path.starts_with(&prefix));
+                self.store.retain(|output, _| output.task.stage != *stage);
                 for worker in &mut self.workers {
-                    worker.files.retain(|path, _| !path.starts_with(&prefix));
+                    worker.files.retain(|output, _| output.task.stage != *stage);
                 }
             }
             Action::WakeAt(time) => {
@@ -237,27 +238,28 @@ impl World {
     }
 
     fn fetch(&mut self, scenario: &Scenario, run: Run) {
-        let reads = &scenario.reads[run.task.stage.0 as usize][run.task.task as usize];
         let (mut lost, mut values) = (Vec::new(), Vec::new());
-        for (read, at) in reads.iter().zip(&run.inputs) {
-            let found = match at {
-                Location::Inline(bytes) => Some(u64::from_le_bytes(bytes.as_ref().try_into().expect("eight bytes"))),
-                Location::Store { uri } => self.store.get(uri).copied(),
-                Location::Worker { worker, path, .. } => {
-                    let holder = &self.workers[number(worker)];
-                    holder.files.get(path).copied().filter(|_| holder.alive)
+        for (output, place) in &run.inputs {
+            let found = match place {
+                Place::Inline(bytes) => Some(u64::from_le_bytes(bytes.as_ref().try_into().expect("eight bytes"))),
+                Place::Store => self.store.get(output).copied(),
+                Place::Worker { worker, .. } => {
+                    let holder = &self.workers[worker.0 as usize];
+                    holder.files.get(output).copied().filter(|_| holder.alive)
                 }
             };
             match found {
                 Some(value) => values.push(value),
-                None => lost.push(*read),
+                None => lost.push(*output),
             }
         }
         let (task, attempt, worker) = (run.task, run.attempt, name(run.worker));
         if !lost.is_empty() {
             if self.rng.chance(30) {
                 // Wrongly of one that cannot be lost, too.
-                lost.extend(reads.iter().find(|read| scenario.kept[read.stage.0 as usize] == Kept::Inline));
+                let inline =
+                    |(output, _): &&(OutputId, Place)| scenario.kept[output.task.stage.0 as usize] == Kept::Inline;
+                lost.extend(run.inputs.iter().find(inline).map(|(output, _)| *output));
             }
             self.workers[run.worker].running.remove(&(task, attempt));
             return self.say(scenario, Event::InputsLost { task, attempt, worker, lost });
@@ -309,21 +311,21 @@ impl World {
             let error = QueryError::new(category, "Test", format!("{} {}", task.stage.0, task.task));
             return self.say(scenario, Event::TaskFailed { task, attempt, worker: name(worker), error });
         }
-        let path = format!("{}/{}/{attempt}", task.stage.0, task.task);
-        let at = match scenario.kept[task.stage.0 as usize] {
-            Kept::Inline => Location::Inline(Bytes::copy_from_slice(&value.to_le_bytes())),
+        let id = OutputId { task, attempt };
+        let place = match scenario.kept[task.stage.0 as usize] {
+            Kept::Inline => Place::Inline(Bytes::copy_from_slice(&value.to_le_bytes())),
             Kept::Store => {
-                self.store.insert(path.clone(), value);
-                Location::Store { uri: path }
+                self.store.insert(id, value);
+                Place::Store
             }
             Kept::Worker => {
-                self.workers[worker].files.insert(path.clone(), value);
-                Location::Worker { worker: name(worker), path, url: String::new() }
+                self.workers[worker].files.insert(id, value);
+                Place::Worker { worker: WorkerId(worker as u32), shelf: Shelf::Disk }
             }
         };
-        let piece = Piece { at, offset: 0, len: 8, rows: 1 };
         let output = TaskOutput {
-            pieces: vec![PieceOut { partition: 0, piece, bounds: None }],
+            place,
+            chunks: Chunks::new(vec![Chunk { partition: 0, rows: 1, offset: 0, len: 8 }]),
             rows: value % 10,
             bytes: value % 1000,
             staged: vec![Bytes::copy_from_slice(&value.to_le_bytes())],
@@ -376,11 +378,10 @@ impl World {
         match self.rng.below(10) {
             // A file goes, its worker stays.
             0 | 1 => {
-                let mut paths: Vec<String> = self.workers[worker].files.keys().cloned().collect();
-                paths.sort_unstable();
-                if !paths.is_empty() {
-                    let path = &paths[self.rng.below(paths.len() as u64) as usize];
-                    self.workers[worker].files.remove(path);
+                let outputs: Vec<OutputId> = self.workers[worker].files.keys().copied().collect();
+                if !outputs.is_empty() {
+                    let output = outputs[self.rng.below(outputs.len() as u64) as usize];
+                    self.workers[worker].files.remove(&output);
                 }
             }
             2 | 3 => {

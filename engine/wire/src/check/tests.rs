@@ -33,6 +33,7 @@ fn stage(id: u32, tasks: u32, names: &[&str], inputs: Vec<(Leaf, Placeholder)>, 
         leaves,
         output,
         instead: None,
+        nondeterminism: None,
         facts: StageFacts { columns: columns(names), tasks, placeholders, ..StageFacts::default() },
     }
 }
