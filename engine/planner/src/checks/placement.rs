@@ -150,9 +150,12 @@ impl Walk<'_> {
                     Ok(Place::Hashed(l.clone()))
                 }
             },
-            // Both scans are cut by ranges of one pair of keys; that they are cut alike is for those who cut them.
-            (Place::Source, Place::Source) if !matches!(how, How::Cross | How::IEJoin | How::Range | How::AsOf(_)) => {
-                Ok(Place::Source)
+            // Both sides are cut by ranges of one pair of keys, at their scans or where such rows were kept; that they are cut
+            // alike is for those who cut them.
+            (Place::Own | Place::Source, Place::Own | Place::Source)
+                if !matches!(how, How::Cross | How::IEJoin | How::Range | How::AsOf(_)) =>
+            {
+                Ok(Place::Own)
             }
             _ => Err(format!("the sides of the {how} join are cut in different ways")),
         }
