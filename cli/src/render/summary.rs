@@ -49,23 +49,20 @@ fn text(name: &str, outcome: &Outcome) -> String {
         let _ = writeln!(out, "  written to  {} ({files}, {bytes})", human::path(uri));
     }
     let stages = human::plural(outcome.stages.len() as u64, "stage");
-    match &outcome.fell_back {
-        Some(why) => {
-            let _ = writeln!(out, "  ran as      one task: {why}");
-        }
-        None if outcome.bytes_shuffled > 0 => {
-            let _ = writeln!(out, "  shuffled    {} over {stages}", human::bytes(outcome.bytes_shuffled));
-        }
-        None if !outcome.stages.is_empty() => {
-            let _ = writeln!(out, "  shuffled    nothing ({stages})");
-        }
-        None => {}
+    if outcome.bytes_shuffled > 0 {
+        let _ = writeln!(out, "  shuffled    {} over {stages}", human::bytes(outcome.bytes_shuffled));
+    } else if !outcome.stages.is_empty() {
+        let _ = writeln!(out, "  shuffled    nothing ({stages})");
     }
     for single in outcome.single_worker.iter().take(MAX_REASONS) {
         let _ = writeln!(out, "  one worker  {} (stage {}): {}", single.node, single.stage, single.reason);
     }
     if let Some(more) = outcome.single_worker.len().checked_sub(MAX_REASONS).filter(|more| *more > 0) {
         let _ = writeln!(out, "  one worker  and {more} more");
+    }
+    if let Some(why) = &outcome.fell_back {
+        let why = why.trim_end().replace('\n', " ");
+        let _ = writeln!(out, "  warning     the stages failed, and the query ran again on one worker: {why}");
     }
     for warning in &outcome.warnings {
         let _ = writeln!(out, "  warning     {warning}");
@@ -106,8 +103,21 @@ mod tests {
             "q3: 11,620 rows in 1.34 s\n  written to  out/q3/ (2 files, 345 kB)\n  shuffled    12 MB over 3 stages\n  \
              one worker  SORT (stage 2): keeps order\n  warning     zfill differs\n"
         );
-        let small = Outcome { rows: 1, fell_back: Some("the input is small".into()), ..Outcome::default() };
-        assert_eq!(text("q", &small), "q: 1 row in 0 ms\n  ran as      one task: the input is small\n");
+    }
+
+    #[test]
+    fn a_fall_back_to_one_worker_is_a_warning_with_its_reason() {
+        let outcome: Outcome = serde_json::from_value(json!({
+            "rows": 1, "stages": [{}], "fellBack": "ShapeError: zip node received\nunequal inputs\n",
+        }))
+        .unwrap();
+        assert_eq!(
+            text("q", &outcome),
+            "q: 1 row in 0 ms\n  shuffled    nothing (1 stage)\n  warning     the stages failed, and the query ran again \
+             on one worker: ShapeError: zip node received unequal inputs\n"
+        );
+        let json = serde_json::to_value(&outcome).unwrap();
+        assert_eq!(json["fellBack"], "ShapeError: zip node received\nunequal inputs\n");
     }
 
     #[test]

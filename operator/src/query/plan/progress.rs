@@ -86,11 +86,11 @@ pub fn show_outcome(status: &mut DistributedQueryStatus, report: Option<&Report>
     if !outcome.warnings.is_empty() {
         status.warnings = warnings(&outcome.warnings);
     }
-    if let Some(why) = &outcome.fell_back
-        && status.warnings.len() < MAX_NOTES
-    {
-        let why = cut(why, MAX_NOTE_BYTES);
-        status.warnings.push(format!("the stages failed, and the query ran again on one worker: {why}"));
+    if let Some(why) = &outcome.fell_back {
+        // First of all warnings, so that no number of others leaves it out.
+        let warning = format!("the stages failed, and the query ran again on one worker: {why}");
+        status.warnings.insert(0, cut(&warning, MAX_NOTE_BYTES));
+        status.warnings.truncate(MAX_NOTES);
     }
 }
 
@@ -170,5 +170,23 @@ mod tests {
         show_outcome(&mut status, Some(&report), &outcome);
         assert_eq!(status.stages_summary.as_deref(), Some("3000/3000"));
         assert!(serde_json::to_vec(&status).unwrap().len() < 800_000);
+        assert_eq!(status.warnings.len(), MAX_NOTES);
+        assert!(status.warnings[0].starts_with("the stages failed"), "however many others there are");
+    }
+
+    #[test]
+    fn a_fall_back_to_one_worker_is_a_warning_with_its_reason() {
+        let why = "ShapeError: zip node received unequal inputs";
+        let outcome: Outcome = serde_json::from_value(serde_json::json!({
+            "rows": 1, "fellBack": why, "warnings": ["zfill differs"],
+        }))
+        .unwrap();
+        let mut status = DistributedQueryStatus::default();
+        show_outcome(&mut status, None, &outcome);
+        let fell_back = format!("the stages failed, and the query ran again on one worker: {why}");
+        assert_eq!(status.warnings, [fell_back, "zfill differs".to_owned()]);
+        let mut status = DistributedQueryStatus::default();
+        show_outcome(&mut status, None, &Outcome { fell_back: None, ..outcome });
+        assert_eq!(status.warnings, ["zfill differs"]);
     }
 }
