@@ -72,8 +72,10 @@ demo: build ## a distributed query over sample data on this machine
 	@tests/demo
 
 .PHONY: verify
-verify: build setup ## many random plans, distributed against single-node (N=3000 SEED=...)
-	@floe-runner verify --random $(or $(N),3000) $(if $(SEED),--seed $(SEED))
+verify: build setup ## many random plans, distributed against single-node and a Python wheel (N=3000 SEED=... VERSION=1.43.2)
+	@version=$(or $(VERSION),1.43.2); tests/wheels $$version; \
+	floe-runner verify --random $(or $(N),3000) $(if $(SEED),--seed $(SEED)) --oracle python --oracle-version $$version \
+		--expect tests/verify/expected.yaml --floor random
 
 .PHONY: data
 data: ## PDS-H tables as Parquet (SF=1)

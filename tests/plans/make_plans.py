@@ -8,6 +8,7 @@
   sink-…    decode; the plan writes
   python-…  refused: Python in the plan
   warn-…    decode with a warning: 2.x gives `expected/2.x/<name>.ipc`, the engine another result
+  differs-… decode, without a warning; some version gives another result, and `tests/verify/expected.yaml` says which
   new-…     refused: what 2.x has and the engine has not
   sql-…     refused on 2.x, where SQL is a plan node; 1.x turns it into a plan
 """
@@ -218,6 +219,23 @@ save("warn-struct-float", mixed.select(pl.struct("i") * 1.5))
 save("warn-zfill", mixed.select(pl.col("t").str.zfill(4)))
 save("warn-join-keys", mixed.select("u").join(mixed.select("i").collect().lazy(), left_on="u", right_on="i", how="full", coalesce=True))
 save("warn-no-columns", pl.LazyFrame().with_columns(pl.lit(1).alias("x")))
+
+# Plans whose result differs in some version, where names and shapes alone do not tell. `maps.parquet` has columns that
+# Polars does not write.
+if not (data / "maps.parquet").exists():
+    import pyarrow
+    import pyarrow.parquet
+
+    inner = pyarrow.map_(pyarrow.string(), pyarrow.int64())
+    maps = [[("a", [("x", 1)]), ("b", [])], [], None]
+    columns = {"m": pyarrow.array(maps, type=pyarrow.map_(pyarrow.string(), inner))}
+    pyarrow.parquet.write_table(pyarrow.table(columns), data / "maps.parquet")
+    pl.DataFrame({"i": [1, 2**100, None]}, schema={"i": pl.Int128}).write_parquet(data / "int128.parquet")
+save("differs-maps", pl.scan_parquet("data/maps.parquet"))
+save("differs-int128-filter", pl.scan_parquet("data/int128.parquet").filter(pl.col("i").is_null()))
+save("differs-rename-fields", orders.select(pl.struct("id", "price").alias("s")).select(pl.col("s").struct.rename_fields(["one"])))
+save("differs-cast-to-list", orders.select(pl.col("id").cast(pl.List(pl.Int64))))
+save("differs-empty-groups", orders.filter(pl.col("id") > 9).group_by("customer").agg(pl.col("price").arg_min()))
 
 # What came with 2.x.
 if hasattr(pl.col("x").struct, "eval"):

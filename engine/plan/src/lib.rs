@@ -18,6 +18,7 @@ mod blobs;
 mod confine;
 mod endless;
 mod find;
+mod for_client;
 mod load;
 mod msgpack;
 mod numbers;
@@ -29,9 +30,10 @@ mod versions;
 mod warnings;
 
 pub use find::find;
+pub use for_client::as_written_by;
 pub use load::{LoadEnv, load};
 pub use storage::StorageOptions;
-pub use versions::ACCEPTED;
+pub use versions::{ACCEPTED, Client, client};
 
 /// What Polars takes from the environment: scans are cut by the footers of all their files, and nodes are counted.
 pub fn environment() -> Vec<(&'static str, String)> {

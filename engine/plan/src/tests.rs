@@ -279,3 +279,20 @@ fn changes_between_versions_are_warned_of() {
         }
     }
 }
+
+/// Joins of all kinds, scans, selections and structs are where the formats differ.
+#[test]
+fn a_plan_comes_back_from_every_client_as_it_went() {
+    let storage = StorageOptions::default();
+    let kept = |name: &&String| name.starts_with("ok-") || name.starts_with("files-") || name.starts_with("sink-");
+    for name in names("1.43.2").iter().filter(kept) {
+        let bytes = floe_codec::encode_dsl(&decode(&fixture("1.43.2", name), &storage).unwrap().plan).unwrap();
+        for reader in [Client::V1_43, Client::V1_44, Client::V2_0, Client::V2_1] {
+            let written = as_written_by(reader, &bytes).unwrap();
+            assert_eq!(client(&written).unwrap(), reader);
+            let back = floe_codec::encode_dsl(&decode(&written, &storage).unwrap().plan).unwrap();
+            assert!(back == bytes, "{name} for {reader:?}");
+            assert_eq!(as_written_by(Client::V2_1, &written).unwrap(), written, "a client's plan stays as it is");
+        }
+    }
+}

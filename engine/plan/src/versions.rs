@@ -91,10 +91,21 @@ pub fn split(bytes: &[u8]) -> Result<(Client, &[u8])> {
 
 /// The header that makes Polars' own reader accept a rewritten plan.
 pub fn engine_header(out: &mut Vec<u8>) {
+    header(out, Client::Engine);
+}
+
+/// The header that a release writes, and wants to read.
+pub fn header(out: &mut Vec<u8>, client: Client) {
+    let hash = KNOWN.iter().find(|(_, known)| *known == client).map_or(ENGINE_HASH, |(hash, _)| hash);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&FORMAT.0.to_le_bytes());
     out.extend_from_slice(&FORMAT.1.to_le_bytes());
-    out.extend_from_slice(ENGINE_HASH.as_bytes());
+    out.extend_from_slice(hash.as_bytes());
+}
+
+/// Which release wrote a plan.
+pub fn client(bytes: &[u8]) -> Result<Client> {
+    split(bytes).map(|(client, _)| client)
 }
 
 /// People hand in what is at hand; the usual mistakes are named.
@@ -122,6 +133,11 @@ mod tests {
         engine_header(&mut bytes);
         assert_eq!(bytes.len(), HEADER_LEN);
         assert_eq!(split(&bytes).unwrap(), (Client::Engine, &[][..]));
+        for (_, client) in KNOWN {
+            let mut bytes = Vec::new();
+            header(&mut bytes, client);
+            assert_eq!(super::client(&bytes).unwrap(), client);
+        }
     }
 
     #[test]

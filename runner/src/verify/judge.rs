@@ -9,70 +9,14 @@ use polars_plan::dsl::DslPlan;
 use serde::Serialize;
 
 use super::again::Again;
+pub use super::class::Class;
 use super::compare::{self, Order, Verdict, compare_all};
 use super::oracle::{self, Outcome, With, same_error};
-use super::{promise, sinks};
+use super::wheel::{self, Wheels};
+use super::{promise, sinks, versions};
+use floe_plan::Client;
 use floe_wire::error::QueryError;
 use floe_wire::graph::SingleWorker;
-
-/// What a plan's two runs came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Class {
-    Equal,
-    /// Both fail with one class and message.
-    FailedAlike,
-    /// The two differ where single-node Polars promises nothing.
-    NotPromised,
-    /// Neither side could read it.
-    CouldNotBeRead,
-    OrderDiffers,
-    Differs,
-    FailedHereOnly,
-    FailedThereOnly,
-    /// Both fail, but not with the same class and message.
-    FailedDifferently,
-}
-
-impl Class {
-    pub const ALL: [Class; 9] = [
-        Class::Equal,
-        Class::OrderDiffers,
-        Class::Differs,
-        Class::FailedHereOnly,
-        Class::FailedThereOnly,
-        Class::FailedDifferently,
-        Class::FailedAlike,
-        Class::CouldNotBeRead,
-        Class::NotPromised,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Class::Equal => "equal",
-            Class::FailedAlike => "failed alike",
-            Class::NotPromised => "not promised",
-            Class::CouldNotBeRead => "could not be read",
-            Class::OrderDiffers => "order differs",
-            Class::Differs => "differs",
-            Class::FailedHereOnly => "failed here only",
-            Class::FailedThereOnly => "failed there only",
-            Class::FailedDifferently => "failed differently",
-        }
-    }
-
-    /// Whether it is a fault.
-    pub fn is_fault(self) -> bool {
-        match self {
-            Class::Equal | Class::FailedAlike | Class::NotPromised | Class::CouldNotBeRead => false,
-            Class::OrderDiffers
-            | Class::Differs
-            | Class::FailedHereOnly
-            | Class::FailedThereOnly
-            | Class::FailedDifferently => true,
-        }
-    }
-}
 
 /// What the other side tells of its run.
 #[derive(Debug)]
@@ -81,6 +25,7 @@ pub struct Ran {
     pub stages: usize,
     pub tasks: usize,
     pub single_worker: Vec<SingleWorker>,
+    /// Why the stages were given up and the result is that of one node, if it is.
     pub fell_back: Option<String>,
     pub elapsed: Duration,
 }
@@ -107,6 +52,12 @@ pub struct Checked {
     /// How the judgement was reached where it took more than one comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The version of Polars whose wheel was asked as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<&'static str>,
+    /// What is known of it, where the outcome is a fault that was expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
     pub stages: usize,
     pub tasks: usize,
     pub single_worker: Vec<SingleWorker>,
@@ -117,25 +68,75 @@ pub struct Checked {
     pub rows: Option<usize>,
 }
 
-/// Runs and judges one plan.
-pub fn check(name: &str, bytes: &[u8], plan: &DslPlan, side: &dyn Side, limit: Duration) -> Checked {
-    let (here, here_took) = oracle::run(plan.clone(), With::Streaming, limit);
-    let there = run_there(name, bytes, plan, side);
-    let rows = here.as_ref().ok().map(|frames| frames.iter().map(DataFrame::height).sum());
-    let judged = judge(plan, &here, &there.outcome, !side.is_in_memory_engine(), limit);
-    Checked {
-        plan: name.to_string(),
-        outcome: judged.class,
-        detail: judged.detail,
-        note: judged.note,
-        stages: there.stages,
-        tasks: there.tasks,
-        single_worker: there.single_worker,
-        fell_back: there.fell_back,
-        here_ms: here_took.as_secs_f64() * 1e3,
-        there_ms: there.elapsed.as_secs_f64() * 1e3,
-        rows,
+impl Checked {
+    pub fn is_fault(&self) -> bool {
+        self.outcome.is_fault() && self.expected.is_none()
     }
+}
+
+/// What plans are run with, and held against each other.
+pub struct Judge<'a> {
+    pub side: &'a dyn Side,
+    /// The clients' own versions of Polars, to be asked as well.
+    pub wheels: Option<&'a Wheels>,
+    /// What one run may take.
+    pub limit: Duration,
+}
+
+impl Judge<'_> {
+    /// Runs and judges one plan. `bytes` are those of its client.
+    pub fn check(&self, name: &str, bytes: &[u8], plan: &DslPlan) -> Checked {
+        let (here, here_took) = oracle::run(plan.clone(), With::Streaming, self.limit);
+        let there = run_there(name, bytes, plan, self.side);
+        let rows = here.as_ref().ok().map(|frames| frames.iter().map(DataFrame::height).sum());
+        let mut judged = judge(plan, &here, &there.outcome, !self.side.is_in_memory_engine(), self.limit);
+        let version = self.wheels.and_then(|wheels| wheels.client(bytes));
+        if let (Some(wheels), Some(client), false) = (self.wheels, version, judged.class.is_fault()) {
+            let wheel = |with| run_wheel(wheels, client, bytes, plan, with, self.limit);
+            let beside = versions::judge(plan, &here, &there.outcome, &wheel, self.limit);
+            if beside.class == Class::VersionDiffers {
+                judged = beside;
+            }
+        }
+        // A result that is right says nothing for stages that failed.
+        if let (Some(why), false) = (&there.fell_back, judged.class.is_fault() && judged.class != Class::VersionDiffers)
+        {
+            judged = Judged { class: Class::FellBack, detail: Some(super::words::short(why)), note: judged.note };
+        }
+        Checked {
+            plan: name.to_string(),
+            outcome: judged.class,
+            detail: judged.detail,
+            note: judged.note,
+            version: version.map(wheel::release),
+            expected: None,
+            stages: there.stages,
+            tasks: there.tasks,
+            single_worker: there.single_worker,
+            fell_back: there.fell_back,
+            here_ms: here_took.as_secs_f64() * 1e3,
+            there_ms: there.elapsed.as_secs_f64() * 1e3,
+            rows,
+        }
+    }
+}
+
+/// Runs a plan with the wheel of its client; if it writes files, they are its result.
+fn run_wheel(
+    wheels: &Wheels,
+    client: Client,
+    bytes: &[u8],
+    plan: &DslPlan,
+    with: wheel::With,
+    limit: Duration,
+) -> Outcome {
+    let redirected = match sinks::redirect(plan) {
+        None => return wheels.run(client, bytes, with, limit),
+        Some(redirected) => redirected?,
+    };
+    let bytes = super::shrink::bytes(&redirected.plan).map_err(floe_polars::polars_error)?;
+    wheels.run(client, &bytes, with, limit)?;
+    redirected.read()
 }
 
 /// Runs a plan on the other side; if it writes files, they are its result.
@@ -175,6 +176,8 @@ pub fn unreadable(name: &str, here: &QueryError, there: Ran) -> Checked {
         outcome,
         detail: Some(detail),
         note: None,
+        version: None,
+        expected: None,
         stages: there.stages,
         tasks: there.tasks,
         single_worker: there.single_worker,
@@ -185,17 +188,17 @@ pub fn unreadable(name: &str, here: &QueryError, there: Ran) -> Checked {
     }
 }
 
-struct Judged {
-    class: Class,
-    detail: Option<String>,
-    note: Option<String>,
+pub(super) struct Judged {
+    pub class: Class,
+    pub detail: Option<String>,
+    pub note: Option<String>,
 }
 
 impl Judged {
-    fn new(class: Class) -> Judged {
+    pub fn new(class: Class) -> Judged {
         Judged { class, detail: None, note: None }
     }
-    fn detail(mut self, text: impl Into<String>) -> Judged {
+    pub fn detail(mut self, text: impl Into<String>) -> Judged {
         self.detail = Some(text.into());
         self
     }
@@ -203,7 +206,7 @@ impl Judged {
         self.class = Class::NotPromised;
         self.note(why)
     }
-    fn note(mut self, text: impl Into<String>) -> Judged {
+    pub fn note(mut self, text: impl Into<String>) -> Judged {
         self.note = Some(text.into());
         self
     }
@@ -251,17 +254,7 @@ fn reconsider(plan: &DslPlan, here: &Outcome, there: &Outcome, order: &Order, ag
         };
     }
     match (here, there) {
-        (Ok(l), Ok(r)) => match differing(l, r, order, again) {
-            judged if judged.class == Class::Differs && promise::has_numbers_of_a_process(plan.clone()) => {
-                judged.not_promised("each process numbers categories for itself")
-            }
-            judged
-                if judged.class == Class::Differs && same_shape(l, r) && promise::cuts_unordered_rows(plan.clone()) =>
-            {
-                judged.not_promised("rows are cut off that stand in no promised order")
-            }
-            judged => judged,
-        },
+        (Ok(l), Ok(r)) => beyond_promise(plan, l, r, differing(l, l, r, order, again)),
         (Err(l), Ok(_)) => or_unstable(again, Class::FailedHereOnly, describe(l)),
         (Ok(_), Err(r)) => or_unstable(again, Class::FailedThereOnly, describe(r)),
         // Messages count values ("10 out of 88"), and Polars itself counts them by morsel.
@@ -277,26 +270,46 @@ fn reconsider(plan: &DslPlan, here: &Outcome, there: &Outcome, order: &Order, ag
     }
 }
 
-/// Two results that differ where the plan's shape promises equality: is it stable under perturbation?
-fn differing(here: &[DataFrame], there: &[DataFrame], order: &Order, again: &Again) -> Judged {
+/// The same judgement, unless the plan is of a kind whose values are nobody's promise though no further run shows it.
+pub(super) fn beyond_promise(plan: &DslPlan, here: &[DataFrame], there: &[DataFrame], judged: Judged) -> Judged {
+    if judged.class != Class::Differs {
+        judged
+    } else if promise::has_numbers_of_a_process(plan.clone()) {
+        judged.not_promised("each process numbers categories for itself")
+    } else if same_shape(here, there) && promise::cuts_unordered_rows(plan.clone()) {
+        judged.not_promised("rows are cut off that stand in no promised order")
+    } else {
+        judged
+    }
+}
+
+/// Two results that differ where the plan's shape promises equality: is it stable under perturbation? `base` is what
+/// the further runs are runs of.
+pub(super) fn differing(
+    base: &[DataFrame],
+    here: &[DataFrame],
+    there: &[DataFrame],
+    order: &Order,
+    again: &Again,
+) -> Judged {
     match safely(here, there, order) {
         Verdict::Equal => Judged::new(Class::Equal),
         Verdict::OrderDiffers(text) => {
             // If a perturbed run of single-node Polars gives the rows in another order, nobody promised this one.
-            match again.moves_order(here, order) {
+            match again.moves_order(base, order) {
                 Some(name) => Judged::new(Class::Equal).note(format!("the order of rows is not promised ({name})")),
                 None => Judged::new(Class::OrderDiffers).detail(text),
             }
         }
         Verdict::Differs(text) => {
-            let Some(unstable) = again.unstable(here) else { return Judged::new(Class::Differs).detail(text) };
+            let Some(unstable) = again.unstable(base) else { return Judged::new(Class::Differs).detail(text) };
             // Lists gathered from rows without an order: their elements come in any order.
-            let inner = again.runs.iter().filter_map(|(_, run)| run.as_ref().ok()).all(|run| loosely(here, run));
+            let inner = again.runs.iter().filter_map(|(_, run)| run.as_ref().ok()).all(|run| loosely(base, run));
             if inner && loosely(here, there) {
                 return Judged::new(Class::Equal).note(format!("the order inside lists is not promised ({unstable})"));
             }
             // What no run of Polars changes must be as it is there too.
-            match stable_difference(here, there, again) {
+            match stable_difference(base, here, there, again) {
                 Some(stable) => {
                     Judged::new(Class::Differs).detail(stable).note(format!("other values vary ({unstable})"))
                 }
@@ -307,25 +320,25 @@ fn differing(here: &[DataFrame], there: &[DataFrame], order: &Order, again: &Aga
 }
 
 /// A difference in what all runs of single-node Polars agree on: schema, height, and columns as sets.
-fn stable_difference(here: &[DataFrame], there: &[DataFrame], again: &Again) -> Option<String> {
+fn stable_difference(base: &[DataFrame], here: &[DataFrame], there: &[DataFrame], again: &Again) -> Option<String> {
     let others: Vec<&Vec<DataFrame>> = again.runs.iter().filter_map(|(_, o)| o.as_ref().ok()).collect();
-    if here.len() != there.len() {
+    if here.len() != there.len() || base.len() != here.len() {
         return Some(format!("{} results here, {} there", here.len(), there.len()));
     }
-    for (i, (l, r)) in here.iter().zip(there).enumerate() {
+    for (i, ((l, r), base)) in here.iter().zip(there).zip(base).enumerate() {
         if let Some(text) = compare::schema_difference(l, r) {
             return Some(text);
         }
-        let same_height = others.iter().all(|o| o.get(i).is_some_and(|f| f.height() == l.height()));
+        let same_height = others.iter().all(|o| o.get(i).is_some_and(|f| f.height() == base.height()));
         if !same_height {
             continue;
         }
         if l.height() != r.height() {
             return Some(format!("{} rows here (in every run), {} there", l.height(), r.height()));
         }
-        let mut stable = l.get_column_names_owned();
+        let mut stable = base.get_column_names_owned();
         for other in others.iter().filter_map(|o| o.get(i)) {
-            let agreeing = compare::agreeing_columns(l, other);
+            let agreeing = compare::agreeing_columns(base, other);
             stable.retain(|name| agreeing.contains(name));
         }
         let agreeing = compare::agreeing_columns(l, r);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use polars::prelude::*;
 
+use super::super::expect::Floor;
+use super::super::report::Report;
 use super::*;
 
 /// A side that gives what it is told, whatever the plan.
@@ -22,8 +24,13 @@ impl Side for Fixed {
     }
 }
 
+fn judged(lf: LazyFrame, side: &dyn Side) -> Checked {
+    let judge = Judge { side, wheels: None, limit: Duration::from_secs(30) };
+    judge.check("test", &[], &lf.logical_plan)
+}
+
 fn class(lf: LazyFrame, there: Result<DataFrame, QueryError>) -> Class {
-    check("test", &[], &lf.logical_plan, &Fixed(there), Duration::from_secs(30)).outcome
+    judged(lf, &Fixed(there)).outcome
 }
 
 fn frame() -> LazyFrame {
@@ -86,4 +93,56 @@ fn errors_by_class_and_message() {
     assert_eq!(class(failing(), Err(other)), Class::FailedDifferently);
     assert_eq!(class(failing(), Ok(df!("v" => [1]).unwrap())), Class::FailedHereOnly);
     assert_eq!(class(frame(), Err(here)), Class::FailedThereOnly);
+}
+
+/// A side whose stages fail on every plan, so that one node gives its results; or that puts a whole plan into one stage.
+struct Broken {
+    fell_back: Option<&'static str>,
+    stages: usize,
+}
+
+impl Side for Broken {
+    fn run(&self, _name: &str, _bytes: &[u8], plan: &DslPlan) -> Ran {
+        let (outcome, elapsed) = oracle::run(plan.clone(), With::Streaming, Duration::from_secs(30));
+        Ran {
+            outcome,
+            stages: self.stages,
+            tasks: 1,
+            single_worker: Vec::new(),
+            fell_back: self.fell_back.map(str::to_owned),
+            elapsed,
+        }
+    }
+}
+
+#[test]
+fn the_right_rows_of_a_second_run_on_one_node_are_a_fault() {
+    let why = "Internal: the planner gave up";
+    let checked = judged(frame(), &Broken { fell_back: Some(why), stages: 1 });
+    assert_eq!((checked.outcome, checked.detail.as_deref()), (Class::FellBack, Some(why)));
+    assert!(checked.is_fault());
+    // What is wrong beside that is worse.
+    struct Wrong;
+    impl Side for Wrong {
+        fn run(&self, _name: &str, _bytes: &[u8], _plan: &DslPlan) -> Ran {
+            let wrong = df!("k" => [9], "v" => [9]).unwrap();
+            Ran { fell_back: Some("why".into()), ..Fixed(Ok(wrong)).run("", &[], &DslPlan::default()) }
+        }
+    }
+    assert_eq!(judged(frame(), &Wrong).outcome, Class::Differs);
+}
+
+#[test]
+fn an_engine_whose_planner_fails_or_gathers_everything_does_not_pass() {
+    let floor = Floor { staged: 0.9, distributed: 0.5 };
+    let report = |side: &dyn Side| {
+        let plans = [frame(), frame().select([col("v").sum()]), frame().sort(["k"], SortMultipleOptions::default())];
+        let checked = plans.into_iter().map(|plan| judged(plan, side)).collect();
+        Report::new(checked, Duration::from_secs(1), None).with_floor(Some(floor))
+    };
+    let fails = report(&Broken { fell_back: Some("Internal: no plan"), stages: 1 });
+    assert_eq!((fails.faults(), fails.passes()), (3, false));
+    let gathers = report(&Broken { fell_back: None, stages: 1 });
+    assert_eq!((gathers.faults(), gathers.passes()), (0, false), "{}", gathers.text(10));
+    assert!(report(&Broken { fell_back: None, stages: 2 }).passes());
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::judge::{Checked, Class};
+use super::class::Class;
+use super::expect::Floor;
+use super::judge::Checked;
 
 /// Of so many plans those are told one by one, too, that failed on both sides.
 const FEW: usize = 20;
@@ -17,12 +19,19 @@ const FEW: usize = 20;
 pub struct Report {
     pub plans: usize,
     pub outcomes: BTreeMap<&'static str, usize>,
-    /// Of the plans that ran there: in more than one stage.
-    pub distributed: usize,
     pub ran_there: usize,
+    /// Of these: in more than one stage.
+    pub staged: usize,
+    /// Of these again: without a node that ran on one worker for want of a distributed form.
+    pub distributed: usize,
+    /// The least of both that pass, as shares of the plans that ran there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
+    /// Faults that were expected, and why -> plans.
+    pub expected: BTreeMap<String, usize>,
     /// (node and reason) -> plans.
     pub single_worker: BTreeMap<String, usize>,
-    /// Why whole plans fell back to one worker -> plans.
+    /// Why the stages of plans were given up for one node -> plans.
     pub fell_back: BTreeMap<String, usize>,
     pub seconds: f64,
     pub plans_per_second: f64,
@@ -35,15 +44,17 @@ pub struct Report {
 
 impl Report {
     pub fn new(mut checked: Vec<Checked>, took: Duration, seed: Option<u64>) -> Report {
-        checked.sort_by(|a, b| b.outcome.is_fault().cmp(&a.outcome.is_fault()).then_with(|| a.plan.cmp(&b.plan)));
+        checked.sort_by(|a, b| b.is_fault().cmp(&a.is_fault()).then_with(|| a.plan.cmp(&b.plan)));
         let mut outcomes: BTreeMap<&'static str, usize> = Class::ALL.iter().map(|c| (c.as_str(), 0)).collect();
         let mut single_worker = BTreeMap::new();
         let mut fell_back = BTreeMap::new();
-        let (mut distributed, mut ran_there) = (0, 0);
+        let mut expected = BTreeMap::new();
+        let (mut ran_there, mut staged, mut distributed) = (0, 0, 0);
         for one in &checked {
             *outcomes.entry(one.outcome.as_str()).or_default() += 1;
             ran_there += usize::from(one.stages > 0);
-            distributed += usize::from(one.stages > 1);
+            staged += usize::from(one.stages > 1);
+            distributed += usize::from(one.stages > 1 && one.single_worker.is_empty());
             let mut seen: Vec<String> =
                 one.single_worker.iter().map(|s| format!("{}: {}", kind(&s.node), s.reason)).collect();
             seen.sort();
@@ -52,13 +63,19 @@ impl Report {
             if let Some(reason) = &one.fell_back {
                 *fell_back.entry(reason.clone()).or_default() += 1;
             }
+            if let Some(what) = &one.expected {
+                *expected.entry(format!("{}: {what}", one.outcome.as_str())).or_default() += 1;
+            }
         }
         let seconds = took.as_secs_f64();
         Report {
             plans: checked.len(),
             outcomes,
-            distributed,
             ran_there,
+            staged,
+            distributed,
+            floor: None,
+            expected,
             single_worker,
             fell_back,
             seconds,
@@ -70,8 +87,43 @@ impl Report {
         }
     }
 
+    /// The same, held against a floor.
+    pub fn with_floor(self, floor: Option<Floor>) -> Report {
+        Report { floor, ..self }
+    }
+
     pub fn faults(&self) -> usize {
-        self.checked.iter().filter(|c| c.outcome.is_fault()).count()
+        self.checked.iter().filter(|c| c.is_fault()).count()
+    }
+
+    /// Whether there is nothing to look into.
+    pub fn passes(&self) -> bool {
+        let (staged, distributed) = self.shares();
+        let reached = |floor: Floor| staged >= floor.staged && distributed >= floor.distributed;
+        self.faults() == 0 && self.floor.is_none_or(reached)
+    }
+
+    /// Of the plans that ran there: what ran in more than one stage, and what was distributed as a whole. Nothing of
+    /// nothing is no share.
+    fn shares(&self) -> (f64, f64) {
+        let share = |count: usize| count as f64 / self.ran_there.max(1) as f64;
+        (share(self.staged), share(self.distributed))
+    }
+
+    /// How many plans were distributed, beside the floor.
+    fn write_shares(&self, out: &mut String) {
+        let (staged, distributed) = self.shares();
+        let mut line = |count: usize, what: &str, share: f64, least: Option<f64>| {
+            let _ = write!(out, "{count} of the {} plans that ran there {what} ({:.1}%", self.ran_there, share * 100.0);
+            let _ = match least {
+                Some(least) if share < least => writeln!(out, ", BELOW the floor of {:.1}%)", least * 100.0),
+                Some(least) => writeln!(out, ", floor {:.1}%)", least * 100.0),
+                None => writeln!(out, ")"),
+            };
+        };
+        line(self.staged, "ran in more than one stage", staged, self.floor.map(|f| f.staged));
+        let what = "ran so with no node on one worker";
+        line(self.distributed, what, distributed, self.floor.map(|f| f.distributed));
     }
 
     /// For people. `most` faults are shown one by one.
@@ -85,25 +137,23 @@ impl Report {
             }
         }
         let _ = writeln!(out, "{:<20} {:>7}", "all", self.plans);
-        let _ = writeln!(
-            out,
-            "\n{} of the {} plans that ran there ran in more than one stage",
-            self.distributed, self.ran_there
-        );
-        if !self.single_worker.is_empty() {
-            let _ = writeln!(out, "\nOn one worker (plans, node: reason)");
-            for (count, key) in ranked(&self.single_worker).into_iter().take(30) {
-                let _ = writeln!(out, "{count:>7}  {key}");
+        out.push('\n');
+        self.write_shares(&mut out);
+        for (heading, counts) in [
+            ("On one worker (plans, node: reason)", &self.single_worker),
+            ("Fell back to one node (plans, reason)", &self.fell_back),
+            ("Expected (plans, outcome: what is known)", &self.expected),
+        ] {
+            if counts.is_empty() {
+                continue;
             }
-        }
-        if !self.fell_back.is_empty() {
-            let _ = writeln!(out, "\nFell back to one node (plans, reason)");
-            for (count, key) in ranked(&self.fell_back).into_iter().take(30) {
-                let _ = writeln!(out, "{count:>7}  {key}");
+            let _ = writeln!(out, "\n{heading}");
+            for (count, key) in ranked(counts).into_iter().take(30) {
+                let _ = writeln!(out, "{count:>7}  {}", key.replace('\n', " "));
             }
         }
         let (faults, others): (Vec<&Checked>, Vec<&Checked>) =
-            self.checked.iter().filter(|c| c.outcome != Class::Equal).partition(|c| c.outcome.is_fault());
+            self.checked.iter().filter(|c| c.outcome != Class::Equal).partition(|c| c.is_fault());
         // Who checks a few queries wants to know of each why it was not compared.
         let others = if self.plans <= FEW { others } else { Vec::new() };
         for (heading, those) in [("No faults, but nothing to compare", others), ("Faults", faults)] {
@@ -112,7 +162,8 @@ impl Report {
             }
             let _ = writeln!(out, "\n{heading}");
             for one in those.iter().take(most) {
-                let _ = writeln!(out, "  {}  {}", one.outcome.as_str(), one.plan);
+                let version = one.version.map_or_else(String::new, |version| format!("  (Polars {version})"));
+                let _ = writeln!(out, "  {}  {}{version}", one.outcome.as_str(), one.plan);
                 for text in [&one.detail, &one.note].into_iter().flatten() {
                     let _ = writeln!(out, "      {}", text.replace('\n', " "));
                 }
@@ -157,6 +208,8 @@ mod tests {
             outcome,
             detail: Some("first difference".into()),
             note: None,
+            version: None,
+            expected: None,
             stages,
             tasks: stages,
             single_worker: vec![floe_wire::graph::SingleWorker {
@@ -175,11 +228,41 @@ mod tests {
     fn counts_and_names_faults() {
         let checked = vec![one("a", Class::Equal, 3), one("b", Class::Differs, 1), one("c", Class::NotPromised, 2)];
         let report = Report::new(checked, Duration::from_secs(1), Some(5));
-        assert_eq!((report.faults(), report.distributed, report.ran_there), (1, 2, 3));
+        assert_eq!((report.faults(), report.staged, report.distributed, report.ran_there), (1, 2, 0, 3));
         assert_eq!(report.single_worker.get("SORT BY: why"), Some(&3));
         let text = report.text(10);
         assert!(text.contains("differs  b") && text.contains("seed 5") && text.contains("2 of the 3"), "{text}");
         assert!(text.contains("not promised  c") && !text.contains("equal  a"), "{text}");
         assert!(serde_json::to_string(&report).is_ok());
+    }
+
+    #[test]
+    fn a_share_below_its_floor_fails_and_is_told() {
+        let report = |floor| {
+            let checked = vec![one("a", Class::Equal, 3), one("b", Class::Equal, 1)];
+            Report::new(checked, Duration::from_secs(1), None).with_floor(floor)
+        };
+        let floor = |staged, distributed| Some(Floor { staged, distributed });
+        for (floor, passes, told) in [
+            (None, true, "(50.0%)"),
+            (floor(0.5, 0.0), true, "(50.0%, floor 50.0%)"),
+            (floor(0.51, 0.0), false, "BELOW the floor of 51.0%"),
+            (floor(0.5, 0.1), false, "(0.0%, BELOW the floor of 10.0%)"),
+        ] {
+            let report = report(floor);
+            assert_eq!(report.passes(), passes, "{floor:?}");
+            assert!(report.text(10).contains(told), "{}", report.text(10));
+        }
+        let none = Report::new(Vec::new(), Duration::from_secs(1), None).with_floor(floor(0.01, 0.0));
+        assert!(!none.passes());
+    }
+
+    #[test]
+    fn what_was_expected_is_no_fault_and_is_told() {
+        let expected = Checked { expected: Some("Titlecase".into()), ..one("a", Class::VersionDiffers, 2) };
+        let report = Report::new(vec![expected, one("b", Class::FellBack, 2)], Duration::from_secs(1), None);
+        assert_eq!(report.faults(), 1);
+        let text = report.text(10);
+        assert!(text.contains("version differs: Titlecase") && text.contains("fell back  b"), "{text}");
     }
 }

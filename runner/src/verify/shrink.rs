@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use polars::prelude::{DataFrame, LazyFrame};
 use polars_plan::dsl::{DslPlan, Expr};
 
-use super::judge::{self, Class, Side};
+use super::class::Class;
+use super::judge::Judge;
 use super::perturb::map_inputs;
 
 /// The result of shrinking.
@@ -18,8 +19,9 @@ pub struct Small {
 }
 
 /// Shrinks for at most a minute.
-pub fn shrink(plan: &DslPlan, fault: Class, side: &dyn Side, limit: Duration) -> Small {
+pub fn shrink(plan: &DslPlan, fault: Class, judge: &Judge<'_>) -> Small {
     const MOST: Duration = Duration::from_secs(60);
+    let judge = Judge { limit: judge.limit.min(Duration::from_secs(10)), ..*judge };
     let started = Instant::now();
     let mut best = plan.clone();
     let mut detail = None;
@@ -31,7 +33,7 @@ pub fn shrink(plan: &DslPlan, fault: Class, side: &dyn Side, limit: Duration) ->
             }
             tries += 1;
             let Ok(bytes) = bytes(&candidate) else { continue };
-            let checked = judge::check("shrinking", &bytes, &candidate, side, limit.min(Duration::from_secs(10)));
+            let checked = judge.check("shrinking", &bytes, &candidate);
             if checked.outcome == fault {
                 best = candidate;
                 detail = checked.detail;

@@ -55,10 +55,15 @@ pub fn planner_options(args: &Args) -> anyhow::Result<floe_planner::Options> {
     })
 }
 
+/// Whether a file is a query object rather than a plan.
+pub fn is_query(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "yaml" || e == "yml")
+}
+
 /// The bytes of a plan file; for a query object, of the plan that its script or source gives.
 pub fn plan_bytes(path: &Path) -> Result<Vec<u8>, QueryError> {
     let bytes = std::fs::read(path).map_err(|e| QueryError::io(format!("{}: {e}", path.display())))?;
-    if !path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+    if !is_query(path) {
         return Ok(bytes);
     }
     let query: floe_api::DistributedQuery = serde_yaml_ng::from_slice(&bytes)

@@ -1,0 +1,94 @@
+//! A result beside that of the client's own version of Polars. The engine is one release of Rust Polars; what a wheel
+//! of another release does otherwise is no fault of the distribution, but users see it, so it is told, and what is
+//! known of it stands in a table (`expect`).
+//!
+//! Asked only about plans on which the other side and the engine's own Polars agree, so a difference that shows here is
+//! one between versions; or it is nobody's promise, which the engine's own further runs show.
+
+use std::time::Duration;
+
+use polars_plan::dsl::DslPlan;
+
+use super::again::Again;
+use super::class::Class;
+use super::compare::{Order, Verdict};
+use super::judge::{Judged, beyond_promise, describe, differing, safely};
+use super::oracle::{Outcome, same_error};
+use super::promise;
+use super::wheel::With;
+
+/// How often more runs are asked for before a difference is called one.
+const MORE: usize = 4;
+
+/// The judgement on what a wheel gives beside what the other side (`there`) gives. `rust` is the outcome of the engine's
+/// own Polars, with which `there` agrees.
+pub(super) fn judge(
+    plan: &DslPlan,
+    rust: &Outcome,
+    there: &Outcome,
+    wheel: &dyn Fn(With) -> Outcome,
+    limit: Duration,
+) -> Judged {
+    let first = wheel(With::Streaming);
+    if alike(&first, there, &Order::Exact) {
+        return Judged::new(Class::Equal);
+    }
+    let order = promise::of_plan(plan.clone());
+    for again in [With::InMemory, With::Streaming] {
+        if alike(&first, there, &order) || alike(&wheel(again), there, &order) {
+            return Judged::new(Class::Equal);
+        }
+    }
+    let mut again = Again::ask(plan, rust, true, limit);
+    let mut judged = reconsider(plan, rust, &first, there, &order, &again);
+    for _ in 0..MORE {
+        let varies = rust.as_ref().is_ok_and(|frames| again.unstable(frames).is_some());
+        if !judged.class.is_fault() || !varies {
+            break;
+        }
+        again.ask_more(plan, limit);
+        judged = reconsider(plan, rust, &first, there, &order, &again);
+    }
+    judged
+}
+
+fn alike(wheel: &Outcome, there: &Outcome, order: &Order) -> bool {
+    match (wheel, there) {
+        (Ok(l), Ok(r)) => safely(l, r, order).is_equal(),
+        (Err(l), Err(r)) => same_error(l, r),
+        _ => false,
+    }
+}
+
+fn reconsider(
+    plan: &DslPlan,
+    rust: &Outcome,
+    wheel: &Outcome,
+    there: &Outcome,
+    order: &Order,
+    again: &Again,
+) -> Judged {
+    let differs = |text: String| Judged::new(Class::VersionDiffers).detail(text);
+    match (wheel, there) {
+        (Ok(l), Ok(r)) => {
+            let Ok(base) = rust else {
+                return match safely(l, r, order) {
+                    Verdict::Equal => Judged::new(Class::Equal),
+                    Verdict::OrderDiffers(text) | Verdict::Differs(text) => differs(text),
+                };
+            };
+            let judged = beyond_promise(plan, l, r, differing(base, l, r, order, again));
+            match judged.class {
+                Class::OrderDiffers | Class::Differs => Judged { class: Class::VersionDiffers, ..judged },
+                _ => judged,
+            }
+        }
+        // Releases word their errors anew.
+        (Err(l), Err(r)) if l.class == r.class => {
+            Judged::new(Class::FailedAlike).detail(describe(r)).note(format!("in other words: {}", describe(l)))
+        }
+        (Err(l), Err(r)) => differs(format!("here {}; there {}", describe(l), describe(r))),
+        (Err(l), Ok(_)) => differs(format!("fails here only: {}", describe(l))),
+        (Ok(_), Err(r)) => differs(format!("fails there only: {}", describe(r))),
+    }
+}
