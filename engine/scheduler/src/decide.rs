@@ -2,7 +2,7 @@
 //! in `lineage` (which work is wanted), `place` (where it runs) and `retry` (what is tried again).
 
 use super::retry::Fault;
-use super::state::{Cut, Done, Phase, Stage, State, Task, TaskState, WorkerStatus, task_id};
+use super::state::{Cut, Done, Phase, Stage, State, Task, TaskState, Worker, WorkerStatus, task_id};
 use super::{Action, Event, Millis, Outcome, ResolvedInputs, Won};
 use floe_wire::chunk::{OutputId, Place};
 use floe_wire::error::{Category, QueryError};
@@ -38,9 +38,12 @@ impl Step<'_> {
         match event {
             Event::WorkerUp { worker, slots } => {
                 let at = self.state.worker(&worker);
-                self.state.workers[at].slots = slots;
-                self.state.workers[at].status = WorkerStatus::Up;
+                let worker = &mut self.state.workers[at];
+                worker.slots = slots;
+                worker.whole = true;
+                worker.status = WorkerStatus::Up;
             }
+            Event::Granted { worker, slots, whole } => self.granted(&worker, slots, whole),
             Event::WorkerDraining { worker } => {
                 let at = self.state.worker(&worker);
                 let worker = &mut self.state.workers[at];
@@ -75,7 +78,7 @@ impl Step<'_> {
             Event::TaskDone { task, attempt, worker, output } => self.task_done(task, attempt, &worker, output),
             Event::TaskFailed { task, attempt, worker, error } => {
                 if let Some(ended) = self.end_attempt(task, attempt, &worker) {
-                    self.attempt_failed(task, ended.worker, Fault::Failed { error, alone: ended.alone });
+                    self.attempt_failed(task, ended.worker, Fault::Failed { error, by_itself: ended.by_itself });
                 }
             }
             Event::InputsLost { task, attempt, worker, lost } => self.inputs_lost(task, attempt, &worker, lost),
@@ -119,6 +122,7 @@ impl Step<'_> {
                     self.finish(Outcome::Failed(error));
                 }
             }
+            Event::Granted { worker, slots, whole } => self.granted(&worker, slots, whole),
             Event::WorkerUp { .. }
             | Event::WorkerDraining { .. }
             | Event::Resolved { .. }
@@ -150,6 +154,13 @@ impl Step<'_> {
         }
     }
 
+    fn granted(&mut self, name: &str, slots: u32, whole: bool) {
+        let at = self.state.worker(name);
+        let worker = &mut self.state.workers[at];
+        worker.slots = slots;
+        worker.whole = whole;
+    }
+
     fn worker_lost(&mut self, name: &str) {
         let at = self.state.worker(name);
         match self.state.workers[at].status {
@@ -159,6 +170,7 @@ impl Step<'_> {
         let ended = self.end_attempts_on(at);
         let worker = &mut self.state.workers[at];
         worker.status = WorkerStatus::Lost;
+        worker.slots = 0;
         worker.running = 0;
         worker.alone = false;
         self.lose_outputs_on(at);
@@ -231,7 +243,7 @@ impl Step<'_> {
         if won.speculative {
             self.state.counters.speculative_won += 1;
         }
-        let took = self.now.saturating_sub(won.started.unwrap_or(won.launched));
+        let took = won.started.map(|started| self.now.saturating_sub(started));
         let holder = match output.place {
             Place::Inline(_) | Place::Store => None,
             Place::Worker { .. } => Some(won.worker),
@@ -249,8 +261,11 @@ impl Step<'_> {
             stage.rows = stage.rows.saturating_add(rows);
             stage.bytes = stage.bytes.saturating_add(bytes);
         }
-        let place = stage.durations.partition_point(|other| *other < took);
-        stage.durations.insert(place, took);
+        // How long it waited on its worker says nothing of how long such tasks take.
+        if let Some(took) = took {
+            let place = stage.durations.partition_point(|other| *other < took);
+            stage.durations.insert(place, took);
+        }
         self.unblock_readers(id);
         // It managed without an input that was lost meanwhile: that one may be wanted no longer.
         if self.state.counters.lost_outputs > 0 && !self.state.has_inputs(id) {
@@ -310,7 +325,9 @@ impl Step<'_> {
         let asked = state.stages.iter().any(Stage::asked);
         let usable = state.workers.iter().any(|worker| worker.usable());
         let waiting = !state.ready.is_empty() || !state.ready_alone.is_empty();
-        if !state.running.is_empty() || asked || !state.sleeping.is_empty() {
+        let has_room = |worker: &Worker| worker.free() > 0 && (!state.ready.is_empty() || worker.whole);
+        let waits_for_slots = waiting && usable && !state.workers.iter().any(has_room);
+        if !state.running.is_empty() || asked || !state.sleeping.is_empty() || waits_for_slots {
             state.no_worker_since = None;
         } else if waiting && !usable {
             let since = *state.no_worker_since.get_or_insert(self.now);

@@ -39,6 +39,8 @@ impl Step<'_> {
         if let Some(without) = without {
             self.take_back(without);
         }
+        // What it read before may be gone: nobody else wanted it.
+        self.revive();
         self.state.counters.retries += 1;
         self.state.counters.cut_finer += 1;
     }

@@ -12,6 +12,7 @@
 //! - One attempt wins a task. Messages about attempts that are not running are ignored, so late and duplicate ones
 //!   change nothing.
 //! - Every retry is counted against a limit (`Limits`), so every query ends. `Finish` comes once, nothing after it.
+//! - On a worker run at most as many tasks as it was granted there. Who grants is `cluster`, which knows all queries.
 //!
 //! What the shell owes:
 //! - A worker that comes back under its old name is first reported lost.
@@ -29,7 +30,9 @@
 
 mod attempts;
 mod build;
+pub mod cluster;
 mod decide;
+mod demand;
 mod finer;
 mod lineage;
 mod place;
@@ -70,10 +73,17 @@ impl From<Vec<TaskId>> for ResolvedInputs {
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A worker is ready for this query, or its slots changed.
+    /// A worker is ready; until `Granted` says otherwise, so many tasks of this query may run there at once, and none of
+    /// others.
     WorkerUp {
         worker: String,
         slots: u32,
+    },
+    /// So many tasks of this query may run there at once; `whole`: and none of others. What runs beyond that goes on.
+    Granted {
+        worker: String,
+        slots: u32,
+        whole: bool,
     },
     /// It finishes what it has and gets nothing new; what it holds can still be read.
     WorkerDraining {
@@ -140,7 +150,7 @@ pub enum Action {
         task: TaskId,
         attempt: u32,
         worker: String,
-        /// Nothing else of this query runs on that worker meanwhile: it may have all its memory.
+        /// Nothing else runs on that worker meanwhile: it may have all its memory.
         alone: bool,
     },
     Cancel {

@@ -8,7 +8,7 @@ use super::{Action, Millis};
 use floe_wire::graph::{StageId, TaskId};
 
 /// Tasks of a stage that are looked at for one with its data on a free worker.
-const LOOK_AHEAD: usize = 256;
+pub(super) const LOOK_AHEAD: usize = 256;
 
 impl State {
     /// Bytes of a task's inputs by worker, and in all.
@@ -49,7 +49,8 @@ impl State {
         (0..self.workers.len()).filter(free).min_by_key(|at| key(*at))
     }
 
-    /// When the running attempt of a task counts as slow, if it can.
+    /// When the running attempt of a task counts as slow, if it can. The time that it waited on its worker before it
+    /// started does not count: a second attempt would only wait elsewhere.
     pub(super) fn slow_at(&self, id: TaskId) -> Option<Millis> {
         let task = self.task(id)?;
         let stage = self.stages.get(id.stage.0 as usize)?;
@@ -67,7 +68,7 @@ impl State {
         let share = stage.mean_bytes.map_or(100, share).max(100);
         let median = stage.durations[stage.durations.len() / 2].saturating_mul(share) / 100;
         let slow = (median.saturating_mul(self.limits.slow_percent) / 100).max(self.limits.slow_min_ms);
-        Some(attempt.launched.saturating_add(slow).saturating_add(1).max(task.not_before))
+        Some(attempt.started?.saturating_add(slow).saturating_add(1).max(task.not_before))
     }
 }
 
@@ -105,12 +106,12 @@ impl Step<'_> {
         self.state.workers.iter().enumerate().any(|(at, worker)| worker.free() > 0 && !reserved.contains(&at))
     }
 
-    /// Launches tasks that must run alone on idle workers. For the rest, as many workers get nothing new until they are
-    /// idle: those with the least to do.
+    /// Launches tasks that must run alone on idle workers that no other query has a part of. For the rest, as many of
+    /// those workers get nothing new until they are idle: those with the least to do.
     fn place_alone(&mut self) -> Vec<usize> {
         for id in self.state.ready_alone.clone() {
             let workers = &self.state.workers;
-            match self.state.best_worker(id, |worker| workers[worker].running == 0) {
+            match self.state.best_worker(id, |worker| workers[worker].whole && workers[worker].running == 0) {
                 Some(worker) => self.launch(id, worker, true, false),
                 None => break,
             }
@@ -120,7 +121,8 @@ impl Step<'_> {
             return Vec::new();
         }
         let workers = &self.state.workers;
-        let mut reserved: Vec<usize> = (0..workers.len()).filter(|at| workers[*at].usable()).collect();
+        let own = |at: &usize| workers[*at].usable() && workers[*at].slots > 0 && workers[*at].whole;
+        let mut reserved: Vec<usize> = (0..workers.len()).filter(own).collect();
         reserved.sort_by_key(|at| (workers[*at].running, *at));
         reserved.truncate(waiting);
         reserved
@@ -150,21 +152,13 @@ impl Step<'_> {
         if !self.state.stage_of(id).resolved() {
             return;
         }
-        let now = self.now;
+        let on = &self.state.workers[worker];
+        let by_itself = alone || on.whole && on.slots <= 1;
         let Some(task) = self.state.task_mut(id) else { return };
         let number = task.next_attempt;
         task.next_attempt += 1;
-        let attempt = Attempt {
-            number,
-            worker,
-            launched: now,
-            started: None,
-            heard: None,
-            alone,
-            speculative,
-            rows: 0,
-            bytes: 0,
-        };
+        let attempt =
+            Attempt { number, worker, started: None, heard: None, alone, by_itself, speculative, rows: 0, bytes: 0 };
         match &mut task.state {
             TaskState::Running(attempts) => attempts.push(attempt),
             TaskState::Pending { .. } | TaskState::Backoff { .. } | TaskState::Done(_) | TaskState::Gone => {

@@ -86,7 +86,7 @@ pub(super) struct Faults {
 pub(super) enum Fault {
     Failed {
         error: QueryError,
-        alone: bool,
+        by_itself: bool,
     },
     /// Gone with its worker: counted once for the worker in the query's budget, not per attempt.
     WorkerLost,
@@ -105,11 +105,10 @@ impl Step<'_> {
         };
         self.state.counters.failed_attempts += 1;
         let mut budget = self.state.budget;
-        let slots = self.state.workers[worker].slots;
         let Some(task) = self.state.task_mut(id) else { return };
         let too_many;
         match &fault {
-            Fault::Failed { error, alone } => match error.category {
+            Fault::Failed { error, by_itself } => match error.category {
                 Category::User => return self.fail_user(id, error.clone()),
                 Category::Deadline => return self.finish(Outcome::Failed(error.clone())),
                 Category::Io => {
@@ -129,7 +128,7 @@ impl Step<'_> {
                 Category::OutOfMemory => {
                     // Beside others it has not shown that it does not fit alone. What else could be changed is more
                     // than a retry.
-                    if *alone || slots <= 1 {
+                    if *by_itself {
                         return self.cut_finer(id, error.clone());
                     }
                     task.alone = true;
@@ -187,7 +186,7 @@ impl Step<'_> {
         let worker = &self.state.workers[worker].name;
         let faults = self.state.task(id).map(|task| task.faults).unwrap_or_default();
         match fault {
-            Fault::Failed { error, alone: _ } => {
+            Fault::Failed { error, by_itself: _ } => {
                 let message = match error.category {
                     Category::Io if faults.io >= self.state.limits.io_per_task => {
                         format!("{} ({name} failed {} times, last on worker {worker})", error.message, faults.io)

@@ -136,11 +136,12 @@ pub(super) enum TaskState {
 pub(super) struct Attempt {
     pub number: u32,
     pub worker: usize,
-    pub launched: Millis,
     pub started: Option<Millis>,
     /// The last `Progress`.
     pub heard: Option<Millis>,
     pub alone: bool,
+    /// Nothing can run beside it.
+    pub by_itself: bool,
     pub speculative: bool,
     pub rows: u64,
     pub bytes: u64,
@@ -158,7 +159,10 @@ pub(super) struct Done {
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
     pub name: String,
+    /// Tasks of this query that may run there at once.
     pub slots: u32,
+    /// Nothing of other queries runs there.
+    pub whole: bool,
     pub status: WorkerStatus,
     pub running: u32,
     /// What runs there runs alone.
@@ -183,8 +187,12 @@ impl Worker {
         }
     }
 
+    /// It takes tasks, if not of this query now.
     pub fn usable(&self) -> bool {
-        self.status == WorkerStatus::Up && self.slots > 0
+        match self.status {
+            WorkerStatus::Up => true,
+            WorkerStatus::Draining | WorkerStatus::Lost => false,
+        }
     }
 }
 
@@ -308,6 +316,7 @@ impl State {
         self.workers.push(Worker {
             name: name.to_owned(),
             slots: 0,
+            whole: false,
             // Known by name only: not there until it says so.
             status: WorkerStatus::Lost,
             running: 0,

@@ -23,7 +23,7 @@ fn event(rng: &mut Rng, scenario: &Scenario) -> Event {
     let stage = rng.below(scenario.reads.len() as u64 + 1) as u32;
     let what = format!("{stage}.{}#{}", rng.below(6), rng.below(4));
     let kept = ["inline", "store", "w0", "w1", "elsewhere"][rng.below(5) as usize];
-    let kinds = if rng.chance(2) { 16 } else { 13 };
+    let kinds = if rng.chance(2) { 17 } else { 14 };
     match rng.below(kinds) {
         0 | 1 => Event::WorkerUp { worker, slots: rng.below(4) as u32 },
         2 => Event::WorkerDraining { worker },
@@ -41,8 +41,9 @@ fn event(rng: &mut Rng, scenario: &Scenario) -> Event {
         8..=10 => done(&what, &worker, kept),
         11 => inputs_lost(&what, &worker, &["0.0#0", "1.1#1", "7.7#7"]),
         12 => Event::Tick,
-        13 => failed(&what, &worker, CATEGORIES[rng.below(7) as usize]),
-        14 => Event::ResolveFailed { stage: StageId(stage), error: QueryError::internal("no") },
+        13 => Event::Granted { worker, slots: rng.below(4) as u32, whole: rng.chance(50) },
+        14 => failed(&what, &worker, CATEGORIES[rng.below(7) as usize]),
+        15 => Event::ResolveFailed { stage: StageId(stage), error: QueryError::internal("no") },
         _ => [Event::Cancel, Event::DeadlineReached][rng.below(2) as usize].clone(),
     }
 }

@@ -16,14 +16,14 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
 
-mod books;
+pub(crate) mod books;
 mod case;
 mod end;
 mod garbage;
 mod retries;
 mod rules;
-mod scenario;
-mod seen;
+pub(crate) mod scenario;
+pub(crate) mod seen;
 mod simulation;
-mod watch;
-mod world;
+pub(crate) mod watch;
+pub(crate) mod world;

@@ -225,6 +225,9 @@ fn a_deadline_seen_by_a_task_ends_the_query() {
 /// Three of four tasks done in a second each, 0.3 still running since 0.
 fn one_slow(workers: &[&str], limits: Limits) -> Case {
     let mut case = one_stage(4, workers, limits);
+    for (task, worker) in [(0, 0), (1, 1), (2, 0), (3, 1)] {
+        case.acts(started(&format!("0.{task}#0"), workers.get(worker).expect("two workers")));
+    }
     case.at(1_000);
     for (task, worker) in [(0, 0), (1, 1), (2, 0)] {
         let worker = workers.get(worker).expect("two workers");
@@ -262,6 +265,21 @@ fn slow_means_longer_than_others_took() {
 }
 
 #[test]
+fn a_task_that_waits_on_its_worker_is_not_slow() {
+    let mut case = one_stage(5, &["a", "b"], Limits { slow_min_ms: 10, slow_after_done: 2, ..Limits::default() });
+    // 0.1 and 0.3 are launched on b, which is busy with something else and starts neither.
+    case.acts(started("0.0#0", "a"));
+    case.at(1_000).on(done("0.0#0", "a", "a"), &["launch 0.4#0 on a"]);
+    case.acts(started("0.2#0", "a"));
+    case.at(2_000).on(done("0.2#0", "a", "a"), &[]);
+    // 0.4 waited for 80 seconds, and took one.
+    case.at(81_000).on(started("0.4#0", "a"), &[]).at(82_000).on(done("0.4#0", "a", "a"), &[]);
+    case.at(90_000).on(Event::Tick, &[]);
+    case.acts(started("0.1#0", "b"));
+    case.at(92_000).on(Event::Tick, &[]).at(92_001).on(Event::Tick, &["launch 0.1#1 on a"]);
+}
+
+#[test]
 fn who_has_more_to_read_may_take_longer() {
     let mut case = Case::with(&[&[], &[0]], &[1], Limits { slow_min_ms: 10, ..Limits::default() });
     case.acts(up("a", 2));
@@ -271,6 +289,9 @@ fn who_has_more_to_read_may_take_longer() {
     let tasks = [100, 100, 100, 500];
     let tasks = tasks.map(|bytes| ResolvedInputs { inputs: [task("0.0")].into(), bytes: vec![bytes] });
     case.acts(Event::Resolved { stage: StageId(1), finer: 0, tasks: tasks.to_vec() });
+    for (what, worker) in [("1.0#0", "b"), ("1.1#0", "a"), ("1.2#0", "b"), ("1.3#0", "a")] {
+        case.acts(started(what, worker));
+    }
     case.at(1_000);
     for (what, worker) in [("1.0#0", "b"), ("1.1#0", "a"), ("1.2#0", "b")] {
         case.acts(done(what, worker, "inline"));

@@ -11,11 +11,20 @@ use floe_wire::chunk::*;
 use floe_wire::error::Category;
 use floe_wire::graph::*;
 
+/// What the query may use of a worker.
+#[derive(Clone, Copy, Debug, Default)]
+struct On {
+    slots: u32,
+    takes: bool,
+    whole: bool,
+}
+
 #[derive(Clone, Debug)]
 struct Running {
     worker: String,
-    launched: Millis,
+    started: Option<Millis>,
     alone: bool,
+    by_itself: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -27,8 +36,7 @@ pub(super) struct There {
 
 pub struct Watch<'a> {
     pub(super) scenario: &'a Scenario,
-    /// Slots, and whether it takes tasks.
-    workers: BTreeMap<String, (u32, bool)>,
+    workers: BTreeMap<String, On>,
     resolving: HashSet<usize>,
     resolved: HashSet<usize>,
     /// Tasks of the stages that were cut.
@@ -117,6 +125,8 @@ impl<'a> Watch<'a> {
         self.there.retain(|task, _| others(task));
         self.counted.retain(others);
         self.alone.retain(others);
+        self.lost.retain(|task, _| others(task));
+        self.io_pause.retain(|task, _| others(task));
         self.released.retain(others);
         self.won.remove(&stage);
         self.cut.remove(&stage);
@@ -153,6 +163,13 @@ impl<'a> Watch<'a> {
         needed
     }
 
+    /// Something of this query runs on a worker, or an output that is needed lies there.
+    pub fn has_stake(&self, worker: &str) -> bool {
+        let needed = self.needed();
+        let holds = |(task, there): (&TaskId, &There)| there.holder.as_deref() == Some(worker) && needed.contains(task);
+        self.running.values().any(|run| run.worker == worker) || self.there.iter().any(holds)
+    }
+
     fn runs(&self, task: TaskId) -> Vec<&Running> {
         self.running.range((task, 0)..=(task, u32::MAX)).map(|(_, run)| run).collect()
     }
@@ -179,11 +196,15 @@ impl<'a> Watch<'a> {
         self.given_more.clear();
         match event {
             Event::WorkerUp { worker, slots } => {
-                self.workers.insert(worker.clone(), (*slots, true));
+                self.workers.insert(worker.clone(), On { slots: *slots, takes: true, whole: true });
+            }
+            Event::Granted { worker, slots, whole } => {
+                let on = self.workers.get_mut(worker).expect("granted on a worker that is not there");
+                (on.slots, on.whole) = (*slots, *whole);
             }
             Event::WorkerDraining { worker } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
-                    worker.1 = false;
+                    worker.takes = false;
                 }
             }
             Event::WorkerLost { worker } => {
@@ -217,7 +238,7 @@ impl<'a> Watch<'a> {
                     self.version.insert(*task, *attempt);
                     self.again.remove(task);
                     *self.won.entry(task.stage.0 as usize).or_default() += 1;
-                    if self.workers.get(worker).is_some_and(|worker| !worker.1) {
+                    if self.workers.get(worker).is_some_and(|worker| !worker.takes) {
                         self.seen.drained_spared += 1;
                     }
                 }
@@ -232,7 +253,7 @@ impl<'a> Watch<'a> {
                             self.io_pause.insert(*task, now);
                         }
                         Category::LostWorker | Category::Cancelled => self.lost_once(*task),
-                        Category::OutOfMemory if run.alone || self.scenario.slots == 1 => {
+                        Category::OutOfMemory if run.by_itself => {
                             self.short.insert(task.stage.0 as usize);
                         }
                         Category::OutOfMemory => {
@@ -253,12 +274,12 @@ impl<'a> Watch<'a> {
                     }
                 }
             }
-            Event::ResolveFailed { .. }
-            | Event::Started { .. }
-            | Event::Progress { .. }
-            | Event::Cancel
-            | Event::DeadlineReached
-            | Event::Tick => {}
+            Event::Started { task, attempt, worker } | Event::Progress { task, attempt, worker, .. } => {
+                if let Some(run) = self.running.get_mut(&(*task, *attempt)).filter(|run| run.worker == *worker) {
+                    run.started.get_or_insert(now);
+                }
+            }
+            Event::ResolveFailed { .. } | Event::Cancel | Event::DeadlineReached | Event::Tick => {}
         }
         if self.user_errors.is_empty() {
             self.drop_what_does_not_fit();
@@ -312,7 +333,13 @@ impl<'a> Watch<'a> {
                 if !*alone {
                     self.given_more.insert(worker.clone());
                 }
-                let run = Running { worker: worker.clone(), launched: now, alone: *alone };
+                let on = self.workers.get(worker).copied().unwrap_or_default();
+                let run = Running {
+                    worker: worker.clone(),
+                    started: None,
+                    alone: *alone,
+                    by_itself: *alone || on.whole && on.slots <= 1,
+                };
                 self.running.insert((*task, *attempt), run);
             }
             Action::Cancel { task, attempt, worker } => {
@@ -359,12 +386,12 @@ impl<'a> Watch<'a> {
         }
         assert!(!self.there.contains_key(&task), "{task:?} launched though its output is there");
         assert!(self.needed().contains(&task), "{task:?} launched though nobody needs it");
-        let (slots, takes) = self.workers.get(worker).copied().unwrap_or_default();
+        let On { slots, takes, whole } = self.workers.get(worker).copied().unwrap_or_default();
         assert!(takes, "{task:?} launched on {worker}, which is gone or draining");
         let beside: Vec<&Running> = self.running.values().filter(|run| run.worker == worker).collect();
         assert!(beside.len() < slots as usize, "{task:?} launched on {worker}, which is full");
         assert!(beside.iter().all(|run| !run.alone), "{task:?} launched beside one that must be alone");
-        assert!(!alone || beside.is_empty(), "{task:?} is not alone on {worker}");
+        assert!(!alone || beside.is_empty() && whole, "{task:?} is not alone on {worker}");
         assert_eq!(alone, self.alone.contains(&task), "{task:?} must run alone, or need not");
         let next = self.attempts.entry(task).or_default();
         assert_eq!(*next, attempt, "attempts of {task:?} are not in order");
@@ -380,7 +407,8 @@ impl<'a> Watch<'a> {
             [first] => {
                 assert!(limits.speculation && !alone, "{task:?} launched twice");
                 assert!(first.worker != worker, "both attempts of {task:?} on {worker}");
-                assert!(now - first.launched > limits.slow_min_ms, "{task:?} is not slow");
+                let started = first.started.expect("slow before it started");
+                assert!(now - started > limits.slow_min_ms, "{task:?} is not slow");
                 let done = self.won.get(&(task.stage.0 as usize)).copied().unwrap_or(0);
                 assert!(done >= limits.slow_after_done, "{task:?} is slow beside nothing");
             }
@@ -429,17 +457,19 @@ impl<'a> Watch<'a> {
             self.io_pause.get(task).is_some_and(|at| now - at <= self.scenario.limits.io_backoff_max_ms)
         };
         let (alone, others): (Vec<&TaskId>, Vec<&TaskId>) = startable.partition(|task| self.alone.contains(task));
-        let usable = || self.workers.iter().filter(|(_, (slots, takes))| *takes && *slots > 0);
-        for (worker, _) in usable() {
+        let usable = || self.workers.iter().filter(|(_, on)| on.takes && on.slots > 0);
+        for (worker, on) in usable() {
             let beside: Vec<&Running> = self.running.values().filter(|run| run.worker == *worker).collect();
-            let free = beside.len() < self.scenario.slots as usize && beside.iter().all(|run| !run.alone);
-            let idles = beside.is_empty() && !alone.iter().all(paused);
+            let free = beside.len() < on.slots as usize && beside.iter().all(|run| !run.alone);
+            let idles = on.whole && beside.is_empty() && !alone.iter().all(paused);
             assert!(!idles, "{worker} idles and {alone:?} wait");
-            let has_room = free && alone.is_empty() && !others.iter().all(paused);
+            let has_room = free && (alone.is_empty() || !on.whole) && !others.iter().all(paused);
             assert!(!has_room, "{worker} has room and {others:?} wait");
         }
         let waiting = alone.iter().filter(|task| !paused(task)).count();
-        let kept_free = usable().count() - self.given_more.len();
-        assert!(kept_free >= waiting.min(usable().count()), "{alone:?} wait and {:?} got more", self.given_more);
+        // Of workers that others have a part of, the cluster scheduler keeps some free.
+        let own = || usable().filter(|(_, on)| on.whole);
+        let kept_free = own().filter(|(worker, _)| !self.given_more.contains(*worker)).count();
+        assert!(kept_free >= waiting.min(own().count()), "{alone:?} wait and {:?} got more", self.given_more);
     }
 }

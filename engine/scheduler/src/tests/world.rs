@@ -32,7 +32,8 @@ pub struct Run {
     attempt: u32,
     worker: usize,
     life: u32,
-    alone: bool,
+    /// Others may run beside it.
+    crowded: bool,
     /// How fine its stage was cut.
     finer: u32,
     inputs: Vec<(OutputId, Place)>,
@@ -62,34 +63,76 @@ pub struct World {
     quiet_after: Millis,
     /// How fine each stage was cut last.
     finer: Vec<u32>,
+    /// Workers come and go by what happens to all queries that share them, not by what happens to this one.
+    shared: bool,
+    /// Ended by a task of this query, for whoever minds the shared workers.
+    pub crashed: Option<usize>,
 }
 
 impl World {
-    pub fn new(scenario: &Scenario, rng: Rng) -> Self {
-        let mut world = Self {
+    fn idle(scenario: &Scenario, rng: Rng, shared: bool) -> Self {
+        let worker = |worker: usize| Worker {
+            alive: !shared,
+            cut: false,
+            leaves: false,
+            life: 0,
+            files: BTreeMap::new(),
+            running: HashSet::new(),
+            slow: scenario.kind == Kind::Slow && worker == 1,
+        };
+        Self {
             rng,
             now: 0,
             queue: BTreeMap::new(),
             sequence: 0,
-            workers: Vec::new(),
+            workers: (0..scenario.workers).map(worker).collect(),
             store: HashMap::new(),
             io_failures: HashMap::new(),
             internal: HashSet::new(),
             quiet_after: 30_000,
             finer: vec![0; scenario.reads.len()],
-        };
+            shared,
+            crashed: None,
+        }
+    }
+
+    /// One query's view of workers that others use too.
+    pub fn shared(scenario: &Scenario, rng: Rng) -> Self {
+        Self::idle(scenario, rng, true)
+    }
+
+    /// The query starts.
+    pub fn start_at(&mut self, scenario: &Scenario, now: Millis) {
+        self.now = now;
+        self.quiet_after += now;
+        self.at(now, Happening::Say(Event::Tick));
+        let when = now + self.rng.below(3_000);
+        match scenario.kind {
+            Kind::Cancelled => self.at(when, Happening::Say(Event::Cancel)),
+            Kind::Deadline => self.at(when, Happening::Say(Event::DeadlineReached)),
+            _ => {}
+        }
+    }
+
+    /// A shared worker is there, with nothing of what it had in an earlier life.
+    pub fn worker_up(&mut self, worker: usize) {
+        self.worker_gone(worker);
+        let worker = &mut self.workers[worker];
+        worker.alive = true;
+        worker.life += 1;
+    }
+
+    pub fn worker_gone(&mut self, worker: usize) {
+        let worker = &mut self.workers[worker];
+        worker.alive = false;
+        worker.files.clear();
+        worker.running.clear();
+    }
+
+    pub fn new(scenario: &Scenario, rng: Rng) -> Self {
+        let mut world = Self::idle(scenario, rng, false);
         world.at(0, Happening::Say(Event::Tick));
         for worker in 0..scenario.workers {
-            let slow = scenario.kind == Kind::Slow && worker == 1;
-            world.workers.push(Worker {
-                alive: true,
-                cut: false,
-                leaves: false,
-                life: 0,
-                files: BTreeMap::new(),
-                running: HashSet::new(),
-                slow,
-            });
             let up = world.rng.below(300);
             world.at(up, Happening::Say(Event::WorkerUp { worker: format!("w{worker}"), slots: scenario.slots }));
             if scenario.kind.faulty() || scenario.kind == Kind::Deserted {
@@ -163,8 +206,10 @@ impl World {
                     inputs.push((found.id, found.output.place.clone()));
                 }
                 let life = self.workers[worker].life;
-                let (alone, finer) = (*alone, self.finer[task.stage.0 as usize]);
-                let run = Run { task: *task, attempt: *attempt, worker, life, alone, finer, inputs };
+                let on = &state.workers[state.worker_index[&name(worker)]];
+                let crowded = !alone && !(on.whole && on.slots <= 1);
+                let finer = self.finer[task.stage.0 as usize];
+                let run = Run { task: *task, attempt: *attempt, worker, life, crowded, finer, inputs };
                 self.later(0, 30, Happening::Arrive(run));
             }
             Action::Cancel { task, attempt, worker } => {
@@ -342,10 +387,9 @@ impl World {
         if scenario.broken == Some(task) {
             return Some(Category::Internal);
         }
-        let crowded = !run.alone && scenario.slots > 1;
         let split = scenario.split.get(&(task.stage.0 as usize));
         let coarse = run.finer == 0 && split.is_some_and(|(_, bad)| *bad == task.task as usize);
-        if scenario.too_big == Some(task) || coarse || crowded && scenario.big.contains(&task) {
+        if scenario.too_big == Some(task) || coarse || run.crowded && scenario.big.contains(&task) {
             return Some(Category::OutOfMemory);
         }
         if !scenario.kind.faulty() || self.now > self.quiet_after {
@@ -376,14 +420,7 @@ impl World {
             return self.crash(worker, true);
         }
         match self.rng.below(10) {
-            // A file goes, its worker stays.
-            0 | 1 => {
-                let outputs: Vec<OutputId> = self.workers[worker].files.keys().copied().collect();
-                if !outputs.is_empty() {
-                    let output = outputs[self.rng.below(outputs.len() as u64) as usize];
-                    self.workers[worker].files.remove(&output);
-                }
-            }
+            0 | 1 => self.lose_a_file(worker),
             2 | 3 => {
                 self.at(self.now, Happening::Say(Event::WorkerDraining { worker: name(worker) }));
                 if self.rng.chance(50) {
@@ -404,7 +441,20 @@ impl World {
         }
     }
 
+    /// A file goes, its worker stays.
+    pub fn lose_a_file(&mut self, worker: usize) {
+        let outputs: Vec<OutputId> = self.workers[worker].files.keys().copied().collect();
+        if !outputs.is_empty() {
+            let output = outputs[self.rng.below(outputs.len() as u64) as usize];
+            self.workers[worker].files.remove(&output);
+        }
+    }
+
     fn crash(&mut self, worker: usize, returns: bool) {
+        if self.shared {
+            self.crashed = Some(worker);
+            return;
+        }
         self.workers[worker].alive = false;
         self.workers[worker].files.clear();
         self.workers[worker].running.clear();

@@ -1,0 +1,88 @@
+//! Which queries may start, which wait, and which are refused.
+
+use std::cmp::Reverse;
+
+use floe_wire::error::{Category, QueryError};
+
+use super::decide::Step;
+use super::state::{Open, Query, QueryNo, Waiting};
+use super::{Action, Claim};
+
+impl Step<'_> {
+    pub(super) fn arrived(&mut self, query: String, claim: Claim) {
+        let state = &mut *self.state;
+        if state.query_index.contains_key(&query) || state.waiting.values().any(|waiting| waiting.query == query) {
+            return;
+        }
+        let full = state.queries.len() >= state.limits.max_running;
+        let bytes = state.waiting_bytes.saturating_add(claim.job_bytes);
+        if full && (state.waiting.len() >= state.limits.max_waiting || bytes > state.limits.max_waiting_bytes) {
+            state.refused += 1;
+            let error = self.no_room();
+            return self.out.push(Action::Refuse { query, error });
+        }
+        let no = state.arrivals;
+        state.arrivals += 1;
+        state.waiting_bytes = bytes;
+        state.waiting.insert((Reverse(claim.priority), no), Waiting { query, claim });
+    }
+
+    fn no_room(&self) -> QueryError {
+        let state = &*self.state;
+        let message = format!(
+            "{} queries run and {} wait, with {} MiB of jobs: no more are taken in. Send the query again when some have \
+             ended, or start the engine with higher --max-waiting or --max-waiting-bytes",
+            state.queries.len(),
+            state.waiting.len(),
+            state.waiting_bytes >> 20
+        );
+        QueryError::new(Category::Io, "TooManyQueries", message)
+    }
+
+    pub(super) fn admit(&mut self) {
+        while self.state.queries.len() < self.state.limits.max_running {
+            let Some(((_, no), Waiting { query, claim })) = self.state.waiting.pop_first() else { return };
+            self.state.waiting_bytes = self.state.waiting_bytes.saturating_sub(claim.job_bytes);
+            self.state.admitted += 1;
+            // What others have had before it came is not its due.
+            let served = self.state.queries.values().map(|query| query.served).min().unwrap_or(0);
+            let started = Query {
+                name: query.clone(),
+                claim,
+                leases: Default::default(),
+                held: 0,
+                open: Open::default(),
+                share: 0,
+                cost: 1,
+                served,
+                hungry_since: None,
+                called: false,
+            };
+            self.state.query_index.insert(query.clone(), no);
+            self.state.queries.insert(no, started);
+            self.out.push(Action::Admit { query });
+        }
+    }
+
+    pub(super) fn left(&mut self, query: &str) {
+        if let Some(no) = self.state.query_index.remove(query) {
+            self.forget(no);
+        } else if let Some(key) = self.waiting_key(query)
+            && let Some(waiting) = self.state.waiting.remove(&key)
+        {
+            self.state.waiting_bytes = self.state.waiting_bytes.saturating_sub(waiting.claim.job_bytes);
+        }
+    }
+
+    fn waiting_key(&self, query: &str) -> Option<(Reverse<i32>, QueryNo)> {
+        self.state.waiting.iter().find(|(_, waiting)| waiting.query == query).map(|(key, _)| *key)
+    }
+
+    fn forget(&mut self, no: QueryNo) {
+        let Some(query) = self.state.queries.remove(&no) else { return };
+        for (at, lease) in &query.leases {
+            let worker = &mut self.state.workers[*at];
+            worker.used = worker.used.saturating_sub(worker.slots_of(&query.claim, lease));
+        }
+    }
+}
