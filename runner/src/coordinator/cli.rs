@@ -21,7 +21,7 @@ use floe_wire::error::{Category, QueryError, Result};
 
 use super::explain::{Format, render};
 use super::run::summary;
-use super::{Context, EVENTS, Engine, Options, Outcome, Provider, ResultHandle, events, prepare};
+use super::{Context, EVENTS, Engine, Options, Outcome, Provider, Remember, ResultHandle, events, prepare};
 
 /// Rows of a result without a sink that are shown.
 const TABLE_ROWS: u64 = 1000;
@@ -86,6 +86,15 @@ pub struct ServeArgs {
     pub scratch: Option<PathBuf>,
     #[arg(long, default_value = "127.0.0.1:0")]
     pub http: SocketAddr,
+    /// Finished queries that are remembered.
+    #[arg(long, env = "FLOE_REMEMBER_QUERIES", default_value_t = Remember::default().queries)]
+    pub remember_queries: usize,
+    /// Bytes of all results that are remembered; the oldest are dropped first.
+    #[arg(long, env = "FLOE_RESULTS_BYTES", default_value_t = Remember::default().result_bytes)]
+    pub results_bytes: u64,
+    /// Bytes of a result up to which the engine keeps it itself; a larger one stays with its workers.
+    #[arg(long, env = "FLOE_RESULT_HERE_BYTES", default_value_t = Remember::default().here_bytes)]
+    pub result_here_bytes: u64,
     #[arg(long)]
     pub stdin_watch: bool,
 }
@@ -320,6 +329,11 @@ async fn serve_until_told(args: ServeArgs, token: String) -> Result<()> {
     });
     options.token = token;
     options.http = Some(args.http);
+    options.remember = Remember {
+        queries: args.remember_queries,
+        result_bytes: args.results_bytes,
+        here_bytes: args.result_here_bytes,
+    };
     if let Some(scratch) = args.scratch {
         options.scratch = scratch;
     }

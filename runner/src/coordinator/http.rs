@@ -226,6 +226,11 @@ async fn events(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>)
 async fn result(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<Response> {
     let status = query(&weak, &headers, &id)?;
     let missing = || match status.finished() {
+        true if status.is_dropped() => Refusal::new(
+            StatusCode::GONE,
+            "ResultDropped",
+            "the result has made room for those of later queries (--results-bytes): run the query again, or give it a sink",
+        ),
         true => Refusal::new(StatusCode::NOT_FOUND, "NoResult", "the query has no rows to read"),
         false => Refusal::new(StatusCode::CONFLICT, "NotFinished", "the query has not finished"),
     };

@@ -37,11 +37,13 @@ use floe_api::report::{Event, StageSummary};
 use crate::proto::control_server::ControlServer;
 use crate::shuffle;
 use crate::{local, proto, sink};
+
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::SingleWorker;
 
 pub use prepare::{Context, Prepared, prepare};
 pub use result::ResultHandle;
+pub use status::Remember;
 
 use registry::Registry;
 use status::Statuses;
@@ -70,6 +72,8 @@ pub struct Options {
     pub base: PathBuf,
     /// How long a query waits until all workers are there; then it starts with those that are.
     pub ready_within: Duration,
+    /// What is kept of queries that have ended.
+    pub remember: Remember,
 }
 
 impl Options {
@@ -83,6 +87,7 @@ impl Options {
             scratch: std::env::temp_dir(),
             base: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             ready_within: Duration::from_secs(30),
+            remember: Remember::default(),
         }
     }
 }
@@ -176,7 +181,7 @@ impl Engine {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let statuses = Arc::new(Statuses::new(options.http.is_some()));
+        let statuses = Arc::new(Statuses::new(options.http.is_some(), options.remember));
         let engine = Arc::new(Engine {
             registry,
             statuses,

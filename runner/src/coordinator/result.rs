@@ -26,6 +26,10 @@ impl ResultHandle {
         ResultHandle { rows, schema, reader, _hold: (!here).then_some(hold) }
     }
 
+    pub fn bytes(&self) -> u64 {
+        self.rows.iter().flat_map(|portion| &portion.chunks).map(|chunk| chunk.len).sum()
+    }
+
     /// All rows. Blocking.
     pub fn read(&self) -> Result<DataFrame> {
         self.read_portions(&self.rows)
@@ -40,6 +44,11 @@ impl ResultHandle {
             before < rows
         });
         self.read_portions(&self.rows[..wanted.count()])
+    }
+
+    /// Rows that were written together, so that a large result can be streamed. Blocking.
+    pub fn read_portion(&self, index: usize) -> Result<DataFrame> {
+        self.read_portions(&self.rows[index..=index])
     }
 
     fn read_portions(&self, rows: &[Portion]) -> Result<DataFrame> {

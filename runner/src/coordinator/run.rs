@@ -33,8 +33,6 @@ const CONFIRM_BYTES: u64 = 256 << 20;
 /// Decoding and planning recurse with the plan.
 const STACK_BYTES: usize = 256 << 20;
 const COMMIT_ATTEMPTS: u32 = 4;
-/// A result without a sink is kept by the coordinator up to this size.
-const RESULT_HERE_BYTES: u64 = 256 << 20;
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>) -> Result<Outcome> {
@@ -288,7 +286,8 @@ impl Query<'_> {
             }
         }
         if prepared.sinks.is_empty() {
-            let (rows, reader) = self.blocking(move || (brought_here(rows, &reader), reader), drop).await?;
+            let limit = self.engine.options.remember.here_bytes;
+            let (rows, reader) = self.blocking(move || (brought_here(rows, limit, &reader), reader), drop).await?;
             let handle = ResultHandle::new(rows, prepared.schema.clone(), reader, driven.hold);
             outcome.result = Some(Arc::new(handle));
             return Ok(outcome);
@@ -328,8 +327,8 @@ pub(super) fn remove_shuffle(job: &Job) {
 
 /// A result of moderate size comes to the coordinator, so that it no longer rests on its workers: those of this machine
 /// are mapped, which costs nothing. What cannot be brought stays where it is. Each portion is one chunk. Blocking.
-fn brought_here(rows: Vec<Portion>, reader: &Reader) -> Vec<Portion> {
-    if rows.iter().flat_map(|portion| &portion.chunks).map(|chunk| chunk.len).sum::<u64>() > RESULT_HERE_BYTES {
+fn brought_here(rows: Vec<Portion>, limit_bytes: u64, reader: &Reader) -> Vec<Portion> {
+    if rows.iter().flat_map(|portion| &portion.chunks).map(|chunk| chunk.len).sum::<u64>() > limit_bytes {
         return rows;
     }
     let bring = |portion: &Portion| match (&portion.place, &portion.chunks[..]) {

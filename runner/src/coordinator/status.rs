@@ -21,8 +21,22 @@ use super::result::ResultHandle;
 use super::run::{stage_events, summary};
 use super::{Outcome, explain};
 
-/// Finished queries that are remembered (their results go with them).
-const REMEMBERED: usize = 64;
+/// What a warm engine remembers of finished queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remember {
+    /// Queries; results go with theirs.
+    pub queries: usize,
+    /// Bytes of all results together. The oldest are dropped first, and never the newest.
+    pub result_bytes: u64,
+    /// Bytes up to which one result is kept by the coordinator, where it outlives its workers.
+    pub here_bytes: u64,
+}
+
+impl Default for Remember {
+    fn default() -> Self {
+        Remember { queries: 64, result_bytes: 1 << 30, here_bytes: 256 << 20 }
+    }
+}
 
 pub struct Status {
     pub id: String,
@@ -43,6 +57,8 @@ struct State {
     summary: Option<report::Outcome>,
     error: Option<QueryError>,
     result: Option<Arc<ResultHandle>>,
+    /// There was a result, which had to make room.
+    dropped: bool,
 }
 
 impl Status {
@@ -152,6 +168,20 @@ impl Status {
         self.state().result.clone()
     }
 
+    pub fn is_dropped(&self) -> bool {
+        self.state().dropped
+    }
+
+    fn result_bytes(&self) -> u64 {
+        self.state().result.as_ref().map_or(0, |result| result.bytes())
+    }
+
+    /// Readers that are at it have it to the end.
+    fn drop_result(&self) {
+        let mut state = self.state();
+        state.dropped |= state.result.take().is_some();
+    }
+
     pub fn finished(&self) -> bool {
         match self.state().phase {
             RunPhase::Planning | RunPhase::Running | RunPhase::Committing => false,
@@ -163,7 +193,8 @@ impl Status {
 #[derive(Default)]
 pub struct Statuses {
     /// Whether results stay for clients that ask for them later.
-    pub keep_results: bool,
+    keep_results: bool,
+    pub remember: Remember,
     queries: Mutex<(u64, HashMap<String, Arc<Status>>)>,
     pub counters: Counters,
 }
@@ -188,8 +219,8 @@ impl Counters {
 }
 
 impl Statuses {
-    pub fn new(keep_results: bool) -> Statuses {
-        Statuses { keep_results, ..Statuses::default() }
+    pub fn new(keep_results: bool, remember: Remember) -> Statuses {
+        Statuses { keep_results, remember, ..Statuses::default() }
     }
 
     fn queries(&self) -> MutexGuard<'_, (u64, HashMap<String, Arc<Status>>)> {
@@ -216,6 +247,7 @@ impl Statuses {
             summary: None,
             error: None,
             result: None,
+            dropped: false,
         };
         let status = Arc::new(Status {
             id: job.id.clone(),
@@ -242,17 +274,47 @@ impl Statuses {
         self.queries().1.remove(id);
     }
 
+    /// Lets go of the oldest finished queries, and of the oldest results of those that are remembered.
     pub fn forget_old(&self) {
         let mut queries = self.queries();
-        if queries.1.len() <= 2 * REMEMBERED {
-            return;
-        }
         let finished = queries.1.values().filter(|query| query.finished());
-        let mut finished: Vec<(u64, String)> = finished.map(|query| (query.state().number, query.id.clone())).collect();
-        finished.sort_unstable();
-        let keep_from = finished.len().saturating_sub(REMEMBERED);
-        for (_, id) in finished.into_iter().take(keep_from) {
-            queries.1.remove(&id);
+        let mut finished: Vec<(u64, Arc<Status>)> =
+            finished.map(|query| (query.state().number, query.clone())).collect();
+        finished.sort_unstable_by_key(|(number, _)| *number);
+        if finished.len() > 2 * self.remember.queries {
+            let forgotten = finished.len() - self.remember.queries;
+            finished.drain(..forgotten).for_each(|(_, query)| drop(queries.1.remove(&query.id)));
         }
+        drop(queries);
+        let sizes: Vec<u64> = finished.iter().map(|(_, query)| query.result_bytes()).collect();
+        let dropped = too_many(&sizes, self.remember.result_bytes);
+        finished[..dropped].iter().for_each(|(_, query)| query.drop_result());
+    }
+}
+
+/// How many of the oldest results go, so that the rest fit into `limit` bytes; the newest stays in any case.
+fn too_many(sizes: &[u64], limit: u64) -> usize {
+    let mut left: u64 = sizes.iter().sum();
+    let Some((_, older)) = sizes.split_last() else { return 0 };
+    let goes = |size: &&u64| {
+        let over = left > limit;
+        left -= **size;
+        over
+    };
+    older.iter().take_while(goes).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_results_make_room() {
+        assert_eq!(too_many(&[], 10), 0);
+        assert_eq!(too_many(&[4, 3, 3], 10), 0);
+        assert_eq!(too_many(&[4, 3, 4], 10), 1);
+        assert_eq!(too_many(&[0, 4, 3, 4], 4), 3);
+        assert_eq!(too_many(&[1, 1, 100], 10), 2, "the newest stays");
+        assert_eq!(too_many(&[100], 10), 0);
     }
 }

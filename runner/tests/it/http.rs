@@ -24,7 +24,8 @@ impl Drop for Server {
 
 fn serve(dir: &std::path::Path) -> Server {
     let mut child = Command::new(RUNNER)
-        .args(["serve", "--local-workers", "2", "--scratch"])
+        // Room for one result.
+        .args(["serve", "--local-workers", "2", "--results-bytes", "1", "--scratch"])
         .arg(dir)
         .env("FLOE_TOKEN", "engine-token")
         .stdin(Stdio::null())
@@ -44,6 +45,9 @@ fn queries_are_submitted_watched_and_read() {
     let mut server = serve(dir.path());
     let plan = staged(small());
     let expected = plan.clone().collect().unwrap();
+    let files = scan(&parquet(&dir.path().join("data"), 4, 2000, 10));
+    let pieces = files.with_columns([col("s").cast(DataType::from_categories(Categories::global()))]);
+    let all = pieces.clone().collect().unwrap();
     runtime().block_on(async {
         let client = reqwest::Client::new();
         let url = |path: &str| format!("{}{path}", server.url);
@@ -76,6 +80,21 @@ fn queries_are_submitted_watched_and_read() {
         assert!(frame.equals_missing(&expected));
         let metrics = client.get(url("/metrics")).bearer_auth("engine-token").send().await.unwrap();
         assert!(metrics.text().await.unwrap().contains("floe_queries_ended_total{outcome=\"succeeded\"} 1"));
+
+        // Of several pieces, each with a dictionary of its own.
+        let body = serde_json::to_vec(&job("pieces", &pieces, Mode::Distributed)).unwrap();
+        client.post(url("/api/v1/queries")).bearer_auth("engine-token").body(body).send().await.unwrap();
+        let events = client.get(url("/api/v1/queries/pieces/events")).bearer_auth("engine-token").send().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), events.text()).await.unwrap().unwrap();
+        let result = client.get(url("/api/v1/queries/pieces/result")).bearer_auth("engine-token").send().await.unwrap();
+        assert_eq!(result.status(), 200);
+        let bytes = result.bytes().await.unwrap();
+        let frame = IpcStreamReader::new(std::io::Cursor::new(bytes)).finish().unwrap();
+        let text = |frame: DataFrame| frame.lazy().with_columns([col("s").cast(DataType::String)]).collect().unwrap();
+        assert!(text(frame).equals_missing(&text(all)));
+        let dropped = client.get(url("/api/v1/queries/q1/result")).bearer_auth(token).send().await.unwrap();
+        assert_eq!(dropped.status(), 410);
+        assert!(dropped.text().await.unwrap().contains("ResultDropped"));
 
         let body = serde_json::to_vec(&job("q2", &endless(), Mode::Distributed)).unwrap();
         client.post(url("/api/v1/queries")).bearer_auth("engine-token").body(body).send().await.unwrap();
