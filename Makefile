@@ -99,6 +99,10 @@ bench-overhead: build setup ## what three stages on tiny data cost over Polars a
 bench-memory: build setup ## SF10 q9, q18 and q21 with 1 GiB a worker
 	@data="$$(tests/data 10)"; PYTHONPATH=. $(PYTHON) -m bench.memory --data "$$data" --scale-factor 10 $(ARGS)
 
+.PHONY: bench-sinks
+bench-sinks: build setup ## lineitem to files with 512 MiB a worker (SF=1 ARGS=...)
+	@data="$$(tests/data $(or $(SF),1))"; PYTHONPATH=. $(PYTHON) -m bench.sinks --data "$$data" $(ARGS)
+
 .PHONY: fmt
 fmt: ## format the code
 	@cargo fmt --all

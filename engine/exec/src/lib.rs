@@ -10,6 +10,7 @@ mod outgoing;
 mod partition;
 mod source;
 mod write;
+mod written;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +29,7 @@ use floe_polars::warnings::Listener;
 use floe_polars::{concat_frames, frame_from_ipc};
 use floe_wire::chunk::{OutputId, Place, Span};
 use floe_wire::error::{Category, QueryError, Result, TaskError};
-use floe_wire::graph::{NodeMetrics, Portion, TaskId, TaskOutput, TaskSpec};
+use floe_wire::graph::{Exchange, NodeMetrics, Portion, TaskId, TaskOutput, TaskSpec};
 
 pub use incoming::ReadBudget;
 pub use inline::{Inline, run_here};
@@ -51,9 +52,27 @@ pub trait OutputWriter: std::io::Write + Send {
     fn finish(self: Box<Self>) -> Result<Place>;
 }
 
-/// Rows on their way to the query's sink.
+/// What a task does with each frame on its way to a sink. It is told how many bytes the sink has written so far.
+pub type EachFrame = dyn Fn(DataFrame, u64) -> PolarsResult<DataFrame> + Send + Sync;
+
+/// What went into a sink, and what came out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub rows: u64,
+    /// Bytes of the rows in memory.
+    pub size: u64,
+    /// Bytes of files.
+    pub written: u64,
+}
+
+/// The query's sink as one task sees it: the end of its plan, so that the engine writes rows as it makes them.
 pub trait RowSink: Send {
-    fn write(&mut self, df: DataFrame) -> Result<()>;
+    /// Puts the sink on top of the plan. Frames go through `each` first: many at once, in no order.
+    fn attach(&self, plan: &mut IRPlan, each: Arc<EachFrame>) -> Result<()>;
+    fn passed(&self) -> Passed;
+    /// What stopped the sink: the store behind it knows more of that than the engine.
+    fn failure(&self) -> Option<QueryError>;
+    /// The plan ran to its end: what the coordinator needs to commit.
     fn finish(self: Box<Self>) -> Result<Vec<bytes::Bytes>>;
 }
 
@@ -104,6 +123,12 @@ impl Failure {
     fn take(&self) -> Option<TaskError> {
         lock(&self.0).take()
     }
+
+    /// Runs what the engine calls; neither an error nor a panic of it is lost.
+    fn watch<T>(&self, run: impl FnOnce() -> Result<T>) -> PolarsResult<T> {
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        ran.unwrap_or_else(|panic| Err(panic_error(&*panic))).map_err(|error| self.keep(error))
+    }
 }
 
 /// Read by the worker's heartbeat while a task runs.
@@ -132,12 +157,18 @@ pub fn run(fragment: &Fragment, task: &TaskSpec, ctx: &Context) -> Result<TaskOu
     out.metrics.decode_us = begun.elapsed().as_micros() as u64;
     ctx.check()?;
     let ran = Instant::now();
-    let schema = plan.lp_arena.get(plan.lp_top).schema(&plan.lp_arena).into_owned();
+    if let Exchange::Sink { sink } = task.output {
+        let sink = (ctx.open_sink)(sink, task.id.task, task.id.attempt)?;
+        written::run(plan, filters, sink, ctx, &failure, &mut out)?;
+        out.metrics.run_us = ran.elapsed().as_micros() as u64;
+        out.warnings = listener.take();
+        return Ok(out);
+    }
     let outgoing = Arc::new(Mutex::new(Outgoing::new(task, ctx, filters, tag.as_ref(), notes.as_ref())));
     let rows = outgoing.clone();
     out.metrics.nodes = execute(plan, failure, move |df| lock(&rows).take(df))?;
     ctx.check()?;
-    lock(&outgoing).finish(&schema, &mut out)?;
+    lock(&outgoing).finish(&mut out)?;
     out.metrics.run_us = (ran.elapsed().as_micros() as u64).saturating_sub(out.metrics.write_us);
     out.warnings = listener.take();
     Ok(out)
@@ -154,11 +185,8 @@ fn execute(
     failure: Failure,
     take: impl FnMut(DataFrame) -> Result<()> + Send + 'static,
 ) -> Result<Vec<NodeMetrics>, TaskError> {
-    let (failed, take) = (failure.clone(), Mutex::new(take));
-    let function = move |df: DataFrame| {
-        let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lock(&take)(df)));
-        taken.unwrap_or_else(|panic| Err(panic_error(&*panic))).map(|()| false).map_err(|error| failed.keep(error))
-    };
+    let (watched, take) = (failure.clone(), Mutex::new(take));
+    let function = move |df: DataFrame| watched.watch(|| lock(&take)(df)).map(|()| false);
     plan.ensure_root_node_is_sink();
     if let IR::Sink { payload, .. } = plan.lp_arena.get_mut(plan.lp_top) {
         *payload = SinkTypeIR::Callback(CallbackSinkType {
@@ -167,6 +195,11 @@ fn execute(
             chunk_size: None,
         });
     }
+    stream(plan, &failure)
+}
+
+/// Runs a plan that ends in a sink.
+fn stream(mut plan: IRPlan, failure: &Failure) -> Result<Vec<NodeMetrics>, TaskError> {
     let run = || {
         let query = StreamingQuery::build(plan.lp_top, &mut plan.lp_arena, &mut plan.expr_arena)?;
         let counted = nodes::watch(&query);

@@ -7,7 +7,7 @@ use polars_core::prelude::*;
 use polars_core::utils::accumulate_dataframes_vertical_unchecked;
 
 use super::keys::{Filter, Noting};
-use super::{Context, OutputWriter, RowSink, write};
+use super::{Context, OutputWriter, write};
 use floe_planner::{Notes, Tag};
 use floe_wire::chunk::{Chunk, Chunks, KeyBounds, OutputId, Span};
 use floe_wire::error::{QueryError, Result};
@@ -23,19 +23,13 @@ pub struct Outgoing {
     noting: Option<Noting>,
     batch: Vec<DataFrame>,
     batch_bytes: usize,
-    to: To,
+    /// Opened when the first rows are there: a task that fails before leaves nothing to clean up.
+    to: Option<Box<dyn OutputWriter>>,
     written: Vec<(Chunk, Option<KeyBounds>)>,
     summary: Option<Span>,
     rows: u64,
     size: u64,
     busy: Duration,
-}
-
-/// Opened when the first rows are there: a task that fails before leaves nothing to clean up.
-enum To {
-    Nothing,
-    Exchange(Box<dyn OutputWriter>),
-    Sink(Box<dyn RowSink>),
 }
 
 impl Outgoing {
@@ -55,7 +49,7 @@ impl Outgoing {
             noting: notes.map(Noting::new),
             batch: Vec::new(),
             batch_bytes: 0,
-            to: To::Nothing,
+            to: None,
             written: Vec::new(),
             summary: None,
             rows: 0,
@@ -105,24 +99,10 @@ impl Outgoing {
         if let Some(noting) = &mut self.noting {
             noting.add(&df)?;
         }
-        if let Exchange::Sink { .. } = self.exchange {
-            self.sink()?.write(df)?;
-        } else {
-            let compression = self.ctx.compression;
-            write::parts(df, &self.exchange)?.write(compression, |encoded| self.chunk(encoded))?;
-        }
+        let compression = self.ctx.compression;
+        write::parts(df, &self.exchange)?.write(compression, |encoded| self.chunk(encoded))?;
         self.tell();
         Ok(())
-    }
-
-    fn sink(&mut self) -> Result<&mut Box<dyn RowSink>> {
-        if let (To::Nothing, Exchange::Sink { sink }) = (&self.to, &self.exchange) {
-            self.to = To::Sink((self.ctx.open_sink)(*sink, self.id.task, self.id.attempt)?);
-        }
-        match &mut self.to {
-            To::Sink(sink) => Ok(sink),
-            To::Nothing | To::Exchange(_) => Err(QueryError::internal("a task without a sink writes to one")),
-        }
     }
 
     fn chunk(&mut self, encoded: write::Encoded) -> Result<()> {
@@ -135,11 +115,9 @@ impl Outgoing {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<Span> {
-        if let To::Nothing = self.to {
-            self.to = To::Exchange(self.ctx.store.create(self.id)?);
-        }
-        let To::Exchange(writer) = &mut self.to else {
-            return Err(QueryError::internal("a task with a sink writes to an exchange"));
+        let writer = match &mut self.to {
+            Some(writer) => writer,
+            None => self.to.insert(self.ctx.store.create(self.id)?),
         };
         let offset = writer.position();
         writer.write_all(bytes).map_err(|e| QueryError::io(format!("writing shuffle data failed: {e}")))?;
@@ -149,33 +127,24 @@ impl Outgoing {
     fn tell(&self) {
         let progress = &self.ctx.progress;
         progress.rows.store(self.rows, std::sync::atomic::Ordering::Relaxed);
-        if let To::Exchange(writer) = &self.to {
+        if let Some(writer) = &self.to {
             progress.bytes.store(writer.position(), std::sync::atomic::Ordering::Relaxed);
         }
     }
 
-    /// All rows were taken; they have `schema` where there were none.
-    pub fn finish(&mut self, schema: &Schema, out: &mut TaskOutput) -> Result<()> {
+    /// All rows were taken.
+    pub fn finish(&mut self, out: &mut TaskOutput) -> Result<()> {
         let begun = Instant::now();
         self.flush()?;
         if let Some(note) = self.noting.take().map(Noting::finish).transpose()?.flatten() {
             self.summary = Some(self.put(&note)?);
         }
-        if let Exchange::Sink { .. } = self.exchange
-            && self.rows == 0
-        {
-            self.sink()?.write(DataFrame::empty_with_schema(schema))?;
-        }
         self.tell();
-        match std::mem::replace(&mut self.to, To::Nothing) {
-            To::Nothing => {}
-            To::Sink(sink) => out.staged = sink.finish()?,
-            To::Exchange(writer) => {
-                out.bytes = writer.position();
-                out.place = writer.finish()?;
-                out.chunks = chunks(std::mem::take(&mut self.written), &self.exchange);
-                out.summary = self.summary.take();
-            }
+        if let Some(writer) = self.to.take() {
+            out.bytes = writer.position();
+            out.place = writer.finish()?;
+            out.chunks = chunks(std::mem::take(&mut self.written), &self.exchange);
+            out.summary = self.summary.take();
         }
         (out.rows, out.size) = (self.rows, self.size);
         out.metrics.write_us = (self.busy + begun.elapsed()).as_micros() as u64;

@@ -38,10 +38,10 @@ fn morsels() -> (DataFrame, Vec<DataFrame>) {
 
 fn put_out(batch_bytes: usize, output: Exchange, tag: Option<&Tag>, notes: Option<&Notes>) -> TaskOutput {
     let mut outgoing = Outgoing::new(&task(output), &context(batch_bytes), Vec::new(), tag, notes);
-    let (df, parts) = morsels();
+    let (_, parts) = morsels();
     parts.into_iter().for_each(|part| outgoing.take(part).unwrap());
     let mut out = TaskOutput::default();
-    outgoing.finish(df.schema(), &mut out).unwrap();
+    outgoing.finish(&mut out).unwrap();
     out
 }
 
@@ -92,7 +92,7 @@ fn chunks_of_each_batch_are_sorted_and_say_their_bounds() {
     parts.into_iter().for_each(|part| outgoing.take(key(part)).unwrap());
     let mut out = TaskOutput::default();
     let schema = key(df.clear()).schema().clone();
-    outgoing.finish(&schema, &mut out).unwrap();
+    outgoing.finish(&mut out).unwrap();
     assert!(out.chunks.all().len() > 1);
     for (at, one) in out.chunks.all().iter().enumerate() {
         let rows = read(&[out.portion(ID, vec![*one])], &schema, &Inline).unwrap();

@@ -196,7 +196,7 @@ impl Cx<'_> {
         let IR::Scan { sources, scan_type, unified_scan_args, .. } = self.ir.get(leaf) else { return Ok(rel) };
         let row_index = unified_scan_args.row_index.is_some();
         let units = self.scan_units(sources, scan_type, row_index, &self.schema(leaf), tasks).unwrap_or_default();
-        if let (2.., Some(Leaf::Source { what, .. })) = (units.len(), self.leaves.get(&leaf).cloned())
+        if let (1.., Some(Leaf::Source { what, .. })) = (units.len(), self.leaves.get(&leaf).cloned())
             && units.len() < now as usize
         {
             let per_task = encoded(&units)?;

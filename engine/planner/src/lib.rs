@@ -34,6 +34,7 @@ mod rising;
 mod rounding;
 mod running;
 mod scalars;
+mod sinks;
 mod slice;
 mod sort;
 mod strategies;
@@ -50,6 +51,7 @@ pub use checks::check;
 pub use fragment::{Fragment, Keep, KeyFilter, Notes, SourceUnit, Tag, decode};
 pub use leaves::source_bytes;
 pub use resolve::{Cuts, Form};
+pub use sinks::packing;
 
 use context::Cx;
 use floe_wire::error::Result;
@@ -88,12 +90,13 @@ pub struct Options {
     pub runtime_filters: bool,
     /// `Mode::Auto` runs inputs up to this size as one task.
     pub small_input_bytes: u64,
-    /// The job's own sink takes the result, and whether it is one file.
-    pub sink: Option<SinkShape>,
+    /// What takes the rows, by the count of `Exchange::Sink`; none: they are the query's result.
+    pub sinks: Vec<SinkShape>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SinkShape {
+    /// All rows go through one task.
     pub single_file: bool,
 }
 
@@ -111,7 +114,7 @@ impl Default for Options {
             adaptive: false,
             runtime_filters: true,
             small_input_bytes: 32 << 20,
-            sink: None,
+            sinks: Vec::new(),
         }
     }
 }
@@ -148,13 +151,14 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
     cx.graph.broadcast_most_bytes = options.broadcast_most_bytes;
     let mut sinks = 0;
     for end in inputs {
+        let one = |single_file| Some(SinkShape { single_file });
         let (input, own) = match cx.ir.get(end).clone() {
-            IR::Sink { input, payload: SinkTypeIR::File(_) } => (input, Some(SinkShape { single_file: true })),
-            IR::Sink { input, payload: SinkTypeIR::Partitioned(_) } => (input, Some(SinkShape { single_file: false })),
+            IR::Sink { input, payload: SinkTypeIR::File(_) } => (input, one(true)),
+            IR::Sink { input, payload: SinkTypeIR::Partitioned(_) } => (input, one(false)),
             IR::Sink { input, .. } => (input, None),
             _ => (end, None),
         };
-        let sink = own.or(options.sink);
+        let sink = options.sinks.get(sinks as usize).copied().or(own);
         let exchange = match sink {
             Some(_) => {
                 sinks += 1;
@@ -171,7 +175,10 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
         } else {
             let rel = cx.walk(input)?;
             let rel = cx.in_order(rel)?;
-            let rel = if sink.is_some_and(|s| s.single_file) { cx.gather(rel)? } else { rel };
+            let rel = match sink {
+                Some(sink) => cx.to_sink(rel, sink)?,
+                None => rel,
+            };
             cx.close(&rel, exchange, None)?
         };
         cx.graph.roots.extend(roots);

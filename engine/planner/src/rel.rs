@@ -275,7 +275,8 @@ impl Rel {
 
     /// The scan at the bottom was cut into other tasks.
     pub fn recut(mut self, tasks: u32) -> Self {
-        self.branches.iter_mut().for_each(|branch| branch.width = Width::Many(tasks));
+        let width = if tasks == 1 { Width::One } else { Width::Many(tasks) };
+        self.branches.iter_mut().for_each(|branch| branch.width = width);
         Rel { hashed: None, ranged: None, ..self }
     }
 

@@ -8,6 +8,7 @@
 //! runtime of this module's own.
 
 mod aws_profile;
+mod conditional;
 mod error;
 mod local;
 mod location;
@@ -21,6 +22,7 @@ mod uploads;
 use bytes::Bytes;
 
 pub use self::{
+    conditional::Version,
     error::{object_error, path_error},
     location::{Location, display_uri},
     options::Options,

@@ -19,7 +19,7 @@ use object_store::{
     path::Path,
 };
 
-use super::{Options, display_uri, error::object_error, runtime::wait};
+use super::{Options, conditional::Conditions, display_uri, error::object_error, runtime::wait};
 use floe_wire::error::{QueryError, Result};
 
 /// A stored file. `path` is the object's name in its bucket, or a local path.
@@ -33,11 +33,12 @@ pub struct Entry {
 #[derive(Clone)]
 pub struct Store {
     pub(super) root: String,
-    objects: Arc<dyn ObjectStore>,
+    pub(super) objects: Arc<dyn ObjectStore>,
     multipart: Arc<dyn MultipartStore>,
     pages: Arc<dyn PaginatedListStore>,
     /// S3 alone can list uploads that nobody completed.
     pub(super) s3: Option<(Arc<AmazonS3>, String)>,
+    pub(super) conditions: Arc<Conditions>,
 }
 
 impl Store {
@@ -74,7 +75,7 @@ impl Store {
     }
 
     /// One request: the closure gets the client and the object's name.
-    fn request<T, F>(&self, path: &str, make: impl FnOnce(Arc<dyn ObjectStore>, Path) -> F) -> Result<T>
+    pub(super) fn request<T, F>(&self, path: &str, make: impl FnOnce(Arc<dyn ObjectStore>, Path) -> F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = object_store::Result<T>> + Send + 'static,
@@ -172,6 +173,14 @@ impl Store {
         Ok(())
     }
 
+    /// Sends one part and waits for it.
+    pub fn put_part(&self, path: &str, upload: &str, index: usize, data: Bytes) -> Result<String> {
+        let (multipart, key, upload) = (self.multipart.clone(), self.key(path)?, upload.to_owned());
+        wait(async move { multipart.put_part(&key, &upload, index, PutPayload::from(data)).await })?
+            .map(|part| part.content_id)
+            .map_err(|error| object_error(&self.uri(path), &error))
+    }
+
     /// Makes the object visible. `Ok(false)` when the store does not know the upload: completed or aborted before.
     pub fn complete_upload(&self, path: &str, upload: &str, parts: &[String]) -> Result<bool> {
         let (multipart, key, upload) = (self.multipart.clone(), self.key(path)?, upload.to_owned());
@@ -259,7 +268,7 @@ fn build(root: &str, options: &Options) -> Result<Store> {
             (store.clone(), store.clone(), store, None)
         }
     };
-    Ok(Store { root: root.to_owned(), objects, multipart, pages, s3 })
+    Ok(Store { root: root.to_owned(), objects, multipart, pages, s3, conditions: Arc::default() })
 }
 
 /// The region and keys come from, in this order: options, environment, profile files; the region then from the

@@ -49,6 +49,7 @@ pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> R
             return Err(rejected);
         }
         let sinks = Arc::make_mut(&mut prepared.sinks);
+        sinks.iter_mut().for_each(|sink| sink.run = sink::Run::new(job.attempt));
         for at in 0..sinks.len() {
             if let Err(error) = sink::begin(&mut sinks[at]) {
                 sinks[..at].iter().for_each(|begun| drop(sink::abort(begun)));
@@ -66,17 +67,10 @@ fn planned(job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
     let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
     let sinks = sinks(job, &ir, &schema)?;
     let mut options = options(job, context, mode);
-    options.sink = match (sinks.first(), own_sinks(&ir)) {
-        (Some(plan), false) => Some(floe_planner::SinkShape { single_file: plan.single_task() }),
-        _ => None,
-    };
+    options.sinks = sinks.iter().map(sink::Plan::shape).collect();
     let mut graph = floe_polars::contain_panics("planning the query", || floe_planner::plan(ir, &options))?;
     graph.warnings.splice(0..0, loaded.warnings);
     Ok(Prepared { graph, schema, sinks: Arc::new(sinks), source_bytes })
-}
-
-fn own_sinks(ir: &IRPlan) -> bool {
-    !floe_planner::own_sinks(ir).is_empty()
 }
 
 fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef) -> Result<Vec<sink::Plan>> {
@@ -93,8 +87,11 @@ fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef) -> Result<Vec<sink::Plan>> 
         let message = "the plan ends in sinks of its own: leave spec.sink out, or remove them from the plan";
         return Err(QueryError::user("BadSpec", message));
     }
-    let plan = spec_sink(job, spec)?;
+    let mut plan = spec_sink(job, spec)?;
     plan.check(schema)?;
+    if let Some(packing) = floe_planner::packing(ir) {
+        plan.expect_packing(packing);
+    }
     Ok(vec![plan])
 }
 

@@ -203,10 +203,16 @@ impl Query<'_> {
             Ok(driven) => self.conclude(&prepared, driven, reader).await,
             Err(error) => {
                 let sinks = prepared.sinks.clone();
-                if !sinks.is_empty() {
-                    self.blocking(move || abort(&sinks), drop).await?;
+                if sinks.is_empty() {
+                    return Err(error);
                 }
-                Err(error)
+                let undo = move || {
+                    // Whatever failed: there is nothing to look at a second time where another attempt is at it.
+                    let lost = sinks.iter().find_map(sink::superseded);
+                    abort(&sinks);
+                    lost
+                };
+                Err(self.blocking(undo, drop).await?.unwrap_or(error))
             }
         }
     }

@@ -11,7 +11,7 @@ use polars_plan::{
 };
 use polars_utils::arena::Arena;
 
-use super::{Key, Mode, Names, Plan};
+use super::{Key, Mode, Names, Plan, Run};
 use floe_storage::{Location, Options};
 use floe_wire::error::{QueryError, Result};
 
@@ -101,9 +101,11 @@ fn base(
     let carried = arguments.cloud_options.as_deref().map(Options::from_cloud_options).unwrap_or_default();
     Ok(Plan {
         query: query.to_owned(),
+        run: Run::new(1),
         root,
         file: None,
         extension: super::from_spec::extension(&format),
+        packing: super::file_size::packing(&format),
         format,
         mode: Mode::Replace,
         names: Names::Polars,
@@ -111,6 +113,7 @@ fn base(
         include_keys: true,
         max_file_rows: None,
         max_file_bytes: None,
+        target_file_bytes: None,
         maintain_order: arguments.maintain_order,
         mkdir: arguments.mkdir,
         sync: arguments.sync_on_close != SyncOnCloseType::None,

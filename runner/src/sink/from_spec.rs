@@ -15,7 +15,7 @@ use polars_parquet::write::StatisticsOptions;
 use polars_plan::dsl::{Expr, FileWriteFormat};
 use polars_utils::compression::{BrotliLevel, GzipLevel, ZstdLevel};
 
-use super::{Key, Mode, Names, Plan, from_ir::encode_expression};
+use super::{Key, Mode, Names, Plan, Run, file_size, from_ir::encode_expression};
 use floe_storage::{Location, Options, display_uri};
 use floe_wire::error::{QueryError, Result};
 
@@ -67,7 +67,7 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
         .iter()
         .map(|name| Ok(Key { name: name.clone(), expression: encode_expression(&Expr::Column(name.as_str().into()))? }))
         .collect::<Result<_>>()?;
-    let max_file_bytes = match &spec.max_file_size {
+    let target_file_bytes = match &spec.max_file_size {
         None => None,
         Some(size) => match size.bytes() {
             Some(bytes) if bytes > 0 => Some(bytes),
@@ -76,21 +76,24 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
     };
     Ok(Plan {
         query: query.to_owned(),
+        run: Run::new(1),
         root,
         file,
         extension: extension(&format),
-        format,
         mode: match spec.mode {
             SinkMode::Error => Mode::Error,
             SinkMode::Overwrite => Mode::Overwrite,
             SinkMode::Append => Mode::Append,
         },
         names: Names::Floe,
+        packing: file_size::packing(&format),
+        format,
         keys,
         include_keys: spec.include_keys,
         // Polars counts a file's rows in 32 bits; more than that is no limit.
         max_file_rows: spec.max_file_rows.and_then(|rows| u32::try_from(rows).ok()).filter(|rows| *rows > 0),
-        max_file_bytes,
+        max_file_bytes: None,
+        target_file_bytes,
         maintain_order: true,
         mkdir: true,
         sync: true,

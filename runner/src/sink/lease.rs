@@ -1,83 +1,47 @@
-//! Who works on a target: a file that says whether the coordinator which began a commit is still there.
-//!
-//! Locally that is a file lock, which the kernel gives back when its owner dies. In an object store it is a small
-//! object, renewed while the coordinator lives and dead when it was not renewed for a while, or at once when it names
-//! a process of this machine that is gone.
+//! Who works on a target in an object store: a small object, renewed while its owner lives. Every write of it is on the
+//! condition that it is still what the owner wrote last, so that of two attempts at a query the later one takes it from the
+//! earlier, which learns of that before it makes anything visible. An owner is dead when it did not renew for a while, or
+//! at once when it is a process of this machine that is gone.
 
 use std::{
     collections::HashMap,
-    fs::File,
-    path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use floe_storage::{Store, path_error};
-use floe_wire::error::Result;
+use super::{Plan, Run};
+use floe_storage::{Store, Version};
+use floe_wire::error::{Category, QueryError, Result};
 
-const LOCK_FILE: &str = "lock";
 const RENEW: Duration = Duration::from_secs(20);
-/// An object lease older than this (by the store's clock) has no owner.
+/// A lease older than this (by the store's clock) has no owner.
 pub(super) const DEAD_MS: u64 = 90_000;
+/// An owner that is done needs no longer than this to remove its lease.
+const REMOVAL: Duration = Duration::from_secs(10);
+/// Looks at a lease that others write meanwhile; as many as fit into `REMOVAL`, and some.
+const MOST_TRIES: u32 = 100;
 
-static LOCKS: LazyLock<Mutex<HashMap<PathBuf, File>>> = LazyLock::new(Default::default);
-/// By object: whether the renewals are over. Held while a renewal is under way, so that none comes after the end.
-static RENEWALS: LazyLock<Mutex<HashMap<String, Arc<Mutex<bool>>>>> = LazyLock::new(Default::default);
-
-/// Takes the lock of a staging directory and keeps it for this process. `false`: somebody else has it.
-pub(super) fn lock(staging: &Path) -> Result<bool> {
-    let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
-    if locks.contains_key(staging) {
-        return Ok(true);
-    }
-    let path = staging.join(LOCK_FILE);
-    let failed = |error: std::io::Error| path_error(&path, &error);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {
-            locks.insert(staging.to_owned(), file);
-            Ok(true)
-        }
-        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
-        // A file system without locks: its users must not run two queries on one target at once.
-        Err(std::fs::TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(true),
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
-/// Whether this process has the lock of a staging directory.
-pub(super) fn is_ours(staging: &Path) -> bool {
-    LOCKS.lock().unwrap_or_else(PoisonError::into_inner).contains_key(staging)
-}
-
-/// Whether nobody holds the lock of a staging directory. One without a lock file is being made or removed.
-pub(super) fn is_dead(staging: &Path) -> bool {
-    if is_ours(staging) {
-        return false;
-    }
-    match File::options().write(true).open(staging.join(LOCK_FILE)) {
-        Ok(file) => file.try_lock().is_ok(),
-        Err(_) => {
-            let age = staging.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
-            age.is_some_and(|age| age > Duration::from_secs(600))
-        }
-    }
-}
-
-pub(super) fn unlock(staging: &Path) {
-    LOCKS.lock().unwrap_or_else(PoisonError::into_inner).remove(staging);
-}
-
-/// The contents of an object lease.
-#[derive(Serialize, Deserialize)]
+/// The contents of a lease.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Owner {
+    #[serde(default)]
+    run: Run,
     /// Unique for a running system, so that a process id means something.
     machine: String,
     pid: u32,
     started: u64,
+    /// It found the target as its mode wants it.
+    #[serde(default)]
+    checked: bool,
+    /// Its owner is about to remove it.
+    #[serde(default)]
+    ended: bool,
+    /// Of the write: no two have the same bytes.
+    #[serde(default)]
+    count: u64,
 }
 
 fn machine() -> String {
@@ -92,91 +56,249 @@ fn started(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// Writes the lease and renews it until `release`.
-pub(super) fn hold(store: &Store, path: &str) -> Result<()> {
-    let pid = std::process::id();
-    let owner = Owner { machine: machine(), pid, started: started(pid).unwrap_or(0) };
-    let data = Bytes::from(serde_json::to_vec(&owner).unwrap_or_default());
-    store.put(path, data.clone())?;
-    release(store, path);
-    let over = Arc::new(Mutex::new(false));
-    RENEWALS.lock().unwrap_or_else(PoisonError::into_inner).insert(store_key(store, path), over.clone());
-    let (store, path) = (store.clone(), path.to_owned());
-    // A thread of its own: it sleeps nearly always and must not hold up requests.
-    let renew = move || {
-        let step = Duration::from_millis(200);
-        let mut waited = Duration::ZERO;
-        loop {
-            std::thread::sleep(step);
-            waited += step;
-            let over = over.lock().unwrap_or_else(PoisonError::into_inner);
-            if *over {
-                return;
-            }
-            if waited >= RENEW {
-                waited = Duration::ZERO;
-                if let Err(error) = store.put(&path, data.clone()) {
-                    tracing::warn!(%error, "cannot renew the lease of a sink");
-                }
-            }
+impl Owner {
+    fn this_process(run: Run) -> Owner {
+        let pid = std::process::id();
+        Owner {
+            run,
+            machine: machine(),
+            pid,
+            started: started(pid).unwrap_or(0),
+            checked: false,
+            ended: false,
+            count: 0,
         }
-    };
-    std::thread::Builder::new()
-        .name("floe-lease".to_owned())
-        .spawn(renew)
-        .map(drop)
-        .map_err(|error| floe_wire::error::QueryError::io(format!("cannot start a thread: {error}")))
-}
+    }
 
-/// Whether this process renews the lease.
-pub(super) fn is_held(store: &Store, path: &str) -> bool {
-    RENEWALS.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&store_key(store, path))
-}
+    fn read(data: &[u8]) -> Option<Owner> {
+        serde_json::from_slice(data).ok()
+    }
 
-fn store_key(store: &Store, path: &str) -> String {
-    format!("{}/{path}", store.root())
-}
-
-/// Ends the renewals. The object itself goes with the rest of the hidden prefix.
-pub(super) fn release(store: &Store, path: &str) {
-    let renewal = RENEWALS.lock().unwrap_or_else(PoisonError::into_inner).remove(&store_key(store, path));
-    if let Some(over) = renewal {
-        *over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    fn is_gone(&self) -> bool {
+        self.machine == machine() && started(self.pid) != Some(self.started)
     }
 }
 
 /// Whether a lease's owner is on this machine and gone.
 pub(super) fn owner_is_gone(data: &[u8]) -> bool {
-    let Ok(owner) = serde_json::from_slice::<Owner>(data) else { return false };
-    owner.machine == machine() && started(owner.pid) != Some(owner.started)
+    Owner::read(data).is_some_and(|owner| owner.is_gone())
+}
+
+/// Another attempt at the query works on the target now.
+pub(super) fn superseded(plan: &Plan) -> QueryError {
+    QueryError::new(
+        Category::Cancelled,
+        "Superseded",
+        format!("{}: another attempt at this query has taken the sink over; this one writes nothing there", plan.uri()),
+    )
+}
+
+/// A lease that this process has.
+pub(super) struct Held {
+    store: Store,
+    path: String,
+    attempt: u32,
+    state: Mutex<State>,
+}
+
+struct State {
+    owner: Owner,
+    version: Version,
+    /// Somebody else has it.
+    lost: bool,
+    /// What was staged is visible: what is left to do is to clean up.
+    committed: bool,
+    /// The renewals are at an end.
+    over: bool,
+}
+
+type Key = (String, String);
+
+static HELD: LazyLock<Mutex<HashMap<Key, Arc<Held>>>> = LazyLock::new(Default::default);
+
+fn all() -> MutexGuard<'static, HashMap<Key, Arc<Held>>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn key(store: &Store, path: &str, run: &Run) -> Key {
+    (format!("{}/{path}", store.root()), run.to_string())
+}
+
+/// From whom a lease may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Whoever began earlier at the same query: an attempt of a lower number, or one of the same number (a coordinator
+    /// that was started again).
+    Earlier,
+    /// Anybody: its owner is known to be gone.
+    Anybody,
+}
+
+/// Takes a lease, and renews it until `release`. Tells whether whoever had it before had found the target in order.
+pub(super) fn take(store: &Store, path: &str, plan: &Plan, from: Whose) -> Result<(Arc<Held>, bool)> {
+    let (place, _) = key(store, path, &plan.run);
+    let here = |(other, held): (&Key, &Arc<Held>)| other.0 == place && held.attempt == plan.run.attempt;
+    if from == Whose::Earlier && all().iter().any(here) {
+        return Err(super::local::twice(plan));
+    }
+    let patience = Instant::now() + REMOVAL;
+    for _ in 0..MOST_TRIES {
+        let found = store.read_version(path)?;
+        let former = found.as_ref().and_then(|(data, _)| Owner::read(data));
+        let mut run = plan.run.clone();
+        if let Some(former) = &former {
+            match from {
+                Whose::Earlier if former.run.attempt > run.attempt => return Err(superseded(plan)),
+                Whose::Earlier if former.ended && !former.is_gone() && Instant::now() < patience => {
+                    std::thread::sleep(Duration::from_millis(200));
+                    continue;
+                }
+                Whose::Earlier => {}
+                // A later attempt must find it no younger than it was.
+                Whose::Anybody => run.attempt = former.run.attempt,
+            }
+        }
+        let (count, checked) = former.map_or((0, false), |former| (former.count, former.checked));
+        let owner = Owner { count: count + 1, checked, ..Owner::this_process(run) };
+        // Where somebody else is faster, it is looked at again.
+        if let Some(version) = store.put_if(path, bytes(&owner), found.map(|(_, version)| version).as_ref())? {
+            let state = State { owner, version, lost: false, committed: false, over: false };
+            let (store, path, attempt) = (store.clone(), path.to_owned(), plan.run.attempt);
+            let held = Held { store, path, attempt, state: Mutex::new(state) }.start(&plan.run)?;
+            return Ok((held, checked));
+        }
+    }
+    Err(QueryError::io(format!("{}: too many are at the sink at once", plan.uri())))
+}
+
+fn bytes(owner: &Owner) -> Bytes {
+    Bytes::from(serde_json::to_vec(owner).unwrap_or_default())
+}
+
+/// The lease that this process has for a run.
+pub(super) fn held(store: &Store, path: &str, run: &Run) -> Option<Arc<Held>> {
+    all().get(&key(store, path, run)).cloned()
+}
+
+impl Held {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(self, run: &Run) -> Result<Arc<Held>> {
+        let held = Arc::new(self);
+        all().insert(key(&held.store, &held.path, run), held.clone());
+        let renewed = held.clone();
+        // A thread of its own: it sleeps nearly always and must not hold up requests.
+        std::thread::Builder::new()
+            .name("floe-lease".to_owned())
+            .spawn(move || renewed.renew())
+            .map_err(|error| QueryError::io(format!("cannot start a thread: {error}")))?;
+        Ok(held)
+    }
+
+    fn renew(&self) {
+        let step = Duration::from_millis(200);
+        let mut waited = Duration::ZERO;
+        loop {
+            std::thread::sleep(step);
+            waited += step;
+            // Held while a renewal is under way, so that none comes after the end.
+            let mut state = self.state();
+            if state.over || state.lost {
+                return;
+            }
+            if waited >= RENEW {
+                waited = Duration::ZERO;
+                match self.write(&mut state) {
+                    Ok(true) => {}
+                    Ok(false) => tracing::warn!(path = self.path, "another attempt has taken over the lease of a sink"),
+                    Err(error) => tracing::warn!(%error, "cannot renew the lease of a sink"),
+                }
+            }
+        }
+    }
+
+    /// Writes the lease once more; whether it was still ours.
+    fn write(&self, state: &mut State) -> Result<bool> {
+        if state.lost {
+            return Ok(false);
+        }
+        state.owner.count += 1;
+        let written = match self.store.put_if(&self.path, bytes(&state.owner), Some(&state.version))? {
+            Some(version) => Some(version),
+            // Our own write is refused when only its answer was lost and it was sent again.
+            None => self.store.read_version(&self.path)?.and_then(|(data, version)| {
+                Owner::read(&data).is_some_and(|owner| owner.run == state.owner.run).then_some(version)
+            }),
+        };
+        match written {
+            Some(version) => state.version = version,
+            None => state.lost = true,
+        }
+        Ok(!state.lost)
+    }
+
+    /// Whether nobody else has taken it, as of now: to be asked before anything becomes visible.
+    pub(super) fn is_ours(&self) -> Result<bool> {
+        self.write(&mut self.state())
+    }
+
+    /// The target is as its mode wants it: what is found there from now on was written by the query. Whether it still is ours.
+    pub(super) fn checked(&self) -> Result<bool> {
+        let mut state = self.state();
+        state.owner.checked = true;
+        self.write(&mut state)
+    }
+
+    pub(super) fn committed(&self) {
+        self.state().committed = true;
+    }
+
+    pub(super) fn is_committed(&self) -> bool {
+        self.state().committed
+    }
+
+    /// Removes the lease, unless somebody else has it, and ends the renewals.
+    pub(super) fn release(&self, run: &Run) -> Result<()> {
+        let mut state = self.state();
+        state.owner.ended = true;
+        if self.write(&mut state)? {
+            self.store.delete(&self.path)?;
+        }
+        state.over = true;
+        all().remove(&key(&self.store, &self.path, run));
+        Ok(())
+    }
 }
 
 /// As if the process that holds the lease had been killed.
 #[cfg(test)]
-pub(super) fn die(plan: &super::Plan) {
-    if let Some(staging) = &plan.staging {
-        unlock(staging);
-    }
+pub(super) fn die(plan: &Plan) {
+    die_quietly(plan);
     if let floe_storage::Location::Object { root, .. } = &plan.root {
         let store = Store::open(root, &plan.storage).unwrap();
-        let path = format!("{}/lease", super::object::hidden_prefix(plan).unwrap());
-        release(&store, &path);
-        let owner = Owner { machine: machine(), pid: 1, started: 1 };
-        store.put(&path, serde_json::to_vec(&owner).unwrap().into()).unwrap();
+        let path = super::object::lease_path(plan).unwrap();
+        if let Some(held) = held(&store, &path, &plan.run) {
+            held.state().over = true;
+        }
+        all().remove(&key(&store, &path, &plan.run));
+        let owner = Owner { pid: 1, started: 1, ..Owner::this_process(plan.run.clone()) };
+        store.put(&path, bytes(&owner)).unwrap();
     }
 }
 
 /// What a process that ends gives back by itself.
 #[cfg(test)]
-pub(super) fn die_quietly(plan: &super::Plan) {
+pub(super) fn die_quietly(plan: &Plan) {
     if let Some(staging) = &plan.staging {
-        unlock(staging);
+        super::lock::unlock(staging);
     }
 }
 
 /// Dead only if its commit did not get through: else it gave back its lease in order.
 #[cfg(test)]
-pub(super) fn die_or_not(plan: &super::Plan, dead: bool) {
+pub(super) fn die_or_not(plan: &Plan, dead: bool) {
     if dead {
         die(plan);
     }

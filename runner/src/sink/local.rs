@@ -1,8 +1,11 @@
 //! The commit on a file system: staged files are renamed into place under the protection of a manifest.
 //!
-//! Everything hidden is in one directory, `.floe-<query>-<target>/` beside the target (inside it when the target is a
-//! mount point): staged files, a lock that its coordinator holds, the manifest, and the old files moved aside. Up to
+//! Everything hidden is in one directory, `.floe-<query>.<run>-<target>/` beside the target (inside it when the target is
+//! a mount point): staged files, a lock that its coordinator holds, the manifest, and the old files moved aside. Up to
 //! the commit point (the manifest is renamed from `commit` to `done`) all can be undone, after it only finished.
+//!
+//! A later attempt at the query takes the directory of an earlier one away by renaming it: nothing that the earlier one
+//! still does finds its files, and what it had made visible is undone.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -14,9 +17,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Plan, fault, files, lease,
+    Mode, Plan, Run, fault, files, lease,
     local_target::{at, bases, existing, follow_link, gone_is_fine, make_directories, root},
-    naming::hidden_query,
+    lock,
+    naming::hidden_owner,
     staged::{At, Chosen},
 };
 use floe_storage::path_error;
@@ -57,21 +61,23 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     }
     // What a dead query left must be undone before the target is looked at.
     let bases = bases(plan, &root)?;
+    let mut is_later = false;
     for base in &bases {
-        clear(plan, base)?;
+        is_later |= clear(plan, base)?;
+    }
+    if is_later && plan.mode == Mode::Error && plan.file.is_some() {
+        // An earlier attempt found no file: one that is there now is its.
+        plan.mode = Mode::Overwrite;
     }
     files::replaced(plan, &existing(plan, &root)?)?;
 
     let base = bases.last().ok_or_else(|| QueryError::internal("a sink without a place to stage"))?.clone();
-    let result = (|| {
+    let result = (|| -> Result<()> {
         plan.made = if plan.mkdir { make_directories(&base)? } else { Vec::new() };
-        let staging = base.join(plan.hidden_name());
+        let staging = base.join(plan.hidden_directory(&plan.run));
         at(&base, fs::create_dir(&staging))?;
         plan.staging = Some(staging.clone());
-        if !lease::lock(&staging)? {
-            return Err(QueryError::io(format!("{}: the same query is at work there", plan.uri())));
-        }
-        Ok(())
+        lock::lock(&staging).map(drop)
     })();
     if result.is_err() {
         let _ = abort(plan);
@@ -79,31 +85,46 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     result
 }
 
-/// Removes hidden directories of queries with this target whose coordinator is gone, and those of earlier tries at this
-/// query.
-fn clear(plan: &Plan, base: &Path) -> Result<()> {
-    let Ok(children) = fs::read_dir(base) else { return Ok(()) };
-    let (tag, own) = (plan.target_tag(), plan.hidden_name());
+/// Removes hidden directories of queries with this target whose coordinator is gone, and those of earlier attempts at this
+/// query, whether somebody is still at work there or not. Tells whether there was an earlier attempt.
+fn clear(plan: &Plan, base: &Path) -> Result<bool> {
+    let mut is_later = false;
+    let Ok(children) = fs::read_dir(base) else { return Ok(false) };
+    let (tag, own) = (plan.target_tag(), plan.short_id());
     for child in children.flatten() {
         let name = child.file_name().to_string_lossy().into_owned();
         let staging = base.join(&name);
-        if hidden_query(&name, &tag).is_none() {
-            continue;
-        }
-        if name == own {
-            if lease::is_ours(&staging) {
+        let Some((query, run)) = hidden_owner(&name, &tag) else { continue };
+        if query == own {
+            let attempt = run.map_or(0, |run| run.attempt);
+            if attempt == plan.run.attempt && lock::is_ours(&staging) {
                 return Err(twice(plan));
             }
-            if !lease::lock(&staging)? {
-                return Err(QueryError::io(format!("{}: the same query is at work there", plan.uri())));
+            if attempt > plan.run.attempt {
+                return Err(lease::superseded(plan));
             }
-        } else if !lease::is_dead(&staging) || !lease::lock(&staging)? {
+            is_later |= attempt > 0;
+        } else if !lock::is_dead(&staging) {
             continue;
         }
         tracing::info!(path = %staging.display(), "clearing what an earlier query left");
-        undo_or_finish(plan, &staging)?;
+        take_away(plan, &staging)?;
     }
-    Ok(())
+    Ok(is_later)
+}
+
+/// Takes a staging directory from whoever has it and undoes (or finishes) what it had begun.
+fn take_away(plan: &Plan, staging: &Path) -> Result<()> {
+    // Nobody's, so that whoever comes after a crash of ours may clear it.
+    let taken = staging.with_file_name(plan.hidden_directory(&Run::new(0)));
+    match fs::rename(staging, &taken) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        renamed => at(staging, renamed)?,
+    }
+    // So that no other query takes it for dead meanwhile. Whoever had it may have its lock still: then it is taken for alive.
+    lock::lock(&taken)?;
+    undo_or_finish(plan, &taken)
 }
 
 /// Two sinks of one plan with the same target: the second would take the first one's files for leftovers.
@@ -141,15 +162,24 @@ fn sync_directory(path: &Path) -> Result<()> {
 }
 
 pub(super) fn commit(plan: &Plan, chosen: &Chosen) -> Result<()> {
-    let root = root(plan)?;
     let staging = plan.staging.as_deref().ok_or_else(|| QueryError::internal("a sink that was not begun"))?;
+    if is_taken(plan) {
+        return Err(lease::superseded(plan));
+    }
+    try_commit(plan, staging, chosen).map_err(|error| if is_taken(plan) { lease::superseded(plan) } else { error })
+}
+
+/// The directory of a commit that ended well goes with its lock; one that goes alone was taken away.
+pub(super) fn is_taken(plan: &Plan) -> bool {
+    plan.staging.as_ref().is_some_and(|staging| lock::is_ours(staging) && !staging.is_dir())
+}
+
+fn try_commit(plan: &Plan, staging: &Path, chosen: &Chosen) -> Result<()> {
+    let root = root(plan)?;
     if !staging.is_dir() {
         // Committed before: the directory goes last.
         let there = chosen.files.iter().all(|file| is_there(&root.join(&file.name), file.size));
         return if there { Ok(()) } else { Err(QueryError::io(format!("{}: staged files are gone", plan.uri()))) };
-    }
-    if !lease::lock(staging)? {
-        return Err(QueryError::io(format!("{}: the same query is at work there", plan.uri())));
     }
     if let Some(manifest) = read_manifest(staging, DONE)? {
         return clean(plan, staging, &manifest);
@@ -279,9 +309,14 @@ fn undo_or_finish(plan: &Plan, staging: &Path) -> Result<()> {
         let root = root(plan)?;
         let aside = staging.join(OLD);
         for new in &manifest.new {
-            let to = root.join(&new.name);
+            let (from, to) = (staging.join(&new.staged), root.join(&new.name));
+            // Removed, so that nobody who still has the directory open puts it into place after this.
+            let is_staged = match fs::remove_file(&from) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+                removed => at(&from, removed).map(|()| true)?,
+            };
             // A file of another query would have another size or be among the old ones.
-            if !staging.join(&new.staged).exists() && is_there(&to, new.size) {
+            if !is_staged && is_there(&to, new.size) {
                 gone_is_fine(&to, fs::remove_file(&to))?;
             }
         }
@@ -305,24 +340,23 @@ fn undo_or_finish(plan: &Plan, staging: &Path) -> Result<()> {
 /// Takes a hidden directory away: renamed first, so that no half of it is ever taken for a whole.
 pub(super) fn remove(plan: &Plan, staging: &Path) {
     // Still a hidden name of this target, so that the next query on it finds what a crash leaves of it.
-    let gone = staging.with_file_name(format!(".floe-{}-{}", uuid::Uuid::new_v4().simple(), plan.target_tag()));
+    let gone = staging.with_file_name(plan.hidden_directory(&Run::new(0)));
     let path = if fs::rename(staging, &gone).is_ok() { &gone } else { staging };
     if let Err(error) = fs::remove_dir_all(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
         tracing::warn!(path = %path.display(), sink = %plan.uri(), %error, "cannot remove a hidden directory");
     }
-    lease::unlock(staging);
+    lock::unlock(staging);
 }
 
 pub(super) fn abort(plan: &Plan) -> Result<()> {
-    if let Some(staging) = &plan.staging
-        && staging.is_dir()
-    {
-        if !lease::lock(staging)? {
-            return Err(QueryError::io(format!("{}: the same query is at work there", plan.uri())));
+    if let Some(staging) = &plan.staging {
+        if staging.is_dir() {
+            undo_or_finish(plan, staging)?;
         }
-        undo_or_finish(plan, staging)?;
+        // Also where another attempt took the directory away.
+        lock::unlock(staging);
     }
     for directory in plan.made.iter().rev() {
         // Only empty ones go.
@@ -331,12 +365,14 @@ pub(super) fn abort(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Finds the query's hidden directories by name, wherever they can be.
+/// Finds the query's hidden directories by name, wherever they can be and whatever attempt made them.
 pub(super) fn sweep(plan: &Plan) -> Result<()> {
+    let (tag, own) = (plan.target_tag(), plan.short_id());
     for base in bases(plan, root(plan)?)? {
-        let staging = base.join(plan.hidden_name());
-        if staging.is_dir() {
-            abort(&Plan { staging: Some(staging), ..plan.clone() })?;
+        for child in fs::read_dir(&base).into_iter().flatten().flatten() {
+            if hidden_owner(&child.file_name().to_string_lossy(), &tag).is_some_and(|(query, _)| query == own) {
+                take_away(plan, &child.path())?;
+            }
         }
     }
     Ok(())

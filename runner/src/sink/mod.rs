@@ -10,20 +10,25 @@
 //!
 //! Guarantees: nothing under the target before commit; a commit that failed half-way goes on where it stopped when it
 //! is called again; a second commit of the same query changes nothing; what a killed coordinator left is removed by
-//! the next `begin` for the same target (undone before the commit point, finished after it).
+//! the next `begin` for the same target (undone before the commit point, finished after it). Of several attempts at one
+//! query that are alive at once, the one that began last has the target: `begin` takes it from the others, whose commits
+//! and aborts change nothing from then on.
 //!
 //! Belongs here: names, formats, modes, the commit protocol. Does not belong here: how plans are cut, how messages
 //! travel, how stores are reached (`storage`).
 
 mod fault;
+mod file_size;
 mod files;
 mod from_ir;
 mod from_spec;
 mod lease;
 mod local;
 mod local_target;
+mod lock;
 mod naming;
 mod object;
+mod parallel;
 mod registry;
 mod staged;
 mod task;
@@ -40,8 +45,9 @@ pub use self::{
     from_ir::from_ir,
     from_spec::from_spec,
     registry::{abandon, forget},
-    task::{TaskSink, TaskWriter},
+    task::TaskSink,
 };
+use floe_planner::SinkShape;
 use floe_storage::{Location, Options};
 use floe_wire::error::{QueryError, Result};
 
@@ -49,6 +55,8 @@ use floe_wire::error::{QueryError, Result};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub query: String,
+    /// The try at the query that this is a part of.
+    pub run: Run,
     /// The directory (or prefix) that holds the files.
     pub root: Location,
     /// The one file in it, when the target is a file.
@@ -62,7 +70,12 @@ pub struct Plan {
     pub keys: Vec<Key>,
     pub include_keys: bool,
     pub max_file_rows: Option<u32>,
+    /// Another file is begun after rows of so many bytes in memory: what Polars' own sinks count.
     pub max_file_bytes: Option<u64>,
+    /// Another file is begun when one has about so many bytes. Without it a task writes one file.
+    pub target_file_bytes: Option<u64>,
+    /// Bytes of rows in memory that are taken to make a byte of a file, until some were written.
+    pub packing: f64,
     pub maintain_order: bool,
     /// Whether missing directories of the target are made.
     pub mkdir: bool,
@@ -73,6 +86,32 @@ pub struct Plan {
     pub staging: Option<std::path::PathBuf>,
     /// Directories that `begin` made above the target, outermost first.
     pub made: Vec<std::path::PathBuf>,
+}
+
+/// One try at a query: an attempt of its operator, and what no other coordinator has, not even one of the same attempt that
+/// was started again. Names of all that is staged carry it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub attempt: u32,
+    pub nonce: String,
+}
+
+impl Run {
+    pub fn new(attempt: u32) -> Run {
+        let nonce = uuid::Uuid::new_v4().simple().to_string();
+        Run { attempt, nonce: nonce[..8].to_owned() }
+    }
+
+    fn parse(text: &str) -> Option<Run> {
+        let (attempt, nonce) = text.split_once('x')?;
+        Some(Run { attempt: attempt.parse().ok()?, nonce: nonce.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.attempt, self.nonce)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +134,7 @@ pub enum Mode {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Names {
-    /// `part-<query>-<stage>-<task>-<n>.<extension>`: unique, so that a retried append finds its own files.
+    /// `part-<query>-<run>-<stage>-<task>-<n>.<extension>`: unique, and a later attempt finds the query's own files.
     Floe,
     /// `00000000.<extension>` and on, as Polars' partitioned sinks name them.
     Polars,
@@ -121,6 +160,18 @@ impl Plan {
     pub fn single_task(&self) -> bool {
         let limited = self.max_file_rows.is_some() || self.max_file_bytes.is_some();
         self.single_file() || (self.names == Names::Polars && (limited || self.is_object()))
+    }
+
+    /// Rows that come from files packed so well will be packed about as well again, if the format packs at all.
+    pub fn expect_packing(&mut self, of_sources: f64) {
+        if file_size::packs(&self.format) {
+            self.packing = of_sources.clamp(1.0, 16.0);
+        }
+    }
+
+    /// What the planner has to know of it.
+    pub fn shape(&self) -> SinkShape {
+        SinkShape { single_file: self.single_task() }
     }
 
     pub fn uri(&self) -> String {
@@ -196,6 +247,17 @@ pub fn commit(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Summary> {
     Ok(chosen.summary)
 }
 
+/// What to say when another attempt at the query has taken the sink over; none when it has not.
+pub fn superseded(plan: &Plan) -> Option<QueryError> {
+    let is_taken = match plan.root {
+        _ if plan.is_device() => false,
+        Location::Local(_) => local::is_taken(plan),
+        // A store that cannot be asked is no sign of it.
+        _ => object::is_taken(plan).unwrap_or(false),
+    };
+    is_taken.then(|| lease::superseded(plan))
+}
+
 /// Leaves nothing of the query behind, whatever its workers had begun. A finished commit is not undone.
 pub fn abort(plan: &Plan) -> Result<()> {
     match plan.root {
@@ -210,6 +272,6 @@ pub fn sweep(plan: &Plan) -> Result<()> {
     match plan.root {
         _ if plan.is_device() => Ok(()),
         Location::Local(_) => local::sweep(plan),
-        _ => object::abort(plan),
+        _ => object::sweep(plan),
     }
 }

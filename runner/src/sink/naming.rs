@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Names, Plan};
+use super::{Names, Plan, Run};
 use floe_wire::graph::TaskId;
 
 /// First characters of hidden directories and prefixes.
@@ -25,14 +25,24 @@ impl Plan {
         short_hash(&self.uri(), 10)
     }
 
-    /// The hidden directory or prefix of this query and target.
-    pub(super) fn hidden_name(&self) -> String {
+    /// The hidden prefix of this query and target in an object store: all attempts meet there, at one lease.
+    pub(super) fn hidden_prefix(&self) -> String {
         format!("{HIDDEN}{}-{}", self.short_id(), self.target_tag())
     }
 
-    /// What names of all files of this query start with.
+    /// The hidden directory of a run of this query and target: each has its own, which can be taken away from it.
+    pub(super) fn hidden_directory(&self, run: &Run) -> String {
+        format!("{HIDDEN}{}.{run}-{}", self.short_id(), self.target_tag())
+    }
+
+    /// What names of all files of this query start with, whatever attempt wrote them.
     pub(super) fn own_prefix(&self) -> String {
         format!("part-{}-", self.short_id())
+    }
+
+    /// What names of all files of this run start with.
+    pub(super) fn run_prefix(&self) -> String {
+        format!("{}{}-", self.own_prefix(), self.run)
     }
 
     /// The name under which a task's n-th file of a directory is made. With Polars' names the final one follows at
@@ -43,15 +53,21 @@ impl Plan {
         }
         match self.names {
             Names::Floe => {
-                format!("{}{:02}-{:05}-{n:03}.{}", self.own_prefix(), task.stage.0, task.task, self.extension)
+                format!("{}{:02}-{:05}-{n:03}.{}", self.run_prefix(), task.stage.0, task.task, self.extension)
             }
             Names::Polars => format!("{n:08x}.{}", self.extension),
         }
     }
 }
 
-/// The query that a hidden name belongs to, if its target is this one.
-pub(super) fn hidden_query<'a>(name: &'a str, target_tag: &str) -> Option<&'a str> {
-    let (query, tag) = name.strip_prefix(HIDDEN)?.split_once('-')?;
-    (tag == target_tag).then_some(query)
+/// Whose a hidden name is, if its target is this one: the query's short id, and the run if the name tells it.
+pub(super) fn hidden_owner(name: &str, target_tag: &str) -> Option<(String, Option<Run>)> {
+    let (owner, tag) = name.strip_prefix(HIDDEN)?.split_once('-')?;
+    if tag != target_tag {
+        return None;
+    }
+    Some(match owner.split_once('.') {
+        Some((query, run)) => (query.to_owned(), Run::parse(run)),
+        None => (owner.to_owned(), None),
+    })
 }

@@ -1,7 +1,12 @@
 //! The commit in an object store: uploads that were only waiting are completed, under the protection of a manifest.
 //!
 //! What is hidden lies under `.floe-<query>-<target>/` beside the target: the lease of the coordinator, and during the
-//! commit the manifest. Up to the commit point (the manifest says `done`) all can be undone, after it only finished.
+//! commit the manifest of its run. Up to the commit point (the manifest says `done`) all can be undone, after it only
+//! finished.
+//!
+//! A commit begins with a conditional write of the lease; who has lost it writes nothing. Who loses it in the middle has
+//! its uploads aborted by the winner, so that there is nothing left which it could complete: this is why small files, which
+//! travel to the coordinator, become uploads, too, before the lease is looked at.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,8 +14,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Names, Plan, fault, files, lease,
-    naming::{HIDDEN, hidden_query},
+    Mode, Names, Plan, fault, files,
+    lease::{self, Whose},
+    naming::{HIDDEN, hidden_owner},
+    parallel::parallel,
     staged::{At, Chosen, Final},
 };
 use floe_storage::{Location, Store};
@@ -18,13 +25,11 @@ use floe_wire::error::{QueryError, Result};
 
 const LEASE: &str = "lease";
 const MANIFEST: &str = "commit";
-/// Requests of a commit that are under way at once.
-const AT_ONCE: usize = 8;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     done: bool,
-    /// Whether names tell the query (and files can be removed again by name).
+    /// Whether names tell the run (and files can be removed again by name).
     own_names: bool,
     new: Vec<Final>,
     /// Names below the root that the commit removes.
@@ -41,8 +46,20 @@ struct Target<'a> {
     beside: String,
 }
 
+/// A query with hidden objects for a target.
+struct Hidden {
+    prefix: String,
+    query: String,
+    /// Of its lease; 0 without one.
+    modified_ms: u64,
+}
+
 fn with_slash(path: &str) -> String {
     if path.is_empty() { String::new() } else { format!("{path}/") }
+}
+
+fn lease_of(hidden: &str) -> String {
+    format!("{hidden}/{LEASE}")
 }
 
 impl<'a> Target<'a> {
@@ -63,7 +80,12 @@ impl<'a> Target<'a> {
     }
 
     fn hidden(&self) -> String {
-        format!("{}{}", self.beside, self.plan.hidden_name())
+        format!("{}{}", self.beside, self.plan.hidden_prefix())
+    }
+
+    /// Of this run.
+    fn manifest_path(&self) -> String {
+        format!("{}/{MANIFEST}-{}", self.hidden(), self.plan.run)
     }
 
     /// Names below the root.
@@ -79,47 +101,53 @@ impl<'a> Target<'a> {
         Ok(self.store.head(&self.key(&file.name))?.is_some_and(|entry| entry.size == file.size))
     }
 
-    fn read_manifest(&self, hidden: &str) -> Result<Option<Manifest>> {
-        let path = format!("{hidden}/{MANIFEST}");
-        if self.store.head(&path)?.is_none() {
-            return Ok(None);
-        }
-        let data = self.store.read(&path)?;
+    fn read_manifest(&self, path: &str) -> Result<Option<Manifest>> {
+        let Some((data, _)) = self.store.read_version(path)? else { return Ok(None) };
         rmp_serde::from_slice(&data).map(Some).map_err(|error| QueryError::io(format!("{path}: {error}")))
     }
 
     fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let data = rmp_serde::to_vec(manifest).map_err(|error| QueryError::internal(error.to_string()))?;
-        self.store.put(&format!("{}/{MANIFEST}", self.hidden()), Bytes::from(data))
+        self.store.put(&self.manifest_path(), Bytes::from(data))
     }
 
-    /// Queries with hidden objects for this target: (hidden prefix, query's short id, time of the lease).
-    fn hidden_queries(&self) -> Result<Vec<(String, String, u64)>> {
+    fn hidden_queries(&self) -> Result<Vec<Hidden>> {
         let tag = self.plan.target_tag();
-        let mut found: Vec<(String, String, u64)> = Vec::new();
-        let prefix = format!("{}{HIDDEN}", self.beside);
+        let mut found: Vec<Hidden> = Vec::new();
+        let start = format!("{}{HIDDEN}", self.beside);
         // The user asked for the target; the hidden prefix would only puzzle.
         let named = |error: QueryError| {
-            let shown = Location::Object { root: self.store.root().to_owned(), path: prefix.clone() }.uri();
+            let shown = Location::Object { root: self.store.root().to_owned(), path: start.clone() }.uri();
             QueryError { message: error.message.replace(&shown, &self.plan.uri()), ..error }
         };
-        for entry in self.store.list_text(&prefix).map_err(named)? {
+        for entry in self.store.list_text(&start).map_err(named)? {
             let Some((name, file)) = entry.path[self.beside.len()..].split_once('/') else { continue };
-            let Some(query) = hidden_query(name, &tag) else { continue };
-            let hidden = format!("{}{name}", self.beside);
-            let time = if file == LEASE { entry.modified_ms } else { 0 };
-            match found.iter_mut().find(|(other, ..)| *other == hidden) {
-                Some(known) => known.2 = known.2.max(time),
-                None => found.push((hidden, query.to_owned(), time)),
+            let Some((query, _)) = hidden_owner(name, &tag) else { continue };
+            let prefix = format!("{}{name}", self.beside);
+            let modified_ms = if file == LEASE { entry.modified_ms } else { 0 };
+            match found.iter_mut().find(|other| other.prefix == prefix) {
+                Some(known) => known.modified_ms = known.modified_ms.max(modified_ms),
+                None => found.push(Hidden { prefix, query, modified_ms }),
             }
         }
         Ok(found)
     }
 
-    /// Aborts uploads of a query. `others`: whether another query may be at work on the target, in which case only
-    /// uploads whose names tell the query are touched.
-    fn abort_uploads(&self, query: &str, others: bool) -> Result<()> {
-        let own = format!("part-{query}-");
+    /// Whether other queries have something hidden here.
+    fn has_others(&self) -> Result<bool> {
+        let own = self.hidden();
+        Ok(self.hidden_queries()?.iter().any(|hidden| hidden.prefix != own))
+    }
+
+    /// Aborts pending uploads of files whose names start so; and those whose names tell nobody, unless there are `others`
+    /// that may have made them. Some may write but not list uploads; then a lifecycle rule of the bucket has to do it.
+    fn abort_uploads(&self, names: &str, others: bool) {
+        if let Err(error) = self.try_abort_uploads(names, others) {
+            tracing::warn!(sink = %self.plan.uri(), %error, "cannot abort pending uploads");
+        }
+    }
+
+    fn try_abort_uploads(&self, names: &str, others: bool) -> Result<()> {
         let prefix = match &self.plan.file {
             Some(file) => self.key(file),
             None => self.prefix.clone(),
@@ -128,67 +156,77 @@ impl<'a> Target<'a> {
         for pending in self.store.pending_uploads(&prefix)? {
             let name = pending.path.rsplit('/').next().unwrap_or_default();
             let exact = self.plan.file.is_none() || pending.path == prefix;
-            if name.starts_with(&own) || (anonymous && !others && exact) {
+            if name.starts_with(names) || (anonymous && !others && exact) {
                 self.store.abort_upload(&pending.path, &pending.upload)?;
             }
         }
         Ok(())
     }
 
-    /// Puts back what a commit had begun, unless it was past the commit point; then removes all that is hidden.
-    fn undo_or_finish(&self, hidden: &str, query: &str, others: bool) -> Result<()> {
-        match self.read_manifest(hidden)? {
-            Some(manifest) if manifest.done || !manifest.own_names => {
-                // Files without the query's name in theirs may have replaced others, which cannot be brought back.
-                self.carry_out(&manifest)?;
-                self.remove_old(&manifest)?;
-            }
-            Some(manifest) => {
-                for new in &manifest.new {
-                    if let At::Upload { id, .. } = &new.at {
-                        self.store.abort_upload(&self.key(&new.name), id)?;
-                    }
-                    self.store.delete(&self.key(&new.name))?;
+    /// Undoes what commits of a query had begun, and finishes those past their commit point. For whoever has its lease.
+    fn settle(&self, hidden: &str, query: &str, others: bool) -> Result<()> {
+        let manifests = self.store.list_text(&format!("{hidden}/{MANIFEST}"))?;
+        for path in manifests.into_iter().map(|entry| entry.path) {
+            match self.read_manifest(&path)? {
+                Some(manifest) if manifest.done => self.remove_old(&manifest)?,
+                // Files without the run's name in theirs may have replaced others, which cannot be brought back.
+                Some(manifest) if !manifest.own_names => {
+                    parallel(&manifest.new, |file| self.complete(file).map(drop))?;
+                    self.remove_old(&manifest)?;
                 }
+                Some(manifest) => {
+                    for new in &manifest.new {
+                        if let At::Upload { id, .. } = &new.at {
+                            self.store.abort_upload(&self.key(&new.name), id)?;
+                        }
+                        self.store.delete(&self.key(&new.name))?;
+                    }
+                }
+                None => {}
             }
-            None => {}
+            self.store.delete(&path)?;
         }
-        self.abort_forgotten_uploads(query, others);
-        self.remove_hidden(hidden)
+        self.abort_uploads(&format!("part-{query}-"), others);
+        Ok(())
     }
 
-    /// Some may write but not list uploads; then a lifecycle rule of the bucket has to do it.
-    fn abort_forgotten_uploads(&self, query: &str, others: bool) {
-        if let Err(error) = self.abort_uploads(query, others) {
-            tracing::warn!(sink = %self.plan.uri(), %error, "cannot abort pending uploads");
+    /// The lease goes first: as long as the manifest is there, the rest is not done.
+    fn remove_hidden(&self) -> Result<()> {
+        if let Some(held) = lease::held(&self.store, &lease_of(&self.hidden()), &self.plan.run) {
+            held.release(&self.plan.run)?;
         }
+        self.store.delete(&self.manifest_path())
     }
 
-    /// The manifest goes last: as long as it is there, the rest is not done.
-    fn remove_hidden(&self, hidden: &str) -> Result<()> {
-        lease::release(&self.store, &format!("{hidden}/{LEASE}"));
-        self.store.delete(&format!("{hidden}/{LEASE}"))?;
-        self.store.delete(&format!("{hidden}/{MANIFEST}"))
+    /// Small files, which came along with the tasks' reports, as uploads.
+    fn uploaded(&self, files: &[Final]) -> Result<Vec<Final>> {
+        parallel(files, |file| {
+            let At::Inline { data } = &file.at else { return Ok(file.clone()) };
+            let key = self.key(&file.name);
+            let id = self.store.start_upload(&key)?;
+            let part = self.store.put_part(&key, &id, 0, data.clone())?;
+            Ok(Final { at: At::Upload { id, parts: vec![part] }, ..file.clone() })
+        })
     }
 
-    fn carry_out(&self, manifest: &Manifest) -> Result<()> {
-        parallel(&manifest.new, |file| self.complete(file))
-    }
-
-    fn complete(&self, file: &Final) -> Result<()> {
+    /// Makes a file visible; whether it is.
+    fn complete(&self, file: &Final) -> Result<bool> {
         let key = self.key(&file.name);
         fault::step()?;
         match &file.at {
-            At::Inline { data } => self.store.put(&key, data.clone()),
-            At::Upload { id, parts } => {
-                if self.store.complete_upload(&key, id, parts)? || self.is_there(file)? {
-                    Ok(())
-                } else {
-                    Err(QueryError::io(format!("{}: an upload is gone", self.plan.root.join(&file.name).uri())))
-                }
+            At::Upload { id, parts } => Ok(self.store.complete_upload(&key, id, parts)? || self.is_there(file)?),
+            At::Inline { .. } | At::Local { .. } | At::Written => {
+                Err(QueryError::internal("a staged file that is no upload"))
             }
-            At::Local { .. } | At::Written => Err(QueryError::internal("a staged file that is not in the store")),
         }
+    }
+
+    fn complete_all(&self, files: &[Final]) -> Result<()> {
+        parallel(files, |file| match self.complete(file)? {
+            true => Ok(()),
+            false => Err(QueryError::io(format!("{}: an upload is gone", self.plan.root.join(&file.name).uri()))),
+        })
+        .map(drop)
     }
 
     fn remove_old(&self, manifest: &Manifest) -> Result<()> {
@@ -198,144 +236,171 @@ impl<'a> Target<'a> {
             fault::step()?;
             self.store.delete(&self.key(name))
         })
+        .map(drop)
     }
-}
-
-/// Runs all, some at once, and gives the first error.
-fn parallel<T: Sync>(items: &[T], run: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
-    let threads = if cfg!(test) { 1 } else { AT_ONCE.min(items.len()) };
-    if threads <= 1 {
-        return items.iter().try_for_each(run);
-    }
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let worker = || loop {
-        let Some(item) = items.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) else { return Ok(()) };
-        run(item)?;
-    };
-    std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let ended = running.into_iter().map(|thread| {
-            thread.join().unwrap_or_else(|_| Err(QueryError::internal("a thread of the commit panicked")))
-        });
-        let ended: Vec<Result<()>> = ended.collect();
-        ended.into_iter().collect()
-    })
 }
 
 pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     let target = Target::open(plan)?;
     let hidden = target.hidden();
-    // Before our own lease is there: what an earlier try at this query left.
-    if lease::is_held(&target.store, &format!("{hidden}/{LEASE}")) {
-        return Err(super::local::twice(plan));
-    }
-    let queries = target.hidden_queries()?;
-    if queries.iter().any(|(other, ..)| *other == hidden) {
-        target.undo_or_finish(&hidden, &plan.short_id(), queries.len() > 1)?;
-    }
-    lease::hold(&target.store, &format!("{hidden}/{LEASE}"))?;
-    let result = (|| {
+    let (held, checked) = lease::take(&target.store, &lease_of(&hidden), plan, Whose::Earlier)?;
+    let is_new_file = plan.mode == Mode::Error && plan.file.is_some();
+    let result = (|| -> Result<()> {
+        // What earlier attempts left, and those that are still there are about to do.
+        target.settle(&hidden, &plan.short_id(), target.has_others()?)?;
         clear(&target, &hidden)?;
-        files::replaced(plan, &target.existing()?).map(drop)
+        if is_new_file && checked {
+            return Ok(());
+        }
+        files::replaced(plan, &target.existing()?)?;
+        match !is_new_file || held.checked()? {
+            true => Ok(()),
+            false => Err(lease::superseded(plan)),
+        }
     })();
     if result.is_err() {
-        let _ = target.remove_hidden(&hidden);
+        let _ = target.remove_hidden();
+    }
+    drop(target);
+    if is_new_file && checked {
+        // An earlier attempt found no file: one that is there now is its.
+        plan.mode = Mode::Overwrite;
     }
     result
 }
 
 /// Undoes or finishes queries with this target whose coordinators are gone.
-fn clear(target: &Target<'_>, hidden: &str) -> Result<()> {
+fn clear(target: &Target<'_>, own: &str) -> Result<()> {
     let queries = target.hidden_queries()?;
     // Times are all the store's: ours was put just now.
-    let now = queries.iter().find(|(other, ..)| other == hidden).map_or(0, |(.., time)| *time);
-    let mut dead = Vec::new();
-    let mut alive = false;
-    for (other, query, time) in &queries {
-        if other == hidden {
-            continue;
-        }
-        let lease = format!("{other}/{LEASE}");
-        let gone = || target.store.read(&lease).is_ok_and(|data| lease::owner_is_gone(&data));
-        if time.saturating_add(lease::DEAD_MS) < now || gone() {
-            dead.push((other, query));
-        } else {
-            alive = true;
-        }
-    }
-    for (other, query) in dead {
-        tracing::info!(prefix = %other, "clearing what an earlier query left");
-        target.undo_or_finish(other, query, alive)?;
+    let now = queries.iter().find(|hidden| hidden.prefix == own).map_or(0, |hidden| hidden.modified_ms);
+    let others = queries.iter().filter(|hidden| hidden.prefix != own);
+    let (dead, alive): (Vec<&Hidden>, Vec<&Hidden>) = others.partition(|hidden| {
+        let gone = || target.store.read(&lease_of(&hidden.prefix)).is_ok_and(|data| lease::owner_is_gone(&data));
+        hidden.modified_ms.saturating_add(lease::DEAD_MS) < now || gone()
+    });
+    for hidden in dead {
+        tracing::info!(prefix = %hidden.prefix, "clearing what an earlier query left");
+        clear_one(target, hidden, !alive.is_empty())?;
     }
     Ok(())
 }
 
+fn clear_one(target: &Target<'_>, hidden: &Hidden, others: bool) -> Result<()> {
+    let (held, _) = lease::take(&target.store, &lease_of(&hidden.prefix), target.plan, Whose::Anybody)?;
+    let settled = target.settle(&hidden.prefix, &hidden.query, others);
+    held.release(&target.plan.run)?;
+    settled
+}
+
 pub(super) fn commit(plan: &Plan, chosen: &Chosen) -> Result<()> {
     let target = Target::open(plan)?;
-    let hidden = target.hidden();
-    let mut manifest = match target.read_manifest(&hidden)? {
-        Some(manifest) => manifest,
-        None => {
-            if target.store.head(&format!("{hidden}/{LEASE}"))?.is_none() {
-                // Committed before: the lease goes last.
-                for file in &chosen.files {
-                    if !target.is_there(file)? {
-                        return Err(QueryError::io(format!("{}: staged files are gone", plan.uri())));
-                    }
+    let held = lease::held(&target.store, &lease_of(&target.hidden()), &plan.run);
+    let mut manifest = match (target.read_manifest(&target.manifest_path())?, held) {
+        (Some(manifest), None) => manifest,
+        (None, None) => {
+            // Committed before: the lease was given back.
+            for file in &chosen.files {
+                if !target.is_there(file)? {
+                    return Err(QueryError::io(format!("{}: staged files are gone", plan.uri())));
                 }
-                return Ok(());
+            }
+            return Ok(());
+        }
+        (Some(manifest), Some(held)) => {
+            if !held.is_ours()? {
+                return Err(lease::superseded(plan));
+            }
+            manifest
+        }
+        (None, Some(held)) => {
+            if held.is_committed() {
+                return if held.is_ours()? { finish(&target, chosen) } else { Err(lease::superseded(plan)) };
+            }
+            let new = target.uploaded(&chosen.files)?;
+            fault::step()?;
+            if !held.is_ours()? {
+                return Err(lease::superseded(plan));
             }
             let mut old: BTreeSet<String> = files::replaced(plan, &target.existing()?)?.into_iter().collect();
-            let own_names = plan.names == Names::Floe && plan.file.is_none();
-            if let [file] = chosen.files.as_slice() {
+            if let [file] = new.as_slice() {
                 old.remove(&file.name);
                 if old.is_empty() {
                     // One request makes the one file visible: there is nothing to protect.
-                    target.complete(file)?;
-                    return finish(&target, &hidden, chosen);
+                    target.complete_all(&new)?;
+                    held.committed();
+                    return finish(&target, chosen);
                 }
             }
-            let manifest =
-                Manifest { done: false, own_names, new: chosen.files.clone(), old: old.into_iter().collect() };
+            let own_names = plan.names == Names::Floe && plan.file.is_none();
+            let manifest = Manifest { done: false, own_names, new, old: old.into_iter().collect() };
             fault::step()?;
             target.write_manifest(&manifest)?;
             manifest
         }
     };
     if !manifest.done {
-        target.carry_out(&manifest)?;
+        target.complete_all(&manifest.new)?;
         fault::step()?;
+        if let Some(held) = lease::held(&target.store, &lease_of(&target.hidden()), &plan.run)
+            && !held.is_ours()?
+        {
+            return Err(lease::superseded(plan));
+        }
         // The commit point.
         manifest.done = true;
         target.write_manifest(&manifest)?;
     }
     target.remove_old(&manifest)?;
-    finish(&target, &hidden, chosen)
+    finish(&target, chosen)
 }
 
-fn finish(target: &Target<'_>, hidden: &str, chosen: &Chosen) -> Result<()> {
+fn finish(target: &Target<'_>, chosen: &Chosen) -> Result<()> {
     fault::step()?;
     for file in &chosen.dropped {
         if let At::Upload { id, .. } = &file.at {
             target.store.abort_upload(&target.key(&file.name), id)?;
         }
     }
-    // Attempts that came too late and workers that were lost have uploads nobody told of.
-    target.abort_forgotten_uploads(&target.plan.short_id(), target.hidden_queries()?.len() > 1);
-    target.remove_hidden(hidden)
+    let held = lease::held(&target.store, &lease_of(&target.hidden()), &target.plan.run);
+    if held.is_some_and(|held| held.is_ours().unwrap_or(false)) {
+        // Attempts that came too late and workers that were lost have uploads nobody told of.
+        target.abort_uploads(&target.plan.own_prefix(), target.has_others()?);
+    }
+    target.remove_hidden()
 }
 
+pub(super) fn is_taken(plan: &Plan) -> Result<bool> {
+    let target = Target::open(plan)?;
+    let held = lease::held(&target.store, &lease_of(&target.hidden()), &plan.run);
+    held.map_or(Ok(false), |held| held.is_ours().map(|ours| !ours))
+}
+
+/// Of this run only, if another has the target now.
 pub(super) fn abort(plan: &Plan) -> Result<()> {
     let target = Target::open(plan)?;
     let hidden = target.hidden();
-    let queries = target.hidden_queries()?;
-    if queries.iter().any(|(other, ..)| *other == hidden) {
-        target.undo_or_finish(&hidden, &plan.short_id(), queries.len() > 1)?;
+    let Some(held) = lease::held(&target.store, &lease_of(&hidden), &plan.run) else { return Ok(()) };
+    if held.is_ours()? {
+        target.settle(&hidden, &plan.short_id(), target.has_others()?)?;
+    } else {
+        target.abort_uploads(&plan.run_prefix(), true);
     }
-    Ok(())
+    target.remove_hidden()
+}
+
+/// Of all attempts at the query: their coordinators are gone.
+pub(super) fn sweep(plan: &Plan) -> Result<()> {
+    let target = Target::open(plan)?;
+    let own = target.hidden();
+    let queries = target.hidden_queries()?;
+    match queries.iter().find(|hidden| hidden.prefix == own) {
+        Some(hidden) => clear_one(&target, hidden, queries.len() > 1),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
-pub(super) fn hidden_prefix(plan: &Plan) -> Result<String> {
-    Ok(Target::open(plan)?.hidden())
+pub(super) fn lease_path(plan: &Plan) -> Result<String> {
+    Ok(lease_of(&Target::open(plan)?.hidden()))
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
-use super::{lease, local, write::Stage};
+use super::{file_size, local, lock, write::Stage};
 
 static STAGED: LazyLock<Mutex<HashMap<String, Vec<Arc<Stage>>>>> = LazyLock::new(Default::default);
 
@@ -15,6 +15,7 @@ pub(super) fn add(query: &str, stage: &Arc<Stage>) {
 }
 
 fn take(query: &str) -> Vec<Arc<Stage>> {
+    file_size::forget(query);
     STAGED.lock().unwrap_or_else(PoisonError::into_inner).remove(query).unwrap_or_default()
 }
 
@@ -33,7 +34,7 @@ pub fn abandon(query: &str) {
         }
         stage.discard();
         if let Some(staging) = staging
-            && lease::is_dead(&staging)
+            && lock::is_dead(&staging)
             && !local::has_manifest(&staging)
         {
             local::remove(stage.plan(), &staging);

@@ -1,15 +1,12 @@
 //! One task's part of a sink: the end of its Polars plan, and what came of it.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
-use polars_core::{frame::DataFrame, utils::accumulate_dataframes_vertical};
+use polars_core::frame::DataFrame;
 use polars_error::PolarsResult;
 use polars_io::utils::sync_on_close::SyncOnCloseType;
 use polars_plan::{
@@ -19,12 +16,12 @@ use polars_plan::{
         UnifiedSinkArgs,
         file_provider::{FileProviderArgs, FileProviderReturn, FileProviderType},
     },
-    plans::{AExpr, ExprToIRContext, FunctionIR, IR, to_expr_ir},
+    plans::{AExpr, ExprToIRContext, FunctionIR, IR, IRPlan, to_expr_ir},
 };
-use polars_utils::arena::{Arena, Node};
+use polars_utils::arena::Arena;
 
-use super::{Plan, from_ir::decode_expression, registry, write::Stage};
-use floe_exec::panic_error;
+use super::{Plan, file_size, from_ir::decode_expression, registry, write::Stage};
+use floe_exec::{EachFrame, Passed, RowSink};
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::TaskId;
@@ -32,41 +29,22 @@ use floe_wire::graph::TaskId;
 /// Stages the rows of one task. Dropped before `finish`, it removes what it had staged.
 pub struct TaskSink {
     stage: Arc<Stage>,
-    rows: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     finished: bool,
+}
+
+#[derive(Default)]
+struct Counts {
+    rows: AtomicU64,
+    /// Bytes of the rows in memory.
+    size: AtomicU64,
 }
 
 impl TaskSink {
     pub fn new(plan: &Plan, task: TaskId, attempt: u32) -> Result<TaskSink> {
         let stage = Arc::new(Stage::new(plan, task, attempt)?);
         registry::add(&plan.query, &stage);
-        Ok(TaskSink { stage, rows: Arc::default(), finished: false })
-    }
-
-    /// Puts the sink on top of `input` (in place of a sink that is there) and returns the new top of the plan. Rows are
-    /// encoded by Polars' own sinks, in parallel and in bounded memory; running the plan returns no rows.
-    pub fn attach(&self, input: Node, nodes: &mut Arena<IR>, expressions: &mut Arena<AExpr>) -> Result<Node> {
-        let input = match nodes.get(input) {
-            IR::Sink { input, .. } => *input,
-            _ => input,
-        };
-        let schema = IR::schema(nodes.get(input), nodes).into_owned();
-        let payload = self.payload(&schema, expressions)?;
-        let rows = self.rows.clone();
-        let count = move |frame: DataFrame| {
-            rows.fetch_add(frame.height() as u64, Ordering::Relaxed);
-            Ok(frame)
-        };
-        let function = FunctionIR::Opaque {
-            function: Arc::new(count),
-            schema: None,
-            predicate_pd: false,
-            projection_pd: false,
-            streamable: true,
-            fmt_str: "COUNT ROWS OF SINK".into(),
-        };
-        let input = nodes.add(IR::MapFunction { input, function });
-        Ok(nodes.add(IR::Sink { input, payload }))
+        Ok(TaskSink { stage, counts: Arc::default(), finished: false })
     }
 
     fn payload(&self, schema: &polars_core::prelude::Schema, expressions: &mut Arena<AExpr>) -> Result<SinkTypeIR> {
@@ -78,8 +56,8 @@ impl TaskSink {
             cloud_options: None,
             sinked_paths_callback: None,
         };
-        let limited = plan.max_file_rows.is_some() || plan.max_file_bytes.is_some();
-        if plan.keys.is_empty() && !limited {
+        let max_bytes = file_size::limit(plan);
+        if plan.keys.is_empty() && plan.max_file_rows.is_none() && max_bytes.is_none() {
             let file = self.stage.open(String::new(), 0)?;
             return Ok(SinkTypeIR::File(FileSinkOptions {
                 target: SinkTarget::Dyn(SpecialEq::new(Arc::new(Mutex::new(Some(file))))),
@@ -113,28 +91,58 @@ impl TaskSink {
             file_format: plan.format.clone(),
             unified_sink_args,
             max_rows_per_file: plan.max_file_rows.unwrap_or(u32::MAX),
-            approximate_bytes_per_file: plan.max_file_bytes.unwrap_or(u64::MAX),
+            approximate_bytes_per_file: max_bytes.unwrap_or(u64::MAX),
         }))
     }
+}
 
-    /// Rows that went in so far.
-    pub fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
+impl RowSink for TaskSink {
+    /// In place of a sink that is there. Rows are encoded by Polars' own sinks, in parallel and in bounded memory; running
+    /// the plan returns no rows.
+    fn attach(&self, plan: &mut IRPlan, each: Arc<EachFrame>) -> Result<()> {
+        let IRPlan { lp_top, lp_arena: nodes, expr_arena: expressions } = plan;
+        let input = match nodes.get(*lp_top) {
+            IR::Sink { input, .. } => *input,
+            _ => *lp_top,
+        };
+        let schema = IR::schema(nodes.get(input), nodes).into_owned();
+        let payload = self.payload(&schema, expressions)?;
+        let (counts, stage) = (self.counts.clone(), self.stage.clone());
+        let count = move |frame: DataFrame| {
+            let frame = each(frame, stage.bytes())?;
+            counts.rows.fetch_add(frame.height() as u64, Ordering::Relaxed);
+            counts.size.fetch_add(frame.estimated_size() as u64, Ordering::Relaxed);
+            Ok(frame)
+        };
+        let function = FunctionIR::Opaque {
+            function: Arc::new(count),
+            schema: None,
+            predicate_pd: false,
+            projection_pd: false,
+            streamable: true,
+            fmt_str: "ROWS OF SINK".into(),
+        };
+        let input = nodes.add(IR::MapFunction { input, function });
+        *lp_top = nodes.add(IR::Sink { input, payload });
+        Ok(())
     }
 
-    /// Bytes that went out so far.
-    pub fn bytes(&self) -> u64 {
-        self.stage.bytes()
+    fn passed(&self) -> Passed {
+        Passed {
+            rows: self.counts.rows.load(Ordering::Relaxed),
+            size: self.counts.size.load(Ordering::Relaxed),
+            written: self.stage.bytes(),
+        }
     }
 
-    /// The error that Polars ran into, or the one of the store behind it, which says more (and whether to try again).
-    pub fn explain(&self, error: QueryError) -> QueryError {
-        self.stage.failure().unwrap_or(error)
+    fn failure(&self) -> Option<QueryError> {
+        self.stage.failure()
     }
 
-    /// After the plan ran to its end: what the coordinator needs to commit.
-    pub fn finish(mut self) -> Result<Vec<Bytes>> {
-        let staged = self.stage.finish(self.rows())?;
+    fn finish(mut self: Box<Self>) -> Result<Vec<Bytes>> {
+        let passed = self.passed();
+        let staged = self.stage.finish(passed.rows)?;
+        file_size::learn(self.stage.plan(), passed.size, passed.written);
         self.finished = true;
         Ok(vec![staged])
     }
@@ -145,41 +153,5 @@ impl Drop for TaskSink {
         if !self.finished {
             self.stage.discard();
         }
-    }
-}
-
-/// The same for those who have frames rather than a plan. It holds all rows until `finish`: for small results and
-/// tests; a task that runs a plan uses `TaskSink::attach`.
-pub struct TaskWriter {
-    sink: TaskSink,
-    frames: Vec<DataFrame>,
-}
-
-impl TaskWriter {
-    pub fn new(plan: &Plan, task: TaskId, attempt: u32) -> Result<TaskWriter> {
-        Ok(TaskWriter { sink: TaskSink::new(plan, task, attempt)?, frames: Vec::new() })
-    }
-
-    /// Rows in order. At least one frame is needed, since even an empty result has a schema.
-    pub fn write(&mut self, frame: DataFrame) -> Result<()> {
-        self.frames.push(frame);
-        Ok(())
-    }
-
-    pub fn finish(self) -> Result<Vec<Bytes>> {
-        let TaskWriter { sink, frames } = self;
-        let run = || -> PolarsResult<()> {
-            let Some(frame) = (!frames.is_empty()).then(|| accumulate_dataframes_vertical(frames)).transpose()? else {
-                return Ok(());
-            };
-            let (mut nodes, mut expressions) = (Arena::new(), Arena::new());
-            let schema = frame.schema().clone();
-            let scan = nodes.add(IR::DataFrameScan { df: Arc::new(frame), schema, output_schema: None });
-            let top = sink.attach(scan, &mut nodes, &mut expressions).map_err(super::write::to_polars)?;
-            polars_stream::StreamingQuery::build(top, &mut nodes, &mut expressions)?.execute().map(drop)
-        };
-        let ran = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panic_error(&*panic))?;
-        ran.map_err(|error| sink.explain(polars_error(error)))?;
-        sink.finish()
     }
 }

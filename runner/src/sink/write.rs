@@ -147,7 +147,7 @@ impl Stage {
             .open(&path)
             .map_err(|error| self.fail(path_error(&path, &error)))?;
         lock(&self.files).push(staged::File { dir, name, n, size: 0, at });
-        Ok(Writable::Local(file))
+        Ok(Writable::Dyn(Box::new(LocalWriter { stage: self.clone(), file })))
     }
 
     /// All files are closed.
@@ -183,6 +183,38 @@ impl Stage {
 fn unique() -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     id[..8].to_owned()
+}
+
+/// A file in the staging directory, or a device.
+struct LocalWriter {
+    stage: Arc<Stage>,
+    file: std::fs::File,
+}
+
+impl Write for LocalWriter {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(data)?;
+        self.stage.bytes.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl WritableTrait for LocalWriter {
+    fn close(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
 }
 
 /// An object that grows by parts, none of it visible.

@@ -75,6 +75,13 @@ impl Args {
         if let Some(limit) = self.memory_limit_bytes {
             // The engine spills before the limit is near; the rest is for what it cannot spill.
             all.push(("POLARS_OOC_MEMORY_BUDGET_MB", ((limit >> 20) * 6 / 10).max(16).to_string()));
+            // Batches that a sink encodes, and how many of them at once: wide rows come in smaller ones.
+            let at_once = self.threads as u64 + 1;
+            let batch_bytes = (limit / 8 / at_once).clamp(4 << 20, 128 << 20);
+            all.push(("POLARS_INFLIGHT_SINK_MORSEL_LIMIT", at_once.to_string()));
+            all.push(("POLARS_IDEAL_SINK_MORSEL_SIZE_BYTES", batch_bytes.to_string()));
+            // Each file that is open holds a part of an upload.
+            all.push(("POLARS_MAX_OPEN_SINKS", (limit / (32 << 20)).clamp(8, 128).to_string()));
         }
         if let Some(limit) = self.memory_limit_bytes.filter(|limit| *limit < SCANS_AS_THEY_LIKE_BYTES) {
             // Polars reads row groups ahead by their number and their size in the file; in memory they are larger.

@@ -63,8 +63,8 @@ fn cases() -> Vec<(&'static str, LazyFrame, Options)> {
     let by_hash = Options { broadcast_limit_bytes: 0, ..usual.clone() };
     let some = |limit| Options { broadcast_limit_bytes: limit, ..usual.clone() };
     let single = Options { mode: Mode::SingleNode, ..usual.clone() };
-    let one_file = Options { sink: Some(SinkShape { single_file: true }), ..usual.clone() };
-    let files = Options { sink: Some(SinkShape { single_file: false }), ..usual.clone() };
+    let one_file = Options { sinks: vec![SinkShape { single_file: true }], ..usual.clone() };
+    let files = Options { sinks: vec![SinkShape { single_file: false }], ..usual.clone() };
     let sums = [col("sum").sum().alias("all"), (col("sum") * col("day")).sum() / len().cast(DataType::Float64)];
     let twice = sales().group_by([col("shop")]).agg([col("sum").max()]).cache();
     vec![

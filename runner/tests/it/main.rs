@@ -12,6 +12,7 @@ mod lift;
 mod partitions;
 mod process;
 mod secrets;
+mod sinks;
 mod stages;
 mod support;
 mod traces;

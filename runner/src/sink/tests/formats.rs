@@ -10,8 +10,9 @@ use polars_plan::{
 };
 use polars_utils::pl_path::PlRefPath;
 
-use super::support::{Place, local, rows, s3, stage, task};
-use crate::sink::{Plan, TaskSink, TaskWriter, abort, begin, commit, from_ir};
+use super::support::{Place, large, local, rows, s3, stage, task, write};
+use crate::sink::{Plan, TaskSink, abort, begin, commit, from_ir, lease};
+use floe_exec::RowSink;
 
 fn path(place: &Place, below: &str) -> PlRefPath {
     PlRefPath::new(place.uri(below).as_str())
@@ -73,6 +74,42 @@ fn files_are_limited() {
     let summary = place.run(&spec, "q", &[rows(0, 10), rows(10, 12)]).unwrap();
     assert_eq!(summary.files, 4);
     assert_eq!(place.values(), (0..12).collect::<Vec<_>>());
+}
+
+/// A file is as large as it was asked for, whatever its rows take in memory, as soon as that is known.
+#[test]
+fn files_have_the_size_that_was_asked_for() {
+    const WANTED: u64 = 1 << 20;
+    let frame = large(0, 600_000);
+    for (format, compression) in [
+        (Format::Parquet, Some(SinkCompression::Zstd)),
+        (Format::Csv, None),
+        (Format::Csv, Some(SinkCompression::Gzip)),
+        (Format::Ipc, None),
+    ] {
+        let place = local();
+        let spec = SinkSpec {
+            format: Some(format),
+            compression,
+            max_file_size: Some("1Mi".into()),
+            ..place.spec("t/", SinkMode::Error)
+        };
+        let plan = place.prepare(&spec, "sized").unwrap();
+        let staged = stage(&plan, &[frame.clone(), frame.clone()]);
+        commit(&plan, &staged).unwrap();
+        lease::die_quietly(&plan);
+        let sizes: Vec<u64> = place
+            .everything()
+            .iter()
+            .filter(|name| name.contains("-00001-"))
+            .map(|name| place.read(name).len() as u64)
+            .collect();
+        let (_, whole) = sizes.split_last().unwrap();
+        assert!(!whole.is_empty(), "{format:?}: {sizes:?}");
+        let near = whole.iter().all(|size| (WANTED / 2..WANTED * 2).contains(size));
+        assert!(near, "{format:?} {compression:?}: {sizes:?}");
+        crate::sink::forget("sized");
+    }
 }
 
 #[test]
@@ -166,15 +203,7 @@ fn run_own(place: &Place, destination: SinkDestination, parts: &[DataFrame]) -> 
     let IR::Sink { payload, .. } = plan.lp_arena.get(plan.lp_top) else { panic!("no sink") };
     let mut sink = from_ir(payload, &plan.expr_arena, &|_| place.options.clone(), "own")?.unwrap();
     begin(&mut sink)?;
-    let tasks = parts.iter().enumerate().map(|(index, part)| {
-        let mut plan = part.clone().lazy().to_alp_optimized().unwrap();
-        let one = TaskSink::new(&sink, task(index as u32), 1).unwrap();
-        let top = one.attach(plan.lp_top, &mut plan.lp_arena, &mut plan.expr_arena).unwrap();
-        polars_stream::run_query(top, &mut plan.lp_arena, &mut plan.expr_arena).unwrap();
-        assert_eq!(one.rows(), part.height() as u64);
-        one.finish().unwrap()
-    });
-    let staged: Vec<_> = tasks.collect();
+    let staged = stage(&sink, parts);
     commit(&sink, &staged)?;
     Ok(sink)
 }
@@ -233,11 +262,11 @@ fn a_partitioned_sink_keeps_its_names() {
 #[test]
 fn a_dropped_task_takes_its_files_along() {
     let place = local();
-    let plan = place.prepare(&place.spec("t/", SinkMode::Error), "q").unwrap();
+    let plan = place.prepare(&place.spec("t.parquet", SinkMode::Error), "q").unwrap();
     let sink = TaskSink::new(&plan, task(0), 1).unwrap();
     let mut other = rows(0, 3).lazy().to_alp_optimized().unwrap();
-    let top = sink.attach(other.lp_top, &mut other.lp_arena, &mut other.expr_arena).unwrap();
-    assert!(matches!(other.lp_arena.get(top), IR::Sink { payload: SinkTypeIR::File(_), .. }));
+    sink.attach(&mut other, Arc::new(|frame, _| Ok(frame))).unwrap();
+    assert!(matches!(other.lp_arena.get(other.lp_top), IR::Sink { payload: SinkTypeIR::File(_), .. }));
     let staged = |place: &Place| place.everything().iter().filter(|name| !name.ends_with("lock")).count();
     assert_eq!(staged(&place), 1);
     drop(sink);
@@ -255,9 +284,7 @@ fn what_a_format_cannot_hold_is_polars_own_error() {
     let nested = df!("l" => [Series::new("".into(), [1, 2])]).unwrap();
     let spec = SinkSpec { format: Some(Format::Csv), ..place.spec("t/", SinkMode::Error) };
     let plan = place.prepare(&spec, "q").unwrap();
-    let mut writer = TaskWriter::new(&plan, task(0), 1).unwrap();
-    writer.write(nested.clone()).unwrap();
-    let ours = writer.finish().unwrap_err();
+    let ours = write(&plan, task(0), &nested).unwrap_err();
     let theirs = CsvWriter::new(std::io::sink()).finish(&mut nested.clone()).unwrap_err();
     assert_eq!((ours.category, ours.class.as_str()), (floe_wire::error::Category::User, "ComputeError"));
     assert!(theirs.to_string().contains(&ours.message), "{ours} != {theirs}");

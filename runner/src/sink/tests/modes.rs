@@ -3,7 +3,7 @@
 use floe_api::{SinkMode, SinkSpec};
 
 use super::support::{Place, large, local, rows, s3, stage, task};
-use crate::sink::{TaskSink, TaskWriter, abandon, abort, commit, lease};
+use crate::sink::{TaskSink, abandon, abort, commit, lease};
 use floe_storage::{Options, Store};
 use floe_wire::error::Category;
 
@@ -88,7 +88,7 @@ fn abort_leaves_nothing(place: &Place) {
     let plan = place.prepare(&spec, "q").unwrap();
     stage(&plan, &[rows(0, 3), large(0, 300_000)]);
     let under_way = TaskSink::new(&plan, task(7), 2).unwrap();
-    drop(TaskWriter::new(&plan, task(8), 1).unwrap());
+    drop(TaskSink::new(&plan, task(8), 1).unwrap());
     abort(&plan).unwrap();
     assert_eq!(place.everything(), Vec::<String>::new());
     // A task that comes late does not bring anything back.

@@ -5,6 +5,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,8 @@ use bytes::Bytes;
 use floe_api::{SinkMode, SinkSpec};
 use polars::prelude::*;
 
-use super::super::{Plan, Summary, TaskWriter, commit, lease, prepare};
+use super::super::{Plan, Run, Summary, TaskSink, begin, commit, from_spec, lease, prepare};
+use floe_exec::RowSink;
 use floe_storage::{Options, Store};
 use floe_wire::error::Result;
 use floe_wire::graph::{StageId, TaskId};
@@ -154,6 +156,14 @@ impl Place {
         prepare(spec, &self.options, query)
     }
 
+    /// As one attempt of several at the same query.
+    pub fn attempt(&self, spec: &SinkSpec, query: &str, attempt: u32) -> Result<Plan> {
+        let mut plan = from_spec(spec, &self.options, query)?;
+        plan.run = Run::new(attempt);
+        begin(&mut plan)?;
+        Ok(plan)
+    }
+
     /// A whole query: prepared, one task a frame, committed.
     pub fn run(&self, spec: &SinkSpec, query: &str, frames: &[DataFrame]) -> Result<Summary> {
         let plan = self.prepare(spec, query)?;
@@ -168,12 +178,19 @@ pub(super) fn task(task: u32) -> TaskId {
     TaskId { stage: StageId(2), task }
 }
 
+/// One task, from its rows to what it tells of them.
+pub(super) fn write(plan: &Plan, id: TaskId, frame: &DataFrame) -> Result<Vec<Bytes>> {
+    let sink = Box::new(TaskSink::new(plan, id, 1)?);
+    let mut rows = frame.clone().lazy().to_alp_optimized().unwrap();
+    sink.attach(&mut rows, Arc::new(|frame, _| Ok(frame)))?;
+    let ran = polars_stream::run_query(rows.lp_top, &mut rows.lp_arena, &mut rows.expr_arena);
+    ran.map_err(|error| sink.failure().unwrap_or(floe_polars::polars_error(error)))?;
+    assert_eq!(sink.passed().rows, frame.height() as u64);
+    sink.finish()
+}
+
 pub(super) fn stage(plan: &Plan, frames: &[DataFrame]) -> Vec<Vec<Bytes>> {
-    let one = |(index, frame): (usize, &DataFrame)| {
-        let mut writer = TaskWriter::new(plan, task(index as u32), 1).unwrap();
-        writer.write(frame.clone()).unwrap();
-        writer.finish().unwrap()
-    };
+    let one = |(index, frame): (usize, &DataFrame)| write(plan, task(index as u32), frame).unwrap();
     frames.iter().enumerate().map(one).collect()
 }
 

@@ -1,0 +1,110 @@
+//! How large files become. Polars counts what it puts into a file by its bytes in memory; users mean bytes of the file.
+//! Between the two stands what packing and writing make of the rows: a guess by the format (or by how well the files that
+//! the query reads are packed), until this process has written some of them itself.
+
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use polars_io::{ExternalCompression, parquet::write::ParquetCompression};
+use polars_plan::dsl::FileWriteFormat;
+
+use super::Plan;
+
+/// Bytes of rows that must have been written before they tell more than a guess.
+const TELLING_BYTES: u64 = 4 << 20;
+/// Whatever was measured: rows take no more than this many times the bytes of their file…
+const MOST_PACKED: f64 = 64.0;
+/// …and no less than this part of them (text of numbers is longer than the numbers).
+const LEAST_PACKED: f64 = 0.1;
+
+/// Bytes of rows and of files by sink, over the tasks of this process.
+static WRITTEN: LazyLock<Mutex<HashMap<(String, String), (u64, u64)>>> = LazyLock::new(Default::default);
+
+fn all() -> MutexGuard<'static, HashMap<(String, String), (u64, u64)>> {
+    WRITTEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn key(plan: &Plan) -> (String, String) {
+    (plan.query.clone(), plan.uri())
+}
+
+/// Bytes of ordinary rows in memory for each byte of a file.
+pub(super) fn packing(format: &FileWriteFormat) -> f64 {
+    let text = |compression: ExternalCompression, plain: f64| match compression {
+        ExternalCompression::Uncompressed => plain,
+        ExternalCompression::Gzip { .. } | ExternalCompression::Zstd { .. } => 6.0,
+    };
+    match format {
+        FileWriteFormat::Parquet(options) => match options.compression {
+            ParquetCompression::Uncompressed => 2.0,
+            _ => 4.0,
+        },
+        FileWriteFormat::Ipc(options) => options.compression.map_or(1.0, |_| 3.0),
+        FileWriteFormat::Csv(options) => text(options.compression, 1.5),
+        FileWriteFormat::NDJson(options) => text(options.compression, 0.6),
+    }
+}
+
+/// Whether files of this format are packed by column, as those that are read may be.
+pub(super) fn packs(format: &FileWriteFormat) -> bool {
+    matches!(format, FileWriteFormat::Parquet(options) if options.compression != ParquetCompression::Uncompressed)
+}
+
+pub(super) fn rows_for(file_bytes: u64, packing: f64) -> u64 {
+    (file_bytes as f64 * packing.clamp(LEAST_PACKED, MOST_PACKED)) as u64
+}
+
+/// Bytes of rows after which a task begins another file.
+pub(super) fn limit(plan: &Plan) -> Option<u64> {
+    let Some(target) = plan.target_file_bytes else { return plan.max_file_bytes };
+    let measured = all().get(&key(plan)).filter(|(rows, written)| *rows >= TELLING_BYTES && *written > 0).copied();
+    let packing = measured.map_or(plan.packing, |(rows, written)| rows as f64 / written as f64);
+    Some(rows_for(target, packing).max(1)).into_iter().chain(plan.max_file_bytes).min()
+}
+
+/// A task has written all its rows.
+pub(super) fn learn(plan: &Plan, rows: u64, written: u64) {
+    if plan.target_file_bytes.is_some() {
+        let mut all = all();
+        let known = all.entry(key(plan)).or_default();
+        *known = (known.0 + rows, known.1 + written);
+    }
+}
+
+pub(super) fn forget(query: &str) {
+    all().retain(|(other, _), _| other != query);
+}
+
+#[cfg(test)]
+mod tests {
+    use floe_api::{Format, SinkSpec};
+
+    use super::*;
+    use crate::sink::from_spec;
+    use floe_storage::Options;
+
+    #[test]
+    fn what_was_written_tells_how_much_a_file_takes() {
+        let base = SinkSpec { uri: "/tmp/sizes/".into(), format: Some(Format::Parquet), ..SinkSpec::default() };
+        let spec = SinkSpec { max_file_size: Some("128Mi".into()), ..base.clone() };
+        let plan = from_spec(&spec, &Options::default(), "sizes").unwrap();
+        assert_eq!(limit(&plan), Some(512 << 20), "packed four times");
+        learn(&plan, 1000, 10);
+        assert_eq!(limit(&plan), Some(512 << 20), "a few rows tell nothing");
+        learn(&plan, 160 << 20, 20 << 20);
+        let eight = (limit(&plan).unwrap() as f64) / f64::from(128 << 20);
+        assert!((7.99..8.01).contains(&eight), "{eight}");
+        let other = Plan { query: "another".into(), ..plan.clone() };
+        assert_eq!(limit(&other), Some(512 << 20));
+        forget("sizes");
+        assert_eq!(limit(&plan), Some(512 << 20));
+        let spec = SinkSpec { max_file_size: Some("1Mi".into()), format: Some(Format::Ipc), ..spec };
+        assert_eq!(limit(&from_spec(&spec, &Options::default(), "sizes").unwrap()), Some(1 << 20));
+        let usual = from_spec(&base, &Options::default(), "sizes").unwrap();
+        assert_eq!(limit(&usual), None, "a task writes one file");
+        let one = SinkSpec { uri: "/tmp/sizes/x.parquet".into(), ..SinkSpec::default() };
+        assert_eq!(limit(&from_spec(&one, &Options::default(), "sizes").unwrap()), None);
+    }
+}
