@@ -30,6 +30,9 @@ pub struct Report {
     pub id: String,
     pub name: String,
     pub phase: RunPhase,
+    /// While it waits: how many queries start before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<usize>,
     pub stages: Vec<StageProgress>,
     /// Once the query is planned.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,6 +48,8 @@ pub struct Report {
 /// Where a coordinator is with its query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunPhase {
+    /// For other queries to end.
+    Waiting,
     #[default]
     Planning,
     Running,

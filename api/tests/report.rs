@@ -103,6 +103,7 @@ fn the_status_has_its_form() {
         id: "i".into(),
         name: "n".into(),
         phase: RunPhase::Committing,
+        ahead: Some(2),
         stages: vec![progress()],
         plan: Some(plan()),
         workers: vec!["w".into()],
@@ -110,7 +111,7 @@ fn the_status_has_its_form() {
         error: Some(error()),
     };
     let form = json!({
-        "id": "i", "name": "n", "phase": "Committing", "stages": [progress_json()], "plan": plan_json(),
+        "id": "i", "name": "n", "phase": "Committing", "ahead": 2, "stages": [progress_json()], "plan": plan_json(),
         "workers": ["w"], "outcome": outcome_json(),
         "error": {"category": "OutOfMemory", "class": "OutOfMemory", "message": "m"},
     });
@@ -119,6 +120,7 @@ fn the_status_has_its_form() {
     let early = json!({"id": "", "name": "", "phase": "Planning", "stages": [], "workers": []});
     assert_eq!(serde_json::to_value(Report::default()).unwrap(), early);
     for (phase, word) in [
+        (RunPhase::Waiting, "Waiting"),
         (RunPhase::Planning, "Planning"),
         (RunPhase::Running, "Running"),
         (RunPhase::Committing, "Committing"),

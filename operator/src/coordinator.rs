@@ -14,7 +14,7 @@ impl Verdict {
     /// The outcome in a report, if the coordinator has finished.
     pub fn of(report: &Report) -> Option<Verdict> {
         match report.phase {
-            RunPhase::Planning | RunPhase::Running | RunPhase::Committing => None,
+            RunPhase::Waiting | RunPhase::Planning | RunPhase::Running | RunPhase::Committing => None,
             RunPhase::Succeeded => Some(Verdict::Done(Box::new(report.outcome.clone().unwrap_or_default()))),
             RunPhase::Failed | RunPhase::Cancelled => {
                 Some(Verdict::Failed(report.error.clone().unwrap_or_else(|| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use floe_api::job::Job;
 use floe_api::report::Event;
+use floe_scheduler::cluster::Limits;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
@@ -95,8 +96,25 @@ pub struct ServeArgs {
     /// Bytes of a result up to which the engine keeps it itself; a larger one stays with its workers.
     #[arg(long, env = "FLOE_RESULT_HERE_BYTES", default_value_t = Remember::default().here_bytes)]
     pub result_here_bytes: u64,
+    /// Queries that run at once and share the workers.
+    #[arg(long, default_value_t = Limits::default().max_running, value_parser = at_least_one)]
+    pub max_running: usize,
+    /// Queries that wait for others to end; more are refused (429).
+    #[arg(long, default_value_t = Limits::default().max_waiting)]
+    pub max_waiting: usize,
+    /// Bytes of the jobs that wait; more are refused.
+    #[arg(long, default_value_t = Limits::default().max_waiting_bytes)]
+    pub max_waiting_bytes: u64,
     #[arg(long)]
     pub stdin_watch: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_string()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -333,6 +351,12 @@ async fn serve_until_told(args: ServeArgs, token: String) -> Result<()> {
         queries: args.remember_queries,
         result_bytes: args.results_bytes,
         here_bytes: args.result_here_bytes,
+    };
+    options.limits = Limits {
+        max_running: args.max_running,
+        max_waiting: args.max_waiting,
+        max_waiting_bytes: args.max_waiting_bytes,
+        ..Limits::default()
     };
     if let Some(scratch) = args.scratch {
         options.scratch = scratch;

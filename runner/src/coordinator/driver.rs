@@ -14,11 +14,13 @@ use crate::proto::{self, Attempt, to_worker};
 use crate::shuffle::Remote;
 use crate::telemetry;
 use floe_planner::Cuts;
+use floe_scheduler::cluster::Demand;
 use floe_scheduler::{Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
 use floe_wire::chunk::OutputId;
 use floe_wire::error::{Category, QueryError, Result, TaskError};
 use floe_wire::graph::{Exchange, StageGraph, StageId, TaskId, TaskSpec};
 
+use super::admission::{Admission, Granted};
 use super::registry::{Registry, Signal};
 use super::warned::Warned;
 
@@ -29,6 +31,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(4);
 pub struct Run<'a> {
     /// The name of the run.
     pub query: &'a str,
+    /// The query's place in the engine.
+    pub place: &'a Admission,
     pub token: &'a str,
     pub graph: &'a StageGraph,
     /// worker::Settings
@@ -118,11 +122,15 @@ struct Driver<'a> {
     warned: Warned,
     observed: Instant,
     changed: bool,
+    /// What the cluster scheduler knows of this query.
+    said: Option<Demand>,
+    /// It wants to hear it again.
+    called: bool,
 }
 
 /// Runs a query to its end. On failure the workers have stopped its tasks (or had their time to).
 pub async fn drive(run: Run<'_>) -> Result<Driven> {
-    let mut signals = run.registry.listen(run.query);
+    let mut signals = run.registry.listen(run.query, &run.place.query);
     // Undone also when this future is dropped half-way.
     let _listening = Listening { registry: run.registry.clone(), query: run.query.to_string() };
     Driver::new(run)?.drive(&mut signals).await
@@ -164,6 +172,8 @@ impl<'a> Driver<'a> {
             warned: Warned::default(),
             observed: now,
             changed: true,
+            said: None,
+            called: false,
         })
     }
 
@@ -178,6 +188,9 @@ impl<'a> Driver<'a> {
                 if let Some(outcome) = self.step(event, &mut queue) {
                     return self.finish(outcome, signals).await;
                 }
+            }
+            if self.say_demand(signals, &mut queue) {
+                continue;
             }
             self.observe(false);
             let wake = self.wake.map(tokio::time::Instant::from_std);
@@ -211,9 +224,10 @@ impl<'a> Driver<'a> {
     fn hear(&mut self, signal: Signal, queue: &mut VecDeque<Event>) {
         self.changed = true;
         let event = match signal {
-            Signal::WorkerUp { worker, slots } => {
+            Signal::WorkerUp { worker } => {
                 (self.run.on_worker)(&worker, WorkerState::Up);
-                Event::WorkerUp { worker, slots }
+                // What of it is for this query is granted to it.
+                Event::WorkerUp { worker, slots: 0 }
             }
             Signal::WorkerDraining { worker } => {
                 (self.run.on_worker)(&worker, WorkerState::Draining);
@@ -260,9 +274,31 @@ impl<'a> Driver<'a> {
                     }
                 }
             }
+            Signal::Called => {
+                self.called = true;
+                return;
+            }
             Signal::Gone { .. } => return,
         };
         queue.push_back(event);
+    }
+
+    /// Tells the cluster scheduler what runs and what could, if that has changed; whether there is more to take in.
+    fn say_demand(&mut self, signals: &UnboundedReceiver<Signal>, queue: &mut VecDeque<Event>) -> bool {
+        let demand = self.state.demand();
+        if !self.called && self.said.as_ref() == Some(&demand) {
+            return false;
+        }
+        let answer = self.run.registry.demand(&self.run.place.query, demand.clone(), || signals.is_empty());
+        let Some(grants) = answer else { return true };
+        self.said = Some(demand);
+        self.called = false;
+        let granted = |granted: Granted| {
+            let Granted { worker, slots, whole } = granted;
+            Event::Granted { worker, slots, whole }
+        };
+        queue.extend(grants.into_iter().map(granted));
+        !queue.is_empty()
     }
 
     fn exchanges(&self, stage: StageId) -> bool {

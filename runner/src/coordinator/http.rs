@@ -26,7 +26,7 @@ use floe_wire::error::{Category, QueryError};
 
 use super::explain::Format;
 use super::status::Status;
-use super::{Engine, metrics, stream};
+use super::{Engine, Refused, metrics, stream};
 
 /// Plans travel inside jobs.
 const MAX_JOB_BYTES: usize = 256 << 20;
@@ -137,7 +137,8 @@ async fn list(State(weak): Shared, headers: HeaderMap) -> Answer<impl IntoRespon
     let engine = engine(&weak, &headers)?;
     Ok(Json({
         let workers = connected(&engine);
-        engine.statuses.all().iter().map(|status| status.report(workers.clone())).collect::<Vec<_>>()
+        let report = |status: &Arc<Status>| status.report(workers.clone(), engine.registry.ahead(&status.id));
+        engine.statuses.all().iter().map(report).collect::<Vec<_>>()
     }))
 }
 
@@ -145,13 +146,17 @@ async fn submit(State(weak): Shared, headers: HeaderMap, body: Bytes) -> Answer<
     let engine = engine(&weak, &headers)?;
     let job: Job = serde_json::from_slice(&body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "BadSpec", &format!("the job is not valid: {error}")))?;
-    let status = engine.submit(job)?;
+    let status = engine.submit(job, body.len() as u64).map_err(|refused| match refused {
+        Refused::Invalid(error) => Refusal::from(error),
+        Refused::NoRoom(error) => Refusal(StatusCode::TOO_MANY_REQUESTS, error),
+    })?;
     Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "id": status.id, "token": status.token }))))
 }
 
 async fn status(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<impl IntoResponse> {
     let status = query(&weak, &headers, &id)?;
-    Ok(Json(status.report(connected(&*alive(&weak)?))))
+    let engine = alive(&weak)?;
+    Ok(Json(status.report(connected(&engine), engine.registry.ahead(&id))))
 }
 
 fn connected(engine: &Engine) -> Vec<String> {
@@ -206,7 +211,7 @@ async fn events(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>)
     let status = query(&weak, &headers, &id)?;
     // Listen first, then look: what happens in between is told twice rather than never.
     let live = BroadcastStream::new(status.events.subscribe());
-    let report = status.report(Vec::new());
+    let report = status.report(Vec::new(), None);
     let mut past: Vec<Event> = report.stages.into_iter().map(Event::Stage).collect();
     past.extend(report.outcome.map(|outcome| Event::Done { outcome: Box::new(outcome) }));
     past.extend(report.error.map(Event::Error));

@@ -16,8 +16,15 @@ pub fn render(engine: &Engine) -> String {
     let ended = engine.statuses.counters.all();
     let ended: Vec<_> = ended.iter().map(|(how, count)| (format!("{{outcome=\"{how}\"}}"), *count)).collect();
     family("floe_queries_ended_total", "counter", "Queries by how they ended.", &ended);
-    let running = engine.statuses.all().iter().filter(|query| !query.finished()).count();
-    family("floe_queries_running", "gauge", "Queries that are planned or run now.", &[(String::new(), running as u64)]);
+    let counts = engine.registry.counts();
+    let mut one = |name, kind, help, value| family(name, kind, help, &[(String::new(), value)]);
+    one("floe_queries_running", "gauge", "Queries that are planned or run now.", counts.running);
+    one("floe_queries_waiting", "gauge", "Queries that wait for others to end.", counts.waiting);
+    one("floe_queries_admitted_total", "counter", "Queries that were let start.", counts.admitted);
+    one("floe_queries_refused_total", "counter", "Queries that found no room, not even to wait.", counts.refused);
+    one("floe_slots", "gauge", "Tasks that workers can run at once.", counts.slots);
+    one("floe_slots_used", "gauge", "Of those, granted to queries.", counts.slots_used);
+    one("floe_tasks_waiting", "gauge", "Tasks that could start and have no slot.", counts.tasks_waiting);
     let links = engine.registry.links();
     family("floe_workers", "gauge", "Connected workers.", &[(String::new(), links.len() as u64)]);
     let memory = links.iter().map(|link| link.memory_bytes.load(Ordering::Relaxed)).sum();

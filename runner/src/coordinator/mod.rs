@@ -4,6 +4,7 @@
 //! deadline and the second look at failures; `registry` and `control` hold the workers. What to do next is decided by
 //! `scheduler` alone; nothing here knows how a task computes.
 
+mod admission;
 mod clean;
 pub mod cli;
 mod control;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use floe_api::job::Job;
 use floe_api::report::{Event, StageSummary};
+use floe_scheduler::cluster::{Claim, Limits};
 
 use crate::proto::control_server::ControlServer;
 use crate::shuffle;
@@ -45,6 +47,7 @@ pub use prepare::{Context, Prepared, prepare};
 pub use result::ResultHandle;
 pub use status::Remember;
 
+use admission::Waiting;
 use registry::Registry;
 use status::Statuses;
 
@@ -74,6 +77,8 @@ pub struct Options {
     pub ready_within: Duration,
     /// What is kept of queries that have ended.
     pub remember: Remember,
+    /// How many queries run at once, and how many wait.
+    pub limits: Limits,
 }
 
 impl Options {
@@ -88,8 +93,16 @@ impl Options {
             base: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             ready_within: Duration::from_secs(30),
             remember: Remember::default(),
+            limits: Limits::default(),
         }
     }
+}
+
+/// Why a job is not taken in.
+enum Refused {
+    Invalid(QueryError),
+    /// Too many run and wait: it may be sent again later.
+    NoRoom(QueryError),
 }
 
 /// Events that a slow listener may fall behind.
@@ -139,7 +152,7 @@ impl Engine {
             Ok::<_, QueryError>((listener, local))
         };
         let (listener, control) = bind(options.listen).await?;
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::new(options.limits));
         let ended = CancellationToken::new();
         let service = control::Service { registry: registry.clone(), token: options.token.clone() };
         let service = ControlServer::new(service)
@@ -203,16 +216,33 @@ impl Engine {
     /// Runs one job to its end. Progress goes to `events`, if anybody listens there.
     pub async fn run(&self, job: Job, events: broadcast::Sender<Event>, cancel: CancellationToken) -> Result<Outcome> {
         let status = self.statuses.start(&job, events, cancel)?;
-        run::run(self, job, &status).await
+        let waiting = self.arrive(&job, 0)?;
+        run::run(self, job, &status, waiting).await
     }
 
-    /// Starts a job and lets it run; its status tells of it.
-    fn submit(self: &Arc<Self>, job: Job) -> Result<Arc<status::Status>> {
+    /// Takes a job in and lets it run when its turn comes; its status tells of it.
+    fn submit(self: &Arc<Self>, job: Job, job_bytes: u64) -> Result<Arc<status::Status>, Refused> {
         let (events, _) = broadcast::channel(EVENTS);
-        let status = self.statuses.start(&job, events, CancellationToken::new())?;
+        let status = self.statuses.start(&job, events, CancellationToken::new()).map_err(Refused::Invalid)?;
+        let waiting = self.arrive(&job, job_bytes).map_err(Refused::NoRoom)?;
         let (engine, started) = (self.clone(), status.clone());
-        tokio::spawn(async move { drop(run::run(&engine, job, &started).await) });
+        tokio::spawn(async move { drop(run::run(&engine, job, &started, waiting).await) });
         Ok(status)
+    }
+
+    fn arrive(&self, job: &Job, job_bytes: u64) -> Result<Waiting> {
+        let claim = Claim {
+            priority: job.spec.priority,
+            // Tasks are planned for a worker of this size, which runs one of them at once.
+            task_memory_bytes: job.spec.compute.memory.bytes().unwrap_or(0),
+            job_bytes,
+            ..Claim::default()
+        };
+        let waiting = self.registry.arrive(&job.id, claim);
+        if waiting.is_err() {
+            self.statuses.remove(&job.id);
+        }
+        waiting
     }
 
     /// Waits until a client lets go of a finished query.

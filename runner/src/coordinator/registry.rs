@@ -1,5 +1,5 @@
 //! The workers that are connected and the queries that listen: messages of workers go to the query they are about,
-//! and every query hears which workers come and go. Decides nothing.
+//! and every query hears which workers come and go. Decides nothing; what the cluster scheduler decides is in `admission`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,16 +11,18 @@ use tokio::sync::watch;
 
 use crate::proto::{self, Attempt, ToWorker, to_worker};
 use crate::shuffle::Peers;
+use floe_scheduler::cluster;
 use floe_wire::chunk::WorkerId;
 use floe_wire::error::TaskError;
 use floe_wire::graph::{TaskId, TaskOutput};
+
+use super::admission::Cluster;
 
 /// What a query hears.
 #[derive(Debug)]
 pub enum Signal {
     WorkerUp {
         worker: String,
-        slots: u32,
     },
     WorkerDraining {
         worker: String,
@@ -58,6 +60,8 @@ pub enum Signal {
     Gone {
         worker: String,
     },
+    /// The query is to say its demand again.
+    Called,
 }
 
 /// A connected worker.
@@ -112,22 +116,43 @@ pub struct Registry {
     pub peers: Arc<Peers>,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+pub(super) struct State {
     /// Workers that ever joined.
     joined: u32,
     workers: HashMap<String, (Arc<Link>, bool)>,
-    queries: HashMap<String, UnboundedSender<Signal>>,
+    /// Runs of queries by name.
+    queries: HashMap<String, Listener>,
+    pub(super) cluster: Cluster,
 }
 
-impl Default for Registry {
-    fn default() -> Self {
-        Registry { state: Mutex::default(), count: watch::channel(0).0, peers: Arc::default() }
+#[derive(Debug)]
+struct Listener {
+    /// The place in the engine that the run uses.
+    place: String,
+    sender: UnboundedSender<Signal>,
+}
+
+impl State {
+    fn tell_all(&self, signal: impl Fn() -> Signal) {
+        self.queries.values().for_each(|query| drop(query.sender.send(signal())));
+    }
+
+    pub(super) fn tell_place(&self, place: &str, signal: Signal) {
+        if let Some(listener) = self.queries.values().find(|listener| listener.place == place) {
+            let _ = listener.sender.send(signal);
+        }
     }
 }
 
 impl Registry {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub fn new(limits: cluster::Limits) -> Registry {
+        let cluster = Cluster::new(limits);
+        let state = State { joined: 0, workers: HashMap::new(), queries: HashMap::new(), cluster };
+        Registry { state: Mutex::new(state), count: watch::channel(0).0, peers: Arc::default() }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,9 +175,10 @@ impl Registry {
             .filter_map(|(other, _)| Some(proto::Peer::new(other.number, &self.peers.get(other.number)?)));
         link.introduce(others.chain(came).collect(), Vec::new());
         tracing::info!(worker = %link.id, pid = link.pid, slots = link.slots, "worker connected");
-        let up = || Signal::WorkerUp { worker: link.id.clone(), slots: link.slots };
-        state.queries.values().for_each(|query| drop(query.send(up())));
+        state.tell_all(|| Signal::WorkerUp { worker: link.id.clone() });
         state.workers.insert(link.id.clone(), (link.clone(), false));
+        let (worker, slots, memory_bytes) = (link.id.clone(), link.slots, link.memory_limit_bytes);
+        state.share(cluster::Event::WorkerUp { worker, slots, memory_bytes });
         self.count.send_replace(state.workers.len());
         Some(link)
     }
@@ -161,8 +187,8 @@ impl Registry {
         let mut state = self.state();
         if let Some((_, draining)) = state.workers.get_mut(worker) {
             *draining = true;
-            let draining = || Signal::WorkerDraining { worker: worker.to_string() };
-            state.queries.values().for_each(|query| drop(query.send(draining())));
+            state.tell_all(|| Signal::WorkerDraining { worker: worker.to_string() });
+            state.share(cluster::Event::WorkerDraining { worker: worker.to_string() });
         }
     }
 
@@ -173,31 +199,35 @@ impl Registry {
         state.workers.values().for_each(|(other, _)| other.introduce(Vec::new(), vec![link.number]));
         let out_of_memory = link.near_its_limit();
         tracing::info!(worker, out_of_memory, "worker gone");
-        let lost = || Signal::WorkerLost { worker: worker.to_string(), out_of_memory };
-        state.queries.values().for_each(|query| drop(query.send(lost())));
+        state.tell_all(|| Signal::WorkerLost { worker: worker.to_string(), out_of_memory });
+        state.share(cluster::Event::WorkerLost { worker: worker.to_string() });
         self.count.send_replace(state.workers.len());
     }
 
-    /// A query starts to listen: first it hears of the workers that are there.
-    pub fn listen(&self, query: &str) -> UnboundedReceiver<Signal> {
+    /// A run of the query in this place starts to listen: first it hears of the workers that are there.
+    pub fn listen(&self, query: &str, place: &str) -> UnboundedReceiver<Signal> {
         let (sender, receiver) = unbounded_channel();
         let mut state = self.state();
         let mut workers: Vec<_> = state.workers.values().filter(|(_, draining)| !draining).collect();
         workers.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
         for (link, _) in workers {
-            let _ = sender.send(Signal::WorkerUp { worker: link.id.clone(), slots: link.slots });
+            let _ = sender.send(Signal::WorkerUp { worker: link.id.clone() });
         }
-        state.queries.insert(query.to_string(), sender);
+        state.queries.insert(query.to_string(), Listener { place: place.to_string(), sender });
         receiver
     }
 
+    /// It is over: its slots are free.
     pub fn unlisten(&self, query: &str) {
-        self.state().queries.remove(query);
+        let mut state = self.state();
+        if let Some(Listener { place, .. }) = state.queries.remove(query) {
+            state.share(cluster::Event::Demand { query: place, demand: cluster::Demand::default() });
+        }
     }
 
     pub fn tell(&self, query: &str, signal: Signal) {
         if let Some(listener) = self.state().queries.get(query) {
-            let _ = listener.send(signal);
+            let _ = listener.sender.send(signal);
         }
     }
 

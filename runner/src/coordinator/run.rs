@@ -21,6 +21,7 @@ use floe_wire::chunk::{Chunk, OutputId, Pass, Place, RunId};
 use floe_wire::error::{Category, QueryError, Result, TaskError};
 use floe_wire::graph::{Exchange, Portion, StageGraph};
 
+use super::admission::{Admission, Waiting};
 use super::driver::{Clock, Driven, Run, drive};
 use super::events;
 use super::prepare::{Context, Prepared, prepare};
@@ -35,7 +36,7 @@ const STACK_BYTES: usize = 256 << 20;
 const COMMIT_ATTEMPTS: u32 = 4;
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
-pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>) -> Result<Outcome> {
+pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>, waiting: Waiting) -> Result<Outcome> {
     let began = Instant::now();
     let span = tracing::info_span!(
         "query",
@@ -50,7 +51,7 @@ pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>) -> Result<Outc
     telemetry::set_labels(&span, &job.spec.labels);
     let deadline = job.spec.active_deadline_seconds.map(|seconds| began + Duration::from_secs(u64::from(seconds)));
     let query = Query { engine, job: Arc::new(job), status, cancel: status.cancel.clone(), deadline };
-    let result = query.run().instrument(span.clone()).await;
+    let result = query.run_in_turn(waiting).instrument(span.clone()).await;
     let result = result.map(|outcome| Outcome { duration: began.elapsed(), ..outcome });
     if let Err(error) = &result {
         span.record("error", tracing::field::display(&error.class));
@@ -70,7 +71,20 @@ struct Query<'a> {
 }
 
 impl Query<'_> {
-    async fn run(&self) -> Result<Outcome> {
+    /// The place is held until all is committed.
+    async fn run_in_turn(&self, waiting: Waiting) -> Result<Outcome> {
+        let deadline = self.deadline.map(tokio::time::Instant::from_std);
+        let place = tokio::select! {
+            place = waiting.admitted() => place?,
+            () = self.cancel.cancelled() => return Err(cancelled()),
+            () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await },
+                if deadline.is_some() => return Err(late("waited for other queries to end")),
+        };
+        self.status.admitted();
+        self.run(&place).await
+    }
+
+    async fn run(&self, place: &Admission) -> Result<Outcome> {
         let mode = self.job.spec.execution.mode;
         let source_bytes;
         let error = match self.prepare(mode).await {
@@ -78,9 +92,9 @@ impl Query<'_> {
                 source_bytes = prepared.source_bytes;
                 let staged = prepared.graph.stages.len() > 1;
                 let broadcasts = prepared.graph.broadcasts();
-                match self.go(prepared, Pass::First).await {
+                match self.go(place, prepared, Pass::First).await {
                     Err(error) if error.category == Category::OutOfMemory && broadcasts > 0 => {
-                        return self.without_broadcasts(broadcasts, error).await;
+                        return self.without_broadcasts(place, broadcasts, error).await;
                     }
                     Err(error) if staged => error,
                     other => return other,
@@ -104,12 +118,12 @@ impl Query<'_> {
         }
         tracing::info!(class = error.class, "the query failed and is run again on one node: {error}");
         let prepared = self.prepare(Mode::SingleNode).await?;
-        let outcome = self.go(prepared, Pass::Second).await?;
+        let outcome = self.go(place, prepared, Pass::Second).await?;
         Ok(Outcome { fell_back: Some(format!("{}: {}", error.class, error.message)), ..outcome })
     }
 
     /// Once more with joins by hash, after memory ran out in a plan with broadcasts; if that changes anything.
-    async fn without_broadcasts(&self, before: usize, error: QueryError) -> Result<Outcome> {
+    async fn without_broadcasts(&self, place: &Admission, before: usize, error: QueryError) -> Result<Outcome> {
         let mut job = Job::clone(&self.job);
         job.spec.execution.broadcast_limit = Quantity::new("0");
         let prepared = self.prepare_job(Arc::new(job), self.job.spec.execution.mode).await?;
@@ -119,7 +133,7 @@ impl Query<'_> {
             return Err(error);
         }
         tracing::info!(class = error.class, "the query is run again without broadcasts: {error}");
-        let mut outcome = self.go(prepared, Pass::Second).await?;
+        let mut outcome = self.go(place, prepared, Pass::Second).await?;
         outcome.warnings.push(format!("broadcasts were taken back, joins were run by hash: {}", error.message));
         Ok(outcome)
     }
@@ -144,7 +158,7 @@ impl Query<'_> {
             prepared = prepared => prepared?,
             () = self.cancel.cancelled() => Err(cancelled()),
             () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await },
-                if deadline.is_some() => Err(late()),
+                if deadline.is_some() => Err(late("was planned")),
         }
     }
 
@@ -169,7 +183,7 @@ impl Query<'_> {
         receiver.await.map_err(|_| QueryError::internal("a thread of the coordinator died"))
     }
 
-    async fn go(&self, prepared: Prepared, pass: Pass) -> Result<Outcome> {
+    async fn go(&self, place: &Admission, prepared: Prepared, pass: Pass) -> Result<Outcome> {
         let prepared = Arc::new(prepared);
         let graph = &prepared.graph;
         self.status.plan(graph);
@@ -185,6 +199,7 @@ impl Query<'_> {
         let on_worker = |worker: &str, state: WorkerState| self.status.worker(worker, state);
         let driven = drive(Run {
             query: &query,
+            place,
             token: &token,
             graph,
             settings: floe_wire::pack(&settings)?,
@@ -405,8 +420,9 @@ pub(super) fn cancelled() -> QueryError {
     QueryError::new(Category::Cancelled, "Cancelled", "the query was cancelled")
 }
 
-fn late() -> QueryError {
-    QueryError::new(Category::Deadline, "DeadlineExceeded", "activeDeadlineSeconds passed while the query was planned")
+fn late(what: &str) -> QueryError {
+    let message = format!("activeDeadlineSeconds passed while the query {what}");
+    QueryError::new(Category::Deadline, "DeadlineExceeded", message)
 }
 
 /// The summary as clients read it; the table is theirs to add.

@@ -66,6 +66,10 @@ impl Status {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn admitted(&self) {
+        self.state().phase = RunPhase::Planning;
+    }
+
     pub fn plan(&self, graph: &StageGraph) {
         let mut state = self.state();
         state.phase = RunPhase::Running;
@@ -145,8 +149,8 @@ impl Status {
         }
     }
 
-    /// `workers`: those that are connected.
-    pub fn report(&self, workers: Vec<String>) -> Report {
+    /// `workers`: those that are connected. `ahead`: how many queries start before it.
+    pub fn report(&self, workers: Vec<String>, ahead: Option<usize>) -> Report {
         let state = self.state();
         Report {
             plan: state.graph.as_ref().map(events::plan),
@@ -154,6 +158,7 @@ impl Status {
             id: self.id.clone(),
             name: self.name.clone(),
             phase: state.phase,
+            ahead: ahead.filter(|_| state.phase == RunPhase::Waiting),
             stages: state.stages.clone(),
             outcome: state.summary.clone(),
             error: state.error.as_ref().map(events::error),
@@ -184,7 +189,7 @@ impl Status {
 
     pub fn finished(&self) -> bool {
         match self.state().phase {
-            RunPhase::Planning | RunPhase::Running | RunPhase::Committing => false,
+            RunPhase::Waiting | RunPhase::Planning | RunPhase::Running | RunPhase::Committing => false,
             RunPhase::Succeeded | RunPhase::Failed | RunPhase::Cancelled => true,
         }
     }
@@ -241,7 +246,7 @@ impl Statuses {
         queries.0 += 1;
         let state = State {
             number: queries.0,
-            phase: RunPhase::Planning,
+            phase: RunPhase::Waiting,
             graph: None,
             stages: Vec::new(),
             summary: None,

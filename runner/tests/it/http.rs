@@ -23,10 +23,15 @@ impl Drop for Server {
 }
 
 fn serve(dir: &std::path::Path) -> Server {
+    serve_with(dir, &[])
+}
+
+fn serve_with(dir: &std::path::Path, args: &[&str]) -> Server {
     let mut child = Command::new(RUNNER)
         // Room for one result.
         .args(["serve", "--local-workers", "2", "--results-bytes", "1", "--scratch"])
         .arg(dir)
+        .args(args)
         .env("FLOE_TOKEN", "engine-token")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -115,4 +120,55 @@ fn queries_are_submitted_watched_and_read() {
     kill(server.child.id() as i32, libc::SIGTERM);
     server.child.wait().unwrap();
     eventually("processes", Duration::from_secs(5), || processes_of(dir.path()));
+}
+
+#[test]
+fn queries_that_find_no_room_wait_or_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve_with(dir.path(), &["--max-running", "1", "--max-waiting", "2"]);
+    runtime().block_on(async {
+        let client = reqwest::Client::new();
+        let url = |path: &str| format!("{}/api/v1/queries{path}", server.url);
+        let send = |id: &'static str, plan: LazyFrame, priority: i32| {
+            let mut job = job(id, &plan, Mode::Distributed);
+            job.spec.priority = priority;
+            let body = serde_json::to_vec(&job).unwrap();
+            client.post(url("")).bearer_auth("engine-token").body(body).send()
+        };
+        let status = |id: &'static str| {
+            let asked = client.get(url(&format!("/{id}"))).bearer_auth("engine-token").send();
+            async { asked.await.unwrap().json::<Value>().await.unwrap() }
+        };
+        assert_eq!(send("endless", endless(), 0).await.unwrap().status(), 202);
+        assert_eq!(send("low", staged(small()), 0).await.unwrap().status(), 202);
+        assert_eq!(send("high", staged(small()), 1).await.unwrap().status(), 202);
+        let refused = send("refused", staged(small()), 9).await.unwrap();
+        assert_eq!(refused.status(), 429);
+        let refused: Value = refused.json().await.unwrap();
+        assert_eq!(refused["class"], "TooManyQueries", "{refused}");
+        for (id, ahead) in [("high", 0), ("low", 1)] {
+            let status = status(id).await;
+            assert_eq!((&status["phase"], &status["ahead"]), (&"Waiting".into(), &ahead.into()), "{status}");
+        }
+        let asked = client.get(url("/refused")).bearer_auth("engine-token").send().await.unwrap();
+        assert_eq!(asked.status(), 404, "nothing is kept of a query that was refused");
+        let metrics = client.get(format!("{}/metrics", server.url)).bearer_auth("engine-token").send().await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        for line in ["floe_queries_running 1", "floe_queries_waiting 2", "floe_queries_refused_total 1", "floe_slots 2"]
+        {
+            assert!(metrics.contains(line), "no {line} in {metrics}");
+        }
+        // One that waits can be cancelled, and the others start when there is room.
+        client.delete(url("/high")).bearer_auth("engine-token").send().await.unwrap();
+        client.delete(url("/endless")).bearer_auth("engine-token").send().await.unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let (high, low) = (status("high").await, status("low").await);
+            if high["phase"] == "Cancelled" && low["phase"] == "Succeeded" {
+                break;
+            }
+            assert!(Instant::now() < until, "{high} {low}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
 }

@@ -352,7 +352,7 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     }
     let phase = match report.as_ref().map(|report| report.phase) {
         Some(phase) if crew.ready >= needed || was_running => match phase {
-            RunPhase::Planning => Phase::Planning,
+            RunPhase::Waiting | RunPhase::Planning => Phase::Planning,
             RunPhase::Committing => Phase::Committing,
             // Outcomes are handled before this.
             RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed | RunPhase::Cancelled => Phase::Running,
