@@ -223,7 +223,7 @@ impl Cx<'_> {
         let least = (self.options.workers as usize).max(1);
         if let FileScanIR::Parquet { .. } = scan_type {
             let Some(metadata) = footers(sources, scan_type) else {
-                return (!row_index).then(|| file_runs(files, least));
+                return (!row_index).then(|| file_runs(files, least.min(most)));
             };
             let sizes: Vec<Vec<usize>> = metadata
                 .iter()
@@ -235,7 +235,7 @@ impl Cx<'_> {
         if row_index {
             return None;
         }
-        Some(file_runs(files, least.max(files.min(least * 4))))
+        Some(file_runs(files, least.max(files.min(least * 4)).min(most)))
     }
 }
 

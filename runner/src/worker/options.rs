@@ -85,8 +85,11 @@ impl Args {
         }
         if let Some(limit) = self.memory_limit_bytes.filter(|limit| *limit < SCANS_AS_THEY_LIKE_BYTES) {
             // Polars reads row groups ahead by their number and their size in the file; in memory they are larger.
-            all.push(("POLARS_ROW_GROUP_PREFETCH_SIZE", (limit >> 27).max(2).to_string()));
+            all.push(("POLARS_ROW_GROUP_PREFETCH_SIZE", (limit >> 29).max(1).to_string()));
             all.push(("POLARS_ROW_GROUP_PREFETCH_KBYTES_BUDGET", (limit >> 15).max(1 << 10).to_string()));
+            // Batches that wait between two nodes: with wide rows, the four of the engine's default are a worker's memory.
+            all.push(("POLARS_DEFAULT_LINEARIZER_BUFFER_SIZE", "1".to_string()));
+            all.push(("POLARS_DEFAULT_DISTRIBUTOR_BUFFER_SIZE", "1".to_string()));
         }
         if self.shuffle_disk_bytes < u64::MAX {
             all.push(("POLARS_OOC_DISK_BUDGET_MB", (self.shuffle_disk_bytes >> 20).to_string()));

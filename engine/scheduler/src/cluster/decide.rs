@@ -237,22 +237,23 @@ impl Step<'_> {
     fn answer(&mut self, no: QueryNo) {
         let state = &mut *self.state;
         let Some(query) = state.queries.get_mut(&no) else { return };
+        let mut grants = Vec::new();
         for (at, lease) in &mut query.leases {
             let fresh = std::mem::take(&mut lease.fresh) > 0;
             // No slot is left for others, be it that it has them all.
             let worker = &state.workers[*at];
             let whole = lease.whole || lease.granted.saturating_mul(worker.cost(&query.claim)) >= worker.slots;
             if fresh || (lease.granted, whole) != (lease.told, lease.told_whole) {
+                let less = lease.granted < lease.told;
                 lease.told = lease.granted;
                 lease.told_whole = whole;
-                self.out.push(Action::Grant {
-                    query: query.name.clone(),
-                    worker: worker.name.clone(),
-                    slots: lease.granted,
-                    whole,
-                });
+                let (query, worker) = (query.name.clone(), worker.name.clone());
+                grants.push((less, Action::Grant { query, worker, slots: lease.granted, whole }));
             }
         }
+        // What is taken back is said first: a query that hears of one worker starts tasks on all that it believes it has.
+        grants.sort_by_key(|(less, _)| !less);
+        self.out.extend(grants.into_iter().map(|(_, grant)| grant));
         query.leases.retain(|_, lease| lease.tasks() > 0);
     }
 

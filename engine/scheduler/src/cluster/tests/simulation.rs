@@ -1,8 +1,6 @@
 //! Thousands of clusters, each from a seed that is printed when something does not hold: twenty queries, each with its own
 //! scheduler and all that may happen to one query, on workers that they share and that come and go.
 //! `FLOE_SIM_SEED` runs one seed, `FLOE_SIM_RUNS` that many from the first.
-//!
-//! Checked by breaking rules by hand; what was caught is listed at the end.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
