@@ -77,6 +77,10 @@ verify: build setup ## many random plans, distributed against single-node and a 
 	floe-runner verify --random $(or $(N),3000) $(if $(SEED),--seed $(SEED)) --oracle python --oracle-version $$version \
 		--expect tests/verify/expected.yaml --floor random
 
+.PHONY: sql
+sql: build setup ## random SQL queries against Polars 2.1 (N=2000 SEED=...)
+	@PYTHONPATH=. $(PYTHON) -m tests.sql.random_queries --count $(or $(N),2000) --seed $(or $(SEED),$$RANDOM)
+
 .PHONY: data
 data: ## PDS-H tables as Parquet (SF=1)
 	@tests/data $(or $(SF),1)
@@ -91,17 +95,36 @@ bench: build setup ## Floe beside single-process Polars, 22 queries (SF=1 REPEAT
 	@data="$$(tests/data $(or $(SF),1))"; \
 	PYTHONPATH=. $(PYTHON) -m bench.run --data "$$data" --scale-factor $(or $(SF),1) --repeats $(or $(REPEATS),3) $(ARGS)
 
+.PHONY: bench-sql
+bench-sql: build setup ## the 22 texts as SQL beside DuckDB, DataFusion and Polars (SF=10 REPEATS=2 ARGS=...)
+	@$(PYTHON) -m pip install --quiet --requirement bench/requirements.txt
+	@data="$$(tests/data $(or $(SF),10))"; FLOE_PYTHON=$(PYTHON) PYTHONPATH=. $(PYTHON) -m bench.sql --data "$$data" \
+		--scale-factor $(or $(SF),10) --repeats $(or $(REPEATS),2) $(ARGS)
+
 .PHONY: bench-overhead
 bench-overhead: build setup ## what three stages on tiny data cost over Polars alone
 	@PYTHONPATH=. $(PYTHON) -m bench.overhead $(ARGS)
+
+.PHONY: bench-python
+bench-python: build setup ## the Python package: start of a context, cost of a tiny query, speed of a result
+	@PYTHONPATH=. $(PYTHON) -m bench.python $(ARGS)
+
+.PHONY: bench-functions
+bench-functions: build setup ## Python functions in a plan, two workers beside single-process Polars
+	@PYTHONPATH=. $(PYTHON) -m bench.functions $(ARGS)
 
 .PHONY: bench-memory
 bench-memory: build setup ## SF10 q9, q18 and q21 with 1 GiB a worker
 	@data="$$(tests/data 10)"; PYTHONPATH=. $(PYTHON) -m bench.memory --data "$$data" --scale-factor 10 $(ARGS)
 
-.PHONY: bench-sinks
-bench-sinks: build setup ## lineitem to files with 512 MiB a worker (SF=1 ARGS=...)
-	@data="$$(tests/data $(or $(SF),1))"; PYTHONPATH=. $(PYTHON) -m bench.sinks --data "$$data" $(ARGS)
+.PHONY: bench-tables
+bench-tables: build setup ## SF10 lineitem to files, sorted and joined with itself with 512 MiB a worker (SF=10 ARGS=...)
+	@data="$$(tests/data $(or $(SF),10))"; PYTHONPATH=. $(PYTHON) -m bench.memory --data "$$data" --scale-factor $(or $(SF),10) \
+		--tables directory,file,csv,filter,partitions,sort,join --memory 512Mi --timeout 2400 $(ARGS)
+
+.PHONY: bench-concurrency
+bench-concurrency: build setup ## 50 tiny queries at once beside one alone, on four warm workers
+	@PYTHONPATH=. $(PYTHON) -m bench.concurrency $(ARGS)
 
 .PHONY: fmt
 fmt: ## format the code

@@ -1,6 +1,6 @@
 """What sharing costs: a tiny query alone, and many of them at once, on the workers of one warm server.
 
-    python -m bench.concurrency [--queries 50] [--workers 4] [--rounds 5] [--limit 5]
+    python -m bench.concurrency [--queries 50] [--workers 4] [--rounds 5] [--limit 5] [--save]
 
 Each is timed by its client, from sending the job to the event that tells of its end, and by the server, from its arrival
 to its end (waiting included). Prints both with their ratio, and what all processes of the server took of the CPUs for
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import base64
 import dataclasses
+import datetime
 import http.client
 import json
 import os
@@ -24,7 +25,9 @@ import threading
 import time
 import uuid
 
+from bench.limited import descendants
 from bench.overhead import tiny
+from bench.report import machine
 from bench.server import Floe
 
 
@@ -42,21 +45,15 @@ def percentile(values: list[float], percent: float) -> float:
 
 
 def cpu_seconds(root: int) -> float:
-    """What a process and all that it started took so far."""
-    parents, ticks = {}, {}
-    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    """CPU time so far of a process and all that it started."""
+    ticks = 0
+    for pid in descendants(root):
         try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
-        except (FileNotFoundError, ProcessLookupError):
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
             continue
-        pid = int(path.parent.name)
-        parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
-    family = {root}
-    while True:
-        more = {pid for pid, parent in parents.items() if parent in family} - family
-        if not more:
-            return sum(ticks.get(pid, 0) for pid in family) / os.sysconf("SC_CLK_TCK")
-        family |= more
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Client:
@@ -123,6 +120,25 @@ def at_once(clients: list[Client], times: Times) -> float:
     return seconds
 
 
+def save(args: argparse.Namespace, alone: Times, shared: Times, cpu: list[float], ratio: float) -> None:
+    def of(values: list[float]) -> dict[str, float]:
+        return {"median": round(statistics.median(values), 1), "p99": round(percentile(values, 99), 1)}
+
+    results = {
+        "machine": machine(),
+        "date": datetime.date.today().isoformat(),
+        "queries_at_once": args.queries,
+        "workers": args.workers,
+        "mode": args.mode,
+        "client_ms": {"alone": of(alone.client), "at_once": of(shared.client)},
+        "server_ms": {"alone": of(alone.server), "at_once": of(shared.server)},
+        "cpu_ms_a_query": {"alone": round(cpu[0] * 1000, 1), "at_once": round(cpu[1] * 1000, 1)},
+        "p99_in_medians_of_one_alone": round(ratio, 1),
+    }
+    path = pathlib.Path(__file__).parent / "results" / "concurrency.json"
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, default=50)
@@ -130,6 +146,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mode", choices=["auto", "distributed", "singleNode"], default="auto")
     parser.add_argument("--limit", type=float, default=5.0)
+    parser.add_argument("--save", action="store_true", help="write bench/results/concurrency.json")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory(prefix="floe-bench.") as scratch:
@@ -166,6 +183,8 @@ def main() -> int:
     print(f"{args.queries * args.rounds / seconds:.0f} queries a second, {args.queries} at once")
     ratio = percentile(shared.client, 99) / statistics.median(alone.client)
     inner = percentile(shared.server, 99) / max(statistics.median(alone.server), 1)
+    if args.save:
+        save(args, alone, shared, took, ratio)
     print(
         f"p99 of {args.queries} at once is {ratio:.1f} medians of one alone ({inner:.1f} as the server sees it);"
         f" the limit is {args.limit:g}"

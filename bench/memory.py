@@ -4,8 +4,8 @@
     python -m bench.memory --data DIR --tables directory,file,csv,sort,join --memory 512Mi
 
 `--queries` are PDS-H queries, `--tables` moves the whole lineitem table (all rows, all columns): to a Parquet directory,
-to one Parquet file, to one CSV file, sorted by a column that is in no order, and joined with itself on a key that it is not
-written in order of.
+to one Parquet file, to one CSV file, filtered to one Parquet file, to a directory for each value of a column, sorted by a column
+that is in no order, and joined with itself on a key that it is not written in order of.
 
 Every worker process is put into a memory cgroup of its own with that limit, as a pod would be, where this machine lets us
 (v1 or v2, root); else the peaks are only watched. Results are compared with single-process Polars (no limit).
@@ -14,21 +14,19 @@ Every worker process is put into a memory cgroup of its own with that limit, as 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import polars as pl
 import yaml
 
-from bench import pdsh
+from bench import limited, pdsh
+from bench.limited import Limits
 from bench.report import machine
 from bench.server import size_of
 from tests import support
@@ -42,6 +40,8 @@ TABLES = {
     "directory": ("scan('lineitem')", {"uri": "{out}/", "format": "parquet"}),
     "file": ("scan('lineitem')", {"uri": "{out}/all.parquet", "format": "parquet"}),
     "csv": ("scan('lineitem')", {"uri": "{out}/all.csv", "format": "csv"}),
+    "filter": ("scan('lineitem').filter(pl.col('l_quantity') > 5)", {"uri": "{out}/all.parquet", "format": "parquet"}),
+    "partitions": ("scan('lineitem')", {"uri": "{out}/", "format": "parquet", "partitionBy": ["l_returnflag"]}),
     "sort": ("scan('lineitem').sort('l_extendedprice')", {"uri": "{out}/", "format": "parquet"}),
     "join": (
         f"scan('lineitem').with_columns(k={MIXED}).join("
@@ -75,111 +75,20 @@ def fingerprint(rows: pl.LazyFrame) -> dict:
 
 def check_moved(case: str, data: str, query: dict) -> str:
     want = pl.scan_parquet(pdsh.uri(data, "lineitem"))
+    if case == "filter":
+        want = want.filter(pl.col("l_quantity") > 5)
     if case == "join":
         want = want.with_columns(other="l_comment")
     sink = query["spec"]["sink"]
     if sink["format"] == "csv":
         got = pl.scan_csv(sink["uri"], schema=want.collect_schema())
     else:
-        got = pl.scan_parquet(sink["uri"] + ("*.parquet" if sink["uri"].endswith("/") else ""))
+        got = pl.scan_parquet(sink["uri"] + ("**/*.parquet" if sink["uri"].endswith("/") else ""), hive_partitioning=False)
     assert fingerprint(got) == fingerprint(want), "other rows"
     if case == "sort":
         falls = (pl.col("l_extendedprice").diff() < 0).sum()
         assert got.select(falls).collect().item() == 0, "not in order"
     return "equal"
-
-
-class Limits:
-    """A memory cgroup per process, below one of our own."""
-
-    def __init__(self, limit: int, enforce: bool = True):
-        self.limit = limit
-        self.root = None
-        if not enforce:
-            return
-        for base, file in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
-            root = pathlib.Path(base) / f"floe-bench-{os.getpid()}"
-            if not (pathlib.Path(base) / "cgroup.procs").exists():
-                continue
-            try:
-                root.mkdir()
-            except OSError:
-                continue
-            self.root, self.file = root, file
-            return
-
-    def hold(self, pid: int) -> None:
-        if self.root is None:
-            return
-        group = self.root / str(pid)
-        try:
-            group.mkdir()
-            (group / self.file).write_text(str(self.limit))
-            (group / "cgroup.procs").write_text(str(pid))
-        except OSError as error:
-            print(f"memory: no limit for process {pid}: {error}", file=sys.stderr)
-
-    def kills(self) -> int:
-        count = 0
-        for group in self.root.iterdir() if self.root else []:
-            if group.is_dir():
-                for name in ("memory.oom_control", "memory.events"):
-                    file = group / name
-                    for line in file.read_text().splitlines() if file.exists() else []:
-                        key, _, value = line.partition(" ")
-                        count += int(value) if key == "oom_kill" else 0
-        return count
-
-    def close(self) -> None:
-        if self.root is not None:
-            for group in [*self.root.iterdir(), self.root]:
-                if group.is_dir():
-                    try:
-                        group.rmdir()
-                    except OSError:
-                        pass
-
-
-@dataclasses.dataclass
-class Peak:
-    own: int = 0  # anonymous memory
-    shared: int = 0  # memory-backed files that it maps
-
-
-def descendants(root: int) -> dict[int, list[str]]:
-    """Processes below `root` with their command lines."""
-    parents, commands = {}, {}
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                commands[int(entry.name)] = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            except OSError:
-                continue
-    found, grown = {root}, True
-    while grown:
-        new = {pid for pid, parent in parents.items() if parent in found} - found
-        found, grown = found | new, bool(new)
-    return {pid: commands[pid] for pid in found if pid in commands}
-
-
-def watch(root: int, stop: threading.Event, limits: Limits, peaks: dict[int, Peak]) -> None:
-    while not stop.wait(0.02):
-        for pid, command in descendants(root).items():
-            if "worker" not in command[1:]:
-                continue
-            if pid not in peaks:
-                peaks[pid] = Peak()
-                limits.hold(pid)
-            try:
-                fields = dict(
-                    line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
-                )
-                peak = peaks[pid]
-                peak.own = max(peak.own, int(fields["RssAnon"].split()[0]) * 1024)
-                peak.shared = max(peak.shared, int(fields["RssShmem"].split()[0]) * 1024)
-            except (OSError, KeyError):
-                continue
 
 
 def main() -> int:
@@ -224,38 +133,20 @@ def main() -> int:
                 )
             path = scratch / f"{case}.yaml"
             path.write_text(yaml.safe_dump(query, sort_keys=False))
-            peaks: dict[int, Peak] = {}
-            stop = threading.Event()
-            before = limits.kills()
-            begin = time.perf_counter()
-            child = subprocess.Popen(
-                [support.binary("floe"), "run", str(path)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            watcher = threading.Thread(target=watch, args=(child.pid, stop, limits, peaks))
-            watcher.start()
-            try:
-                stdout, stderr = child.communicate(timeout=args.timeout)
-            except subprocess.TimeoutExpired:
-                child.terminate()
-                stdout, stderr = child.communicate(timeout=60)
-                stderr += f"\nstopped after {args.timeout} s"
-            stop.set()
-            watcher.join()
-            seconds = time.perf_counter() - begin
-            own, shared = max((p.own for p in peaks.values()), default=0), max((p.shared for p in peaks.values()), default=0)
+            ran = limited.run(path, limits, args.timeout)
             line = {
                 "query": case,
-                "ok": child.returncode == 0,
-                "seconds": round(seconds, 2),
-                "workers_seen": len(peaks),
-                "peak_own_mib": own >> 20,
-                "peak_shared_mib": shared >> 20,
-                "oom_kills": limits.kills() - before,
+                "ok": ran.returncode == 0,
+                "seconds": round(ran.seconds, 2),
+                "workers_seen": len(ran.peaks),
+                "peak_own_mib": ran.own >> 20,
+                "peak_shared_mib": ran.shared >> 20,
+                "oom_kills": ran.oom_kills,
             }
-            if child.returncode == 0 and not args.no_compare:
+            if ran.returncode == 0 and case in TABLES:
+                sizes = [file.stat().st_size for file in out.rglob("*") if file.is_file()]
+                line |= {"files": len(sizes), "mean_file_mb": round(sum(sizes) / max(1, len(sizes)) / 1e6, 1)}
+            if ran.returncode == 0 and not args.no_compare:
                 try:
                     if case in TABLES:
                         line["result"] = check_moved(case, data, query)
@@ -265,14 +156,16 @@ def main() -> int:
                         line["result"] = "equal"
                 except AssertionError as error:
                     line["ok"], line["result"] = False, f"DIFFERS: {error}"
-            elif child.returncode != 0:
-                line["result"] = (stderr + stdout)[-2000:]
+            elif ran.returncode != 0:
+                line["result"] = ran.output[-2000:]
             bad += not line["ok"]
             lines.append(line)
+            files = f", {line['files']} files of {line['mean_file_mb']} MB" if "files" in line else ""
             print(
-                f"{case:<10} {'ok' if line['ok'] else 'FAILED':7} {seconds:7.1f} s  most of a worker's own memory"
-                f" {own >> 20} MiB, mapped memory-backed files {shared >> 20} MiB, {line['oom_kills']} killed;"
-                f" {line.get('result', 'not compared')}"
+                f"{case:<12} {'ok' if line['ok'] else 'FAILED':7} {ran.seconds:7.1f} s  most of a worker's own memory"
+                f" {ran.own >> 20} MiB, mapped memory-backed files {ran.shared >> 20} MiB, {ran.oom_kills} killed{files};"
+                f" {line.get('result', 'not compared')}",
+                flush=True,
             )
             shutil.rmtree(out, ignore_errors=True)
     finally:

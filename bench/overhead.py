@@ -30,6 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--before", help="a floe-runner of another version, to be run beside this one")
     parser.add_argument("--limit-ms", type=float, default=20.0)
     args = parser.parse_args()
 
@@ -37,6 +38,8 @@ def main() -> int:
         plan = str(pathlib.Path(scratch) / "tiny.bin")
         tiny().serialize(plan)
         engines = {"alone": Wheel(1), "distributed": Floe("distributed", args.workers, 1, "distributed")}
+        if args.before:
+            engines["before"] = Floe("before", args.workers, 1, "distributed", runner=args.before)
         try:
             times: dict[str, list[float]] = {name: [] for name in engines}
             inner, stages = [], 0

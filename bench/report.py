@@ -68,6 +68,16 @@ def table(results: dict) -> str:
     return "\n".join("| " + " | ".join(cell.rjust(width[i]) for i, cell in enumerate(row)) + " |" for row in rows)
 
 
+def planning(results: dict) -> str:
+    """The time that each engine takes to plan, in all, and in the query where it takes longest; of results that have it."""
+    lines = []
+    for name in results["engines"]:
+        times = {query: entry["planning"][name] for query, entry in results["queries"].items()}
+        slowest = max(times, key=times.get)
+        lines.append(f"Planning, {name}: {sum(times.values()) * 1000:.0f} ms in all, at most {times[slowest] * 1000:.0f} ms (q{slowest})")
+    return "\n".join(lines)
+
+
 def plot(results: dict, path: pathlib.Path) -> None:
     import matplotlib
 
@@ -113,6 +123,7 @@ def save(results: dict, directory: pathlib.Path, name: str) -> None:
         "",
         table(results),
         "",
+        *([planning(results).replace("\n", "  \n"), ""] if "planning" in next(iter(results["queries"].values())) else []),
         f"![times and ratios]({name}.svg)",
         "",
     ]

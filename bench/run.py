@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--mode", default="auto", choices=["auto", "distributed"])
     parser.add_argument("--execution", type=json.loads, default={}, help='spec.execution of Floe, as JSON: {"broadcastLimit": "8Mi"}')
     parser.add_argument("--without", default="", help="engines to leave out: rust, wheel")
+    parser.add_argument("--before", help="a floe-runner of another version, to be run beside this one")
     parser.add_argument("--save", help="write bench/results/NAME.{json,md,svg}")
     parser.add_argument("--stages", action="store_true", help="print the stages of each query's best run")
     args = parser.parse_args()
@@ -55,6 +56,8 @@ def main() -> int:
         if "wheel" not in args.without.split(","):
             wheel = Wheel(threads)
             engines[wheel.label] = wheel
+        if args.before:
+            engines["before"] = Floe("before", args.workers, args.threads, args.mode, memory, args.execution, args.before)
         engines[floe] = Floe(floe, args.workers, args.threads, args.mode, memory, args.execution)
         for name, engine in engines.items():
             print(f"{name}: up after {engine.start_seconds * 1000:.0f} ms")

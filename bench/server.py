@@ -98,11 +98,20 @@ class Wheel(Process):
 class Floe(Process):
     """`floe-runner serve`: a coordinator and its workers that stay up; jobs go there over HTTP, as a client's would."""
 
-    def __init__(self, label: str, workers: int, threads: int, mode: str, memory: int | None = None, execution: dict | None = None):
+    def __init__(
+        self,
+        label: str,
+        workers: int,
+        threads: int,
+        mode: str,
+        memory: int | None = None,
+        execution: dict | None = None,
+        runner: str | None = None,
+    ):
         self.label, self.mode, self.workers, self.threads = label, mode, workers, threads
         self.execution = {"mode": mode} | (execution or {})
         self.token = secrets.token_hex(16)
-        command = [support.binary("floe-runner"), "serve"]
+        command = [runner or support.binary("floe-runner"), "serve"]
         command += ["--local-workers", str(workers), "--threads", str(threads)]
         if memory is not None:
             command += ["--memory-limit-bytes", str(memory)]

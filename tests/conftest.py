@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import signal
@@ -123,12 +124,22 @@ def s3(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def s3_tables(s3, data):
+def s3_tables_of(s3, data):
+    """Puts the PDS-H tables at a scale factor in the bucket; gives their prefix."""
+
+    def put(scale_factor: str) -> str:
+        client, source = s3.client(), data(scale_factor)
+        for path in source.rglob("*.parquet"):
+            client.upload_file(str(path), "floe", f"sf{scale_factor}/{path.relative_to(source)}")
+        return f"s3://floe/sf{scale_factor}"
+
+    return functools.cache(put)
+
+
+@pytest.fixture(scope="session")
+def s3_tables(s3_tables_of):
     """The PDS-H tables at scale factor 0.1 in the bucket; gives their prefix."""
-    client, source = s3.client(), data("0.1")
-    for path in source.rglob("*.parquet"):
-        client.upload_file(str(path), "floe", f"sf0.1/{path.relative_to(source)}")
-    return "s3://floe/sf0.1"
+    return s3_tables_of("0.1")
 
 
 def pytest_configure(config):

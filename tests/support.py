@@ -57,6 +57,15 @@ def single_node(query: dict[str, Any], credentials: dict[str, str] | None = None
     plan = spec["plan"]
     if "dsl" in plan:
         return pl.LazyFrame.deserialize(plan["dsl"]["uri"]).collect()
+    if "sql" in plan:
+        text = plan["sql"]
+        for name, value in spec.get("params", {}).items():
+            text = text.replace(f"${name}", repr(value))
+        frames = {name: scan(name) for name in spec["tables"]}
+        # In the order of the file, views come after those that they use.
+        for name, view in spec.get("views", {}).items():
+            frames[name] = pl.SQLContext(frames, eager=False).execute(view)
+        return pl.SQLContext(frames, eager=False).execute(text).collect()
     names = {"pl": pl, "scan": scan, "params": spec.get("params", {})}
     exec(compile(plan["python"]["script"], query["metadata"]["name"], "exec"), names)
     return names["result"].lazy().collect()

@@ -31,7 +31,12 @@ type server struct {
 
 func start(t *testing.T) *server {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "crds/floe.dev_distributedqueries.yaml"))
+	return startOf(t, "distributedqueries")
+}
+
+func startOf(t *testing.T, plural string) *server {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "crds/floe.dev_"+plural+".yaml"))
 	must(t, err)
 	var crd v1.CustomResourceDefinition
 	must(t, yaml.UnmarshalStrict(text, &crd))
@@ -164,6 +169,7 @@ func TestSoundQueriesPassAndGetTheirDefaults(t *testing.T) {
 	}
 	for _, change := range [][2]string{
 		{"spec.compute.cpus", "500m"},
+		{"spec.compute", "{cpus: 500m, cpuLimit: 2}"},
 		{"spec.compute.cpus", "2"},
 		{"spec.compute.cpus", `"0.5"`},
 		{"spec.compute.memory", "4294967296"},
@@ -200,8 +206,8 @@ func TestEachRuleRefusesWithItsMessage(t *testing.T) {
 		{"spec.plan", "{dsl: {path: x}}", "a dsl plan names its own sources"},
 		{"spec.plan", "{dsl: {path: x, storage: lake}}", "dsl.storage goes with dsl.uri only"},
 		{"spec.plan", "{dsl: {uri: 's3://b/q', storage: lake}}", "plan.dsl.storage must be the name of one of"},
-		{"spec", "{plan: {sql: select 1}}", "plan.sql needs tables"},
 		{"spec.tables.u", "{uri: data/u/}", "write format (parquet"},
+		{"spec.views", "{v: select 1}", "views are for SQL"},
 		{"spec.tables.u", "{uri: data/u.csv, storage: lake}", "a table's storage must be the name of one of"},
 		{"spec.compute", "{workers: 4, maxWorkers: 8}", "either compute.workers or"},
 		{"spec.compute", "{minWorkers: 4}", "compute.minWorkers needs compute.maxWorkers"},
@@ -209,6 +215,8 @@ func TestEachRuleRefusesWithItsMessage(t *testing.T) {
 		{"spec.compute.cpus", "0", "compute.cpus must be above 0"},
 		{"spec.compute.memory", "1Mi", "compute.memory must be at least 64Mi"},
 		{"spec.compute.memory", "2", "compute.memory must be at least 64Mi"},
+		{"spec.compute", "{cpus: 2, cpuLimit: 1500m}", "compute.cpuLimit must not be below compute.cpus"},
+		{"spec.compute.coordinator", "{cpus: 2, cpuLimit: '1'}", "compute.coordinator.cpuLimit must not be below"},
 		{"spec.compute.scratch", "{medium: claim}", "needs scratch.size"},
 		{"spec.compute.scratch", "{storageClassName: fast}", "goes with scratch.medium: claim only"},
 		{"spec.compute.env", "[{name: FLOE_TOKEN, value: x}]", "begin with FLOE_ are Floe's own"},
@@ -272,6 +280,17 @@ func TestWhatRunsCannotBeChangedButCanBeSteered(t *testing.T) {
 			t.Errorf("%s cannot change while it waits: %s", change[0], faults)
 		}
 	}
+	sql := strings.Replace(sound, "plan: {python: {script: \"result = scan('t')\"}}", "plan: {sql: select 1}", 1)
+	old := with(t, sql+"status: {phase: Running, startedAt: \"2026-11-21T08:00:00Z\"}\n", "spec.views", "{v: select 1}")
+	s.admit(old, nil)
+	changed := with(t, sql+"status: {phase: Running, startedAt: \"2026-11-21T08:00:00Z\"}\n", "spec.views", "{v: select 2}")
+	if faults := s.admit(changed, old); !strings.Contains(faults, "views "+refusal) {
+		t.Errorf("views may change while it runs: %q", faults)
+	}
+	both := with(t, sql, "spec.views", "{t: select 1}")
+	if faults := s.admit(both, nil); !strings.Contains(faults, "a view must not have the name of a table") {
+		t.Errorf("a view and a table of one name: %q", faults)
+	}
 	for _, change := range [][2]string{
 		{"spec.suspend", "true"},
 		{"spec.cancel", "true"},
@@ -287,15 +306,163 @@ func TestWhatRunsCannotBeChangedButCanBeSteered(t *testing.T) {
 			t.Errorf("%s cannot be steered: %s", change[0], faults)
 		}
 	}
-	managed := with(t, sound, "spec.managedBy", "a.b/c")
-	s.admit(managed, nil)
-	if faults := s.admit(with(t, sound, "spec.managedBy", "d.e/f"), managed); !strings.Contains(faults, "managedBy cannot change") {
-		t.Error(faults)
+	for _, change := range [][2]string{{"a.b/c", "d.e/f"}, {"a.b/c", ""}, {"", "a.b/c"}} {
+		old := with(t, sound, "spec.managedBy", change[0])
+		s.admit(old, nil)
+		if faults := s.admit(with(t, sound, "spec.managedBy", change[1]), old); !strings.Contains(faults, "managedBy can be neither added") {
+			t.Errorf("managedBy %q becomes %q: %q", change[0], change[1], faults)
+		}
+		if faults := s.admit(with(t, sound, "spec.managedBy", change[0]), old); faults != "" {
+			t.Errorf("managedBy %q stays: %s", change[0], faults)
+		}
+	}
+}
+
+func TestAQueryKeepsItsContext(t *testing.T) {
+	s := start(t)
+	for _, change := range [][2]string{{"{name: a}", "{name: b}"}, {"{name: a}", ""}, {"", "{name: a}"}} {
+		old := with(t, sound, "spec.compute.contextRef", change[0])
+		s.admit(old, nil)
+		if faults := s.admit(with(t, sound, "spec.compute.contextRef", change[1]), old); !strings.Contains(faults, "contextRef can be neither added") {
+			t.Errorf("contextRef %q becomes %q: %q", change[0], change[1], faults)
+		}
+		if faults := s.admit(with(t, sound, "spec.compute.contextRef", change[0]), old); faults != "" {
+			t.Errorf("contextRef %q stays: %s", change[0], faults)
+		}
+	}
+}
+
+const warm = `
+apiVersion: floe.dev/v1alpha1
+kind: ComputeContext
+metadata: {name: warm}
+spec: {}
+`
+
+func TestContextsGetTheirDefaultsAndRules(t *testing.T) {
+	s := startOf(t, "computecontexts")
+	made := object(t, warm)
+	if faults := s.admit(made, nil); faults != "" {
+		t.Fatal(faults)
+	}
+	spec := made["spec"].(map[string]any)
+	for path, pair := range map[string][2]any{
+		"minWorkers":         {spec["minWorkers"], int64(1)},
+		"maxWorkers":         {spec["maxWorkers"], int64(2)},
+		"idleTimeoutSeconds": {spec["idleTimeoutSeconds"], int64(1800)},
+		"maxQueriesAtOnce":   {spec["maxQueriesAtOnce"], int64(16)},
+		"compute.memory":     {spec["compute"].(map[string]any)["memory"], "2Gi"},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("the default of %s is %v, not %v", path, pair[0], pair[1])
+		}
+	}
+	for _, c := range [][3]string{
+		{"metadata.name", "3q", "metadata.name names pods"},
+		{"spec", "{minWorkers: 4, maxWorkers: 2}", "spec.minWorkers must not be above spec.maxWorkers"},
+		{"spec", "{minWorkers: 3}", "spec.minWorkers must not be above spec.maxWorkers"},
+		{"spec.maxWorkers", "0", "greater than or equal to 1"},
+		{"spec.compute", "{workers: 4}", "write spec.minWorkers and spec.maxWorkers"},
+		{"spec.compute", "{minWorkers: 1, maxWorkers: 4}", "write spec.minWorkers and spec.maxWorkers"},
+		{"spec.compute", "{contextRef: {name: other}}", "a context has pods of its own"},
+		{"spec.compute", "{memory: 1Mi}", "compute.memory must be at least 64Mi"},
+		{"spec.idleTimeout", "4", "unknown field spec.idleTimeout"},
+	} {
+		if faults := s.admit(with(t, warm, c[0], c[1]), nil); !strings.Contains(faults, c[2]) {
+			t.Errorf("%s: %s\nshould be refused by %q, but: %q", c[0], c[1], c[2], faults)
+		}
+	}
+	// All of it may change at any time.
+	old := object(t, warm)
+	s.admit(old, nil)
+	for _, change := range [][2]string{{"spec", "{maxWorkers: 8}"}, {"spec.compute", "{cpus: 4, memory: 8Gi, image: 'own:2'}"}} {
+		if faults := s.admit(with(t, warm, change[0], change[1]), old); faults != "" {
+			t.Errorf("%s: %s\n%s", change[0], change[1], faults)
+		}
+	}
+}
+
+const nightly = `
+apiVersion: floe.dev/v1alpha1
+kind: ScheduledQuery
+metadata: {name: nightly}
+spec:
+  schedule: 30 2 * * *
+  queryTemplate: {spec: {plan: {sql: SELECT 1 AS one}}}
+`
+
+func TestSchedulesGetTheirDefaultsAndRules(t *testing.T) {
+	s := startOf(t, "scheduledqueries")
+	made := object(t, nightly)
+	if faults := s.admit(made, nil); faults != "" {
+		t.Fatal(faults)
+	}
+	spec := made["spec"].(map[string]any)
+	query := spec["queryTemplate"].(map[string]any)["spec"].(map[string]any)
+	for path, pair := range map[string][2]any{
+		"timeZone":                      {spec["timeZone"], "Etc/UTC"},
+		"concurrencyPolicy":             {spec["concurrencyPolicy"], "Forbid"},
+		"catchUp":                       {spec["catchUp"], "Latest"},
+		"suspend":                       {spec["suspend"], false},
+		"successfulQueriesHistoryLimit": {spec["successfulQueriesHistoryLimit"], int64(3)},
+		"failedQueriesHistoryLimit":     {spec["failedQueriesHistoryLimit"], int64(1)},
+		"compute.memory":                {query["compute"].(map[string]any)["memory"], "2Gi"},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("the default of %s is %v, not %v", path, pair[0], pair[1])
+		}
+	}
+	for _, c := range [][3]string{
+		{"metadata.name", "a-name-that-is-long-enough-for-a-query-but", "metadata.name names queries"},
+		{"spec.schedule", "'30 2 * *'", "spec.schedule must have five fields"},
+		{"spec.schedule", "'@every 5m'", "spec.schedule must have five fields"},
+		{"spec.schedule", "'0 30 2 * * *'", "spec.schedule must have five fields"},
+		{"spec.timeZone", "Local", "spec.timeZone must be the name of a time zone"},
+		{"spec.timeZone", "'+01:00'", "spec.timeZone must be the name of a time zone"},
+		{"spec.concurrencyPolicy", "Wait", "supported values"},
+		{"spec.startingDeadlineSeconds", "0", "greater than or equal to 1"},
+		{"spec.params", "{day: {type: day, value: 1}}", "supported values"},
+		{"spec.queryTemplate.spec.cancel", "true", "spec.queryTemplate.spec.cancel would stop every query"},
+		{"spec.queryTemplate.spec.plan", "{sql: SELECT 1, python: {script: result = 1}}", "write exactly one of plan.dsl"},
+		{"spec.successfulJobsHistoryLimit", "3", "unknown field spec.successfulJobsHistoryLimit"},
+	} {
+		if faults := s.admit(with(t, nightly, c[0], c[1]), nil); !strings.Contains(faults, c[2]) {
+			t.Errorf("%s: %s\nshould be refused by %q, but: %q", c[0], c[1], c[2], faults)
+		}
+	}
+	both := object(t, nightly)
+	both["spec"].(map[string]any)["concurrencyPolicy"] = "Replace"
+	both["spec"].(map[string]any)["catchUp"] = "All"
+	if faults := s.admit(both, nil); !strings.Contains(faults, "write catchUp: Latest") {
+		t.Errorf("All with Replace: %q", faults)
+	}
+	typed := with(t, nightly, "spec.params", "{day: {value: '{{ .scheduledDate }}'}, rows: {type: int, value: 7}}")
+	if faults := s.admit(typed, nil); faults != "" {
+		t.Errorf("parameters: %q", faults)
+	}
+	// All of it may change at any time, what a query could not change among it.
+	old := object(t, nightly)
+	s.admit(old, nil)
+	for _, change := range [][2]string{
+		{"spec.schedule", "'@hourly'"},
+		{"spec.timeZone", "America/Argentina/Buenos_Aires"},
+		{"spec.suspend", "true"},
+		{"spec.queryTemplate.spec.compute", "{contextRef: {name: warm}}"},
+		{"spec.queryTemplate.spec.managedBy", "kueue.x-k8s.io/multikueue"},
+		{"spec.queryTemplate.spec.plan", "{sql: SELECT 2 AS two}"},
+	} {
+		if faults := s.admit(with(t, nightly, change[0], change[1]), old); faults != "" {
+			t.Errorf("%s: %s\n%s", change[0], change[1], faults)
+		}
 	}
 }
 
 func TestEveryExampleIsTaken(t *testing.T) {
-	s := start(t)
+	servers := map[string]*server{
+		"DistributedQuery": start(t),
+		"ComputeContext":   startOf(t, "computecontexts"),
+		"ScheduledQuery":   startOf(t, "scheduledqueries"),
+	}
 	seen := 0
 	must(t, filepath.WalkDir(filepath.Join(root, "examples"), func(path string, entry os.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".yaml" {
@@ -306,7 +473,8 @@ func TestEveryExampleIsTaken(t *testing.T) {
 			return err
 		}
 		seen++
-		if faults := s.admit(object(t, string(text)), nil); faults != "" {
+		made := object(t, string(text))
+		if faults := servers[made["kind"].(string)].admit(made, nil); faults != "" {
 			t.Errorf("%s: %s", path, faults)
 		}
 		return nil

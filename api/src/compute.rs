@@ -22,20 +22,23 @@ pub const DEFAULT_WORKERS: u32 = 2;
     validation = Rule::new("!has(self.minWorkers) || has(self.maxWorkers)").message("compute.minWorkers needs compute.maxWorkers beside it"),
     validation = Rule::new("!has(self.minWorkers) || !has(self.maxWorkers) || self.minWorkers <= self.maxWorkers").message("compute.minWorkers must not be above compute.maxWorkers"),
     validation = Rule::new("!has(self.env) || self.env.all(e, !e.name.startsWith('FLOE_'))").message("names of compute.env that begin with FLOE_ are Floe's own"),
-    validation = Rule::new("!has(self.contextRef) || !(has(self.image) || has(self.podTemplate) || has(self.affinity) || has(self.serviceAccountName) || has(self.env) || has(self.envFrom))").message("image, podTemplate, affinity, serviceAccountName, env and envFrom belong to the context that compute.contextRef names: leave them out"),
+    validation = Rule::new("!has(self.requirements) || self.requirements.all(r, !r.startsWith('-'))").message("compute.requirements names packages: pip's options go into its variables (PIP_INDEX_URL in compute.env)"),
+    validation = Rule::new("!has(self.contextRef) || !(has(self.image) || has(self.podTemplate) || has(self.affinity) || has(self.serviceAccountName) || has(self.env) || has(self.envFrom) || has(self.requirements))").message("image, podTemplate, affinity, serviceAccountName, env, envFrom and requirements belong to the context that compute.contextRef names: leave them out"),
     validation = Rule::new("quantity(string(self.cpus)).isGreaterThan(quantity('0'))").message("compute.cpus must be above 0, such as 1 or 500m"),
     validation = Rule::new("quantity(string(self.memory)).compareTo(quantity('64Mi')) >= 0").message("compute.memory must be at least 64Mi, such as 2Gi"),
+    validation = Rule::new("!has(self.cpuLimit) || quantity(string(self.cpuLimit)).compareTo(quantity(string(self.cpus))) >= 0").message("compute.cpuLimit must not be below compute.cpus"),
+    validation = Rule::new("!has(self.coordinator.cpuLimit) || quantity(string(self.coordinator.cpuLimit)).compareTo(quantity(string(self.coordinator.cpus))) >= 0").message("compute.coordinator.cpuLimit must not be below compute.coordinator.cpus"),
 )]
 pub struct ComputeSpec {
     /// Workers, fixed. Left out together with `maxWorkers`, two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub workers: Option<u32>,
-    /// Start as soon as this many workers are ready. Left out, all of `maxWorkers` are waited for.
+    /// The query starts with this many workers and never has fewer. Left out, it has `maxWorkers` all the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub min_workers: Option<u32>,
-    /// The most workers the query gets.
+    /// The most workers the query gets. It has more than `minWorkers` while tasks wait for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_workers: Option<u32>,
@@ -43,6 +46,11 @@ pub struct ComputeSpec {
     #[serde(default = "one_cpu")]
     #[schemars(schema_with = "quantity::schema")]
     pub cpus: Quantity,
+    /// The most CPUs that a worker's container gets. Left out, it uses idle ones of its node, too. A namespace with a quota of
+    /// `limits.cpu` needs it; the coordinator then has a limit as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "quantity::schema")]
+    pub cpu_limit: Option<Quantity>,
     /// Memory of each worker. Shuffles stay in it while they fit; the engine spills to `scratch` before it runs out.
     #[serde(default = "two_gi")]
     #[schemars(schema_with = "quantity::schema")]
@@ -88,7 +96,7 @@ pub struct ComputeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
-    /// Environment variables of coordinator and workers.
+    /// Environment variables of coordinator and workers. The plan's Python functions see them, and no others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub env: Vec<EnvVar>,
@@ -96,6 +104,11 @@ pub struct ComputeSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub env_from: Vec<EnvFromSource>,
+    /// Packages that the plan's Python functions import, as the lines of a requirements file name them (`scikit-learn==1.5.2`,
+    /// hashes kept). Each pod installs them before its first call, from wheels only; the index is that of `PIP_INDEX_URL`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 2048)))]
+    pub requirements: Vec<String>,
     /// Priority class of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -108,7 +121,8 @@ pub struct ComputeSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub annotations: BTreeMap<String, String>,
-    /// A warm context of the namespace whose workers the query borrows, instead of pods of its own.
+    /// A `ComputeContext` of the namespace whose coordinator and workers the query borrows, instead of pods of its own. Sizes are
+    /// then the context's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_ref: Option<NameRef>,
 }
@@ -120,6 +134,7 @@ impl Default for ComputeSpec {
             min_workers: None,
             max_workers: None,
             cpus: one_cpu(),
+            cpu_limit: None,
             memory: two_gi(),
             scratch: ScratchSpec::default(),
             coordinator: CoordinatorSpec::default(),
@@ -134,6 +149,7 @@ impl Default for ComputeSpec {
             service_account_name: None,
             env: Vec::new(),
             env_from: Vec::new(),
+            requirements: Vec::new(),
             priority_class_name: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
@@ -143,14 +159,22 @@ impl Default for ComputeSpec {
 }
 
 impl ComputeSpec {
-    /// The workers that the query is planned for.
+    /// The workers that the query is planned for, and the most that it gets.
     pub fn worker_count(&self) -> u32 {
         self.workers.or(self.max_workers).unwrap_or(DEFAULT_WORKERS)
     }
 
-    /// The workers that must be ready before it starts.
+    /// The workers that must be ready before it starts, and the fewest that it has.
     pub fn workers_to_start(&self) -> u32 {
         self.workers.or(self.min_workers).or(self.max_workers).unwrap_or(DEFAULT_WORKERS)
+    }
+
+    /// What the processes of a query are told, in variables, of the Python functions they may have to call: the names of
+    /// `env`, which functions see, and the packages.
+    pub fn variables_of_functions(&self) -> Vec<(&'static str, String)> {
+        let names: Vec<&str> = self.env.iter().map(|variable| variable.name.as_str()).collect();
+        let told = [("FLOE_FUNCTION_ENV", names.join(",")), ("FLOE_REQUIREMENTS", self.requirements.join("\n"))];
+        told.into_iter().filter(|(_, value)| !value.is_empty()).collect()
     }
 
     /// The template as pods are made of it, or what is wrong with it.
@@ -185,7 +209,8 @@ pub struct ScratchSpec {
     /// ephemeral volume claim.
     #[serde(default)]
     pub medium: ScratchMedium,
-    /// Its size; shuffles and spilling stay below it. Left out, an emptyDir has no limit.
+    /// Its size; shuffles and spilling stay below it. With it, coordinator and workers request and limit the node's disk
+    /// (`ephemeral-storage`), too. Left out, an emptyDir has no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub size: Option<Quantity>,
@@ -212,13 +237,37 @@ pub struct CoordinatorSpec {
     /// CPUs of the coordinator.
     #[schemars(schema_with = "quantity::schema")]
     pub cpus: Quantity,
+    /// The most CPUs that it gets. Left out, it uses idle ones of its node, too; beside a `compute.cpuLimit` its `cpus`, but at
+    /// least one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "quantity::schema")]
+    pub cpu_limit: Option<Quantity>,
     /// Memory of the coordinator. A plan that carries large frames needs a few times their size.
     #[schemars(schema_with = "quantity::schema")]
     pub memory: Quantity,
+    /// What of its node's disk it may use: for what a script writes, and for a result without a sink that is larger than a
+    /// quarter of its memory.
+    #[schemars(schema_with = "quantity::schema")]
+    pub scratch: Quantity,
 }
 
 impl Default for CoordinatorSpec {
     fn default() -> Self {
-        Self { cpus: Quantity::new("500m"), memory: Quantity::new("1Gi") }
+        Self {
+            cpus: Quantity::new("500m"),
+            cpu_limit: None,
+            memory: Quantity::new("1Gi"),
+            scratch: Quantity::new("4Gi"),
+        }
+    }
+}
+
+impl ComputeSpec {
+    /// The most CPUs of the coordinator: its own limit, or one that a limit of the workers asks for.
+    pub fn coordinator_cpu_limit(&self) -> Option<Quantity> {
+        let own = &self.coordinator;
+        let one = Quantity::new("1");
+        let least = if own.cpus.milli() > one.milli() { own.cpus.clone() } else { one };
+        own.cpu_limit.clone().or_else(|| self.cpu_limit.as_ref().map(|_| least))
     }
 }

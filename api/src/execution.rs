@@ -41,6 +41,9 @@ pub struct ExecutionSpec {
     pub adaptive: bool,
     /// Let the smaller side of a join tell the tasks of the larger side which keys can match.
     pub runtime_filters: bool,
+    /// Put inner joins into another order than the written one where the files' statistics show that it makes far fewer
+    /// rows on the way, and no order of rows is promised.
+    pub reorder_joins: bool,
     /// `report`: warnings (a difference between Polars versions, an ignored option) are told with the result. `fail`:
     /// the query fails on the first.
     pub warnings: WarningPolicy,
@@ -59,6 +62,7 @@ impl Default for ExecutionSpec {
             speculation: true,
             adaptive: true,
             runtime_filters: true,
+            reorder_joins: true,
             warnings: WarningPolicy::default(),
         }
     }

@@ -2,6 +2,7 @@
 //! resolved; the query's token does not travel in it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,9 @@ pub struct Job {
     #[serde(default)]
     pub attempt: u32,
     pub spec: DistributedQuerySpec,
+    /// What relative paths of the plan are relative to. Left out, the coordinator's working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
     /// W3C trace context of whoever asked for the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
@@ -31,7 +35,7 @@ pub struct Job {
 
 impl Job {
     pub fn new(id: impl Into<String>, name: impl Into<String>, spec: DistributedQuerySpec) -> Self {
-        Self { id: id.into(), name: name.into(), attempt: 1, spec, traceparent: None, secrets: BTreeMap::new() }
+        Self { id: id.into(), name: name.into(), attempt: 1, spec, ..Self::default() }
     }
 
     /// Everything that reaches `uri` by the storage `name` (the default one without a name): options of the spec, over

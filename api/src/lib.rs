@@ -1,13 +1,15 @@
-//! Floe's types: the `DistributedQuery` object, the job that a coordinator gets, and what it tells of the query.
+//! Floe's types: the `DistributedQuery`, `ComputeContext` and `ScheduledQuery` objects, the job that a coordinator gets, and what it tells.
 //!
 //! What belongs here: plain data, its schema, its validation, and reading it from YAML with errors a person can act
 //! on. What must not: a Kubernetes client, Polars, IO, clocks.
 
 mod check;
 pub mod compute;
+pub mod context;
 pub mod data;
 pub mod execution;
 pub mod job;
+pub mod logline;
 pub mod plan;
 pub mod quantity;
 pub mod query;
@@ -15,27 +17,38 @@ pub mod read;
 pub mod reason;
 pub mod reference;
 pub mod report;
+pub mod schedule;
 pub mod schema;
 pub mod secret;
 pub mod sink;
 pub mod status;
-mod suggest;
+pub mod suggest;
 pub mod validate;
 
 pub use compute::{ComputeSpec, CoordinatorSpec, ImagePullPolicy, ScratchMedium, ScratchSpec};
+pub use context::{
+    ComputeContext, ComputeContextSpec, ComputeContextStatus, ContextPhase, ContextWorkers, FairShareSpec, QueueSpec,
+    RevisionStatus,
+};
 pub use data::{Format, StorageSpec, TableSpec};
 pub use execution::{
     ExecutionSpec, Mode, ShuffleCompression, ShufflePlace, ShuffleSpec, SingleWorkerOps, WarningPolicy,
 };
 pub use plan::{DslSource, KeyRef, NameRef, PlanSource, PythonSource};
 pub use quantity::Quantity;
-pub use query::{DistributedQuery, DistributedQuerySpec, TtlSpec};
-pub use read::{from_value, from_yaml};
+pub use query::{AfterCondition, AfterSpec, DistributedQuery, DistributedQuerySpec, TtlSpec};
+pub use read::{context_from_value, context_from_yaml, from_value, from_yaml, schedule_from_yaml};
 pub use reason::Reason;
-pub use schema::crd;
+pub use schedule::{
+    ActiveQuery, CatchUp, ConcurrencyPolicy, ParamSpec, ParamType, QueryTemplate, ScheduledQuery, ScheduledQuerySpec,
+    ScheduledQueryStatus, TemplateMeta,
+};
+pub use schema::{context_crd, crd, schedule_crd};
 pub use secret::Secret;
 pub use sink::{CsvSinkSpec, QuoteStyle, SinkCompression, SinkFormat, SinkMode, SinkSpec};
 pub use status::{
-    DistributedQueryStatus, MAX_STAGES, Phase, SingleWorkerStatus, StageState, StageStatus, WorkerCounts,
+    BorrowedStatus, DistributedQueryStatus, MAX_STAGES, Phase, PinnedStatus, ResultHolder, SingleWorkerStatus,
+    StageState, StageStatus, WorkerCounts,
 };
-pub use validate::{FieldError, validate};
+pub use validate::schedule::validate_schedule;
+pub use validate::{FieldError, validate, validate_context};

@@ -23,7 +23,7 @@ pub struct PlanSource {
     /// A plan made by `LazyFrame.serialize()` in Python Polars 1.43.2, 1.44, 2.0 or 2.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dsl: Option<DslSource>,
-    /// A SQL query over `tables`.
+    /// A SQL query over `tables` and `views`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 262144))]
     pub sql: Option<String>,
@@ -40,7 +40,8 @@ pub struct PlanSource {
     validation = Rule::new("!has(self.storage) || has(self.uri)").message("dsl.storage goes with dsl.uri only"),
 )]
 pub struct DslSource {
-    /// The bytes in base64. An object is limited to about 1.5 MB: use `uri` for more.
+    /// The bytes in base64. Above 256 KiB `kubectl apply` needs `--server-side` (else it keeps a copy in an annotation, which
+    /// may not be larger); an object is limited to about 1.5 MB: use `uri` for more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1400000))]
     pub inline: Option<String>,
@@ -97,18 +98,15 @@ pub struct PythonSource {
     #[serde(default = "default_timeout_seconds")]
     #[schemars(range(min = 1, max = 86400))]
     pub timeout_seconds: u32,
-    /// Memory that the script may use.
-    #[serde(default = "default_memory")]
+    /// Memory that the script and all that it starts may use, and as much disk: no more than `compute.coordinator.memory`,
+    /// in which it runs. Left out, half of that on a cluster, 4Gi with `floe run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
-    pub memory: Quantity,
+    pub memory: Option<Quantity>,
 }
 
 fn default_timeout_seconds() -> u32 {
     120
-}
-
-fn default_memory() -> Quantity {
-    Quantity::new("4Gi")
 }
 
 /// The one source that a plan has, for those who act on it.

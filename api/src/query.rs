@@ -29,23 +29,29 @@ use crate::{ComputeSpec, DistributedQueryStatus, ExecutionSpec, PlanSource, Sink
     printcolumn(name = "Stages", type_ = "string", json_path = ".status.stagesSummary", description = "Stages done / planned"),
     printcolumn(name = "Rows", type_ = "integer", json_path = ".status.rows", description = "Rows of the result"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since the query was created"),
-    printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration", priority = 1, description = "Time from start to finish"),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration", priority = 1, description = "Time from creation to end"),
+    printcolumn(name = "Waited", type_ = "string", json_path = ".status.waited", priority = 1, description = "Time from creation to start"),
     printcolumn(name = "Shuffled", type_ = "integer", json_path = ".status.bytesShuffled", priority = 1, description = "Bytes that went from worker to worker"),
     printcolumn(name = "Attempt", type_ = "integer", json_path = ".status.attempt", priority = 1, description = "Which try at the whole query this is"),
     printcolumn(name = "Result", type_ = "string", json_path = ".status.resultUri", priority = 1, description = "Where the result is"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1, description = "Why the query is in this phase"),
     validation = Rule::new("self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name names pods: write at most 50 lower-case letters, digits and -, beginning with a letter"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startedAt) || (self.spec.plan == oldSelf.spec.plan && has(self.spec.tables) == has(oldSelf.spec.tables) && (!has(self.spec.tables) || self.spec.tables == oldSelf.spec.tables) && has(self.spec.sink) == has(oldSelf.spec.sink) && (!has(self.spec.sink) || self.spec.sink == oldSelf.spec.sink))").message("plan, tables and sink cannot change once the query has started: delete it and create a new one"),
+    validation = Rule::new("!has(self.spec.after) || self.spec.after.all(a, a.query != self.metadata.name)").message("spec.after names the query itself: it would wait for ever"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startedAt) || (has(self.spec.views) == has(oldSelf.spec.views) && (!has(self.spec.views) || self.spec.views == oldSelf.spec.views))").message("views cannot change once the query has started: delete it and create a new one"),
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.plan.dsl) || !has(self.tables) || self.tables.size() == 0").message("a dsl plan names its own sources: leave tables out, or give plan.python or plan.sql"),
+    validation = Rule::new("!has(self.views) || self.views.size() == 0 || has(self.plan.sql)").message("views are for SQL: leave them out, or give plan.sql"),
+    validation = Rule::new("!has(self.views) || !has(self.tables) || self.views.all(v, !(v in self.tables))").message("a view must not have the name of a table"),
     validation = Rule::new("!has(self.tables) || self.tables.all(t, !has(self.tables[t].storage) || (has(self.storages) && self.tables[t].storage in self.storages))").message("a table's storage must be the name of one of spec.storages"),
     validation = Rule::new("!has(self.sink) || !has(self.sink.storage) || (has(self.storages) && self.sink.storage in self.storages)").message("sink.storage must be the name of one of spec.storages"),
     validation = Rule::new("!has(self.execution.shuffle.storage) || (has(self.storages) && self.execution.shuffle.storage in self.storages)").message("execution.shuffle.storage must be the name of one of spec.storages"),
     validation = Rule::new("!has(self.plan.dsl) || !has(self.plan.dsl.storage) || (has(self.storages) && self.plan.dsl.storage in self.storages)").message("plan.dsl.storage must be the name of one of spec.storages"),
-    validation = Rule::new("!has(self.plan.sql) || (has(self.tables) && self.tables.size() > 0)").message("plan.sql needs tables: name those that it reads"),
     validation = Rule::new("!(has(self.suspend) && self.suspend && has(self.cancel) && self.cancel)").message("suspend and cancel exclude each other: set one of them to false"),
+    validation = Rule::new("has(self.managedBy) == has(oldSelf.managedBy) && (!has(self.managedBy) || self.managedBy == oldSelf.managedBy)").message("managedBy can be neither added nor changed nor taken away: delete the query and create a new one"),
+    validation = Rule::new("has(self.compute.contextRef) == has(oldSelf.compute.contextRef) && (!has(self.compute.contextRef) || self.compute.contextRef == oldSelf.compute.contextRef)").message("compute.contextRef can be neither added nor changed nor taken away: delete the query and create a new one"),
 )]
 pub struct DistributedQuerySpec {
     /// What to run: exactly one of `dsl`, `sql` and `python`.
@@ -59,6 +65,10 @@ pub struct DistributedQuerySpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 256))]
     pub tables: BTreeMap<String, TableSpec>,
+    /// Views for SQL by name: the text of a query over tables and other views. A query uses them as it does tables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::views")]
+    pub views: BTreeMap<String, String>,
     /// Endpoint, options and credentials for every URI that names no other storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
@@ -76,6 +86,11 @@ pub struct DistributedQuerySpec {
     /// Where the result goes. Without it the result stays with the query until its TTL and is read by the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<SinkSpec>,
+    /// Queries of the namespace that have to end first. Until then the query has no pods; it fails when one of them does not
+    /// end as it has to. It can change until the query has started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub after: Vec<AfterSpec>,
     /// Hold the query: no pods while true. Set on a running query, its pods go and it starts again on resume.
     #[serde(default)]
     pub suspend: bool,
@@ -101,8 +116,8 @@ pub struct DistributedQuerySpec {
     /// Keep the pods of a failed query this many seconds for a look at their logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_failed_pods_seconds: Option<u32>,
-    /// Which of several waiting queries gets workers first: higher goes first. Only contexts use it; pods of a query's
-    /// own follow `compute.priorityClassName`.
+    /// Which of several queries on the same workers gets them first: higher goes first. For queries that share workers
+    /// (`floe-runner serve`, contexts); pods of a query's own follow `compute.priorityClassName`.
     #[serde(default)]
     pub priority: i32,
     /// Labels that the query has in its traces and its coordinator's logs (team, pipeline, run).
@@ -110,15 +125,36 @@ pub struct DistributedQuerySpec {
     #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,
     /// Another controller that decides when the query starts, such as `kueue.x-k8s.io/multikueue`; Floe's operator
-    /// then leaves the query alone.
+    /// then leaves the query alone. It is given when the query is created, or never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("managedBy cannot change: delete the query and create a new one"))]
     pub managed_by: Option<String>,
 }
 
 fn default_backoff_limit() -> u32 {
     2
+}
+
+/// A query that has to end first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AfterSpec {
+    /// Name of a `DistributedQuery` of the namespace. One that is not there yet is waited for.
+    #[schemars(length(min = 1, max = 50))]
+    pub query: String,
+    /// How it has to end.
+    #[serde(default)]
+    pub condition: AfterCondition,
+}
+
+/// How a query has to end that another one waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AfterCondition {
+    /// It succeeds.
+    #[default]
+    Succeeded,
+    /// It succeeds, fails or is cancelled.
+    Ended,
 }
 
 /// How long a finished query stays.

@@ -7,16 +7,59 @@ use serde_json::{Map, Value};
 
 use crate::check::{check, describe, join, scalar};
 use crate::validate::{self, FieldError};
-use crate::{DistributedQuery, schema};
+use crate::{ComputeContext, DistributedQuery, ScheduledQuery, schema};
 
 const API_VERSION: &str = "floe.dev/v1alpha1";
 const KIND: &str = "DistributedQuery";
+const CONTEXT: &str = "ComputeContext";
+const SCHEDULE: &str = "ScheduledQuery";
 /// What the API server takes as one object, roughly; larger ones could never be applied.
 const MAX_BYTES: usize = 3 << 20;
 
 /// Reads one query from YAML (or JSON), checked and complete with defaults.
 pub fn from_yaml(text: &str) -> Result<DistributedQuery, Vec<FieldError>> {
     from_value(yaml_value(text)?)
+}
+
+/// Reads one context from YAML (or JSON), checked and complete with defaults.
+pub fn context_from_yaml(text: &str) -> Result<ComputeContext, Vec<FieldError>> {
+    context_from_value(yaml_value(text)?)
+}
+
+/// Reads one context from a JSON value, checked and complete with defaults.
+pub fn context_from_value(mut value: Value) -> Result<ComputeContext, Vec<FieldError>> {
+    drop_nulls(&mut value);
+    let mut errors = Vec::new();
+    check_envelope(&value, CONTEXT, &mut errors);
+    if errors.is_empty() {
+        check(&schema::context_schema(), &value, "", &mut errors);
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let context: ComputeContext =
+        serde_json::from_value(value).map_err(|e| vec![FieldError::new("", format!("not a {CONTEXT}: {e}"))])?;
+    let mut errors = validate::validate_name(context.metadata.name.as_deref());
+    errors.extend(validate::validate_context(&context.spec));
+    if errors.is_empty() { Ok(context) } else { Err(errors) }
+}
+
+/// Reads one schedule from YAML (or JSON), checked and complete with defaults.
+pub fn schedule_from_yaml(text: &str) -> Result<ScheduledQuery, Vec<FieldError>> {
+    let mut value = yaml_value(text)?;
+    drop_nulls(&mut value);
+    let mut errors = Vec::new();
+    check_envelope(&value, SCHEDULE, &mut errors);
+    if errors.is_empty() {
+        check(&schema::schedule_schema(), &value, "", &mut errors);
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let schedule: ScheduledQuery =
+        serde_json::from_value(value).map_err(|e| vec![FieldError::new("", format!("not a {SCHEDULE}: {e}"))])?;
+    let errors = validate::schedule::validate_schedule(&schedule);
+    if errors.is_empty() { Ok(schedule) } else { Err(errors) }
 }
 
 /// One document of YAML as a JSON value, unchecked.
@@ -56,7 +99,7 @@ pub fn yaml_value(text: &str) -> Result<Value, Vec<FieldError>> {
 pub fn from_value(mut value: Value) -> Result<DistributedQuery, Vec<FieldError>> {
     drop_nulls(&mut value);
     let mut errors = Vec::new();
-    check_envelope(&value, &mut errors);
+    check_envelope(&value, KIND, &mut errors);
     if errors.is_empty() {
         check(object_schema(), &value, "", &mut errors);
     }
@@ -140,11 +183,11 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-fn check_envelope(value: &Value, errors: &mut Vec<FieldError>) {
+fn check_envelope(value: &Value, wanted: &str, errors: &mut Vec<FieldError>) {
     let Value::Object(map) = value else {
         errors.push(FieldError::new(
             "",
-            format!("must be a {KIND} with apiVersion, kind, metadata and spec, is {}", describe(value)),
+            format!("must be a {wanted} with apiVersion, kind, metadata and spec, is {}", describe(value)),
         ));
         return;
     };
@@ -156,9 +199,9 @@ fn check_envelope(value: &Value, errors: &mut Vec<FieldError>) {
         None => errors.push(FieldError::new("apiVersion", format!("is missing: write apiVersion: {API_VERSION}"))),
     }
     match map.get("kind") {
-        Some(Value::String(kind)) if kind == KIND => {}
-        Some(kind) => errors.push(FieldError::new("kind", format!("must be {KIND}, is {}", describe(kind)))),
-        None => errors.push(FieldError::new("kind", format!("is missing: write kind: {KIND}"))),
+        Some(Value::String(kind)) if kind == wanted => {}
+        Some(kind) => errors.push(FieldError::new("kind", format!("must be {wanted}, is {}", describe(kind)))),
+        None => errors.push(FieldError::new("kind", format!("is missing: write kind: {wanted}"))),
     }
     match map.get("metadata") {
         Some(Value::Object(metadata)) => match metadata.get("name") {
@@ -168,14 +211,33 @@ fn check_envelope(value: &Value, errors: &mut Vec<FieldError>) {
                 errors.push(FieldError::new("metadata.name", format!("must be text, is {}{advice}", describe(name))))
             }
             None if metadata.contains_key("generateName") => {}
-            None => errors.push(FieldError::new("metadata.name", "is missing: write a name for the query".to_owned())),
+            None => {
+                let what = match wanted {
+                    CONTEXT => "context",
+                    SCHEDULE => "schedule",
+                    _ => "query",
+                };
+                errors.push(FieldError::new("metadata.name", format!("is missing: write a name for the {what}")));
+            }
         },
         Some(other) => {
             errors.push(FieldError::new("metadata", format!("must be an object with a name, is {}", describe(other))))
         }
-        None => errors.push(FieldError::new("metadata", "is missing: write metadata: {name: my-query}".to_owned())),
+        None => {
+            let name = match wanted {
+                CONTEXT => "my-context",
+                SCHEDULE => "my-schedule",
+                _ => "my-query",
+            };
+            errors.push(FieldError::new("metadata", format!("is missing: write metadata: {{name: {name}}}")));
+        }
     }
     if !map.contains_key("spec") {
-        errors.push(FieldError::new("spec", "is missing: write the query's plan under spec.plan".to_owned()));
+        let what = match wanted {
+            CONTEXT => "is missing: write spec: {maxWorkers: 4}",
+            SCHEDULE => "is missing: write spec.schedule, and the queries under spec.queryTemplate",
+            _ => "is missing: write the query's plan under spec.plan",
+        };
+        errors.push(FieldError::new("spec", what.to_owned()));
     }
 }

@@ -44,13 +44,36 @@ reasons! {
     ResultExpired: "the query succeeded, and its result without a sink was removed after its time", "write a sink to keep results";
     Suspended: "spec.suspend holds the query", "set spec.suspend to false to run it";
     Cancelled: "spec.cancel or a client stopped the query", "";
+    ScaledUp: "tasks wait: more workers are made", "";
+    ScaledDown: "nothing needs some of the workers: they are drained and go", "";
+    Changed: "spec.compute changed while the query runs; apart from the number of workers that holds from the next attempt on", "";
+    MissingContext: "there is no ComputeContext of the name in spec.compute.contextRef", "create it in the query's namespace, or correct the name: the query starts by itself then";
+    WaitingForQuery: "a query that spec.after names has not ended", "wait: the query starts by itself then";
+    QueryBeforeFailed: "a query that spec.after names did not end as it has to", "mend that query and create both again, or set the condition to Ended";
+    ContextStarting: "the context that the query borrows is not ready to run it", "look at the context (kubectl describe cc): the query starts by itself then";
+    ContextFull: "as many queries as the context takes run and wait there", "wait, or raise spec.maxQueriesAtOnce or spec.queue of the context";
+    Idle: "the context has no workers until the next query", "";
+    Changing: "a context's new image or sizes are being put in place", "";
+    GivenBack: "the query's pods go, and it begins again when it is its turn", "";
     PodsKept: "pods stay for a look at their logs or for the result", "";
     Removed: "everything that the query made in the cluster is gone, its result apart", "";
     LeftBehind: "a coordinator ended without a word; what it staged outside of the cluster is removed at the end", "";
     CleanFailed: "unfinished output could not be removed", "look for hidden .floe files and unfinished multipart uploads below the sink and remove them";
+    // Schedules.
+    SuccessfulCreate: "a schedule made a query", "";
+    SuccessfulDelete: "a schedule deleted a query that the next one replaces", "";
+    SawCompletedQuery: "a query of a schedule has ended", "";
+    MissingQuery: "a query of a schedule was deleted before it had ended", "";
+    QueryAlreadyActive: "it is time for a query of a schedule, and another one has not ended", "wait, or set spec.concurrencyPolicy to Replace or Allow";
+    MissSchedule: "times of a schedule passed without a query", "spec.catchUp and spec.startingDeadlineSeconds say which times get a query later";
+    TooManyMissedTimes: "so many times of a schedule passed without a query that not all of them were looked at", "spec.catchUp and spec.startingDeadlineSeconds say which times get a query later";
+    FailedCreate: "a query of a schedule could not be made", "mend what the message names: the operator tries again";
+    UnparseableSchedule: "spec.schedule cannot be read", "write five fields (minute hour day month weekday), such as 30 2 * * *, or a word such as @daily";
+    UnknownTimeZone: "spec.timeZone names no time zone", "write an IANA name, such as Europe/Berlin or Etc/UTC";
     // The user's to mend; the query fails at once.
     BadSpec: "the object, or what Kubernetes makes of its pod template, is wrong", "correct the field that the message names";
     Unsupported: "the spec asks for something that is not built yet", "leave the field out";
+    NotAllowed: "the policy of this cluster's Floe does not allow what the spec asks for", "change what the message names, or ask whoever runs Floe here";
     BadPlan: "Polars or Floe refused the plan", "correct the plan: the message is Polars' own where it has a Polars class";
     BadScript: "the Python script failed", "correct the script, or its time and memory limits in spec.plan.python";
     MissingData: "a file or directory that the query reads is not there", "check the URI, and that the storage's endpoint and region are right";
@@ -91,18 +114,31 @@ impl fmt::Display for Reason {
     }
 }
 
+const TO_DO: &str = ". To do: ";
+
 /// What happened, and what to do about it where something can be done.
 pub fn sentence(reason: Reason, what: &str) -> String {
     let what = what.trim().trim_end_matches('.');
     match reason.advice() {
         "" => what.to_owned(),
-        advice => format!("{what}. To do: {advice}"),
+        // It quotes a message that says what to do already, which is nearer to the cause.
+        _ if what.contains(TO_DO) => what.to_owned(),
+        advice => format!("{what}{TO_DO}{advice}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_do_is_said_once() {
+        let inner = sentence(Reason::ImagePull, "no such image");
+        assert!(inner.contains("To do: check spec.compute.image"), "{inner}");
+        let outer = sentence(Reason::StartingDeadline, &format!("not ready within 5 s. Last seen: {inner}"));
+        assert_eq!(outer.matches("To do").count(), 1, "{outer}");
+        assert_eq!(sentence(Reason::Removed, "gone."), "gone");
+    }
 
     #[test]
     fn every_reason_is_documented() {

@@ -39,6 +39,56 @@ pub fn markdown() -> String {
     out
 }
 
+/// docs/context-spec.md, whole.
+pub fn context_markdown() -> String {
+    let mut schema = schema::context_schema();
+    // Described with the query, of which they are a part as well.
+    for shared in ["compute", "storage"] {
+        if let Some(field) =
+            schema.pointer_mut(&format!("/properties/spec/properties/{shared}")).and_then(Value::as_object_mut)
+        {
+            field.remove("properties");
+            field.remove("default");
+        }
+    }
+    let mut out = String::from(
+        "# ComputeContext\n\n\
+         <!-- Generated from api/; do not edit. `FLOE_WRITE_GENERATED=1 cargo test -p floe-api` writes it. -->\n\n\
+         Every field of the object; [contexts.md](contexts.md) tells how it is used. `compute` and `storage` are those of a query\n\
+         ([spec.md](spec.md#speccompute)), without the number of workers.\n",
+    );
+    for part in ["spec", "status"] {
+        if let Some(object) = schema.get("properties").and_then(|p| p.get(part)) {
+            section(&mut out, part, object);
+        }
+    }
+    out
+}
+
+/// docs/schedule-spec.md, whole.
+pub fn schedule_markdown() -> String {
+    let mut schema = schema::schedule_schema();
+    // Described with the query.
+    if let Some(field) =
+        schema.pointer_mut("/properties/spec/properties/queryTemplate/properties/spec").and_then(Value::as_object_mut)
+    {
+        field.remove("properties");
+        field.remove("default");
+    }
+    let mut out = String::from(
+        "# ScheduledQuery\n\n\
+         <!-- Generated from api/; do not edit. `FLOE_WRITE_GENERATED=1 cargo test -p floe-api` writes it. -->\n\n\
+         Every field of the object; [schedules.md](schedules.md) tells how it is used. `queryTemplate.spec` is that of a query\n\
+         ([spec.md](spec.md)).\n",
+    );
+    for part in ["spec", "status"] {
+        if let Some(object) = schema.get("properties").and_then(|p| p.get(part)) {
+            section(&mut out, part, object);
+        }
+    }
+    out
+}
+
 const QUANTITIES: &str = "\n## Quantities\n\n\
 Amounts are written as Kubernetes writes them: a whole number, or text with a suffix. `m` is a thousandth; `k`, `M`, `G`,\n\
 `T` are powers of 1000; `Ki`, `Mi`, `Gi`, `Ti` are powers of 1024. Fractions go in quotes (`\"0.5\"`) or in thousandths\n\

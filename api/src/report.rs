@@ -29,6 +29,9 @@ pub enum Event {
 pub struct Report {
     pub id: String,
     pub name: String,
+    /// Which try at the query this is; 0 from a coordinator that does not tell.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempt: u32,
     pub phase: RunPhase,
     /// While it waits: how many queries start before it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,10 +42,49 @@ pub struct Report {
     pub plan: Option<PlanReport>,
     /// Ids of the workers that are connected; on a cluster the names of their pods.
     pub workers: Vec<String>,
+    /// The load of its workers, from a coordinator that has no other queries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<RunError>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What a coordinator tells of its workers and of the work for them, for those who scale them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EngineReport {
+    pub queries_running: u32,
+    /// Queries that wait for others to end.
+    pub queries_waiting: u32,
+    /// Tasks that could start and have no worker.
+    pub tasks_waiting: u32,
+    /// Results without a sink that it keeps.
+    pub results: u32,
+    pub workers: Vec<EngineWorker>,
+}
+
+/// A connected worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EngineWorker {
+    /// On a cluster the name of its pod.
+    pub id: String,
+    /// Tasks that it runs or was granted.
+    pub tasks: u32,
+    pub memory_bytes: u64,
+    pub memory_limit_bytes: u64,
+    /// Bytes of outputs that queries may still read.
+    pub shuffle_bytes: u64,
+    /// It takes no more tasks.
+    pub draining: bool,
+    /// It takes no more tasks, runs none and holds nothing that a query could read.
+    pub drained: bool,
 }
 
 /// Where a coordinator is with its query.
@@ -75,6 +117,9 @@ pub struct StageInfo {
     pub label: String,
     /// Before the query starts this is known for stages that read base data only.
     pub tasks: Option<u32>,
+    /// The most tasks that it is planned for; 0 from a coordinator that does not tell.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tasks_at_most: u32,
     /// Stages that it reads.
     pub deps: Vec<u32>,
     /// How its rows are given to its readers, in words.
@@ -120,6 +165,9 @@ pub enum WorkerState {
     Lost,
 }
 
+/// The header by which whoever submits a job to a coordinator gives the query a token of its own.
+pub const QUERY_TOKEN: &str = "x-floe-query-token";
+
 /// What became of a query that succeeded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -135,6 +183,9 @@ pub struct Outcome {
     /// The first rows of a result without a sink, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
+    /// A result without a sink no longer rests on the workers: the coordinator has it, or a store.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub workers_free: bool,
     /// Why the query ran again on one node, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fell_back: Option<String>,

@@ -5,26 +5,77 @@ use kube::CustomResourceExt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
-use crate::DistributedQuery;
+use crate::{ComputeContext, DistributedQuery, ScheduledQuery};
 
 /// The CustomResourceDefinition of `DistributedQuery` as the API server gets it.
 pub fn crd() -> CustomResourceDefinition {
-    let mut crd = DistributedQuery::crd();
-    for version in &mut crd.spec.versions {
-        let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else { continue };
-        let Ok(mut value) = serde_json::to_value(&*schema) else { continue };
-        tidy(&mut value);
-        if let Ok(tidied) = serde_json::from_value(value) {
-            *schema = tidied;
-        }
-    }
+    tidied(DistributedQuery::crd())
+}
+
+/// The CustomResourceDefinition of `ComputeContext`.
+pub fn context_crd() -> CustomResourceDefinition {
+    tidied(ComputeContext::crd())
+}
+
+/// The CustomResourceDefinition of `ScheduledQuery`.
+pub fn schedule_crd() -> CustomResourceDefinition {
+    let mut crd = tidied(ScheduledQuery::crd());
+    // A template is no query that has begun: all of it may change.
+    each_schema(&mut crd, without_transitions);
     crd
 }
 
-/// The CRD as the YAML kept in crds/.
+fn tidied(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    each_schema(&mut crd, tidy);
+    crd
+}
+
+fn each_schema(crd: &mut CustomResourceDefinition, change: fn(&mut Value)) {
+    for version in &mut crd.spec.versions {
+        let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else { continue };
+        let Ok(mut value) = serde_json::to_value(&*schema) else { continue };
+        change(&mut value);
+        if let Ok(changed) = serde_json::from_value(value) {
+            *schema = changed;
+        }
+    }
+}
+
+/// Takes the rules away that compare with what was there before.
+fn without_transitions(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::Array(rules)) = map.get_mut("x-kubernetes-validations") {
+                rules.retain(|rule| !rule.get("rule").and_then(Value::as_str).is_some_and(|r| r.contains("oldSelf")));
+                if rules.is_empty() {
+                    map.remove("x-kubernetes-validations");
+                }
+            }
+            map.values_mut().for_each(without_transitions);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_transitions),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The CRD of queries as the YAML kept in crds/.
 pub fn crd_yaml() -> String {
+    yaml_of(crd())
+}
+
+/// The CRD of contexts as the YAML kept in crds/.
+pub fn context_crd_yaml() -> String {
+    yaml_of(context_crd())
+}
+
+/// The CRD of schedules as the YAML kept in crds/.
+pub fn schedule_crd_yaml() -> String {
+    yaml_of(schedule_crd())
+}
+
+fn yaml_of(crd: CustomResourceDefinition) -> String {
     // By way of JSON, whose maps are sorted: the file changes only where the types do.
-    let mut value = serde_json::to_value(crd()).unwrap_or_default();
+    let mut value = serde_json::to_value(crd).unwrap_or_default();
     whole_numbers(&mut value);
     let yaml = serde_yaml_ng::to_string(&value).unwrap_or_default();
     format!("# Generated from api/ by `floe crd`; do not edit.\n{yaml}")
@@ -32,7 +83,20 @@ pub fn crd_yaml() -> String {
 
 /// The schema of the whole object as plain JSON, for checks and documentation.
 pub fn object_schema() -> Value {
-    let crd = crd();
+    schema_of(crd())
+}
+
+/// The same of a context.
+pub fn context_schema() -> Value {
+    schema_of(context_crd())
+}
+
+/// The same of a schedule.
+pub fn schedule_schema() -> Value {
+    schema_of(schedule_crd())
+}
+
+fn schema_of(crd: CustomResourceDefinition) -> Value {
     let schema = crd.spec.versions.first().and_then(|v| v.schema.as_ref()).and_then(|s| s.open_api_v3_schema.as_ref());
     serde_json::to_value(schema).unwrap_or_default()
 }
@@ -99,6 +163,20 @@ pub fn any_map(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// A text, number or truth value.
+pub fn any_scalar(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Names with texts of queries.
+pub fn views(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 65536},
+    })
+}
+
 /// An object of Kubernetes' own whose fields are checked by the operator rather than listed here.
 pub fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
@@ -123,4 +201,13 @@ pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
     ]);
     schema.ensure_object().extend(extension);
     schema
+}
+
+/// Weights by the value that has them.
+pub fn weights(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": {"type": "integer", "format": "uint32", "minimum": 1, "maximum": 1000},
+        "maxProperties": 256,
+    })
 }

@@ -57,7 +57,7 @@ pub struct SinkSpec {
     /// Write the columns of `partitionBy` into the files too.
     #[serde(default = "yes")]
     pub include_keys: bool,
-    /// Begin another file when one has about this many bytes. Left out, a task writes one file.
+    /// Begin another file when one has about this many bytes. Left out: 128Mi, or no limit where `maxFileRows` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub max_file_size: Option<Quantity>,

@@ -29,15 +29,25 @@ pub struct DistributedQueryStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// What the pods of the current try are made of; what changes meanwhile (an upgrade of the operator, `spec.compute`) holds
+    /// for the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<PinnedStatus>,
     /// Which try at the whole query this is, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// The coordinator that the try runs at, if the query borrows a context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<BorrowedStatus>,
     /// When that try began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_started_at: Option<Time>,
     /// Tries that failed for reasons of the infrastructure; `backoffLimit` bounds them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
+    /// While the query waits for the namespace's quota: how many queries wait for it and come first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<u32>,
     /// Workers ready and wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<WorkerCounts>,
@@ -60,7 +70,10 @@ pub struct DistributedQueryStatus {
     /// When the query ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// Time from start to finish, as text (`1m12s`).
+    /// Time from the query's creation to its start, as text: for pods, quotas, Secrets, while it was suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited: Option<String>,
+    /// Time from the query's creation to its end, as text (`1m12s`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
     /// Rows of the result.
@@ -75,6 +88,9 @@ pub struct DistributedQueryStatus {
     /// Where the result is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_uri: Option<String>,
+    /// Who holds a result without a sink until its time is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_with: Option<ResultHolder>,
     /// Nodes of the plan that run on one worker, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
@@ -128,21 +144,66 @@ impl Phase {
     }
 }
 
+/// What the pods of one try are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PinnedStatus {
+    /// Image of coordinator and workers.
+    pub image: String,
+    /// CPUs of each worker.
+    pub cpus: String,
+    /// The most CPUs of each worker, if they are limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_limit: Option<String>,
+    /// Memory of each worker.
+    pub memory: String,
+    /// A digest of `spec.compute` without the number of workers.
+    pub compute: String,
+}
+
+/// Who holds a result without a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ResultHolder {
+    /// Its pod stays, and the workers are gone.
+    Coordinator,
+    /// All pods stay: the result is larger than the space of the coordinator.
+    Workers,
+}
+
+/// The coordinator of a context that runs the query.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BorrowedStatus {
+    /// Name of the context.
+    pub name: String,
+    /// Name of the coordinator's pod, at which the result is read.
+    pub coordinator: String,
+    /// The UID of that pod.
+    pub coordinator_uid: String,
+}
+
 /// Workers of a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerCounts {
     /// Workers that are ready.
     pub ready: u32,
-    /// Workers that are wanted.
+    /// Workers that are wanted: between `minWorkers` and `maxWorkers` as many as its tasks need.
     pub desired: u32,
-    /// Both as text (`3/4`).
+    /// Both as text (`3/4`); of a query that has ended, how many it had in the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// Workers of this attempt that were lost and replaced: how often, by the worker's number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 10000))]
     pub replaced: BTreeMap<String, u32>,
+    /// Workers of this attempt that were not needed any more and let go: how often, by the worker's number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 10000))]
+    pub released: BTreeMap<String, u32>,
+    /// Since when its tasks need fewer workers than are wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surplus_since: Option<Time>,
 }
 
 /// One stage of the plan.

@@ -1,5 +1,5 @@
-//! Every broken spec with the exact message a user reads. The cases are in broken_specs.txt: `=== name`, the YAML,
-//! `--- errors` and one line an error. FLOE_WRITE_GENERATED=1 writes the messages anew; read the difference.
+//! Every broken spec with the exact message a user reads. The cases are in broken_specs.txt (queries),
+//! broken_contexts.txt and broken_schedules.txt: `=== name`, the YAML, `--- errors` and one line an error. FLOE_WRITE_GENERATED=1 writes the messages anew; read the difference.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -7,7 +7,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/broken_specs.txt")
+    named("broken_specs.txt")
+}
+
+fn named(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(file)
 }
 
 /// Cases write only what they break: the rest of a sound query goes around it.
@@ -23,9 +27,48 @@ fn complete(yaml: &str) -> String {
     text
 }
 
+/// The same of a context, which needs nothing else.
+fn complete_context(yaml: &str) -> String {
+    match yaml.starts_with("spec:") {
+        true => format!("apiVersion: floe.dev/v1alpha1\nkind: ComputeContext\nmetadata: {{name: warm}}\n{yaml}"),
+        false => yaml.to_owned(),
+    }
+}
+
+/// The same of a schedule, which needs times and a query.
+fn complete_schedule(yaml: &str) -> String {
+    if !yaml.starts_with("spec:") {
+        return yaml.to_owned();
+    }
+    let head = "apiVersion: floe.dev/v1alpha1\nkind: ScheduledQuery\nmetadata: {name: nightly}\n";
+    let mut text = format!("{head}{yaml}");
+    if !yaml.contains("schedule:") {
+        text.push_str("  schedule: '30 2 * * *'\n");
+    }
+    if !yaml.contains("queryTemplate:") {
+        text.push_str("  queryTemplate: {spec: {plan: {sql: SELECT 1 AS one}}}\n");
+    }
+    text
+}
+
 #[test]
 fn every_broken_spec_has_its_message() {
-    let text = std::fs::read_to_string(path()).unwrap();
+    hold(&path(), 40, |yaml| floe_api::from_yaml(&complete(yaml)).map(drop));
+}
+
+#[test]
+fn every_broken_context_has_its_message() {
+    hold(&named("broken_contexts.txt"), 12, |yaml| floe_api::context_from_yaml(&complete_context(yaml)).map(drop));
+}
+
+#[test]
+fn every_broken_schedule_has_its_message() {
+    hold(&named("broken_schedules.txt"), 20, |yaml| floe_api::schedule_from_yaml(&complete_schedule(yaml)).map(drop));
+}
+
+/// Holds the cases of a file, which has at least so many, against what reading them says.
+fn hold(path: &std::path::Path, least: usize, read: impl Fn(&str) -> Result<(), Vec<floe_api::FieldError>>) {
+    let text = std::fs::read_to_string(path).unwrap();
     let mut written = String::new();
     let mut cases = 0;
     let (head, rest) = text.split_once("=== ").unwrap();
@@ -38,7 +81,7 @@ fn every_broken_spec_has_its_message() {
         if !yaml.ends_with('\n') {
             yaml.push('\n');
         }
-        let errors = match floe_api::from_yaml(&complete(&yaml)) {
+        let errors = match read(&yaml) {
             Ok(_) => "ACCEPTED\n".to_owned(),
             Err(errors) => errors.iter().fold(String::new(), |mut all, error| {
                 writeln!(all, "{error}").unwrap();
@@ -58,9 +101,9 @@ fn every_broken_spec_has_its_message() {
         assert!(errors != "ACCEPTED\n" || name.starts_with("sound"), "{name} is accepted");
         cases += 1;
     }
-    assert!(cases >= 40, "{cases} cases");
+    assert!(cases >= least, "{cases} cases");
     if std::env::var_os("FLOE_WRITE_GENERATED").is_some() {
-        std::fs::write(path(), written).unwrap();
+        std::fs::write(path, written).unwrap();
     } else {
         assert!(differing.is_empty(), "{}", differing.join("\n\n"));
     }

@@ -37,16 +37,48 @@ fn the_crd_file_is_what_the_types_make() {
 }
 
 #[test]
+fn the_crd_file_of_contexts_is_what_the_types_make() {
+    let file = "crds/floe.dev_computecontexts.yaml";
+    let made = floe_api::schema::context_crd_yaml();
+    let kept = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+    let parsed = |text: &str| serde_yaml_ng::from_str::<Value>(text).unwrap_or_default();
+    if parsed(&kept) != parsed(&made) {
+        hold(file, &made);
+    }
+}
+
+#[test]
+fn the_crd_file_of_schedules_is_what_the_types_make() {
+    let file = "crds/floe.dev_scheduledqueries.yaml";
+    let made = floe_api::schema::schedule_crd_yaml();
+    let kept = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+    let parsed = |text: &str| serde_yaml_ng::from_str::<Value>(text).unwrap_or_default();
+    if parsed(&kept) != parsed(&made) {
+        hold(file, &made);
+    }
+}
+
+#[test]
+fn a_template_may_change() {
+    let crd = floe_api::schema::schedule_crd_yaml();
+    assert!(crd.contains("x-kubernetes-validations") && !crd.contains("oldSelf"), "its queries are new ones");
+}
+
+#[test]
 fn the_reference_is_what_the_types_make() {
     hold("docs/spec.md", &floe_api::reference::markdown());
+    hold("docs/context-spec.md", &floe_api::reference::context_markdown());
+    hold("docs/schedule-spec.md", &floe_api::reference::schedule_markdown());
 }
 
 #[test]
 fn every_field_is_described_and_none_is_beyond_what_the_api_server_takes() {
-    let schema = floe_api::schema::object_schema();
-    let fields = floe_api::reference::fields(&schema);
+    let (queries, contexts) = (floe_api::schema::object_schema(), floe_api::schema::context_schema());
+    let fields = floe_api::reference::fields(&queries);
     assert!(fields.len() > 100, "{}", fields.len());
-    for (path, field) in fields {
+    let schedules = floe_api::schema::schedule_schema();
+    let others = [&contexts, &schedules].into_iter().flat_map(floe_api::reference::fields);
+    for (path, field) in fields.into_iter().chain(others) {
         let described = field.get("description").and_then(Value::as_str).is_some_and(|d| d.len() > 5);
         assert!(described, "{path} has no description");
         for refused in ["$ref", "oneOf", "anyOf", "nullable", "const", "definitions"] {
@@ -65,8 +97,10 @@ fn every_field_is_described_and_none_is_beyond_what_the_api_server_takes() {
 #[test]
 fn the_crd_fits_where_kubectl_apply_keeps_it() {
     // The last-applied annotation takes 262144 bytes.
-    let json = serde_json::to_string(&floe_api::crd()).unwrap();
-    assert!(json.len() < 200_000, "{}", json.len());
+    for crd in [floe_api::crd(), floe_api::schedule_crd()] {
+        let json = serde_json::to_string(&crd).unwrap();
+        assert!(json.len() < 200_000, "{}", json.len());
+    }
 }
 
 #[test]
@@ -95,7 +129,8 @@ fn every_query_in_the_documentation_is_sound() {
     for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "md")) {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         for block in text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
-            if block.contains("kind: DistributedQuery") {
+            let kinds = ["DistributedQuery", "ComputeContext", "ScheduledQuery"];
+            if kinds.iter().any(|kind| block.contains(&format!("kind: {kind}"))) {
                 check(path, block);
                 seen += 1;
             }
@@ -105,7 +140,12 @@ fn every_query_in_the_documentation_is_sound() {
 }
 
 fn check(path: &Path, text: &str) {
-    if let Err(errors) = floe_api::from_yaml(text) {
+    let read = match text {
+        text if text.contains("kind: ComputeContext") => floe_api::context_from_yaml(text).map(drop),
+        text if text.contains("kind: ScheduledQuery") => floe_api::schedule_from_yaml(text).map(drop),
+        text => floe_api::from_yaml(text).map(drop),
+    };
+    if let Err(errors) = read {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         panic!("{}: {}", path.display(), errors.join("\n"));
     }

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use floe_api::report::{
-    Category, Event, Outcome, PlanReport, Report, RunError, RunPhase, StageInfo, StageProgress, StageSummary,
-    WorkerEvent, WorkerState,
+    Category, EngineReport, EngineWorker, Event, Outcome, PlanReport, Report, RunError, RunPhase, StageInfo,
+    StageProgress, StageSummary, WorkerEvent, WorkerState,
 };
 use floe_api::{SingleWorkerStatus, StageState};
 use serde_json::{Value, json};
@@ -14,10 +14,16 @@ fn single_worker() -> SingleWorkerStatus {
 }
 
 fn plan() -> PlanReport {
-    let info =
-        |id, tasks| StageInfo { id, label: "scan t".into(), tasks, deps: vec![0], exchange: "hash(k) x 4".into() };
+    let info = |id, tasks, tasks_at_most| StageInfo {
+        id,
+        label: "scan t".into(),
+        tasks,
+        tasks_at_most,
+        deps: vec![0],
+        exchange: "hash(k) x 4".into(),
+    };
     PlanReport {
-        stages: vec![info(0, Some(8)), info(1, None)],
+        stages: vec![info(0, Some(8), 0), info(1, None, 4)],
         single_worker: vec![single_worker()],
         warnings: vec!["careful".into()],
     }
@@ -27,7 +33,7 @@ fn plan_json() -> Value {
     json!({
         "stages": [
             {"id": 0, "label": "scan t", "tasks": 8, "deps": [0], "exchange": "hash(k) x 4"},
-            {"id": 1, "label": "scan t", "tasks": null, "deps": [0], "exchange": "hash(k) x 4"},
+            {"id": 1, "label": "scan t", "tasks": null, "tasksAtMost": 4, "deps": [0], "exchange": "hash(k) x 4"},
         ],
         "singleWorker": [{"stage": 2, "node": "SORT", "reason": "keeps order"}],
         "warnings": ["careful"],
@@ -53,6 +59,7 @@ fn outcome() -> Outcome {
         files: 5,
         stages: vec![stage],
         table: Some("shape".into()),
+        workers_free: true,
         fell_back: Some("why".into()),
         single_worker: vec![single_worker()],
         warnings: vec!["careful".into()],
@@ -63,7 +70,7 @@ fn outcome_json() -> Value {
     json!({
         "rows": 1, "bytesWritten": 2, "bytesShuffled": 3, "durationMs": 4, "sinkUri": "out/", "files": 5,
         "stages": [{"id": 0, "label": "scan", "tasks": 2, "attempts": 3, "rows": 4, "bytes": 5, "elapsedMs": 6}],
-        "table": "shape", "fellBack": "why",
+        "table": "shape", "workersFree": true, "fellBack": "why",
         "singleWorker": [{"stage": 2, "node": "SORT", "reason": "keeps order"}],
         "warnings": ["careful"],
     })
@@ -97,22 +104,52 @@ fn events_have_their_form() {
     }
 }
 
+fn engine() -> EngineReport {
+    let worker = EngineWorker {
+        id: "w".into(),
+        tasks: 1,
+        memory_bytes: 2,
+        memory_limit_bytes: 3,
+        shuffle_bytes: 4,
+        draining: true,
+        drained: false,
+    };
+    EngineReport { queries_running: 1, queries_waiting: 2, tasks_waiting: 3, results: 4, workers: vec![worker] }
+}
+
+fn engine_json() -> Value {
+    json!({
+        "queriesRunning": 1, "queriesWaiting": 2, "tasksWaiting": 3, "results": 4,
+        "workers": [{"id": "w", "tasks": 1, "memoryBytes": 2, "memoryLimitBytes": 3, "shuffleBytes": 4, "draining": true,
+                     "drained": false}],
+    })
+}
+
+#[test]
+fn the_engine_has_its_form() {
+    assert_eq!(serde_json::to_value(engine()).unwrap(), engine_json());
+    assert_eq!(serde_json::from_value::<EngineReport>(engine_json()).unwrap(), engine());
+    assert_eq!(serde_json::from_value::<EngineReport>(json!({"newer": 1})).unwrap(), EngineReport::default());
+}
+
 #[test]
 fn the_status_has_its_form() {
     let report = Report {
         id: "i".into(),
         name: "n".into(),
+        attempt: 3,
         phase: RunPhase::Committing,
         ahead: Some(2),
         stages: vec![progress()],
         plan: Some(plan()),
         workers: vec!["w".into()],
+        engine: Some(engine()),
         outcome: Some(outcome()),
         error: Some(error()),
     };
     let form = json!({
-        "id": "i", "name": "n", "phase": "Committing", "ahead": 2, "stages": [progress_json()], "plan": plan_json(),
-        "workers": ["w"], "outcome": outcome_json(),
+        "id": "i", "name": "n", "attempt": 3, "phase": "Committing", "ahead": 2, "stages": [progress_json()], "plan": plan_json(),
+        "workers": ["w"], "engine": engine_json(), "outcome": outcome_json(),
         "error": {"category": "OutOfMemory", "class": "OutOfMemory", "message": "m"},
     });
     assert_eq!(serde_json::to_value(&report).unwrap(), form);

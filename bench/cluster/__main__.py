@@ -1,10 +1,11 @@
 """What a query costs on Kubernetes beyond its work, and what thousands of them cost the operator.
 
-    python -m bench.cluster [latency|load ...] [--queries 1000 5000] [--write]
+    python -m bench.cluster [latency|load|contexts ...] [--queries 1000 5000] [--write]
 
 `latency`: from apply to Succeeded for a tiny query with images present, and where the time goes, by timestamps.
 `load`: DistributedQuery objects whose pods are played by a fake kubelet (fakekubelet/): the operator's memory, time from a
-query's creation to its pods, none stuck. Both run on the cluster that KUBECONFIG names, where tests/e2e/install has put Floe.
+query's creation to its pods, none stuck.
+`contexts`: from a query's creation to its end on a warm context, alone and 200 of 20 users at once. All run on the cluster that KUBECONFIG names, where tests/e2e/install has put Floe.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import platform
 import subprocess
 import sys
 
-from bench.cluster import latency, load
+from bench.cluster import contexts, latency, load
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
@@ -34,7 +35,7 @@ def machine() -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["latency", "load", []], default=["latency", "load"])
+    parser.add_argument("what", nargs="*", choices=["latency", "load", "contexts", []], default=["latency", "load", "contexts"])
     parser.add_argument("--queries", type=int, nargs="+", default=[1000, 5000])
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
@@ -45,6 +46,8 @@ def main() -> int:
         figures["latency"] = latency.measure(args.repeats)
     if "load" in args.what:
         figures["load"] = [load.measure(count, args.workers) for count in args.queries]
+    if "contexts" in args.what:
+        figures["contexts"] = contexts.measure(args.repeats)
     print(json.dumps(figures, indent=1))
     if args.write:
         path = RESULTS / "cluster.json"

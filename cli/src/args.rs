@@ -6,42 +6,79 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::cluster::ClusterArgs;
+pub mod cluster;
+
+use cluster::{
+    ClusterArgs, ContextsArgs, DeleteArgs, DoctorArgs, GetArgs, LogsArgs, NamesArgs, ResultArgs, SubmitArgs, WatchArgs,
+};
 
 /// Distributed Polars queries, on this machine or on your own Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "floe", version, max_term_width = 100)]
+#[command(name = "floe", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
 }
 
+/// Those of a query's failure are `Category::exit_code`, which docs/cli.md repeats.
+const EXIT_CODES: &str = concat!(
+    "Exit codes: 0 success; 1 a query failed on the cluster, or a check of doctor; 2 what was asked is wrong; 3 a file,\n",
+    "store or cluster does not answer; 4 workers were lost; 5 out of memory; 6 a deadline passed; 70 a fault of Floe's\n",
+    "own; 130 cancelled or interrupted"
+);
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run queries on this machine: a coordinator and worker processes, no cluster
     Run(RunArgs),
+    /// Run SQL statements one after another over a warm engine: at a prompt, or from standard input
+    Shell(ShellArgs),
     /// Show the stages of a query without running it
     Explain(ExplainArgs),
     /// Run plans on one node and distributed, and compare the results
     Verify(VerifyArgs),
-    /// Create queries on a cluster and watch them
+    /// Create queries on a cluster
     Submit(SubmitArgs),
+    /// Create queries on a cluster, or change those that are there (server-side apply)
+    Apply(SubmitArgs),
+    /// List queries on a cluster, or show all about one
+    Get(GetArgs),
+    /// List the warm contexts of a cluster, or show all about one
+    Contexts(ContextsArgs),
     /// Watch a query on a cluster until it ends
     Watch(WatchArgs),
-    /// Cancel a query on a cluster
-    Cancel(CancelArgs),
+    /// Print the logs of a query's coordinator and workers
+    Logs(LogsArgs),
+    /// Show the result of a query without a sink, or write it to a file
+    Result(ResultArgs),
+    /// Cancel queries on a cluster, for good
+    Cancel(NamesArgs),
+    /// Hold queries on a cluster: their pods go
+    Suspend(NamesArgs),
+    /// Run suspended queries again, from the beginning
+    Resume(NamesArgs),
+    /// Delete queries and all they made in the cluster; written results stay
+    Delete(DeleteArgs),
+    /// Check the cluster, Floe in it and your rights, and say what to do
+    Doctor(DoctorArgs),
     /// Check queries without planning or running them
     Validate(ValidateArgs),
     /// Print the CustomResourceDefinition of DistributedQuery
     Crd,
+    /// Make the Python environment that scripts and SQL run in
+    Setup(SetupArgs),
     /// Print the versions of floe and of its runner
     Version(VersionArgs),
+    /// Print the completion script of a shell
+    Completion(CompletionArgs),
+    /// Print or write manual pages
+    Man(ManArgs),
 }
 
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     /// Queries (YAML), or plans made by LazyFrame.serialize(); `-` reads a query from standard input
-    #[arg(required = true)]
+    #[arg(required_unless_present = "sql", conflicts_with = "sql")]
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub query: QueryArgs,
@@ -68,6 +105,15 @@ pub struct RunArgs {
 /// What the command line changes in a query.
 #[derive(Debug, Default, clap::Args)]
 pub struct QueryArgs {
+    /// A SQL query in place of a file: the text, or a file of it that ends in .sql
+    #[arg(long, value_name = "TEXT")]
+    pub sql: Option<String>,
+    /// Name a table: --table orders=data/orders/*.parquet, or orders=parquet:s3://lake/orders/
+    #[arg(short, long, value_name = "NAME=[FORMAT:]URI", value_parser = parse_pair)]
+    pub table: Vec<(String, String)>,
+    /// Name a view for SQL: --view "big=select * from orders where total > 100", or big=FILE.sql
+    #[arg(long, value_name = "NAME=TEXT", value_parser = parse_pair)]
+    pub view: Vec<(String, String)>,
     /// Number of workers; overrides spec.compute
     #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub workers: Option<u32>,
@@ -89,11 +135,37 @@ pub struct QueryArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct ExplainArgs {
-    /// The query (YAML), or a plan made by LazyFrame.serialize()
-    pub file: PathBuf,
+pub struct ShellArgs {
+    /// Directories whose files are tables; each is named after its file, or after its directory of files
+    pub directories: Vec<PathBuf>,
     #[command(flatten)]
     pub query: QueryArgs,
+    /// Format of results
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Rows of a result that are shown
+    #[arg(long, default_value_t = 50)]
+    pub rows: u64,
+    /// Print only results: no timing, no warnings
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Go on with the next statement when one fails
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Directory for shuffle and spill files
+    #[arg(long, env = "FLOE_SCRATCH")]
+    pub scratch: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// The query (YAML), or a plan made by LazyFrame.serialize(); or the name of a query on a cluster
+    #[arg(required_unless_present = "sql", conflicts_with = "sql")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub query: QueryArgs,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Format of the output
     #[arg(short, long, value_enum, default_value_t = ExplainFormat::Text)]
     pub format: ExplainFormat,
@@ -119,39 +191,27 @@ pub struct ValidateArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct SubmitArgs {
-    /// Queries (YAML), or plans made by LazyFrame.serialize(); `-` reads a query from standard input
-    #[arg(required = true)]
-    pub files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub query: QueryArgs,
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// Create the queries and return without watching them
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Format of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
+pub struct CompletionArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct WatchArgs {
-    /// Name of the query
-    pub name: String,
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// Format of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
+pub struct ManArgs {
+    /// Write a page for every command into this directory [default: the first page, to standard output]
+    #[arg(value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct CancelArgs {
-    /// Name of the query
-    pub name: String,
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
+pub struct SetupArgs {
+    /// Install from the wheels in this directory, without a package index
+    #[arg(long, value_name = "DIR")]
+    pub wheels: Option<PathBuf>,
+    /// The release of Polars: that of the clients whose Python functions are called [default: the newest that is accepted]
+    #[arg(long, value_name = "VERSION")]
+    pub polars: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -172,6 +232,7 @@ pub enum ExplainFormat {
     Dot,
     Mermaid,
     Json,
+    Svg,
 }
 
 impl ExplainFormat {
@@ -181,6 +242,7 @@ impl ExplainFormat {
             ExplainFormat::Dot => "dot",
             ExplainFormat::Mermaid => "mermaid",
             ExplainFormat::Json => "json",
+            ExplainFormat::Svg => "svg",
         }
     }
 }

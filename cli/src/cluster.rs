@@ -1,129 +1,227 @@
-//! Creates, watches and cancels queries on a cluster, through the user's kubeconfig. The operator runs them; nothing here
-//! starts a process.
+//! A cluster as the user's kubeconfig reaches it: connecting, and queries as objects. The operator runs them; nothing here
+//! starts a process. What the API server refuses is told in `refused`.
 
 use std::time::Duration;
 
-use floe_api::{DistributedQuery, DistributedQueryStatus, Phase};
-use futures::StreamExt as _;
-use kube::api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use kube::config::KubeConfigOptions;
+use floe_api::{ComputeContext, DistributedQuery};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use serde_json::Value;
 
+use crate::args::cluster::ClusterArgs;
 use crate::error::Failure;
+use crate::refused::Refused;
 
-/// Watches are restarted after this time; the API server ends longer ones.
-const WATCH_SECONDS: u32 = 240;
-const RETRY: Duration = Duration::from_secs(1);
-/// A watch gives up after this many failures in a row.
-const RETRIES: u32 = 30;
-
-/// Which cluster and namespace.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct ClusterArgs {
-    /// Namespace of the query [default: that of the kubeconfig's context]
-    #[arg(short, long)]
-    pub namespace: Option<String>,
-    /// Context of the kubeconfig
-    #[arg(long)]
-    pub context: Option<String>,
-}
+/// No answer to a single question takes longer.
+const ANSWER: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(10);
+/// Lists come in pages of this size.
+const PAGE: u32 = 500;
+/// Who applies, for server-side apply.
+const MANAGER: &str = "floe";
 
 pub struct Cluster {
-    queries: Api<DistributedQuery>,
+    pub client: Client,
     pub namespace: String,
-}
-
-fn api_failure(what: &str, error: &kube::Error) -> Failure {
-    match error {
-        kube::Error::Api(status) => Failure::Cluster(format!("{what}: {}", status.message)),
-        other => Failure::Cluster(format!("{what}: {other}")),
-    }
+    /// The options that led here, for messages.
+    pub args: ClusterArgs,
+    pub refused: Refused,
 }
 
 impl Cluster {
     pub async fn connect(args: &ClusterArgs) -> Result<Cluster, Failure> {
-        let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-        let config = match (&args.context, Config::infer().await) {
-            (None, Ok(config)) => config,
-            (None, Err(error)) => return Err(Failure::Cluster(format!("no cluster is configured: {error}"))),
-            (Some(_), _) => Config::from_kubeconfig(&options)
-                .await
-                .map_err(|error| Failure::Cluster(format!("the kubeconfig cannot be used: {error}")))?,
-        };
+        let mut config = config(args).await?;
+        config.connect_timeout = Some(CONNECT);
         let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|error| api_failure("cannot reach the cluster", &error))?;
-        Ok(Cluster { queries: Api::namespaced(client, &namespace), namespace })
+        let refused = Refused { url: config.cluster_url.to_string() };
+        let client = Client::try_from(config).map_err(|error| refused.tell("cannot reach the cluster", &error))?;
+        Ok(Cluster { client, namespace, args: args.clone(), refused })
     }
 
-    /// Returns the query's name.
-    pub async fn create(&self, query: &DistributedQuery) -> Result<String, Failure> {
-        let created = self.queries.create(&PostParams::default(), query).await;
-        let name = query.metadata.name.as_deref().unwrap_or_default();
-        let created = created.map_err(|error| api_failure(&format!("cannot create query {name}"), &error))?;
-        Ok(created.metadata.name.unwrap_or_default())
+    pub fn queries(&self) -> Api<DistributedQuery> {
+        Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Asks the operator to stop the query for good.
-    pub async fn cancel(&self, name: &str) -> Result<(), Failure> {
-        let patch = Patch::Merge(serde_json::json!({"spec": {"cancel": true}}));
-        let patched = self.queries.patch(name, &PatchParams::default(), &patch).await;
-        patched.map(drop).map_err(|error| api_failure(&format!("cannot cancel query {name}"), &error))
+    /// Queries as the server keeps them, fields that this release does not know among them.
+    pub fn objects(&self, all_namespaces: bool) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<DistributedQuery>(&());
+        match all_namespaces {
+            true => Api::all_with(self.client.clone(), &kind),
+            false => Api::namespaced_with(self.client.clone(), &self.namespace, &kind),
+        }
     }
 
-    /// Calls `tell` with every change until the query has ended; returns its last status.
-    pub async fn follow(
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Waits for an answer, but not for ever, and tells what went wrong.
+    pub async fn ask<T>(&self, what: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+        match tokio::time::timeout(ANSWER, answer).await {
+            Ok(answer) => answer.map_err(|error| self.refused.tell(what, &error)),
+            Err(_) => Err(self.refused.silent(what, ANSWER)),
+        }
+    }
+
+    /// The query, or that there is none of that name.
+    pub async fn get(&self, name: &str) -> Result<DistributedQuery, Failure> {
+        let found = self.ask(&format!("cannot read query {name}"), self.queries().get_opt(name)).await?;
+        found.ok_or_else(|| self.missing(name))
+    }
+
+    pub async fn object(&self, name: &str) -> Result<DynamicObject, Failure> {
+        let found = self.ask(&format!("cannot read query {name}"), self.objects(false).get_opt(name)).await?;
+        found.ok_or_else(|| self.missing(name))
+    }
+
+    pub fn missing(&self, name: &str) -> Failure {
+        let (program, again) = (crate::program::name(), self.args.again());
+        Failure::Missing(format!(
+            "there is no query {name} in namespace {}: `{program} get{again}` lists those that are there",
+            self.namespace
+        ))
+    }
+
+    pub async fn list(&self, all_namespaces: bool, selector: Option<&str>) -> Result<Vec<DynamicObject>, Failure> {
+        self.pages("cannot list queries", self.objects(all_namespaces), selector).await
+    }
+
+    fn contexts(&self, all_namespaces: bool) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<ComputeContext>(&());
+        match all_namespaces {
+            true => Api::all_with(self.client.clone(), &kind),
+            false => Api::namespaced_with(self.client.clone(), &self.namespace, &kind),
+        }
+    }
+
+    pub async fn list_contexts(
         &self,
-        name: &str,
-        mut tell: impl FnMut(&DistributedQueryStatus),
-    ) -> Result<DistributedQueryStatus, Failure> {
-        let mut failures = 0;
+        all_namespaces: bool,
+        selector: Option<&str>,
+    ) -> Result<Vec<DynamicObject>, Failure> {
+        self.pages("cannot list contexts", self.contexts(all_namespaces), selector).await
+    }
+
+    /// The context, or that there is none of that name.
+    pub async fn context(&self, name: &str) -> Result<DynamicObject, Failure> {
+        let found = self.ask(&format!("cannot read context {name}"), self.contexts(false).get_opt(name)).await?;
+        found.ok_or_else(|| {
+            let (program, again) = (crate::program::name(), self.args.again());
+            Failure::Missing(format!(
+                "there is no context {name} in namespace {}: `{program} contexts{again}` lists those that are there",
+                self.namespace
+            ))
+        })
+    }
+
+    async fn pages(
+        &self,
+        what: &str,
+        api: Api<DynamicObject>,
+        selector: Option<&str>,
+    ) -> Result<Vec<DynamicObject>, Failure> {
+        let mut page = ListParams { label_selector: selector.map(str::to_owned), ..ListParams::default().limit(PAGE) };
+        let mut all = Vec::new();
         loop {
-            match self.follow_once(name, &mut tell).await {
-                Ok(Some(status)) => return Ok(status),
-                Ok(None) => failures = 0,
-                Err(kube::Error::Api(status)) if status.code == 404 => {
-                    return Err(Failure::Cluster(format!("there is no query {name} in namespace {}", self.namespace)));
-                }
-                Err(error) if failures >= RETRIES => return Err(api_failure("the cluster does not answer", &error)),
-                Err(_) => {
-                    failures += 1;
-                    tokio::time::sleep(RETRY).await;
-                }
+            let list = self.ask(what, api.list(&page)).await?;
+            all.extend(list.items);
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(all),
             }
         }
     }
 
-    /// Reads and watches once; `None` if the watch ended before the query.
-    async fn follow_once(
-        &self,
-        name: &str,
-        tell: &mut impl FnMut(&DistributedQueryStatus),
-    ) -> kube::Result<Option<DistributedQueryStatus>> {
-        let query = self.queries.get(name).await?;
-        let version = query.metadata.resource_version.clone().unwrap_or_default();
-        if let Some(ended) = look(&query, tell) {
-            return Ok(Some(ended));
-        }
-        let only = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
-        let mut events = self.queries.watch(&only, &version).await?.boxed();
-        while let Some(event) = events.next().await {
-            match event? {
-                WatchEvent::Added(query) | WatchEvent::Modified(query) => {
-                    if let Some(ended) = look(&query, tell) {
-                        return Ok(Some(ended));
-                    }
-                }
-                WatchEvent::Deleted(_) | WatchEvent::Error(_) => break,
-                WatchEvent::Bookmark(_) => {}
+    /// Creates the query as it is written; the server fills in defaults.
+    pub async fn create(&self, query: &Value) -> Result<DynamicObject, Failure> {
+        let name = name_in(query);
+        let object: DynamicObject = serde_json::from_value(query.clone())
+            .map_err(|error| Failure::Internal(format!("query {name} is no object: {error}")))?;
+        let (objects, how) = (self.objects(false), PostParams::default());
+        let what = format!("cannot create query {name} in namespace {}", self.namespace);
+        match tokio::time::timeout(ANSWER, objects.create(&how, &object)).await {
+            Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {
+                let (program, again) = (crate::program::name(), self.args.again());
+                Err(Failure::Usage(format!(
+                    "{what}: there is one of that name already. To do: give --name another one, or `{program} delete \
+                     {name}{again}` first, or `{program} apply` to change what may change"
+                )))
             }
+            Ok(answer) => answer.map_err(|error| self.refused.tell(&what, &error)),
+            Err(_) => Err(self.refused.silent(&what, ANSWER)),
         }
-        Ok(None)
+    }
+
+    /// Server-side apply; says in a word what came of it.
+    pub async fn apply(&self, query: &Value, force: bool) -> Result<(DynamicObject, &'static str), Failure> {
+        let name = name_in(query);
+        let what = format!("cannot apply query {name} in namespace {}", self.namespace);
+        let before = self.ask(&what, self.objects(false).get_metadata_opt(&name)).await?;
+        let mut how = PatchParams::apply(MANAGER);
+        how.force = force;
+        let applied = self.ask(&what, self.objects(false).patch(&name, &how, &Patch::Apply(query))).await?;
+        let word = match before {
+            None => "created",
+            Some(before) if before.metadata.resource_version == applied.metadata.resource_version => "unchanged",
+            Some(_) => "configured",
+        };
+        Ok((applied, word))
+    }
+
+    /// Sets fields of the spec.
+    pub async fn set(&self, name: &str, spec: Value) -> Result<DistributedQuery, Failure> {
+        let patch = Patch::Merge(serde_json::json!({"spec": spec}));
+        let (queries, how, what) = (self.queries(), PatchParams::default(), format!("cannot change query {name}"));
+        match tokio::time::timeout(ANSWER, queries.patch(name, &how, &patch)).await {
+            Ok(Err(kube::Error::Api(status))) if names_object(&status, name) => Err(self.missing(name)),
+            Ok(answer) => answer.map_err(|error| self.refused.tell(&what, &error)),
+            Err(_) => Err(self.refused.silent(&what, ANSWER)),
+        }
+    }
+
+    /// Whether it was there.
+    pub async fn delete(&self, name: &str) -> Result<bool, Failure> {
+        let (queries, how) = (self.queries(), DeleteParams::background());
+        match tokio::time::timeout(ANSWER, queries.delete(name, &how)).await {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(kube::Error::Api(status))) if names_object(&status, name) => Ok(false),
+            Ok(Err(error)) => Err(self.refused.tell(&format!("cannot delete query {name}"), &error)),
+            Err(_) => Err(self.refused.silent(&format!("cannot delete query {name}"), ANSWER)),
+        }
     }
 }
 
-/// Calls `tell` with the status; returns it if it is final.
-fn look(query: &DistributedQuery, tell: &mut impl FnMut(&DistributedQueryStatus)) -> Option<DistributedQueryStatus> {
-    let status = query.status.as_ref()?;
-    tell(status);
-    status.phase.is_some_and(Phase::is_terminal).then(|| status.clone())
+async fn config(args: &ClusterArgs) -> Result<Config, Failure> {
+    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
+    if let Some(path) = &args.kubeconfig {
+        let unusable = |error: &dyn std::fmt::Display| {
+            Failure::Usage(format!("--kubeconfig {} cannot be used: {error}", path.display()))
+        };
+        let read = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
+        return Config::from_custom_kubeconfig(read, &options).await.map_err(|error| unusable(&error));
+    }
+    if args.context.is_some() {
+        return Config::from_kubeconfig(&options)
+            .await
+            .map_err(|error| Failure::Usage(format!("the kubeconfig cannot be used: {error}")));
+    }
+    Config::infer().await.map_err(|error| {
+        Failure::Usage(format!(
+            "no cluster is configured: {error}. To do: set KUBECONFIG or --kubeconfig; `{} run` needs no cluster",
+            crate::program::name()
+        ))
+    })
+}
+
+/// Whether a refusal says that there is no object of this name, and not that the kind or the address is unknown.
+fn names_object(status: &kube::core::Status, name: &str) -> bool {
+    status.is_not_found() && status.details.as_ref().is_some_and(|details| details.name == name)
+}
+
+fn name_in(query: &Value) -> String {
+    let metadata = &query["metadata"];
+    let name = metadata["name"].as_str().or(metadata["generateName"].as_str());
+    name.unwrap_or_default().to_owned()
 }

@@ -22,6 +22,15 @@ pub enum Failure {
     /// The API server's error, or that it does not answer.
     #[error("{0}")]
     Cluster(String),
+    /// Credentials or rights are missing.
+    #[error("{0}")]
+    Denied(String),
+    /// A query that is not, or no longer, on the cluster, or something of it.
+    #[error("{0}")]
+    Missing(String),
+    /// The client waited long enough; what it waited for goes on.
+    #[error("{0}")]
+    Waited(String),
     #[error("{0}")]
     Internal(String),
 }
@@ -33,8 +42,9 @@ impl Failure {
 
     pub fn category(&self) -> Category {
         match self {
-            Failure::Spec { .. } | Failure::Read { .. } | Failure::Usage(_) => Category::User,
-            Failure::Io { .. } | Failure::Cluster(_) => Category::Io,
+            Failure::Spec { .. } | Failure::Read { .. } | Failure::Usage(_) | Failure::Missing(_) => Category::User,
+            Failure::Io { .. } | Failure::Cluster(_) | Failure::Denied(_) => Category::Io,
+            Failure::Waited(_) => Category::Deadline,
             Failure::NoRunner(_) | Failure::Internal(_) => Category::Internal,
         }
     }

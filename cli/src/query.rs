@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
+use floe_api::data::Format;
 use floe_api::job::{Job, StorageOptions};
 use floe_api::{DistributedQuery, FieldError, KeyRef, Secret};
 use serde_json::{Map, Value, json};
@@ -25,28 +26,63 @@ pub struct Prepared {
     pub workers: u32,
 }
 
+/// The queries of a command line: its files, or the text of `--sql`.
+pub fn load_all<'a>(
+    files: impl IntoIterator<Item = &'a PathBuf>,
+    args: &QueryArgs,
+) -> Vec<(String, Result<DistributedQuery, Failure>)> {
+    if args.sql.is_some() {
+        return vec![("--sql".to_owned(), load(Path::new("--sql"), args))];
+    }
+    files.into_iter().map(|file| (file.display().to_string(), load(file, args))).collect()
+}
+
 /// Reads a query, applies the command line's overrides, and checks it.
 pub fn load(file: &Path, args: &QueryArgs) -> Result<DistributedQuery, Failure> {
-    let (what, mut value) = read(file)?;
-    let refuse = |faults| Failure::Spec { what: what.clone(), faults };
+    let (what, mut value) = match &args.sql {
+        Some(text) => ("--sql".to_owned(), sql_query(text)?),
+        None => read(file)?,
+    };
+    override_fields(&what, &mut value, args)?;
+    floe_api::from_value(value).map_err(|faults| Failure::Spec { what, faults })
+}
+
+/// Puts what the command line says over the fields of a query.
+pub fn override_fields(what: &str, value: &mut Value, args: &QueryArgs) -> Result<(), Failure> {
+    let refuse = |faults| Failure::Spec { what: what.to_owned(), faults };
     if let Some(workers) = args.workers {
-        let compute = object_at(&mut value, &["spec", "compute"]).map_err(|e| refuse(vec![e]))?;
+        let compute = object_at(value, &["spec", "compute"]).map_err(|e| refuse(vec![e]))?;
         compute.remove("minWorkers");
         compute.remove("maxWorkers");
         compute.insert("workers".into(), workers.into());
     }
     if let Some(mode) = &args.mode {
-        let execution = object_at(&mut value, &["spec", "execution"]).map_err(|e| refuse(vec![e]))?;
+        let execution = object_at(value, &["spec", "execution"]).map_err(|e| refuse(vec![e]))?;
         execution.insert("mode".into(), mode.as_str().into());
     }
+    for (name, text) in &args.table {
+        let tables = object_at(value, &["spec", "tables"]).map_err(|e| refuse(vec![e]))?;
+        let (format, uri) = table(text);
+        tables.insert(
+            name.clone(),
+            match format {
+                Some(format) => json!({"format": format, "uri": uri}),
+                None => json!({"uri": uri}),
+            },
+        );
+    }
+    for (name, text) in &args.view {
+        let text = sql_text(text)?;
+        object_at(value, &["spec", "views"]).map_err(|e| refuse(vec![e]))?.insert(name.clone(), text.into());
+    }
     for (name, text) in &args.param {
-        let params = object_at(&mut value, &["spec", "params"]).map_err(|e| refuse(vec![e]))?;
+        let params = object_at(value, &["spec", "params"]).map_err(|e| refuse(vec![e]))?;
         params.insert(name.clone(), yaml_value(&format!("--param {name}"), text)?);
     }
     for (path, text) in &args.set {
-        set(&mut value, path, yaml_value(&format!("--set {path}"), text)?).map_err(|e| refuse(vec![e]))?;
+        set(value, path, yaml_value(&format!("--set {path}"), text)?).map_err(|e| refuse(vec![e]))?;
     }
-    floe_api::from_value(value).map_err(refuse)
+    Ok(())
 }
 
 /// Resolves what the query refers to into a job for a coordinator on this machine.
@@ -62,6 +98,10 @@ pub fn prepare(query: DistributedQuery, args: &QueryArgs) -> Result<Prepared, Fa
     }
     if spec.cancel {
         return Err(refuse("spec.cancel", "is true: add --set spec.cancel=false to run the query".into()));
+    }
+    if !spec.after.is_empty() {
+        let message = "names queries of a cluster: run those first, and this one with --set spec.after=[]";
+        return Err(refuse("spec.after", message.into()));
     }
     let secrets = Objects { kind: "Secret", option: "--secret", given: &args.secret };
     let config_maps = Objects { kind: "ConfigMap", option: "--config-map", given: &args.config_map };
@@ -121,6 +161,9 @@ pub fn prepare(query: DistributedQuery, args: &QueryArgs) -> Result<Prepared, Fa
         };
         env.push((variable.name.clone(), value));
     }
+
+    let of_functions = spec.compute.variables_of_functions().into_iter();
+    env.extend(of_functions.map(|(name, value)| (name.to_owned(), Secret::new(value))));
 
     let workers = spec.compute.worker_count();
     let mut job = Job::new(uuid::Uuid::now_v7().to_string(), name.clone(), spec);
@@ -200,7 +243,7 @@ fn text(bytes: Vec<u8>) -> Secret {
 }
 
 /// The file as a JSON value, and its name for messages.
-fn read(file: &Path) -> Result<(String, Value), Failure> {
+pub fn read(file: &Path) -> Result<(String, Value), Failure> {
     let failed = |source| Failure::Read { path: file.to_owned(), source };
     let mut bytes = Vec::new();
     let what = if file == Path::new("-") {
@@ -228,20 +271,54 @@ fn read(file: &Path) -> Result<(String, Value), Failure> {
     Ok((what, value))
 }
 
-fn plan_query(file: &Path) -> Value {
+/// A name for a query, after its file.
+pub fn name_of(file: &Path) -> String {
     let stem = file.file_stem().map(|s| s.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let clean: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
     let clean = clean.trim_matches('-');
-    let name = match clean.chars().next() {
+    match clean.chars().next() {
         Some(first) if first.is_ascii_lowercase() => clean.to_owned(),
         _ => format!("plan-{clean}").trim_end_matches('-').to_owned(),
-    };
+    }
+}
+
+fn plan_query(file: &Path) -> Value {
     json!({
         "apiVersion": "floe.dev/v1alpha1",
         "kind": "DistributedQuery",
-        "metadata": {"name": name},
+        "metadata": {"name": name_of(file)},
         "spec": {"plan": {"dsl": {"path": file.to_string_lossy()}}},
     })
+}
+
+/// A SQL text, or that of a file whose name ends in `.sql`.
+pub fn sql_text(text: &str) -> Result<String, Failure> {
+    let path = Path::new(text);
+    let is_file =
+        path.extension().is_some_and(|end| end.eq_ignore_ascii_case("sql")) && !text.contains(char::is_whitespace);
+    match is_file {
+        true => std::fs::read_to_string(path).map_err(|source| Failure::Read { path: path.to_owned(), source }),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// A query object around such a text.
+pub fn sql_query(text: &str) -> Result<Value, Failure> {
+    Ok(json!({
+        "apiVersion": "floe.dev/v1alpha1",
+        "kind": "DistributedQuery",
+        "metadata": {"name": "sql"},
+        "spec": {"plan": {"sql": sql_text(text)?}},
+    }))
+}
+
+/// `parquet:data/orders/` as format and URI. Without a format the URI's extension tells it, and one without is Parquet.
+fn table(text: &str) -> (Option<&str>, &str) {
+    const FORMATS: [&str; 6] = ["parquet", "csv", "ndjson", "ipc", "delta", "iceberg"];
+    match text.split_once(':') {
+        Some((format, uri)) if FORMATS.contains(&format) => (Some(format), uri),
+        _ => (Format::of_uri(text).is_none().then_some("parquet"), text),
+    }
 }
 
 fn yaml_value(what: &str, text: &str) -> Result<Value, Failure> {
@@ -249,7 +326,7 @@ fn yaml_value(what: &str, text: &str) -> Result<Value, Failure> {
 }
 
 /// The object at a path, created if it is missing.
-fn object_at<'a>(value: &'a mut Value, path: &[&str]) -> Result<&'a mut Map<String, Value>, FieldError> {
+pub fn object_at<'a>(value: &'a mut Value, path: &[&str]) -> Result<&'a mut Map<String, Value>, FieldError> {
     let mut at = value;
     let mut so_far = String::new();
     for key in path {

@@ -107,7 +107,7 @@ kind: DistributedQuery
 metadata: {name: q}
 spec:
   plan: {dsl: {configMapKeyRef: {name: plans, key: q.bin}}}
-  compute: {env: [{name: A, value: b}, {name: C, valueFrom: {configMapKeyRef: {name: plans, key: c}}}]}
+  compute: {requirements: [six==1.17.0, attrs], env: [{name: A, value: b}, {name: C, valueFrom: {configMapKeyRef: {name: plans, key: c}}}]}
 ";
     let path = file(dir.path(), "q.yaml", text.as_bytes());
     let plans = dir.path().join("plans");
@@ -123,7 +123,10 @@ spec:
         let prepared = prepare(load(&path, &args).unwrap(), &args).unwrap();
         assert_eq!(prepared.job.spec.plan.dsl.unwrap().inline.as_deref(), Some("GAAAAP/+"));
         let env: Vec<_> = prepared.env.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
-        assert_eq!(env, [("A", "b"), ("C", "d")]);
+        assert_eq!(
+            env,
+            [("A", "b"), ("C", "d"), ("FLOE_FUNCTION_ENV", "A,C"), ("FLOE_REQUIREMENTS", "six==1.17.0\nattrs")]
+        );
     }
 }
 
@@ -173,4 +176,11 @@ fn files_that_are_no_queries_are_told_so() {
         faults(prepare(load(&suspended, &none).unwrap(), &none).unwrap_err()),
         ["spec.suspend: is true: add --set spec.suspend=false to run the query"]
     );
+    let later = file(dir.path(), "l.yaml", format!("{QUERY}  after: [{{query: first}}]\n").as_bytes());
+    assert_eq!(
+        faults(prepare(load(&later, &none).unwrap(), &none).unwrap_err()),
+        ["spec.after: names queries of a cluster: run those first, and this one with --set spec.after=[]"]
+    );
+    let args = QueryArgs { set: pairs(&[("spec.after", "[]")]), ..QueryArgs::default() };
+    assert!(load(&later, &args).unwrap().spec.after.is_empty());
 }

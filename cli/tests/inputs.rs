@@ -271,14 +271,34 @@ fn secrets_and_config_maps_of_a_cluster_are_files_here() {
 }
 
 #[test]
-fn sql_has_its_place_and_says_that_it_is_not_built() {
+fn sql_takes_tables_with_a_format_and_views_in_files() {
+    if python().is_none() {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
-    let mut query = query("");
-    query["spec"]["plan"] = json!({"sql": "SELECT * FROM parquet"});
-    let file = write(dir.path(), "q.yaml", yaml(&query));
+    // Its name does not tell the format.
+    let table = write(dir.path(), "numbers", std::fs::read(plans_dir().join("data/numbers.parquet")).unwrap());
+    let view = write(dir.path(), "big.sql", "select x from n where x > 2");
+    let (table, views) =
+        (format!("n=parquet:{table}"), [format!("big={view}"), "big=select x from n where x > 3".into()]);
+    let rows = |view: &str| {
+        let args = ["run", "-o", "json", "--table", &table, "--view", view, "--sql", "select * from big"];
+        outcomes(&floe(&args))[0]["outcome"]["rows"].clone()
+    };
+    assert_eq!((rows(&views[0]), rows(&views[1])), (json!(2), json!(1)));
+}
+
+#[test]
+fn sql_errors_have_their_place() {
+    let refused = |args: &[&str], part: &str| {
+        let output = command(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", words(&output));
+        assert!(words(&output).contains(part), "{}", words(&output));
+    };
     for command_name in ["run", "explain"] {
-        let output = command(&[command_name, &file]).output().unwrap();
-        assert_eq!(output.status.code(), Some(2));
-        assert!(words(&output).contains("spec.plan.sql is not built yet"), "{}", words(&output));
+        refused(&[command_name, "--sql", "select 1;\nselect 2"], "line 2, column 1: a second statement begins here");
+        refused(&[command_name, "--sql", "drop table t"], "DROP is no query");
+        refused(&[command_name, "--sql", "select $x"], "no parameter x in spec.params");
+        refused(&[command_name, "--sql", "nowhere.sql"], "nowhere.sql");
     }
 }

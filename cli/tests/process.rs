@@ -33,7 +33,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let notes = dir.path().join("notes").display().to_string();
         let text = format!(
-            "#!/bin/sh\nnote() {{ echo \"$*\" >> {notes}; }}\nnote args $*\n[ \"$1\" = coordinator ] || exit 9\n\
+            "#!/bin/sh\n[ \"$1\" = setup ] && exit 0\nnote() {{ echo \"$*\" >> {notes}; }}\nnote args $*\n[ \"$1\" = coordinator ] || exit 9\n\
              JOB=$3 WORKERS=$5 SCRATCH=$9\nnote scratch $SCRATCH\n{script}\n"
         );
         let runner = dir.path().join("runner");

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use floe_api::DistributedQuery;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use kube::core::DeserializeGuard;
-use kube::runtime::controller::{Config, ReconcileRequest, applier};
+use kube::runtime::controller::{Action as Next, Config, ReconcileRequest, applier};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -51,9 +52,10 @@ pub async fn run(
         triggers.insert(scope.clone(), sender.clone());
         let writer = reflector::store::Writer::<Guarded>::default();
         stores.push(writer.as_reader());
-        let pods = pods(context.client.clone(), scope.clone(), Arc::clone(index), sender);
+        let pods = pods(context.client.clone(), scope.clone(), LABEL_QUERY, Arc::clone(index), sender);
         loops.spawn(serve(Arc::clone(&context), scope.clone(), writer, pods, receiver, stop.clone()));
     }
+    context.chain.watch(stores.clone());
     let counted = stores.clone();
     context.metrics.count_by(Some(Box::new(move || census(&counted))));
     ready.store(true, Ordering::Relaxed);
@@ -78,7 +80,7 @@ pub async fn run(
     context.poller.forget_all();
 }
 
-fn api<K>(client: Client, scope: &Scope) -> Api<K>
+pub fn api<K>(client: Client, scope: &Scope) -> Api<K>
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
 {
@@ -88,9 +90,15 @@ where
     }
 }
 
-/// Keeps the index, and tells whose pods changed. Ends never by itself.
-async fn pods(client: Client, scope: Scope, index: Arc<PodIndex>, changed: mpsc::UnboundedSender<Key>) {
-    let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER},{LABEL_QUERY}"));
+/// Keeps the index of pods with this label, and tells whose pods changed. Ends never by itself.
+pub async fn pods(
+    client: Client,
+    scope: Scope,
+    label: &'static str,
+    index: Arc<PodIndex>,
+    changed: mpsc::UnboundedSender<Key>,
+) {
+    let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER},{label}"));
     let mut events = std::pin::pin!(watch(api::<PodView>(client, &scope), config).default_backoff());
     while let Some(event) = events.next().await {
         match event {
@@ -119,7 +127,6 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let pods = tokio::spawn(pods);
-    let store = writer.as_reader();
     let index = context.indexes.get(&scope).cloned().unwrap_or_default();
     // A query must not be looked at before its pods are known: they would seem to be gone.
     tokio::select! {
@@ -128,45 +135,77 @@ async fn serve(
     }
     let queries: Api<Guarded> = api(context.client.clone(), &scope);
     let gone = Arc::clone(&context);
-    let touched = watch(queries, watcher::Config::default().any_semantic())
-        .modify(trim)
-        .default_backoff()
-        .inspect_ok(move |event| {
+    let of = scope.clone();
+    let events = watch(queries, watcher::Config::default().any_semantic()).modify(trim).default_backoff().inspect_ok(
+        move |event| {
+            gone.children.take(&of, event);
             if let Event::Delete(object) = event
                 && let Some(uid) = &object.meta().uid
             {
                 gone.memories.forget(uid);
+                gone.lines.leave(uid);
+                gone.register.give_back(&key_of(object));
                 gone.poller.forget(uid);
             }
-        })
-        .reflect(writer)
-        .applied_objects()
-        .filter_map(|object| async move {
-            match object {
-                Ok(object) => Some(ObjectRef::from_obj(&object)),
-                Err(error) => {
-                    tracing::warn!(%error, "the watch of queries broke off");
-                    None
-                }
-            }
-        });
-    let changed = UnboundedReceiverStream::new(changed)
-        .map(|(namespace, name)| ObjectRef::<Guarded>::new(&name).within(&namespace));
+        },
+    );
+    turn("queries", events.boxed(), writer, changed, (reconcile, retry), context, stop).await;
+    pods.abort();
+}
+
+/// One look at an object.
+type Look<K, C, F> = fn(Arc<K>, Arc<C>) -> F;
+/// When to look again after an error.
+type Retry<K, C, E> = fn(Arc<K>, &E, Arc<C>) -> Next;
+
+/// Looks at an object whenever it changes or is named by `changed`, and when its time has come, until `stop`.
+pub async fn turn<K, C, E, F>(
+    what: &'static str,
+    events: BoxStream<'static, watcher::Result<Event<K>>>,
+    writer: reflector::store::Writer<K>,
+    changed: mpsc::UnboundedReceiver<Key>,
+    (reconcile, retry): (Look<K, C, F>, Retry<K, C, E>),
+    context: Arc<C>,
+    stop: CancellationToken,
+) where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    C: Send + Sync + 'static,
+    E: std::error::Error + Send + 'static,
+    F: Future<Output = Result<Next, E>> + Send + 'static,
+{
+    let store = writer.as_reader();
+    let touched = events.reflect(writer).applied_objects().filter_map(move |object| {
+        let object = object.inspect_err(|error| tracing::warn!(%error, "the watch of {what} broke off"));
+        std::future::ready(object.ok().map(|object| ObjectRef::from_obj(&object)))
+    });
+    let changed =
+        UnboundedReceiverStream::new(changed).map(|(namespace, name)| ObjectRef::<K>::new(&name).within(&namespace));
     let queue = futures::stream::select(touched, changed)
         .map(|object| Ok::<_, Infallible>(ReconcileRequest::from(object)))
         .take_until(stop.cancelled_owned());
     let config = Config::default().concurrency(0);
-    applier(|object, context| Box::pin(reconcile(object, context)), retry, context, store, Box::pin(queue), config)
-        .for_each(|result| async move {
-            match result {
-                // Told where they happen; a query that is gone is no error.
-                Ok(_) | Err(kube::runtime::controller::Error::ReconcilerFailed(..)) => {}
-                Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => tracing::warn!(%error, "the loop stumbled"),
-            }
-        })
-        .await;
-    pods.abort();
+    applier(
+        move |object, context| Box::pin(reconcile(object, context)),
+        retry,
+        context,
+        store,
+        Box::pin(queue),
+        config,
+    )
+    .for_each(|result| async move {
+        match result {
+            // Told where they happen; an object that is gone is no error.
+            Ok(_) | Err(kube::runtime::controller::Error::ReconcilerFailed(..)) => {}
+            Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
+            Err(error) => tracing::warn!(%error, "the loop of {what} stumbled"),
+        }
+    })
+    .await;
+}
+
+fn key_of(object: &Guarded) -> Key {
+    let meta = object.meta();
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
 /// Drops what is not needed between two looks: who wrote what, large plans, the stages of queries that have ended.

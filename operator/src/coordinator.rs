@@ -36,15 +36,24 @@ impl Verdict {
     }
 }
 
-/// Clears the times, so that two reports are equal unless something happened.
+/// Clears the times and rounds the bytes in use, so that two reports are equal unless something happened.
 pub fn without_times(mut report: Report) -> Report {
     report.stages.iter_mut().for_each(|stage| stage.elapsed_ms = 0);
+    for worker in report.engine.iter_mut().flat_map(|engine| &mut engine.workers) {
+        let step = (worker.memory_limit_bytes / 10).max(1);
+        worker.memory_bytes = worker.memory_bytes / step * step;
+        // In powers of two: they say which worker holds the least, and whether it holds anything.
+        if worker.shuffle_bytes > 0 {
+            worker.shuffle_bytes = worker.shuffle_bytes.checked_next_power_of_two().unwrap_or(u64::MAX);
+        }
+    }
     report
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use floe_api::report::{EngineReport, EngineWorker};
 
     #[test]
     fn termination_messages_are_read_and_logs_are_not() {
@@ -73,5 +82,19 @@ mod tests {
         assert_ne!(report(1), report(2));
         assert_eq!(without_times(report(1)), without_times(report(2)));
         assert_eq!(Verdict::of(&report(1)), None);
+        let load = |tasks: u32, memory_bytes: u64, shuffle_bytes: u64| {
+            let worker = EngineWorker {
+                tasks,
+                memory_bytes,
+                memory_limit_bytes: 1000,
+                shuffle_bytes,
+                ..EngineWorker::default()
+            };
+            let engine = EngineReport { workers: vec![worker], ..EngineReport::default() };
+            without_times(Report { engine: Some(engine), ..report(1) })
+        };
+        assert_eq!(load(1, 501, 1025), load(1, 599, 2048), "memory in use changes all the time");
+        assert_ne!(load(1, 501, 0), load(1, 501, 1), "it holds something");
+        assert_ne!(load(1, 501, 0), load(0, 501, 0));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use floe_api::DistributedQuery;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
@@ -19,8 +18,8 @@ const WAITING: usize = 10_000;
 pub struct Regarding(ObjectReference);
 
 impl Regarding {
-    pub fn of(query: &DistributedQuery) -> Self {
-        Self(ObjectReference { field_path: None, ..query.object_ref(&()) })
+    pub fn of<K: Resource<DynamicType = ()>>(object: &K) -> Self {
+        Self(ObjectReference { field_path: None, ..object.object_ref(&()) })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
@@ -19,6 +20,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
 pub struct Leader {
     leases: Api<Lease>,
+    pods: Api<Pod>,
+    /// Replicas are pods of this namespace, and called by their names.
+    in_pod: bool,
     name: String,
     identity: String,
     /// The lease as seen last, and since when it looks so.
@@ -42,18 +46,21 @@ enum Move {
 }
 
 /// `silent_for` is how long the lease has looked the same.
-fn decide(seen: &Sighting, identity: &str, lease: Duration, silent_for: Duration) -> Move {
+/// `is_gone`: the holder's pod is no more.
+fn decide(seen: &Sighting, identity: &str, lease: Duration, silent_for: Duration, is_gone: bool) -> Move {
     match seen.holder.as_deref() {
         Some(holder) if holder == identity => Move::Renew,
         None | Some("") => Move::Take,
+        Some(_) if is_gone => Move::Take,
         Some(_) if silent_for >= lease => Move::Take,
         Some(_) => Move::Wait,
     }
 }
 
 impl Leader {
-    pub fn new(client: Client, namespace: &str, name: String, identity: String) -> Self {
-        Self { leases: Api::namespaced(client, namespace), name, identity, seen: None }
+    pub fn new(client: Client, namespace: &str, name: String, identity: String, in_pod: bool) -> Self {
+        let pods = Api::namespaced(client.clone(), namespace);
+        Self { leases: Api::namespaced(client, namespace), pods, in_pod, name, identity, seen: None }
     }
 
     /// Waits for the lease; `false` when told to stop before.
@@ -151,7 +158,11 @@ impl Leader {
             }
         };
         let lease_time = Duration::from_secs(spec.lease_duration_seconds.unwrap_or(15).max(1).unsigned_abs().into());
-        let taken = match decide(&sighting, &self.identity, lease_time, silent_for) {
+        let is_gone = match &sighting.holder {
+            Some(holder) if !holder.is_empty() && *holder != self.identity => self.is_gone(holder).await,
+            Some(_) | None => false,
+        };
+        let taken = match decide(&sighting, &self.identity, lease_time, silent_for, is_gone) {
             Move::Wait => return Ok(false),
             Move::Renew => false,
             Move::Take => true,
@@ -160,6 +171,13 @@ impl Leader {
         // The version that was read goes with it: of two replicas, one gets it.
         self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
         Ok(true)
+    }
+
+    /// Whether a holder was a pod of this namespace, as replicas are, and is none any more: whoever went away with its
+    /// rights, as when a release is uninstalled, could not give the lease back.
+    async fn is_gone(&self, holder: &str) -> bool {
+        // Without the right to look, or with another kind of identity, its silence is waited for.
+        self.in_pod && matches!(self.pods.get_metadata_opt(holder).await, Ok(None))
     }
 
     fn spec(&self, transitions: i32, taken: bool, acquired: Option<MicroTime>) -> LeaseSpec {
@@ -182,12 +200,14 @@ mod tests {
     #[test]
     fn a_lease_is_taken_when_free_or_silent_and_renewed_by_its_holder() {
         let seen = |holder: Option<&str>| Sighting { holder: holder.map(str::to_owned), renewed: None, transitions: 0 };
-        let at = |holder, silent| decide(&seen(holder), "me", LEASE, Duration::from_secs(silent));
+        let at = |holder, silent| decide(&seen(holder), "me", LEASE, Duration::from_secs(silent), false);
         assert_eq!(at(None, 0), Move::Take);
         assert_eq!(at(Some(""), 0), Move::Take);
         assert_eq!(at(Some("me"), 100), Move::Renew);
         assert_eq!(at(Some("other"), 14), Move::Wait);
         assert_eq!(at(Some("other"), 15), Move::Take);
+        assert_eq!(decide(&seen(Some("other")), "me", LEASE, Duration::ZERO, true), Move::Take);
+        assert_eq!(decide(&seen(Some("me")), "me", LEASE, Duration::ZERO, true), Move::Renew);
         const { assert!(RENEW_DEADLINE.as_secs() < LEASE.as_secs(), "a holder must stop before others may take over") };
     }
 }

@@ -1,16 +1,24 @@
-//! `floe-operator`: runs DistributedQuery objects on Kubernetes. What it does is in the modules.
+//! `floe-operator`: runs DistributedQuery, ComputeContext and ScheduledQuery objects on Kubernetes. What it does is in the modules.
 
+mod conditions;
+mod context;
 mod controller;
 mod coordinator;
 mod crd;
 mod events;
+mod http_api;
 mod leader;
+mod line;
 mod metrics;
 mod options;
+mod pause;
 mod pods;
 mod poll;
 mod query;
+#[cfg(test)]
+mod random;
 mod run;
+mod schedule;
 mod server;
 mod telemetry;
 
@@ -22,6 +30,7 @@ fn main() -> ExitCode {
     let cli = options::Cli::parse();
     let result = match cli.command {
         Some(options::Command::Crd) => crd::print(),
+        Some(options::Command::Openapi) => http_api::print(),
         Some(options::Command::InstallCrd { force }) => run::block_on(crd::install(force)),
         None => run::block_on(run::run(cli.run)),
     };

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::http_api;
 use crate::query::build::Defaults;
 use crate::query::plan::Settings;
+use crate::query::policy::{self, Policy};
 
 /// Floe's Kubernetes operator: runs DistributedQuery objects.
 #[derive(Debug, Parser)]
@@ -23,6 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// Print the CustomResourceDefinition
     Crd,
+    /// Print the OpenAPI document of the HTTP API
+    Openapi,
     /// Apply the CustomResourceDefinition to the cluster by server-side apply
     InstallCrd {
         /// Take over fields that another manager set
@@ -52,7 +57,7 @@ pub struct RunArgs {
     #[arg(long, default_value = "floe-operator")]
     pub lease_name: String,
     /// Where /healthz, /readyz and /metrics are served
-    #[arg(long, env = "FLOE_METRICS_LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "FLOE_METRICS_LISTEN", default_value = "[::]:8080")]
     pub metrics_listen: SocketAddr,
     /// NAME=VALUE, an environment variable of every coordinator and worker; may be repeated
     #[arg(long, value_parser = pair)]
@@ -72,9 +77,45 @@ pub struct RunArgs {
     /// Name of this replica, for the lease and for Events
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
+    /// What queries are allowed, as JSON with the fields of the chart's `policy`; left out, everything
+    #[arg(long, env = "FLOE_POLICY", default_value = "", value_parser = policy::read)]
+    pub policy: Policy,
     /// Seconds that a result without a sink stays when the query names no TTL
     #[arg(long, env = "FLOE_DEFAULT_RESULT_TTL", default_value_t = 600)]
     pub default_result_ttl: u32,
+    #[command(flatten)]
+    pub http_api: HttpApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct HttpApiArgs {
+    /// Where the HTTP API is served; left out, it is not
+    #[arg(long, env = "FLOE_HTTP_API_LISTEN")]
+    pub http_api_listen: Option<SocketAddr>,
+    /// Its certificate chain (PEM); left out, it is served without TLS
+    #[arg(long, env = "FLOE_HTTP_API_TLS_CERT", requires = "http_api_tls_key")]
+    pub http_api_tls_cert: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, env = "FLOE_HTTP_API_TLS_KEY", requires = "http_api_tls_cert")]
+    pub http_api_tls_key: Option<PathBuf>,
+    /// Audiences of the tokens that it takes (a,b); left out, tokens for the API server
+    #[arg(long, env = "FLOE_HTTP_API_AUDIENCES", value_delimiter = ',')]
+    pub http_api_audiences: Vec<String>,
+    /// Requests a second that one caller may make, with twice as many at once
+    #[arg(long, env = "FLOE_HTTP_API_REQUESTS_PER_SECOND", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub http_api_requests_per_second: u32,
+    /// The longest body of a request in bytes
+    #[arg(long, env = "FLOE_HTTP_API_MAX_BODY_BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
+    pub http_api_max_body_bytes: u32,
+    /// Results and progress that are streamed at the same time
+    #[arg(long, env = "FLOE_HTTP_API_MAX_STREAMS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub http_api_max_streams: u16,
+    /// Of these, the streams of one caller
+    #[arg(long, env = "FLOE_HTTP_API_MAX_STREAMS_PER_CALLER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub http_api_max_streams_per_caller: u16,
+    /// Seconds that one stream may take
+    #[arg(long, env = "FLOE_HTTP_API_STREAM_SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub http_api_stream_seconds: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -85,18 +126,45 @@ pub enum LogFormat {
 
 impl RunArgs {
     pub fn defaults(&self) -> Defaults {
+        let mut runner_env = self.runner_env.clone();
+        if !self.policy.allows_functions() {
+            runner_env.push(("FLOE_PYTHON_FUNCTIONS".into(), "deny".into()));
+        }
         Defaults {
             runner_image: self.runner_image.clone(),
             pull_policy: self.runner_image_pull_policy.clone(),
             pull_secrets: self.runner_image_pull_secrets.iter().filter(|name| !name.is_empty()).cloned().collect(),
-            runner_env: self.runner_env.clone(),
+            runner_env,
             operator_namespace: self.operator_namespace.clone().filter(|name| !name.is_empty()),
             operator_labels: self.pod_selector.iter().cloned().collect::<BTreeMap<_, _>>(),
         }
     }
 
     pub fn settings(&self) -> Settings {
-        Settings { result_ttl: Duration::from_secs(self.default_result_ttl.into()) }
+        Settings { result_ttl: Duration::from_secs(self.default_result_ttl.into()), policy: self.policy.clone() }
+    }
+
+    /// What the HTTP API needs, if it is served.
+    pub fn http_api(&self) -> Option<http_api::Settings> {
+        let args = &self.http_api;
+        let tls = args.http_api_tls_cert.clone().zip(args.http_api_tls_key.clone());
+        let named = |names: &[String]| names.iter().filter(|name| !name.is_empty()).cloned().collect();
+        let streams = usize::from(args.http_api_max_streams);
+        Some(http_api::Settings {
+            listen: args.http_api_listen?,
+            tls,
+            audiences: named(&args.http_api_audiences),
+            namespaces: self.scopes().into_iter().flatten().collect(),
+            limits: http_api::Limits {
+                requests_per_second: args.http_api_requests_per_second,
+                body_bytes: args.http_api_max_body_bytes as usize,
+                streams,
+                streams_of_caller: usize::from(args.http_api_max_streams_per_caller),
+                stream: Duration::from_secs(args.http_api_stream_seconds.into()),
+                // Beside each stream, some more for what is answered at once.
+                connections: streams + 256,
+            },
+        })
     }
 
     /// The namespaces to serve; `None` stands for all.
@@ -148,5 +216,12 @@ mod tests {
         assert_eq!(plain.run.scopes(), [None]);
         assert!(matches!(Cli::try_parse_from(["floe-operator", "crd"]).unwrap().command, Some(Command::Crd)));
         assert!(Cli::try_parse_from(["floe-operator", "--runner-env", "x"]).is_err());
+        assert!(plain.run.http_api().is_none());
+        let served =
+            ["floe-operator", "--http-api-listen", "[::]:8090", "--http-api-audiences", "floe,", "--namespaces", "a"];
+        let served = Cli::try_parse_from(served).unwrap().run.http_api().unwrap();
+        assert_eq!((served.audiences, served.namespaces, served.tls), (vec!["floe".into()], vec!["a".into()], None));
+        let keyless = ["floe-operator", "--http-api-listen", "[::]:8090", "--http-api-tls-cert", "tls.crt"];
+        assert!(Cli::try_parse_from(keyless).is_err(), "a certificate needs its key");
     }
 }

@@ -1,4 +1,4 @@
-//! An index of pods by query, filled by the watch. Keeps only those fields of a pod that decisions need.
+//! An index of pods by query or context, filled by the watch. Keeps only those fields of a pod that decisions need.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use kube::runtime::watcher::Event;
 use serde::Deserialize;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::context::LABEL_CONTEXT;
 use crate::query::names::LABEL_QUERY;
 
 /// The fields of a pod that the operator uses; it does not parse the others.
@@ -101,12 +102,13 @@ impl PodView {
     }
 
     fn key(&self) -> Option<Key> {
-        let query = self.metadata.labels.as_ref()?.get(LABEL_QUERY)?.clone();
-        Some((self.metadata.namespace.clone()?, query))
+        let labels = self.metadata.labels.as_ref()?;
+        let owner = labels.get(LABEL_QUERY).or_else(|| labels.get(LABEL_CONTEXT))?.clone();
+        Some((self.metadata.namespace.clone()?, owner))
     }
 }
 
-/// Namespace and name of a query.
+/// Namespace and name of a query, or of a context.
 pub type Key = (String, String);
 type Shelf = HashMap<Key, BTreeMap<String, Arc<PodView>>>;
 

@@ -26,6 +26,10 @@ const STEADY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(3);
 const QUESTIONS_AT_ONCE: usize = 128;
+/// Answers of coordinators of contexts, which are held back until the query ends.
+const AWAITED_AT_ONCE: usize = 1024;
+/// Connections that are kept to a pod: a context's coordinator is asked about many queries.
+const KEPT_CONNECTIONS: usize = 64;
 /// How many workers of one query are told the address at the same time.
 const TOLD_AT_ONCE: usize = 32;
 /// For comparison: a report of 1,000 stages has about 300 kB.
@@ -50,6 +54,8 @@ pub struct Address {
     pub attempt: u32,
     pub ip: String,
     pub token: String,
+    /// It is a context's, and serves other queries as well.
+    pub is_lent: bool,
 }
 
 /// The running pod of a worker.
@@ -64,6 +70,8 @@ pub struct Worker {
 pub struct Heard {
     /// The coordinator's latest report.
     pub report: Option<Arc<Report>>,
+    /// The coordinator answers, and knows nothing of this attempt.
+    pub is_absent: bool,
     /// Which pod has not answered for a while, and why.
     pub silence: Option<String>,
 }
@@ -79,6 +87,8 @@ pub struct Poller {
     http: reqwest::Client,
     follows: Mutex<HashMap<String, Follow>>,
     slots: Arc<Semaphore>,
+    /// For queries on contexts.
+    lent_slots: Arc<Semaphore>,
     news: mpsc::UnboundedSender<Key>,
     patience: Duration,
 }
@@ -92,12 +102,22 @@ impl Poller {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(TIMEOUT)
-            .pool_max_idle_per_host(1)
+            .pool_max_idle_per_host(KEPT_CONNECTIONS)
             .pool_idle_timeout(Duration::from_secs(5))
             .build()?;
         let (news, receiver) = mpsc::unbounded_channel();
         let slots = Arc::new(Semaphore::new(QUESTIONS_AT_ONCE));
-        Ok((Self { http, follows: Mutex::default(), slots, news, patience: PATIENCE }, receiver))
+        let lent_slots = Arc::new(Semaphore::new(AWAITED_AT_ONCE));
+        Ok((Self { http, follows: Mutex::default(), slots, lent_slots, news, patience: PATIENCE }, receiver))
+    }
+
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// Has queries looked at again.
+    pub fn waker(&self) -> mpsc::UnboundedSender<Key> {
+        self.news.clone()
     }
 
     fn follows(&self) -> MutexGuard<'_, HashMap<String, Follow>> {
@@ -121,7 +141,7 @@ impl Poller {
             address: address.clone(),
             workers: receiver,
             heard: Arc::default(),
-            slots: Arc::clone(&self.slots),
+            slots: Arc::clone(if address.is_lent { &self.lent_slots } else { &self.slots }),
             news: self.news.clone(),
             patience: self.patience,
             key,
@@ -173,12 +193,12 @@ fn url(address: &Address) -> String {
     format!("http://{}/api/v1/queries/{}", at(&address.ip, HTTP_PORT), address.id)
 }
 
-fn at(ip: &str, port: u16) -> String {
+pub fn at(ip: &str, port: u16) -> String {
     if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
 
 /// The innermost cause of an error: for connections, the kernel's message.
-fn root(error: &dyn std::error::Error) -> String {
+pub fn root(error: &dyn std::error::Error) -> String {
     let mut at = error;
     while let Some(cause) = at.source() {
         at = cause;
@@ -207,15 +227,19 @@ impl Talk {
     /// Polls until the coordinator has reported an outcome.
     async fn go_on(mut self) {
         let began = Instant::now();
+        let is_lent = self.address.is_lent;
         let mut well_at = began;
         loop {
+            let asked = Instant::now();
+            let pause = pause(began.elapsed(), well_at.elapsed() > self.patience);
             let answer = {
                 let Ok(_slot) = self.slots.acquire().await else { return };
-                ask(&self.http, &self.address).await
+                ask(&self.http, &self.address, pause).await
             };
-            let mut unheard = None;
-            match answer {
+            let unheard = match answer {
                 Ok(report) => {
+                    let is_absent = report.is_none();
+                    self.hear(|heard| std::mem::replace(&mut heard.is_absent, is_absent) != is_absent && is_lent);
                     let connected = report.as_ref().map(|report| report.workers.clone()).unwrap_or_default();
                     let is_over = report.as_ref().and_then(Verdict::of).is_some();
                     // Without a report, the coordinator has not read its job yet.
@@ -231,14 +255,10 @@ impl Talk {
                     if is_over {
                         return;
                     }
-                    if let Some((worker, error)) = self.introduce(&connected).await {
-                        unheard = Some(format!("pod {worker} does not answer at port {WORKER_PORT}: {}", root(&error)));
-                    }
+                    self.introduce(&connected).await
                 }
-                Err(error) => {
-                    unheard = Some(format!("the coordinator does not answer at port {HTTP_PORT}: {}", root(&error)));
-                }
-            }
+                Err(error) => Some(format!("the coordinator does not answer at port {HTTP_PORT}: {}", root(&error))),
+            };
             match unheard {
                 None => {
                     well_at = Instant::now();
@@ -251,8 +271,10 @@ impl Talk {
                     self.hear(|heard| is_told && heard.silence.is_none() && heard.silence.replace(words).is_none());
                 }
             }
+            // Of an answer that was held back, that time has passed already.
+            let rest = if is_lent { pause.saturating_sub(asked.elapsed()) } else { pause };
             tokio::select! {
-                () = tokio::time::sleep(pause(began.elapsed(), well_at.elapsed() > self.patience)) => {}
+                () = tokio::time::sleep(rest) => {}
                 changed = self.workers.changed() => if changed.is_err() { return },
             }
         }
@@ -269,37 +291,62 @@ impl Talk {
 
     /// Tells the coordinator's address to all workers that are not connected; those that do not listen yet are told next
     /// time. Returns one that could not be told.
-    async fn introduce(&mut self, connected: &[String]) -> Option<(String, PollError)> {
+    async fn introduce(&mut self, connected: &[String]) -> Option<String> {
         let coordinator = at(&self.address.ip, CONTROL_PORT);
-        let strangers: Vec<Worker> = {
-            let workers = self.workers.borrow_and_update();
-            workers.iter().filter(|worker| !connected.contains(&worker.name)).cloned().collect()
-        };
-        let told = strangers.into_iter().map(|worker| {
-            let url = format!("http://{}/coordinator", at(&worker.ip, WORKER_PORT));
-            let request = self.http.post(url).bearer_auth(&self.address.token).timeout(TELL_TIMEOUT);
-            let request = request.body(coordinator.clone());
-            async move { tell(request).await.err().map(|error| (worker.name, error)) }
-        });
-        let answers: Vec<_> = futures::stream::iter(told).buffered(TOLD_AT_ONCE).collect().await;
-        answers.into_iter().flatten().next()
+        let workers = self.workers.borrow_and_update().clone();
+        introduce(&self.http, &self.address.token, &coordinator, workers, connected).await
     }
 }
 
+/// Tells workers that are not connected where their coordinator is. Describes one that could not be told.
+pub async fn introduce(
+    http: &reqwest::Client,
+    token: &str,
+    coordinator: &str,
+    workers: Vec<Worker>,
+    connected: &[String],
+) -> Option<String> {
+    let told = workers.into_iter().filter(|worker| !connected.contains(&worker.name)).map(|worker| {
+        let url = format!("http://{}/coordinator", at(&worker.ip, WORKER_PORT));
+        let request = http.post(url).bearer_auth(token).timeout(TELL_TIMEOUT).body(coordinator.to_owned());
+        async move { tell(request).await.err().map(|error| (worker.name, error)) }
+    });
+    let answers: Vec<_> = futures::stream::iter(told).buffered(TOLD_AT_ONCE).collect().await;
+    let (worker, error) = answers.into_iter().flatten().next()?;
+    Some(format!("pod {worker} does not answer at port {WORKER_PORT}: {}", root(&error)))
+}
+
 /// Reads nothing of the answer but its status.
-async fn tell(request: reqwest::RequestBuilder) -> Result<(), PollError> {
+pub async fn tell(request: reqwest::RequestBuilder) -> Result<(), PollError> {
     match request.send().await?.status() {
         status if status.is_success() => Ok(()),
         status => Err(PollError::Status(status)),
     }
 }
 
-async fn ask(http: &reqwest::Client, address: &Address) -> Result<Option<Report>, PollError> {
-    let mut answer = http.get(url(address)).bearer_auth(&address.token).send().await?;
-    match answer.status() {
-        StatusCode::NOT_FOUND => return Ok(None),
-        status if !status.is_success() => return Err(PollError::Status(status)),
-        _ => {}
+/// `wait`: how long the coordinator of a context may wait for the query's end before it answers.
+async fn ask(http: &reqwest::Client, address: &Address, wait: Duration) -> Result<Option<Report>, PollError> {
+    let mut url = url(address);
+    if address.is_lent {
+        url = format!("{url}?wait_ms={}", wait.min(STEADY).as_millis());
+    }
+    let report = match read(http.get(url).bearer_auth(&address.token)).await {
+        Ok(body) => without_times(serde_json::from_slice(&body)?),
+        Err(PollError::Status(StatusCode::NOT_FOUND)) => return Ok(None),
+        // A coordinator of many queries tells nobody without its own token which ones it knows.
+        Err(PollError::Status(StatusCode::UNAUTHORIZED)) if address.is_lent => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // What it says of another attempt is of no use.
+    let is_other = address.is_lent && report.attempt != address.attempt;
+    Ok(Some(report).filter(|_| !is_other))
+}
+
+/// The whole answer, which has limits.
+pub async fn read(request: reqwest::RequestBuilder) -> Result<Vec<u8>, PollError> {
+    let mut answer = request.send().await?;
+    if !answer.status().is_success() {
+        return Err(PollError::Status(answer.status()));
     }
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
@@ -308,149 +355,9 @@ async fn ask(http: &reqwest::Client, address: &Address) -> Result<Option<Report>
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Some(without_times(serde_json::from_slice(&body)?)))
+    Ok(body)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::Router;
-    use axum::http::HeaderMap;
-    use axum::routing::{get, post};
-
-    #[test]
-    fn short_queries_are_asked_often_and_dead_ones_seldom() {
-        let seconds = Duration::from_secs;
-        assert_eq!(pause(Duration::ZERO, false), Duration::from_millis(100));
-        assert_eq!(pause(seconds(5), false), Duration::from_millis(500));
-        assert_eq!(pause(seconds(600), false), seconds(1));
-        assert_eq!(pause(seconds(600), true), seconds(3));
-    }
-
-    /// Loopback has an address for each pod.
-    async fn pod(ip: &str, port: u16, router: Router) {
-        let listener = tokio::net::TcpListener::bind((ip, port)).await.unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-    }
-
-    #[tokio::test]
-    async fn workers_are_told_of_their_coordinator_until_it_knows_them() {
-        let known = Arc::new(Mutex::new(Vec::<String>::new()));
-        let (connect, told) = (Arc::clone(&known), Arc::new(Mutex::new(Vec::new())));
-        let heard = Arc::clone(&told);
-        let listen = move |headers: HeaderMap, body: String| {
-            assert_eq!(headers["authorization"], "Bearer secret");
-            heard.lock().unwrap().push(body);
-            connect.lock().unwrap().push("q-1-w0-0".into());
-            std::future::ready("")
-        };
-        let report = move || {
-            let workers = known.lock().unwrap().clone();
-            let phase = if workers.is_empty() { "Planning" } else { "Succeeded" };
-            std::future::ready(serde_json::json!({"phase": phase, "workers": workers}).to_string())
-        };
-        pod("127.9.7.1", HTTP_PORT, Router::new().route("/api/v1/queries/u", get(report))).await;
-        let (mut poller, mut news) = Poller::new().unwrap();
-        poller.patience = Duration::from_millis(200);
-        let key: Key = ("n".into(), "q".into());
-        let address = Address { id: "u".into(), attempt: 1, ip: "127.9.7.1".into(), token: "secret".into() };
-        poller.follow(key.clone(), address.clone(), Vec::new());
-        assert_eq!(news.recv().await, Some(key.clone()));
-        // The worker's pod runs before its process listens; for longer than that it is told of.
-        let worker = Worker { name: "q-1-w0-0".into(), ip: "127.9.7.2".into() };
-        poller.follow(key.clone(), address, vec![worker]);
-        assert_eq!(news.recv().await, Some(key.clone()));
-        assert!(poller.heard("u", 1).silence.unwrap().contains("q-1-w0-0"));
-        pod("127.9.7.2", WORKER_PORT, Router::new().route("/coordinator", post(listen))).await;
-        let heard = tokio::time::timeout(Duration::from_secs(20), async {
-            loop {
-                news.recv().await.unwrap();
-                let heard = poller.heard("u", 1);
-                if heard.report.as_deref().and_then(Verdict::of).is_some() {
-                    return heard;
-                }
-            }
-        });
-        assert_eq!(heard.await.unwrap().silence, None);
-        assert_eq!(*told.lock().unwrap(), ["127.9.7.1:7070"]);
-        assert_eq!(poller.heard("u", 2), Heard::default());
-    }
-
-    /// What the poller reports of a coordinator and a worker that answer like this.
-    async fn silence_of(ip: &str, coordinator: Router, worker: Router) -> String {
-        let worker_ip = format!("{ip}9");
-        pod(ip, HTTP_PORT, coordinator).await;
-        pod(&worker_ip, WORKER_PORT, worker).await;
-        let (mut poller, mut news) = Poller::new().unwrap();
-        poller.patience = Duration::from_millis(200);
-        let address = Address { id: "u".into(), attempt: 1, ip: ip.into(), token: "secret".into() };
-        let worker = Worker { name: "q-1-w0-0".into(), ip: worker_ip };
-        poller.follow(("n".into(), "q".into()), address, vec![worker]);
-        let silence = tokio::time::timeout(Duration::from_secs(20), async {
-            loop {
-                news.recv().await.unwrap();
-                if let Some(silence) = poller.heard("u", 1).silence {
-                    return silence;
-                }
-            }
-        });
-        let silence = silence.await.unwrap();
-        poller.forget_all();
-        silence
-    }
-
-    /// A server that answers could redirect to, and its number of connections.
-    async fn elsewhere(ip: &str) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
-        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
-        let listener = tokio::net::TcpListener::bind((ip, 0)).await.unwrap();
-        let url = format!("http://{}/latest/meta-data", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            // Every connection counts, whatever is requested.
-            while listener.accept().await.is_ok() {
-                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-        });
-        (url, asked)
-    }
-
-    #[tokio::test]
-    async fn a_pod_cannot_send_the_operator_elsewhere() {
-        let (url, asked) = elsewhere("127.9.8.7").await;
-        let redirect = |code: StatusCode, url: &str| {
-            let answer = (code, [(axum::http::header::LOCATION, url.to_owned())]);
-            move || std::future::ready(answer.clone())
-        };
-        for (at, code) in [301, 302, 303, 307, 308].into_iter().enumerate() {
-            let code = StatusCode::from_u16(code).unwrap();
-            let away = Router::new().fallback(redirect(code, &url));
-            let sound = Router::new().fallback(|| std::future::ready(r#"{"phase": "Running"}"#));
-            let silence = silence_of(&format!("127.9.8.1{at}"), away.clone(), Router::new()).await;
-            assert_eq!(
-                silence,
-                format!("the coordinator does not answer at port {HTTP_PORT}: the pod answered {code}")
-            );
-            let silence = silence_of(&format!("127.9.8.2{at}"), sound, away).await;
-            assert_eq!(silence, format!("pod q-1-w0-0 does not answer at port {WORKER_PORT}: the pod answered {code}"));
-        }
-        assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 0);
-        // A client that follows redirects does reach it.
-        pod("127.9.8.99", HTTP_PORT, Router::new().fallback(redirect(StatusCode::FOUND, &url))).await;
-        let follow = reqwest::Client::builder().timeout(Duration::from_millis(500)).build().unwrap();
-        follow.get(format!("http://127.9.8.99:{HTTP_PORT}/")).send().await.unwrap_err();
-        assert!(asked.load(std::sync::atomic::Ordering::Relaxed) > 0);
-    }
-
-    #[tokio::test]
-    async fn an_answer_without_end_is_given_up() {
-        let endless = || {
-            let piece = axum::body::Bytes::from(vec![b' '; 1 << 20]);
-            std::future::ready(axum::body::Body::from_stream(futures::stream::repeat_with(move || {
-                Ok::<_, std::convert::Infallible>(piece.clone())
-            })))
-        };
-        let silence = silence_of("127.9.9.1", Router::new().fallback(endless), Router::new()).await;
-        let silence = silence.rsplit(": ").next().unwrap();
-        assert_eq!(silence, format!("the pod's answer has more than {MAX_ANSWER_BYTES} bytes"));
-    }
-}
+#[path = "poll_tests.rs"]
+mod tests;

@@ -9,13 +9,21 @@ use kube::Client;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::context;
+use crate::context::register::Register;
+use crate::context::talk::Talks;
 use crate::controller;
 use crate::events::Events;
+use crate::http_api;
 use crate::leader::Leader;
+use crate::line::Lines;
 use crate::metrics::Metrics;
 use crate::options::RunArgs;
 use crate::poll::Poller;
+use crate::query::chain::Chain;
 use crate::query::{Context, Memories};
+use crate::schedule;
+use crate::schedule::children::Children;
 use crate::server::{self, Health};
 use crate::telemetry;
 
@@ -44,8 +52,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let namespace = args.operator_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), identity, namespaces = ?args.namespaces, "floe-operator starts");
 
-    let mut leader =
-        args.leader_elect.then(|| Leader::new(client.clone(), &namespace, args.lease_name.clone(), identity.clone()));
+    // Every replica serves it, whoever leads.
+    let http_api = match args.http_api() {
+        None => None,
+        Some(settings) => {
+            let server = http_api::Server::bind(client.clone(), settings, Arc::clone(&metrics)).await?;
+            Some(tokio::spawn(server.run(stop.clone())))
+        }
+    };
+
+    let mut leader = args.leader_elect.then(|| {
+        Leader::new(client.clone(), &namespace, args.lease_name.clone(), identity.clone(), args.identity.is_some())
+    });
     while !stop.is_cancelled() {
         if let Some(leader) = &mut leader {
             ready.store(true, Ordering::Relaxed);
@@ -58,19 +76,35 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         metrics.leads(true);
         let work = stop.child_token();
         let (poller, mut news) = Poller::new().context("no HTTP client")?;
+        let (children, mut told) = Children::new();
         let (events, sending) = Events::start(client.clone(), identity.clone());
         let context = Arc::new(Context {
             client: client.clone(),
             defaults: args.defaults(),
             settings: args.settings(),
             memories: Memories::default(),
+            lines: Lines::new(poller.waker()),
+            register: Register::new(poller.waker()),
+            children,
+            chain: Chain::new(poller.waker()),
             poller,
             events,
             metrics: Arc::clone(&metrics),
             slots: Semaphore::new(args.concurrency.into()),
             indexes: controller::indexes(&args.scopes()),
         });
-        let mut working = std::pin::pin!(controller::run(context, &mut news, Arc::clone(&ready), work.clone()));
+        let (talks, mut heard) = Talks::new(context.poller.http().clone());
+        let contexts = Arc::new(context::Context::new(Arc::clone(&context), talks, &args.scopes()));
+        let scopes = args.scopes();
+        let schedules = Arc::new(schedule::Context::new(Arc::clone(&context)));
+        let ready = Arc::clone(&ready);
+        let mut working = std::pin::pin!(async {
+            tokio::join!(
+                controller::run(context, &mut news, ready, work.clone()),
+                context::controller::run(contexts, &mut heard, work.clone()),
+                schedule::controller::run(schedules, &scopes, &mut told, work.clone()),
+            );
+        });
         match &mut leader {
             Some(leader) => {
                 tokio::select! {
@@ -96,6 +130,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         if let (Some(leader), true) = (&mut leader, stop.is_cancelled()) {
             leader.release().await;
         }
+    }
+    if let Some(http_api) = http_api {
+        http_api.await.context("the HTTP API")?;
     }
     served.cancel();
     tracing::info!("floe-operator ends");

@@ -1,6 +1,6 @@
 //! Liveness, readiness and metrics over HTTP.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -30,7 +31,13 @@ pub fn router(health: Health) -> Router {
 
 /// Serves until `stop`; fails only when the address cannot be had.
 pub async fn serve(address: SocketAddr, health: Health, stop: CancellationToken) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
+    let listener = match TcpListener::bind(address).await {
+        // A kernel without IPv6.
+        Err(_) if address.is_ipv6() && address.ip().is_unspecified() => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
+        }
+        bound => bound?,
+    };
     axum::serve(listener, router(health)).with_graceful_shutdown(async move { stop.cancelled().await }).await
 }
 

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use floe_runner::{coordinator::cli, secrecy, verify, worker};
+use floe_runner::coordinator::{args, cli};
+use floe_runner::{convert, secrecy, setup, verify, worker};
 
 /// The engine spills only when it can count what the process allocates.
 #[global_allocator]
@@ -20,15 +21,19 @@ struct Cli {
 #[derive(Subcommand)]
 enum Role {
     /// Run one job: plan it, move its workers through the stages, commit the result
-    Coordinator(cli::CoordinatorArgs),
+    Coordinator(args::CoordinatorArgs),
     /// Take tasks from a coordinator until it is gone
     Worker(worker::Args),
     /// Show the stages of a job without running it
-    Explain(cli::ExplainArgs),
+    Explain(args::ExplainArgs),
     /// Remove what a query left behind whose coordinator is gone
-    Clean(cli::CleanArgs),
+    Clean(args::CleanArgs),
     /// Keep a warm engine on this machine that takes jobs over HTTP
-    Serve(cli::ServeArgs),
+    Serve(args::ServeArgs),
+    /// Make a table or a file of an Arrow IPC stream on standard input
+    Convert(convert::Args),
+    /// Make the Python environment that scripts and SQL run in
+    Setup(setup::Args),
     /// Check plans: single-node Polars against this engine
     Verify(verify::Args),
 }
@@ -50,6 +55,8 @@ fn main() -> ExitCode {
         Role::Clean(args) => cli::clean(args),
         Role::Explain(args) => cli::explain(args),
         Role::Serve(args) => cli::serve(args, token),
+        Role::Convert(args) => convert::main(&args),
+        Role::Setup(args) => setup::run(&args),
         Role::Verify(args) => verify::main(&args),
     }
 }

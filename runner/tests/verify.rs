@@ -92,5 +92,5 @@ while line := sys.stdin.buffer.readline():
     let out = verify(&[&random[..], &[&fake("failing", "1.43.2")]].concat());
     let text = String::from_utf8_lossy(&out.stdout);
     assert_eq!(out.status.code(), Some(1), "{text}");
-    assert!(text.contains("fails here only: ComputeError: not today"), "{text}");
+    assert!(text.contains("fails in Polars only: ComputeError: not today"), "{text}");
 }

@@ -28,14 +28,15 @@ pub fn remove_of(root: &Path, kind: &str, ended: u32) {
     }
 }
 
-/// Removes a directory for certain: processes that are just ending may still write into it.
+/// Removes a directory for certain: processes that are just ending may still write into it, and others that end may be
+/// removing it, too, so what counts is whether it is there, not what this removal said.
 pub fn remove(dir: &Path) {
     for _ in 0..20 {
-        match std::fs::remove_dir_all(dir) {
-            Ok(()) => return,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        let _ = std::fs::remove_dir_all(dir);
+        if std::fs::symlink_metadata(dir).is_err() {
+            return;
         }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -72,6 +73,26 @@ mod tests {
         remove_of(&root, "engine", dead);
         assert_eq!([others[1].exists(), mine.exists()], [false, true]);
         remove(&root);
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_directory_goes_that_is_still_written_to() {
+        let root = std::env::temp_dir().join(name("scratch-test", "written"));
+        std::fs::create_dir_all(&root).unwrap();
+        let within = root.clone();
+        let writer = std::thread::spawn(move || {
+            let begin = std::time::Instant::now();
+            let mut parts = 0..;
+            while begin.elapsed() < Duration::from_millis(300) {
+                let _ = std::fs::create_dir(within.join(parts.next().unwrap().to_string()));
+            }
+        });
+        std::thread::scope(|scope| {
+            scope.spawn(|| remove(&root));
+            remove(&root);
+        });
+        writer.join().unwrap();
         assert!(!root.exists());
     }
 }

@@ -40,9 +40,27 @@ VALUES = {
         ],
         "podDisruptionBudget": {"enabled": True, "minAvailable": "50%"},
         "networkPolicy": {"enabled": True, "from": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]},
-        "metrics": {"podMonitor": {"enabled": True, "labels": {"r": "p"}}, "serviceMonitor": {"enabled": True}},
+        "metrics": {"podMonitor": {"enabled": True, "labels": {"r": "p"}}},
         "nameOverride": "fl",
+        "httpApi": {
+            "enabled": True, "tls": {"secretName": "api-tls"}, "audiences": ["floe"], "requestsPerSecond": 5, "maxStreams": 8,
+            "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
+        },
+        "policy": {
+            "enabled": True, "images": ["registry.example.com/team/*", "floe-runner:1"], "plans": ["dsl"], "podTemplate": "none",
+            "volumes": ["secret"], "serviceAccounts": [], "environment": False, "maxWorkers": 8, "maxMemory": "64Gi",
+            "maxActiveDeadlineSeconds": 3600, "maxTtlSeconds": 0,
+        },
     },
+    "http api": {"httpApi": {"enabled": True}, "watchNamespaces": ["team-a"], "networkPolicy": {"enabled": True}},
+    "service monitor": {
+        "metrics": {
+            "serviceMonitor": {"enabled": True, "labels": {"r": "p"}},
+            "rules": {"enabled": True, "labels": {"r": "p"}},
+            "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Data"}},
+        }
+    },
+    "policy": {"policy": {"enabled": True}, "watchNamespaces": ["team-a"]},
     "nothing": {
         "serviceAccount": {"create": False, "name": "own"},
         "rbac": {"create": False, "aggregate": False},
@@ -152,6 +170,14 @@ def test_a_wrong_manifest_is_found(tmp_path, schemas):
         ({"replicas": "two"}, "replicas"),
         ({"runner": {"env": {"A": 1}}}, "env"),
         ({"image": {"repository": "x", "digest": "latest"}}, "digest"),
+        ({"nameOverride": "Floe_1"}, "nameOverride"),
+        ({"priorityClassName": "High Priority"}, "priorityClassName"),
+        ({"resources": {"limits": {"memory": "256 MB"}}}, "memory"),
+        ({"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}}, "metrics"),
+        ({"policy": {"images": ["it's"]}}, "images"),
+        ({"policy": {"podTemplate": "some"}}, "podTemplate"),
+        ({"httpApi": {"audiences": ["a,b"]}}, "audiences"),
+        ({"httpApi": {"maxStreams": 0}}, "maxStreams"),
     ],
 )
 def test_wrong_values_are_refused(values, message, tmp_path):
@@ -201,12 +227,22 @@ def test_rights_are_those_of_the_documentation(tmp_path):
     page = (REPO / "docs" / "operations.md").read_text()
     rows = re.findall(r"^\| (core|`[a-z0-9.]+`) \| `([a-z/]+)` \| ([a-z, ]+) \|$", page, re.MULTILINE)
     told = {("" if group == "core" else group.strip("`"), what, verb) for group, what, verbs in rows for verb in verbs.split(", ")}
-    (role,) = [d for d in render(tmp_path, {}) if d["kind"] == "ClusterRole" and d["metadata"]["name"] == "floe"]
-    given = {
+    given = rights(render(tmp_path, {}))
+    assert given == told
+    # Those for callers of the HTTP API come with it.
+    more = rights(render(tmp_path, {"httpApi": {"enabled": True}})) - given
+    assert more == {("floe.dev", "computecontexts", "create"), ("floe.dev", "computecontexts", "delete"), ("", "pods/log", "get")}
+    page = (REPO / "docs" / "http-api.md").read_text()
+    assert all(f"`{what}`" in page for _, what, _ in more)
+
+
+def rights(documents: list[dict]) -> set[tuple[str, str, str]]:
+    """What the operator may do in the namespaces of queries."""
+    (role,) = [d for d in documents if d["kind"] == "ClusterRole" and d["metadata"]["name"] == "floe"]
+    return {
         (group, what, verb)
         for rule in role["rules"] for group in rule["apiGroups"] for what in rule["resources"] for verb in rule["verbs"]
     }  # fmt: skip
-    assert given == told
 
 
 def test_no_right_goes_to_everything(tmp_path):

@@ -2,10 +2,20 @@
 # Every pod hangs on a link of its own (ptp) whose packets the host routes, so services need no bridge filtering.
 # shellcheck shell=bash
 
+switches=(
+    net/ipv4/ip_forward net/ipv6/conf/all/forwarding net/ipv4/conf/all/route_localnet net/ipv4/vs/conntrack
+    net/netfilter/nf_conntrack_max net/netfilter/nf_conntrack_tcp_be_liberal net/netfilter/nf_conntrack_tcp_timeout_established
+    net/netfilter/nf_conntrack_tcp_timeout_close_wait net/netfilter/nf_conntrack_udp_timeout
+    net/netfilter/nf_conntrack_udp_timeout_stream vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops
+    kernel/keys/root_maxkeys kernel/keys/root_maxbytes
+)
+
 network_up() {
-    local directory
-    # The switch is put back by `down` as it was found.
-    [ -f "$state/ip_forward" ] || cat /proc/sys/net/ipv4/ip_forward >"$state/ip_forward"
+    local directory switch
+    # What this, the kubelet and kube-proxy change of the kernel is put back by `down` as it was found.
+    [ -f "$state/sysctls" ] || for switch in "${switches[@]}"; do
+        [ ! -r "/proc/sys/$switch" ] || echo "$switch $(cat "/proc/sys/$switch")"
+    done >"$state/sysctls"
     echo 1 >/proc/sys/net/ipv4/ip_forward
     ip link show "$link" >/dev/null 2>&1 || ip link add "$link" type bridge
     ip address replace "$node_ip/32" dev "$link"
@@ -28,11 +38,13 @@ C
 }
 
 network_down() {
-    local table
+    local table switch value
     for table in "ip kube-proxy" "ip6 kube-proxy"; do
         # shellcheck disable=SC2086
         nft delete table $table 2>/dev/null || true
     done
     ip link delete "$link" 2>/dev/null || true
-    if [ -f "$state/ip_forward" ]; then cat "$state/ip_forward" >/proc/sys/net/ipv4/ip_forward; fi
+    [ ! -f "$state/sysctls" ] || while read -r switch value; do
+        [ "$(cat "/proc/sys/$switch" 2>/dev/null)" = "$value" ] || echo "$value" 2>/dev/null >"/proc/sys/$switch" || true
+    done <"$state/sysctls"
 }

@@ -77,6 +77,8 @@ PATHS = {
     "configmaps": "/api/v1",
     "networkpolicies": "/apis/networking.k8s.io/v1",
     "distributedqueries": "/apis/floe.dev/v1alpha1",
+    "computecontexts": "/apis/floe.dev/v1alpha1",
+    "scheduledqueries": "/apis/floe.dev/v1alpha1",
     "leases": "/apis/coordination.k8s.io/v1",
 }
 
@@ -123,6 +125,8 @@ def story(namespace: str) -> str:
             parts.append(f"--- {title}: no answer")
 
     add("queries", "describe", QUERIES, "-n", namespace)
+    add("contexts", "describe", "computecontexts.floe.dev", "-n", namespace)
+    add("schedules", "describe", "scheduledqueries.floe.dev", "-n", namespace)
     add("events", "get", "events", "-n", namespace, "--sort-by=.metadata.creationTimestamp")
     add("pods", "get", "pods", "-n", namespace, "-o", "wide")
     for pod in items("pods", namespace):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import re
+import subprocess
 import time
+import urllib.request
 from typing import Any
 
 from tests.e2e import kube, store
@@ -108,6 +112,29 @@ class Queries:
             return status.get("reason") == reason or reason in conditions
 
         return self.wait(name, f"reason {reason}", ask, limit_seconds)
+
+    def read(self, name: str):
+        """The rows of a result without a sink, from the coordinator, as docs/kubernetes.md does it."""
+        import polars as pl
+
+        query = self.get(name)
+        uid, attempt = query["metadata"]["uid"], query["status"]["attempt"]
+        coordinator = query["status"].get("context", {}).get("coordinator", f"{name}-{attempt}-c")
+        secret = kube.get("secrets", self.namespace, f"{name}-floe-{attempt}-{uid.split('-')[0]}")
+        token = base64.b64decode(secret["data"]["token"]).decode()
+        forward = subprocess.Popen(
+            ["kubectl", "port-forward", "-n", self.namespace, f"pod/{coordinator}", ":7071"], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            port = re.search(r":([0-9]+) ->", forward.stdout.readline())[1]
+            call = urllib.request.Request(
+                f"http://127.0.0.1:{port}/api/v1/queries/{uid}/result", headers={"Authorization": f"Bearer {token}"}
+            )
+            with urllib.request.urlopen(call, timeout=120) as answer:
+                return pl.read_ipc_stream(io.BytesIO(answer.read()))
+        finally:
+            forward.kill()
+            forward.wait()
 
     def change(self, name: str, **spec: Any) -> None:
         kube.patch("distributedqueries", self.namespace, name, {"spec": spec})

@@ -27,7 +27,7 @@ OPERATORS = {
     "a glob over a delta table", "dsl that is not base64", "a level where there is none",
     "a uri with a scheme of another world", "a compression that csv has not", "an environment variable given twice",
     "a uri with one slash", "an endpoint without a scheme", "a separator that is the quote",
-    "a label key of Floe's own", "a partition column twice", "a uri with an unknown scheme",
+    "more memory for a script than the coordinator has", "a Secret's name that asks for something else", "a label key of Floe's own", "a partition column twice", "a uri with an unknown scheme",
 }  # fmt: skip
 
 
@@ -114,7 +114,8 @@ def test_defaults():
     done = kube.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", input=json.dumps(SOUND))
     spec = json.loads(done)["spec"]
     assert spec["compute"]["cpus"] in ("1", 1) and spec["compute"]["memory"] == "2Gi"
-    assert spec["compute"]["coordinator"] == {"cpus": "500m", "memory": "1Gi"}
+    assert spec["compute"]["coordinator"] == {"cpus": "500m", "memory": "1Gi", "scratch": "4Gi"}
+    assert "cpuLimit" not in spec["compute"] and "memory" not in spec["plan"]["python"], "what depends on others is left open"
     assert spec["backoffLimit"] == 2 and spec["suspend"] is False and spec["cancel"] is False
     assert spec["execution"]["mode"] == "auto"
 
@@ -139,11 +140,11 @@ def test_columns_tell_the_story(queries):
     lines = kube.kubectl("get", "dq", "-n", queries.namespace).splitlines()
     assert lines[0].split() == ["NAME", "PHASE", "PROGRESS", "WORKERS", "STAGES", "ROWS", "AGE"]
     row = lines[1].split()
-    assert row[:3] == ["shown", "Succeeded", "100%"] and re.fullmatch(r"\d+/\d+", row[4]), lines[1]
+    assert row[:4] == ["shown", "Succeeded", "100%", "2"] and re.fullmatch(r"\d+/\d+", row[4]), lines[1]
     assert int(row[5]) > 0
     wide = kube.kubectl("get", "dq", "-n", queries.namespace, "-o", "wide").splitlines()
-    assert wide[0].split()[-5:] == ["DURATION", "SHUFFLED", "ATTEMPT", "RESULT", "REASON"]
-    assert f"s3://floe/{queries.prefix}/shown" in wide[1] and "Completed" in wide[1]
+    assert wide[0].split()[-6:] == ["DURATION", "WAITED", "SHUFFLED", "ATTEMPT", "RESULT", "REASON"]
+    assert f"s3://floe/{queries.prefix}/shown/" in wide[1] and "Completed" in wide[1]
     assert "shown" in kube.kubectl("get", "all", "-n", queries.namespace)
 
 

@@ -3,6 +3,9 @@ Polars' own words, and nothing is left afterwards (the fixture looks)."""
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from tests.e2e import kube, store
@@ -93,9 +96,18 @@ def test_a_sink_that_holds_something(queries):
         ("result = scan('lineitem').filter(", "BadScript", "SyntaxError"),
         ("raise ValueError('from the script')\nresult = None", "BadScript", "from the script"),
         ("import time\ntime.sleep(600)\nresult = None", "BadScript", "timeoutSeconds"),
+        (
+            "import subprocess, time\nsubprocess.Popen(['sleep', '600'], start_new_session=True)\ntime.sleep(600)\nresult = None",
+            "BadScript", "timeoutSeconds",
+        ),
+        (
+            "import os\nwith open(os.environ['TMPDIR'] + '/x', 'wb') as file:\n  for _ in range(60): file.write(b'x' * (10 << 20))\nresult = None",
+            # Whichever comes first: the end of the file's room, or of that of its directory.
+            "BadScript", "File too large|wrote more than 256 MiB",
+        ),
         ("result = scan('lineitem').select(pl.col('l_comment').cast(pl.Int64))", "QueryFailed", "conversion"),
     ],
-    ids=["column", "syntax", "raises", "sleeps", "data"],
+    ids=["column", "syntax", "raises", "sleeps", "leaves", "writes", "data"],
 )
 def test_faults_of_the_plan(queries, script, reason, words):
     spec = queries.spec(script)
@@ -103,8 +115,11 @@ def test_faults_of_the_plan(queries, script, reason, words):
         spec["plan"]["python"]["timeoutSeconds"] = 5
     spec["tables"] = {"lineitem": {"format": "parquet", "uri": f"s3://{store.BUCKET}/sf0.1/lineitem/*.parquet"}}
     queries.create("plan", spec)
+    begin = time.monotonic()
+    queries.phase("plan", "Planning", "Starting", "Failed", limit_seconds=60)
     status = queries.failed("plan", reason, limit_seconds=90)
-    assert words in status["message"]
+    assert time.monotonic() - begin < 60, "a script's limit bounds all that it starts"
+    assert re.search(words, status["message"]), status["message"]
     assert status["attempt"] == 1, "a user's error is not tried again"
 
 
@@ -150,14 +165,28 @@ def test_a_name_that_another_object_has(queries):
 
 
 def test_failed_pods_stay_for_a_look_when_asked(queries):
-    spec = queries.spec("result = scan('lineitem').select('no_such_column')", keepFailedPodsSeconds=20)
-    spec["tables"] = {"lineitem": {"format": "parquet", "uri": f"s3://{store.BUCKET}/sf0.1/lineitem/*.parquet"}}
-    queries.create("kept", spec)
-    queries.failed("kept", "BadPlan", limit_seconds=90)
-    pods = queries.pods("kept", "coordinator")
-    assert pods and kube.kubectl("logs", "-n", queries.namespace, pods[0]["metadata"]["name"])
+    script = "result = scan('lineitem').select(pl.col('l_comment').cast(pl.Int64))"
+    queries.create("kept", queries.spec(script, keepFailedPodsSeconds=30))
+    queries.failed("kept", "QueryFailed", limit_seconds=90)
+    (coordinator,) = queries.pods("kept", "coordinator")
+    assert kube.kubectl("logs", "-n", queries.namespace, coordinator["metadata"]["name"])
+    # The workers did nothing wrong, and do not look as if they had.
+    phases = lambda: [pod["status"]["phase"] for pod in queries.pods("kept", "worker")]  # noqa: E731
+    kube.wait("ended workers", 20, lambda: "Running" not in phases(), lambda: kube.story(queries.namespace))
+    assert phases() == ["Succeeded", "Succeeded"], kube.story(queries.namespace)
     queries.no_pods("kept", limit_seconds=60)
     assert queries.get("kept"), "the query itself stays"
+
+
+def test_workers_do_not_stay_to_wait_for_a_query_that_failed_before_it_had_them(queries):
+    """A plan that cannot be: planning needs no worker, and most have not started when it fails."""
+    spec = queries.spec("result = scan('lineitem').select('no_such_column')", keepFailedPodsSeconds=60)
+    queries.create("kept", spec)
+    queries.failed("kept", "BadPlan", limit_seconds=90)
+    idle = lambda: all(pod["status"]["phase"] == "Succeeded" for pod in queries.pods("kept", "worker"))  # noqa: E731
+    kube.wait("no worker that waits", 25, idle, lambda: kube.story(queries.namespace))
+    (coordinator,) = queries.pods("kept", "coordinator")
+    assert kube.kubectl("logs", "-n", queries.namespace, coordinator["metadata"]["name"])
 
 
 def test_groups_is_what_the_others_break(queries):

@@ -83,6 +83,62 @@ def test_deletion(queries, slow, phase):
         assert not files, files
 
 
+def test_a_manager_is_given_at_the_start_or_never(queries, slow):
+    queries.create("mine", queries.spec(slow))
+    queries.phase("mine", "Running", limit_seconds=90)
+    path = kube.path("distributedqueries", queries.namespace, "mine")
+    with pytest.raises(AssertionError, match="managedBy can be neither added"):
+        kube.request("PATCH", path, {"spec": {"managedBy": "example.com/other"}}, "application/merge-patch+json")
+    queries.delete("mine")
+
+
+def test_the_deletion_of_a_managed_query_is_served_when_it_has_floes_finalizer(queries):
+    """As one that a backup brought back, or that got its manager before the rule was there."""
+    query = {
+        "apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery",
+        "metadata": {"name": "theirs", "finalizers": ["floe.dev/cleanup"]},
+        "spec": queries.spec(GROUPS, managedBy="example.com/other"),
+    }  # fmt: skip
+    query["spec"]["sink"]["uri"] = query["spec"]["sink"]["uri"].replace("NAME", "theirs")
+    kube.apply(query, namespace=queries.namespace)
+    time.sleep(2)
+    assert not queries.pods("theirs") and not queries.status("theirs"), "it is not Floe's to run"
+    queries.delete("theirs")
+
+
+def test_workers_come_and_go_while_a_query_runs_and_nothing_else_changes(queries, slow):
+    queries.create("steer", queries.spec(slow, workers=2))
+    status = queries.phase("steer", "Running", limit_seconds=90)
+    assert status["pinned"]["memory"] == "384Mi" and status["pinned"]["image"]
+    running = lambda count: lambda: len([p for p in queries.pods("steer", "worker") if p["status"]["phase"] == "Running"]) == count  # noqa: E731
+    queries.change("steer", compute={"workers": 4})
+    kube.wait("four workers", 60, running(4), lambda: kube.story(queries.namespace))
+    queries.wait("steer", "4/4", lambda status: status["workers"].get("summary") == "4/4", 60)
+    queries.change("steer", compute={"workers": 1})
+    kube.wait("one worker", 90, running(1), lambda: kube.story(queries.namespace))
+    assert queries.status("steer")["attempt"] == 1
+    # Sizes are those of the attempt for as long as it runs.
+    queries.change("steer", compute={"memory": "512Mi"})
+    time.sleep(3)
+    status = queries.status("steer")
+    assert status["pinned"]["memory"] == "384Mi" and status["attempt"] == 1
+    # Held and resumed, it goes on with the change.
+    queries.change("steer", suspend=True)
+    queries.phase("steer", "Suspended", limit_seconds=60)
+    queries.change("steer", suspend=False)
+    status = queries.phase("steer", "Running", limit_seconds=90)
+    assert status["pinned"]["memory"] == "512Mi" and status["attempt"] == 2
+    queries.delete("steer")
+
+
+def test_what_keeps_a_start_from_going_on_can_be_changed(queries):
+    queries.create("where", queries.spec(compute={"nodeSelector": {"no.such/label": "x"}}))
+    queries.told("where", "Unschedulable")
+    queries.change("where", compute={"nodeSelector": None})
+    status = queries.succeeded("where")
+    assert status["failures"] == 0
+
+
 def test_a_query_can_be_made_again_under_its_name(queries):
     for _ in range(2):
         queries.create("again", queries.spec(GROUPS))

@@ -3,6 +3,7 @@ No query notices. These change the operator, so they run after the others and on
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -93,7 +94,7 @@ def test_two_replicas_and_one_killed(queries, medium, medium_result):
     kube.kubectl("scale", "deployment/floe", "-n", "floe-system", "--replicas=2")
     try:
         ready(2)
-        names = [f"two-{index}" for index in range(4)]
+        names = [f"two-{index}" for index in range(2)]
         for name in names:
             queries.create(name, queries.spec(medium))
         queries.phase(names[0], "Running", "Succeeded", limit_seconds=120)
@@ -122,6 +123,91 @@ def test_upgraded_while_a_query_runs(queries, medium, medium_result):
     assert queries.succeeded("on", limit_seconds=240)["attempt"] == 1
     check(queries, "on", medium_result)
     ready(1)
+
+
+def test_an_upgrade_of_the_runners_image_waits_for_the_next_attempt(queries, medium, medium_result):
+    """A worker that is replaced after an upgrade has the image of the others."""
+    name = os.environ["FLOE_RUNNER_IMAGE"]
+    queries.create("on", queries.spec(medium))
+    status = queries.phase("on", "Running", limit_seconds=90)
+    assert status["pinned"]["image"] == name
+    repository, _, tag = name.rpartition(":")
+    helm("upgrade", "floe", CHART, "-n", "floe-system", "--reuse-values", "--set", "runner.image.tag=no-such-tag", "--wait", "--timeout=120s")
+    try:
+        ready(1)
+        victim = queries.pod("on", "worker")["metadata"]["name"]
+        kube.kubectl("delete", "pod", "-n", queries.namespace, victim, "--grace-period=0", "--force")
+        queries.wait("on", "a replaced worker", lambda s: s.get("workers", {}).get("replaced") or s.get("phase") == "Succeeded", 60)
+        images = {c["image"] for pod in queries.pods("on") for c in pod["spec"]["containers"]}
+        assert images <= {name}, images
+        assert queries.succeeded("on", limit_seconds=240)["attempt"] == 1
+        check(queries, "on", medium_result)
+    finally:
+        helm("upgrade", "floe", CHART, "-n", "floe-system", "--reuse-values", "--set", f"runner.image.tag={tag}", "--wait", "--timeout=120s")
+        ready(1)
+
+
+def test_a_policy_is_held_by_the_api_server_and_by_the_operator(queries):
+    rules = "policy.enabled=true,policy.podTemplate=restricted,policy.maxWorkers=2,policy.images={localhost/*},policy.maxMemory=4Gi"
+    queries.create("before", queries.spec(GROUPS, suspend=True, workers=3))
+    helm("upgrade", "floe", CHART, "-n", "floe-system", "--reuse-values", "--set", rules, "--wait", "--timeout=120s")
+    try:
+        ready(1)
+        cases = [
+            ({"podTemplate": {"spec": {"hostNetwork": True}}}, "hostNetwork"),
+            ({"podTemplate": {"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}}, "volume"),
+            ({"podTemplate": {"spec": {"containers": [{"name": "floe", "securityContext": {"privileged": True}}]}}}, "privileged"),
+            ({"podTemplate": {"spec": {"containers": [{"name": "floe", "image": "elsewhere.example.com/x"}]}}}, "localhost/*"),
+            ({"image": "elsewhere.example.com/x"}, "localhost/*"),
+            ({"workers": 3}, "at most 2 workers"),
+            ({"memory": "3Gi"}, "at most 4Gi"),
+        ]
+
+        def refused(compute: dict) -> str:
+            spec = queries.spec(GROUPS, compute=compute)
+            body = {"apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery", "metadata": {"name": "bad"}, "spec": spec}
+            done = kube.run("create", "--dry-run=server", "-n", queries.namespace, "-f", "-", input=json.dumps(body))
+            return done.stderr if done.returncode else ""
+
+        # The API server takes a moment to hold a new policy.
+        kube.wait("the policy holds", 30, lambda: refused({"workers": 3}))
+        for compute, words in cases:
+            assert words in refused(compute), (compute, refused(compute))
+        context = {"apiVersion": "floe.dev/v1alpha1", "kind": "ComputeContext", "metadata": {"name": "bad"}}
+        for spec, words in [({"maxWorkers": 3}, "at most 2 workers"), ({"compute": {"image": "elsewhere.example.com/x"}}, "localhost/*")]:
+            body = json.dumps({**context, "spec": {"minWorkers": 1, **spec}})
+            done = kube.run("create", "--dry-run=server", "-n", queries.namespace, "-f", "-", input=body)
+            assert done.returncode and words in done.stderr, (spec, done)
+        queries.create("sound", queries.spec(GROUPS, workers=2))
+        queries.succeeded("sound")
+        # What was there before can be let go, and does not run.
+        path = kube.path("distributedqueries", queries.namespace, "before")
+        with pytest.raises(AssertionError, match="at most 2 workers"):
+            kube.request("PATCH", path, {"spec": {"suspend": False}}, "application/merge-patch+json")
+        queries.delete("before")
+        # Past the API server's policy, the operator holds the same.
+        kube.kubectl("delete", "validatingadmissionpolicybinding", "floe-queries")
+        kube.wait("the API server holds it no more", 30, lambda: not refused({"workers": 3}))
+        queries.create("many", queries.spec(GROUPS, workers=3))
+        assert "at most 2 are" in queries.failed("many", "NotAllowed")["message"]
+    finally:
+        helm("upgrade", "floe", CHART, "-n", "floe-system", "--reuse-values", "--set", "policy.enabled=false", "--wait", "--timeout=120s")
+        ready(1)
+
+
+def test_a_release_that_was_uninstalled_holds_no_lease(queries):
+    """Its rights go with it, before its operator can give the lease back."""
+    held = kube.get("leases", "floe-system", "floe")["spec"]["holderIdentity"]
+    kube.kubectl("scale", "deployment/floe", "-n", "floe-system", "--replicas=0")
+    kube.wait("no operator", 60, lambda: not kube.items("pods", "floe-system", SELECTOR))
+    lease = {"spec": {"holderIdentity": held, "leaseDurationSeconds": 15, "renewTime": "2100-01-01T00:00:00.000000Z"}}
+    kube.patch("leases", "floe-system", "floe", lease)
+    kube.kubectl("scale", "deployment/floe", "-n", "floe-system", "--replicas=1")
+    ready(1)
+    begin = time.monotonic()
+    kube.wait("another leads", 30, lambda: kube.get("leases", "floe-system", "floe")["spec"]["holderIdentity"] != held)
+    took = time.monotonic() - begin
+    assert took < 6, f"the lease of a pod that is gone was waited for {took:.1f} s"
 
 
 def test_helm_test():

@@ -10,7 +10,7 @@
   warn-…    decode with a warning: 2.x gives `expected/2.x/<name>.ipc`, the engine another result
   differs-… decode, without a warning; some version gives another result, and `tests/verify/expected.yaml` says which
   new-…     refused: what 2.x has and the engine has not
-  sql-…     refused on 2.x, where SQL is a plan node; 1.x turns it into a plan
+  sql-…     a plan node on 2.x, which a Python with Polars 2.1 resolves; 1.x turns it into a plan
 """
 
 import datetime as dt

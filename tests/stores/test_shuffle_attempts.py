@@ -8,6 +8,7 @@ import json
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 
 import polars as pl
@@ -15,15 +16,25 @@ import pytest
 
 from tests import support
 
-ROWS, KEYS, PAIRED = 300_000, 40_000, 24_000
+ROWS, KEYS = 300_000, 40_000
 
 
-def query(tables: str) -> pl.LazyFrame:
-    """An exchange whose outputs are too large for messages, and then a stage that takes seconds."""
+def query(tables: str, gate: pathlib.Path) -> pl.LazyFrame:
+    """An exchange whose outputs are too large for messages, and then a stage that works until the gate is there."""
+    path = str(gate)
+
+    def wait(df: pl.DataFrame) -> pl.DataFrame:
+        import os
+        import time
+
+        until = time.monotonic() + 120
+        while not os.path.exists(path) and time.monotonic() < until:
+            time.sleep(0.02)
+        return df
+
     sums = pl.scan_parquet(tables).group_by("k").agg(pl.col("x").sum())
-    some = sums.filter(pl.col("k") < PAIRED)
-    pairs = some.join(some, how="cross").filter((pl.col("x") + pl.col("k_right")) % 7919 == 11)
-    return pairs.select(pl.len().alias("n"), pl.col("x").sum(), pl.col("x_right").sum())
+    held = sums.map_batches(wait, streamable=True)
+    return held.select(pl.len().alias("n"), pl.col("k").sum(), pl.col("x").sum())
 
 
 class Store:
@@ -53,7 +64,7 @@ class Attempt:
             support.binary("floe-runner"), "coordinator", "--events", "stdout", "--local-workers", "2",
             "--job", str(self.job), "--scratch", str(directory),
         ]  # fmt: skip
-        environment = s3.environment | {"FLOE_TOKEN": "token", "PATH": "/usr/bin:/bin"}
+        environment = s3.environment | {"FLOE_TOKEN": "token", "PATH": "/usr/bin:/bin", "FLOE_PYTHON": sys.executable}
         self.log = (directory / "log").open("w")
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment
@@ -86,7 +97,8 @@ def test_a_late_end_of_the_first_attempt_harms_nothing_of_the_second(place, end,
         rows = range(part * ROWS // 3, (part + 1) * ROWS // 3)
         values = {"k": [row % KEYS for row in rows], "x": [row * 2654435761 % 4294967291 for row in rows]}
         pl.DataFrame(values).write_parquet(tables / f"{part}.parquet")
-    plan = query(f"{tables}/*.parquet")
+    gate = tmp_path / "gate"
+    plan = query(f"{tables}/*.parquet", gate)
     uri = f"s3://floe/scratch-{end}/" if place == "s3" else f"{tmp_path}/scratch/"
     store = Store(s3, uri)
     spec = {
@@ -110,6 +122,7 @@ def test_a_late_end_of_the_first_attempt_harms_nothing_of_the_second(place, end,
         eventually("what the first wrote goes", lambda: of_first not in store.runs())
         assert second.process.poll() is None and of_second in store.runs(), "the second lost its outputs"
 
+        gate.touch()
         code, events = second.end()
         assert code == 0, (events, (tmp_path / "second" / "log").read_text())
         outcome = next(event for event in events if event["type"] == "done")["outcome"]
@@ -120,6 +133,7 @@ def test_a_late_end_of_the_first_attempt_harms_nothing_of_the_second(place, end,
         eventually("nothing is left", lambda: not store.names())
 
         # What a coordinator leaves that had no time for anything.
+        gate.unlink()
         third = Attempt(tmp_path / "third", 3, spec, s3)
         eventually("the third attempt writes to the store", store.names)
         # Stopped first, so that its workers cannot clean up after it.

@@ -29,6 +29,20 @@ impl Faults<'_> {
         self.at_least("spec.compute.memory", &compute.memory, "64Mi");
         self.above_zero("spec.compute.coordinator.cpus", &compute.coordinator.cpus);
         self.at_least("spec.compute.coordinator.memory", &compute.coordinator.memory, "64Mi");
+        let coordinator = &compute.coordinator;
+        self.at_least("spec.compute.coordinator.scratch", &coordinator.scratch, "256Mi");
+        for (path, limit, cpus) in [
+            ("spec.compute", &compute.cpu_limit, &compute.cpus),
+            ("spec.compute.coordinator", &coordinator.cpu_limit, &coordinator.cpus),
+        ] {
+            let Some(limit) = limit else { continue };
+            if self.readable(&format!("{path}.cpuLimit"), limit).is_some_and(|milli| Some(milli) < cpus.milli()) {
+                self.push(
+                    format!("{path}.cpuLimit"),
+                    format!("must not be below {path}.cpus: {limit} is below {cpus}"),
+                );
+            }
+        }
         let scratch = &compute.scratch;
         if let Some(size) = &scratch.size {
             self.at_least("spec.compute.scratch.size", size, "16Mi");
@@ -38,10 +52,20 @@ impl Faults<'_> {
         if scratch.storage_class_name.is_some() && scratch.medium != ScratchMedium::Claim {
             self.push("spec.compute.scratch.storageClassName", "goes with medium: claim only");
         }
+        for (field, name) in [
+            ("serviceAccountName", &compute.service_account_name),
+            ("priorityClassName", &compute.priority_class_name),
+            ("scratch.storageClassName", &scratch.storage_class_name),
+        ] {
+            if let Some(name) = name {
+                self.object_name(&format!("spec.compute.{field}"), name);
+            }
+        }
         if let Err(e) = compute.typed_pod_template() {
             self.push("spec.compute.podTemplate", format!("is not a pod template: {e}"));
         }
         self.environment(compute);
+        self.requirements(compute);
         self.labels("spec.compute.labels", &compute.labels);
         self.labels("spec.compute.nodeSelector", &compute.node_selector);
         for key in compute.annotations.keys() {
@@ -55,12 +79,26 @@ impl Faults<'_> {
                 ("serviceAccountName", compute.service_account_name.is_some()),
                 ("env", !compute.env.is_empty()),
                 ("envFrom", !compute.env_from.is_empty()),
+                ("requirements", !compute.requirements.is_empty()),
             ];
             for (field, _) in own.into_iter().filter(|(_, given)| *given) {
                 self.push(
                     format!("spec.compute.{field}"),
                     "belongs to the context that contextRef names: leave it out here",
                 );
+            }
+        }
+    }
+
+    fn requirements(&mut self, compute: &ComputeSpec) {
+        for (i, line) in compute.requirements.iter().enumerate() {
+            let path = format!("spec.compute.requirements[{i}]");
+            if line.trim().is_empty() {
+                self.push(path, "is empty: name a package, such as scikit-learn==1.5.2");
+            } else if line.contains(['\n', '\r', '\0']) {
+                self.push(path, "has more than one line: write each package as an item of the list");
+            } else if line.trim_start().starts_with('-') {
+                self.push(path, "is an option and no package: pip's options go into its variables (PIP_INDEX_URL in spec.compute.env)");
             }
         }
     }

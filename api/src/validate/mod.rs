@@ -2,6 +2,7 @@
 //! is said here again, because `floe run` and the operator must not depend on them.
 
 mod compute;
+pub mod schedule;
 mod sink;
 mod values;
 
@@ -10,7 +11,8 @@ use std::fmt;
 use base64::Engine as _;
 
 use crate::plan::PlanKind;
-use crate::{DistributedQuerySpec, DslSource, Format, TableSpec};
+use crate::{ComputeContextSpec, DistributedQuerySpec, DslSource, Format, TableSpec};
+use values::is_label_key;
 
 /// One fault: the field it is in and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,17 +39,65 @@ pub fn validate(spec: &DistributedQuerySpec) -> Vec<FieldError> {
     let mut faults = Faults { spec, errors: Vec::new() };
     faults.plan();
     faults.tables();
+    faults.views();
     faults.storages();
     faults.compute(&spec.compute);
     faults.execution(&spec.execution);
     if let Some(sink) = &spec.sink {
         faults.sink(sink);
     }
+    faults.after();
     if spec.suspend && spec.cancel {
         faults.push("spec.cancel", "suspend and cancel exclude each other: set one of them to false");
     }
     faults.labels("spec.labels", &spec.labels);
     faults.errors
+}
+
+/// Everything that is wrong with a context's spec.
+pub fn validate_context(spec: &ComputeContextSpec) -> Vec<FieldError> {
+    // What it shares with a query is held to the same rules under the same names.
+    let shared = DistributedQuerySpec {
+        compute: spec.compute.clone(),
+        storage: spec.storage.clone(),
+        ..DistributedQuerySpec::default()
+    };
+    let mut faults = Faults { spec: &shared, errors: Vec::new() };
+    if spec.max_workers == 0 {
+        faults.push("spec.maxWorkers", "must be at least 1, is 0");
+    } else if spec.min_workers > spec.max_workers {
+        let message = format!("must not be above maxWorkers: {} is above {}", spec.min_workers, spec.max_workers);
+        faults.push("spec.minWorkers", message);
+    }
+    let compute = &spec.compute;
+    let own = [
+        ("workers", compute.workers.is_some(), "is a query's: write spec.minWorkers and spec.maxWorkers"),
+        ("minWorkers", compute.min_workers.is_some(), "is a query's: write spec.minWorkers"),
+        ("maxWorkers", compute.max_workers.is_some(), "is a query's: write spec.maxWorkers"),
+        ("contextRef", compute.context_ref.is_some(), "is a query's: a context has pods of its own"),
+    ];
+    let misplaced: Vec<_> = own.iter().filter(|(_, given, _)| *given).collect();
+    for (field, _, message) in &misplaced {
+        faults.push(format!("spec.compute.{field}"), *message);
+    }
+    if misplaced.is_empty() {
+        faults.compute(compute);
+    }
+    faults.storages();
+    if spec.max_queries_at_once == 0 {
+        faults.push("spec.maxQueriesAtOnce", "must be at least 1, is 0");
+    }
+    faults.at_least("spec.queue.maxSize", &spec.queue.max_size, "1Mi");
+    faults.errors
+}
+
+/// Whether Kubernetes takes this as the name of a Secret, a ConfigMap or the like (RFC 1123).
+pub fn is_object_name(name: &str) -> bool {
+    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (1..=253).contains(&name.len())
+        && name.split('.').all(|part| {
+            part.starts_with(is_end) && part.ends_with(is_end) && part.chars().all(|c| is_end(c) || c == '-')
+        })
 }
 
 /// The name of the object: pods and services are named after it.
@@ -104,7 +154,17 @@ impl Faults<'_> {
                 if python.timeout_seconds == 0 {
                     self.push("spec.plan.python.timeoutSeconds", "must be at least 1, is 0");
                 }
-                self.at_least("spec.plan.python.memory", &python.memory, "256Mi");
+                if let Some(memory) = &python.memory {
+                    self.at_least("spec.plan.python.memory", memory, "256Mi");
+                    let own = &self.spec.compute.coordinator.memory;
+                    if memory.milli() > own.milli() {
+                        let message = format!(
+                            "{memory} is above spec.compute.coordinator.memory ({own}), in which the script runs: lower it, or \
+                             raise that"
+                        );
+                        self.push("spec.plan.python.memory", message);
+                    }
+                }
             }
         }
     }
@@ -137,6 +197,11 @@ impl Faults<'_> {
         } else if dsl.storage.is_some() {
             self.push("spec.plan.dsl.storage", "goes with dsl.uri only");
         }
+        for (field, key) in [("configMapKeyRef", &dsl.config_map_key_ref), ("secretKeyRef", &dsl.secret_key_ref)] {
+            if let Some(key) = key {
+                self.object_name(&format!("spec.plan.dsl.{field}.name"), &key.name);
+            }
+        }
         self.storage_name("spec.plan.dsl.storage", dsl.storage.as_deref());
         if !self.spec.tables.is_empty() {
             self.push(
@@ -153,6 +218,23 @@ impl Faults<'_> {
                 self.push("spec.tables", "a table's name must not be empty");
             }
             self.table(&path, table);
+        }
+    }
+
+    fn views(&mut self) {
+        if !self.spec.views.is_empty() && self.spec.plan.sql.is_none() {
+            self.push("spec.views", "views are for SQL: leave them out, or give plan.sql");
+        }
+        for (name, text) in &self.spec.views {
+            if name.trim().is_empty() {
+                self.push("spec.views", "a view's name must not be empty");
+            }
+            if text.trim().is_empty() {
+                self.push(format!("spec.views.{name}"), "must not be empty: write SELECT …");
+            }
+            if self.spec.tables.contains_key(name) {
+                self.push(format!("spec.views.{name}"), "a table has this name, too: rename one of them");
+            }
         }
     }
 
@@ -186,6 +268,9 @@ impl Faults<'_> {
                     format!("{path}.endpoint"),
                     format!("\"{endpoint}\" has no scheme: write http://{endpoint} or https://{endpoint}"),
                 );
+            }
+            if let Some(secret) = &storage.secret_ref {
+                self.object_name(&format!("{path}.secretRef.name"), &secret.name);
             }
             if storage.options.keys().any(|k| k.trim().is_empty()) {
                 self.push(format!("{path}.options"), "an option's name must not be empty");

@@ -1,6 +1,6 @@
 //! What single values must look like, wherever they stand: URIs, storage names, quantities, labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Faults;
 use crate::job::Provider;
@@ -50,6 +50,30 @@ impl Faults<'_> {
                 path,
                 format!("{scheme}:// can only be read: write a local path, s3://, gs://, az:// or abfss://"),
             );
+        }
+    }
+
+    /// The name of an object of the namespace.
+    pub(super) fn object_name(&mut self, path: &str, name: &str) {
+        if !super::is_object_name(name) {
+            let message = format!(
+                "\"{name}\" names no object: write at most 253 lower-case letters, digits, - and ., beginning and ending with \
+                 a letter or digit"
+            );
+            self.push(path, message);
+        }
+    }
+
+    /// The queries that have to end first.
+    pub(super) fn after(&mut self) {
+        let mut seen = BTreeSet::new();
+        for (i, after) in self.spec.after.iter().enumerate() {
+            let path = format!("spec.after[{i}].query");
+            if !super::validate_name(Some(&after.query)).is_empty() {
+                self.push(path, format!("\"{}\" is no name that a query can have", after.query));
+            } else if !seen.insert(after.query.as_str()) {
+                self.push(path, format!("{} is named twice", after.query));
+            }
         }
     }
 
@@ -111,27 +135,33 @@ impl Faults<'_> {
     }
 
     pub(super) fn label_key(&mut self, path: &str, key: &str) {
-        let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-        let ends = |c: char| c.is_ascii_alphanumeric();
-        let name_ok = (1..=63).contains(&name.len())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-            && name.starts_with(ends)
-            && name.ends_with(ends);
-        let prefix_ok = prefix.is_none_or(|p| {
-            (1..=253).contains(&p.len())
-                && p.split('.').all(|part| {
-                    !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-                })
-        });
-        if !name_ok || !prefix_ok {
-            self.push(
-                path,
-                format!(
-                    "\"{key}\" is not a label key: write letters, digits, -, _ and ., such as team or example.com/team"
-                ),
-            );
-        } else if prefix.is_some_and(|p| p == "floe.dev" || p.ends_with(".floe.dev")) {
-            self.push(path, format!("{key}: keys under floe.dev/ are Floe's own"));
+        if let Err(message) = is_label_key(key) {
+            self.push(path, message);
         }
+    }
+}
+
+/// Whether this is the key of a label that users may set; the error says what to write.
+pub(super) fn is_label_key(key: &str) -> Result<(), String> {
+    let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let ends = |c: char| c.is_ascii_alphanumeric();
+    let name_ok = (1..=63).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && name.starts_with(ends)
+        && name.ends_with(ends);
+    let prefix_ok = prefix.is_none_or(|p| {
+        (1..=253).contains(&p.len())
+            && p.split('.').all(|part| {
+                !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            })
+    });
+    if !name_ok || !prefix_ok {
+        return Err(format!(
+            "\"{key}\" is not a label key: write letters, digits, -, _ and ., such as team or example.com/team"
+        ));
+    }
+    match prefix.is_some_and(|p| p == "floe.dev" || p.ends_with(".floe.dev")) {
+        true => Err(format!("{key}: keys under floe.dev/ are Floe's own")),
+        false => Ok(()),
     }
 }

@@ -50,12 +50,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "floe.rules" -}}
 - apiGroups: [floe.dev]
   resources: [distributedqueries]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [floe.dev]
-  resources: [distributedqueries/status]
+  resources: [computecontexts, scheduledqueries]
+  verbs: [get, list, watch]
+- apiGroups: [floe.dev]
+  resources: [distributedqueries/status, computecontexts/status, scheduledqueries/status]
   verbs: [patch]
 - apiGroups: [floe.dev]
-  resources: [distributedqueries/finalizers]
+  resources: [distributedqueries/finalizers, computecontexts/finalizers, scheduledqueries/finalizers]
   verbs: [update]
 - apiGroups: [""]
   resources: [pods]
@@ -66,6 +69,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get]
+- apiGroups: [""]
+  resources: [resourcequotas]
+  verbs: [list]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, create, patch, delete]
@@ -75,4 +81,37 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.httpApi.enabled }}
+# For callers of the HTTP API, who must have the same rights themselves.
+- apiGroups: [floe.dev]
+  resources: [computecontexts]
+  verbs: [create, delete]
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+{{- end }}
+{{- end -}}
+
+{{/* The policy as the operator reads it: without what is left open. */}}
+{{- define "floe.policy" -}}
+{{- $policy := dict -}}
+{{- range $key, $value := omit .Values.policy "enabled" -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $_ := set $policy $key (kindIs "float64" $value | ternary (int64 $value) $value) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $policy -}}
+{{- end -}}
+
+{{/* Whether a name is in a list, or begins as one of it that ends in *: a CEL expression, of a dict with `name` and `list`. */}}
+{{- define "floe.celAllows" -}}
+{{- $tests := list -}}
+{{- range .list -}}
+{{- if hasSuffix "*" . -}}
+{{- $tests = append $tests (printf "%s.startsWith('%s')" $.name (trimSuffix "*" .)) -}}
+{{- else -}}
+{{- $tests = append $tests (printf "%s == '%s'" $.name .) -}}
+{{- end -}}
+{{- end -}}
+{{- if $tests -}}({{ join " || " $tests }}){{- else -}}false{{- end -}}
 {{- end -}}

@@ -1,9 +1,19 @@
-//! One file per command. Each resolves its typed arguments and returns the exit code.
+//! One file per command, or a few kin. Each resolves its typed arguments and returns the exit code.
 
-pub mod cluster;
+pub mod change;
+pub mod complete;
+pub mod contexts;
 pub mod crd;
+pub mod doctor;
 pub mod explain;
+pub mod get;
+pub mod logs;
+pub mod pages;
+pub mod result;
 pub mod run;
+pub mod setup;
+pub mod submit;
 pub mod validate;
 pub mod verify;
 pub mod version;
+pub mod watch;

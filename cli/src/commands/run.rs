@@ -1,9 +1,9 @@
 //! `floe run`: queries on this machine, one after another.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use floe_api::DistributedQuery;
 use floe_api::report::{Category, RunError};
 
 use crate::args::{Output, RunArgs};
@@ -15,13 +15,14 @@ use crate::{print, process, query, render};
 pub fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     // Check all queries before running the first, so that an error in the last one does not show an hour later.
     let mut queries = Vec::new();
-    for file in &args.files {
-        match prepare(file, &args) {
+    for (what, loaded) in query::load_all(&args.files, &args.query) {
+        match loaded.and_then(|query| prepare(query, &args)) {
             Ok(prepared) => queries.push(prepared),
-            Err(failure) => return Ok(refuse(&file.display().to_string(), &failure, args.output)),
+            Err(failure) => return Ok(refuse(&what, &failure, args.output)),
         }
     }
     let runner = process::find_runner()?;
+    super::setup::before(&runner, queries.iter().map(|query| &query.job))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -77,8 +78,7 @@ async fn traced(
     end
 }
 
-fn prepare(file: &Path, args: &RunArgs) -> Result<query::Prepared, Failure> {
-    let mut query = query::load(file, &args.query)?;
+fn prepare(mut query: DistributedQuery, args: &RunArgs) -> Result<query::Prepared, Failure> {
     if let Some(timeout) = args.timeout {
         // Never more than the query's own deadline.
         let seconds = u32::try_from(timeout.max(Duration::from_secs(1)).as_secs()).unwrap_or(u32::MAX);

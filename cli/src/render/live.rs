@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Render;
 use crate::human;
 
-const LABEL_WIDTH: usize = 44;
+pub(super) const LABEL_WIDTH: usize = 44;
 
 pub struct Live {
     bars: MultiProgress,
@@ -37,14 +37,6 @@ impl Live {
         }
     }
 
-    fn style(template: &str) -> ProgressStyle {
-        // The templates are constants; a default bar is no reason to fail.
-        ProgressStyle::with_template(template)
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("━╸─")
-            .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
-    }
-
     fn describe(&self) {
         let Some(total) = &self.total else { return };
         let ready = self.workers.values().filter(|ready| **ready).count();
@@ -56,14 +48,26 @@ impl Live {
     }
 
     fn label(&self, id: u32) -> String {
-        let label = self.labels.get(&id).map_or("", String::as_str);
-        let mut cut: String = label.chars().take(LABEL_WIDTH).collect();
-        if label.chars().count() > LABEL_WIDTH {
-            cut.pop();
-            cut.push('…');
-        }
-        cut
+        cut(self.labels.get(&id).map_or("", String::as_str))
     }
+}
+
+pub(super) fn style(template: &str) -> ProgressStyle {
+    // The templates are constants; a default bar is no reason to fail.
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸─")
+        .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
+}
+
+/// A label that fits its column.
+pub(super) fn cut(label: &str) -> String {
+    let mut cut: String = label.chars().take(LABEL_WIDTH).collect();
+    if label.chars().count() > LABEL_WIDTH {
+        cut.pop();
+        cut.push('…');
+    }
+    cut
 }
 
 fn figures(stage: &StageProgress) -> String {
@@ -76,7 +80,7 @@ impl Render for Live {
         self.name = name.to_owned();
         self.wanted = workers;
         let total = self.bars.add(ProgressBar::new_spinner());
-        total.set_style(Self::style("{spinner:.cyan} {msg}  {elapsed}"));
+        total.set_style(style("{spinner:.cyan} {msg}  {elapsed}"));
         total.enable_steady_tick(Duration::from_millis(100));
         self.total = Some(total);
         self.describe();
@@ -96,7 +100,7 @@ impl Render for Live {
                 self.done.insert(stage.id, false);
                 let bar = self.running.entry(stage.id).or_insert_with(|| {
                     let bar = ProgressBar::new(stage.tasks_total.into());
-                    bar.set_style(Self::style("  {prefix:.bold} {bar:16.cyan/dim} {pos:>3}/{len:<3} {msg}"));
+                    bar.set_style(style("  {prefix:.bold} {bar:16.cyan/dim} {pos:>3}/{len:<3} {msg}"));
                     match &self.total {
                         Some(total) => self.bars.insert_before(total, bar),
                         None => self.bars.add(bar),

@@ -1,5 +1,6 @@
-//! Progress as it comes, for terminals (`live`) and for logs (`plain`); the summary at the end.
+//! Progress as it comes, for terminals (`live`) and for logs (`plain`), or from a cluster (`cluster`); the summary at the end.
 
+pub mod cluster;
 mod live;
 mod plain;
 mod summary;

@@ -1,9 +1,9 @@
-//! Rows of earlier stages on their way into a task: read ahead of the engine by a few threads under a budget of bytes,
-//! handed over in the promised order as the engine asks for them, so that no task holds its whole input.
+//! Reads rows of earlier stages into a task: a few threads read ahead of the engine under a budget of bytes, and the
+//! rows are handed over in the promised order as the engine requests them, so that no task holds its whole input.
 //!
-//! Ranges of one file that lie side by side are one request. Bytes that were read and are not decoded yet count
-//! against the budget, which all tasks of a worker share; what the engine waits for is read whatever the budget says,
-//! so that tasks which read several inputs never wait for one another.
+//! Adjacent ranges of one file are one request. Bytes that are read but not yet decoded count against the budget, which
+//! all tasks of a worker share; what the engine waits for is read regardless of the budget, so that tasks with several
+//! inputs never deadlock.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,23 +16,23 @@ use super::{Context, Store};
 use floe_polars::{concat_frames, frame_from_ipc};
 use floe_wire::chunk::{Chunk, OutputId, Place, Span};
 use floe_wire::error::{Category, QueryError, Result, TaskError};
-use floe_wire::graph::Portion;
+use floe_wire::task::Portion;
 
-/// A request asks for about so many bytes…
+/// A request asks for about this many bytes…
 const REQUEST_BYTES: u64 = 4 << 20;
 /// …and rows, …
 const REQUEST_ROWS: u64 = 256 << 10;
-/// …and brings along as much that nobody asked for where that joins two ranges.
+/// …and reads up to this many unwanted bytes where that joins two ranges.
 const GAP_BYTES: u64 = 16 << 10;
-/// Rows that the engine gets at once.
+/// Rows of a morsel handed to the engine.
 const MORSEL_ROWS: u64 = 100_000;
-/// Requests of one input that are under way at once.
-const READERS: usize = 8;
+/// Most requests of one input in flight at once.
+const MAX_REQUESTS: usize = 8;
 const READER_STACK_BYTES: usize = 1 << 20;
-/// How often who waits looks whether it is still wanted, and whether others left room in the budget.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a waiting thread checks for cancellation and room in the budget.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Bytes that the tasks of a worker may have read ahead together.
+/// Bytes that the tasks of a worker may together read ahead.
 #[derive(Debug)]
 pub struct ReadBudget {
     max_bytes: u64,
@@ -48,21 +48,21 @@ impl ReadBudget {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes room if there is some.
+    /// Reserves bytes if there is room.
     fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Taken> {
         let fits = |used: u64| (used.saturating_add(bytes) <= self.max_bytes).then_some(used + bytes);
         self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some(Taken { budget: self.clone(), bytes })
     }
 
-    /// Takes room that there may not be.
+    /// Reserves bytes even if there is no room.
     fn take(self: &Arc<Self>, bytes: u64) -> Taken {
         self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
         Taken { budget: self.clone(), bytes }
     }
 }
 
-/// Room in the budget, given back when dropped.
+/// Reserved bytes of the budget, given back when dropped.
 #[derive(Debug)]
 struct Taken {
     budget: Arc<ReadBudget>,
@@ -75,7 +75,7 @@ impl Drop for Taken {
     }
 }
 
-/// A range of one output, and the chunks that lie in it, in the order in which their rows are wanted.
+/// A range of one output, with its chunks in the promised order of their rows.
 struct Range {
     output: OutputId,
     place: Place,
@@ -92,13 +92,13 @@ struct Request {
 }
 
 impl Request {
-    /// Parts in which its rows are handed over.
+    /// The number of parts in which its rows are handed over.
     fn parts(&self) -> u64 {
         self.rows.div_ceil(MORSEL_ROWS).max(1)
     }
 }
 
-/// One request's way from the file to the engine.
+/// The state of one request.
 enum Slot {
     Waiting,
     /// Being read by a reader, or by the engine itself.
@@ -113,7 +113,7 @@ enum Slot {
 
 struct State {
     slots: Vec<Slot>,
-    /// The first request that no reader has looked at.
+    /// The first request that no reader has taken yet.
     next: usize,
     closed: bool,
     /// Readers were started.
@@ -123,7 +123,7 @@ struct State {
 /// One input of a task.
 pub struct Incoming {
     requests: Vec<Request>,
-    /// By number of the part: its request, and which part of that.
+    /// By number of the part: its request, and its number within that.
     parts: Vec<(u32, u32)>,
     schema: SchemaRef,
     store: Arc<dyn Store>,
@@ -155,12 +155,12 @@ impl Incoming {
         }
     }
 
-    /// Parts in which the rows are handed over.
+    /// The number of parts in which the rows are handed over.
     pub fn len(&self) -> usize {
         self.parts.len()
     }
 
-    /// The schema that the rows have, by the first of them.
+    /// The schema of the rows, taken from the first of them.
     pub fn peek(&self) -> Result<SchemaRef, TaskError> {
         let state = self.decoded(0)?;
         Ok(match &state.slots[0] {
@@ -169,7 +169,7 @@ impl Incoming {
         })
     }
 
-    /// The rows of one part. Blocking; each part is handed over once, and the engine asks about in order.
+    /// The rows of one part. Blocks. Each part is handed over once, and the engine asks for them roughly in order.
     pub fn part(self: &Arc<Self>, number: usize) -> Result<DataFrame, TaskError> {
         let Some((request, part)) = self.parts.get(number).copied() else {
             let message = format!("part {number} of {} was asked for", self.parts.len());
@@ -194,7 +194,7 @@ impl Incoming {
         Ok(out)
     }
 
-    /// Nobody asks any more: readers stop.
+    /// Stops the readers.
     fn close(&self) {
         self.state().closed = true;
         self.changed.notify_all();
@@ -204,7 +204,7 @@ impl Incoming {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that the rows of a request are there.
+    /// Returns once the rows of a request are decoded; reads and decodes them here if no reader does.
     fn decoded(&self, at: usize) -> Result<MutexGuard<'_, State>, TaskError> {
         let mut state = self.state();
         loop {
@@ -239,7 +239,7 @@ impl Incoming {
                     polars_async::executor::block_in_place(|| {
                         let state = self.state();
                         if matches!(state.slots[at], Slot::Coming | Slot::Decoding) {
-                            drop(self.changed.wait_timeout(state, LOOK));
+                            drop(self.changed.wait_timeout(state, POLL_INTERVAL));
                         }
                     });
                     state = self.state();
@@ -274,8 +274,8 @@ impl Incoming {
             return;
         }
         drop(state);
-        // One request less: the one that the engine waits for.
-        for _ in 0..READERS.min(self.requests.len() - 1) {
+        // One reader fewer than requests: the engine itself reads the one that it waits for.
+        for _ in 0..MAX_REQUESTS.min(self.requests.len() - 1) {
             let this = self.clone();
             let reader = std::thread::Builder::new().name("floe-read".into()).stack_size(READER_STACK_BYTES);
             if let Err(error) = reader.spawn(move || this.read_ahead()) {
@@ -284,7 +284,7 @@ impl Incoming {
         }
     }
 
-    /// A reader: one request after the other while there is room for more.
+    /// A reader: takes one request after the other while the budget has room.
     fn read_ahead(&self) {
         let mut state = self.state();
         loop {
@@ -296,7 +296,7 @@ impl Incoming {
                 return;
             }
             let Some(taken) = self.budget.try_take(self.requests[at].bytes) else {
-                state = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+                state = self.changed.wait_timeout(state, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             };
             state.slots[at] = Slot::Coming;
@@ -309,7 +309,7 @@ impl Incoming {
     }
 }
 
-/// A panic as an error: others wait for what comes of it.
+/// Turns a panic into an error, since other threads wait for the outcome.
 fn contained<T>(work: impl FnOnce() -> Result<T, TaskError>) -> Result<T, TaskError> {
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
     done.unwrap_or_else(|panic| Err(super::panic_error(&*panic).into()))
@@ -322,7 +322,7 @@ fn came(read: Result<Vec<Buffer<u8>>, TaskError>, taken: Taken) -> Slot {
     }
 }
 
-/// What a plan holds of an input; with it the readers go.
+/// An input as a plan holds it; dropping it stops the readers.
 pub struct Reading(pub Arc<Incoming>);
 
 impl Drop for Reading {
@@ -331,7 +331,7 @@ impl Drop for Reading {
     }
 }
 
-/// Chunks in their order, put together to ranges where they follow each other in one output, and to requests where they
+/// Joins chunks, in their order, into ranges where they follow each other in one output, and into requests where they
 /// are small.
 fn requests(outputs: &[Portion]) -> Vec<Request> {
     let mut all: Vec<Request> = Vec::new();

@@ -12,7 +12,7 @@ use crate::{Failure, OutputWriter, Outputs, execute, source};
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::{StageId, TaskId};
 
-/// One file, every read of which takes a moment and is written down.
+/// A file whose reads take a moment and are recorded.
 struct File {
     bytes: Buffer<u8>,
     budget: Arc<ReadBudget>,
@@ -50,7 +50,7 @@ fn frame(from: i64, rows: i64) -> DataFrame {
     df!["x" => (from..from + rows).collect::<Vec<_>>(), "s" => text].unwrap()
 }
 
-/// Frames of so many rows as the chunks of one file, with `gap` bytes between them.
+/// Frames with these numbers of rows as the chunks of one file, with `gap` bytes between them.
 fn file(rows: &[i64], gap: usize, budget_bytes: u64) -> (Arc<File>, Portion, DataFrame) {
     let (mut bytes, mut chunks, mut all) = (Vec::new(), Vec::new(), frame(0, 0));
     let mut at = 0;
@@ -89,7 +89,7 @@ fn context(file: &Arc<File>) -> Context {
     }
 }
 
-/// The rows as they come out of the engine, with at most `limit` of them asked for.
+/// Runs the rows through the engine, which requests at most `limit` of them.
 fn stream(file: &Arc<File>, portion: &Portion, schema: &SchemaRef, limit: Option<u32>) -> Result<DataFrame, TaskError> {
     let failure = Failure::default();
     let incoming = Incoming::new(std::slice::from_ref(portion), schema.clone(), &context(file));
@@ -127,21 +127,21 @@ fn rows_come_in_their_order_whatever_the_sizes_of_chunks() {
 }
 
 #[test]
-fn what_is_read_ahead_stays_within_the_budget() {
+fn reading_ahead_stays_within_the_budget() {
     let (file, portion, all) = file(&[60_000; 80], 0, 8 << 20);
     let largest = requests(std::slice::from_ref(&portion)).iter().map(|request| request.bytes).max().unwrap();
     let read = stream(&file, &portion, all.schema(), None).unwrap();
     assert!(read.equals(&all));
     let total: u64 = portion.chunks.iter().map(|chunk| chunk.len).sum();
     let most = file.most_used_bytes.load(Ordering::Relaxed);
-    // What the engine waits for comes on top, for each of its threads.
+    // What the engine waits for comes on top of the budget, for each of its threads.
     let threads = polars_core::runtime::RAYON.current_num_threads() as u64;
     assert!(most <= (8 << 20) + threads * largest && most < total / 2, "{most} of {total} bytes at once");
     assert_eq!(file.budget.used_bytes(), 0, "room was not given back");
 }
 
 #[test]
-fn no_more_is_read_than_somebody_asks_for() {
+fn nothing_is_read_far_beyond_what_is_asked_for() {
     let (file, portion, all) = file(&[60_000; 80], 0, 4 << 20);
     let read = stream(&file, &portion, all.schema(), Some(10)).unwrap();
     assert!(read.equals(&all.head(Some(10))));
@@ -151,7 +151,7 @@ fn no_more_is_read_than_somebody_asks_for() {
 }
 
 #[test]
-fn an_output_that_is_lost_is_told_as_such() {
+fn a_lost_output_is_reported_as_lost() {
     let (mut file, portion, all) = file(&[60_000; 20], 0, 8 << 20);
     Arc::get_mut(&mut file).unwrap().lost_at = Some(portion.chunks[13].offset);
     let error = stream(&file, &portion, all.schema(), None).unwrap_err();

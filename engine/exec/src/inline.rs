@@ -1,4 +1,4 @@
-//! Stages in one process: a store whose every output travels in the messages, and all tasks one after another.
+//! Runs all stages in one process, task after task, with every output inside the messages.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -9,12 +9,13 @@ use polars_buffer::Buffer;
 use floe_planner::{Cuts, Fragment};
 use floe_wire::chunk::{OutputId, Place, Span};
 use floe_wire::error::{QueryError, Result, TaskError};
-use floe_wire::graph::{Portion, StageGraph, StageId, TaskId, TaskOutput, TaskSpec};
+use floe_wire::graph::{StageGraph, StageId, TaskId};
+use floe_wire::task::{Portion, TaskOutput, TaskSpec};
 
 use super::{Context, OutputWriter, Outputs, Store};
 
-/// Runs all stages of a graph here and gives the rows of its result, in order. `streamed`: whose tasks read while they work,
-/// so that both ways can be tried.
+/// Runs all stages of a graph and returns the rows of its result, in order. `streamed`: the stages whose tasks read
+/// while they run, so that both ways can be tested.
 pub fn run_here(
     graph: &StageGraph,
     ctx: &Context,

@@ -1,32 +1,32 @@
-//! Which keys the tasks of one side of a join have, noted so that the tasks of the other drop rows without a match. A note
-//! may say that a key is there when it is not, and never the other way round.
+//! Makes key summaries of the tasks of one side of a join, and the runtime filters by which the tasks of the other side
+//! drop rows without a match. A summary may have false positives, never false negatives.
 
 use bytes::Bytes;
 use polars_core::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, partition};
-use floe_planner::{KeyFilter, Notes, decode};
+use floe_planner::{KeyFilter, SummarySpec, decode};
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result, TaskError};
-use floe_wire::graph::{LeafInput, Summary, TaskOutput};
+use floe_wire::task::{LeafInput, Summary, TaskOutput};
 
-/// Words of a block: a key sets one bit in each.
+/// Words of a block of a Bloom filter: a key sets one bit in each.
 const WORDS: usize = 8;
 const SALT: [u32; WORDS] =
     [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
-/// A filter with more keys for each block lets too much pass to be worth the look.
-const MOST_KEYS_A_BLOCK: u64 = 128;
-/// Rows that are tried before all are: where most pass, a filter only costs.
-const TRIED: usize = 16_384;
-const MOST_PASS: usize = TRIED * 8 / 10;
+/// A filter with more keys per block passes too many rows to be worth its cost.
+const MAX_KEYS_PER_BLOCK: u64 = 128;
+/// Rows to try first: where most of them pass, a filter only costs.
+const TRIAL_ROWS: usize = 16_384;
+const MAX_PASSING_ROWS: usize = TRIAL_ROWS * 8 / 10;
 
 #[derive(Default, Serialize, Deserialize)]
 struct Note {
     rows: u64,
-    /// Keys that are null in part or whole.
+    /// Whether some keys are null, in part or whole.
     nulls: bool,
-    /// Of a key that is one column of whole numbers or dates.
+    /// Least and greatest key, for a key that is one column of integers or dates.
     bounds: Option<(i64, i64)>,
     hashes: Hashes,
 }
@@ -79,7 +79,7 @@ impl Bloom {
         bytes(self.0.iter().flatten())
     }
 
-    /// Keys of another one; false where that is not of the same size.
+    /// Adds the keys of another filter; false if it is of another size.
     fn join(&mut self, bytes: &[u8]) -> bool {
         let fits = bytes.len() == self.0.len() * WORDS * 8;
         if fits {
@@ -89,9 +89,9 @@ impl Bloom {
     }
 }
 
-/// What is written down of the rows of one task, batch by batch.
+/// Builds the key summary of one task's rows, batch by batch.
 pub struct Noting {
-    notes: Notes,
+    summary: SummarySpec,
     note: Note,
     seen: Seen,
 }
@@ -102,12 +102,12 @@ enum Seen {
 }
 
 impl Noting {
-    pub fn new(notes: &Notes) -> Noting {
-        Noting { notes: notes.clone(), note: Note::default(), seen: Seen::Each(Vec::new()) }
+    pub fn new(summary: &SummarySpec) -> Noting {
+        Noting { summary: summary.clone(), note: Note::default(), seen: Seen::Each(Vec::new()) }
     }
 
     pub fn add(&mut self, df: &DataFrame) -> Result<()> {
-        let Notes { keys, blocks } = &self.notes;
+        let SummarySpec { keys, blocks } = &self.summary;
         self.note.rows += df.height() as u64;
         if let Seen::Each(all) = &self.seen
             && self.note.rows > u64::from(*blocks) * WORDS as u64
@@ -123,7 +123,7 @@ impl Noting {
         let columns = keys.iter().map(|key| df.column(key)).collect::<PolarsResult<Vec<_>>>().map_err(polars_error)?;
         self.note.nulls |= columns.iter().any(|column| column.null_count() > 0);
         if let [column] = &columns[..] {
-            // None has nulls only, or is of a type that has no bounds in any batch.
+            // None: all values are null, or the type has no bounds in any batch.
             let new = bounds(column).map_err(polars_error)?;
             self.note.bounds = match (self.note.bounds, new) {
                 (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
@@ -133,7 +133,7 @@ impl Noting {
         Ok(())
     }
 
-    /// None where there were no rows.
+    /// None if there were no rows.
     pub fn finish(self) -> Result<Option<Vec<u8>>> {
         let Noting { mut note, seen, .. } = self;
         if note.rows == 0 {
@@ -161,12 +161,12 @@ fn bounds(column: &Column) -> PolarsResult<Option<(i64, i64)>> {
     Ok(numbers.min().zip(numbers.max()))
 }
 
-/// All that was noted, for one filter of a task.
+/// A runtime filter of a task, built from the key summaries that it reads.
 pub struct Filter {
     keys: Vec<String>,
     rows: u64,
     bloom: Option<Bloom>,
-    /// Leaf and column of the scan to bound, and by what.
+    /// Leaf and column of the scan to bound, with the least and greatest key.
     pub scan: Option<(usize, String, i64, i64)>,
 }
 
@@ -196,7 +196,7 @@ pub fn read(
                 (_, None) | (None, _) => None,
             };
         }
-        let bloom = together(&hashes).filter(|bloom| rows <= MOST_KEYS_A_BLOCK * bloom.0.len() as u64);
+        let bloom = together(&hashes).filter(|bloom| rows <= MAX_KEYS_PER_BLOCK * bloom.0.len() as u64);
         // A null may match a null: bounds would drop it.
         let scan = match (&filter.scan, bounds.flatten(), nulls) {
             (Some((leaf, column)), Some((from, to)), false) => Some((*leaf, column.clone(), from, to)),
@@ -207,14 +207,15 @@ pub fn read(
     Ok(all)
 }
 
-/// One filter with all keys that were noted: as large as those that came as filters, else as the keys want it.
-fn together(notes: &[Hashes]) -> Option<Bloom> {
+/// Merges the keys of all summaries into one filter: as large as the Bloom filters among them, else sized by the keys.
+fn together(summaries: &[Hashes]) -> Option<Bloom> {
     let filters =
-        notes.iter().filter_map(|note| if let Hashes::Bloom(bytes) = note { Some(bytes.len()) } else { None });
-    let keys: usize = notes.iter().map(|note| if let Hashes::Each(bytes) = note { bytes.len() / 8 } else { 0 }).sum();
+        summaries.iter().filter_map(|note| if let Hashes::Bloom(bytes) = note { Some(bytes.len()) } else { None });
+    let keys: usize =
+        summaries.iter().map(|note| if let Hashes::Each(bytes) = note { bytes.len() / 8 } else { 0 }).sum();
     let blocks = filters.max().map_or(keys / 32 + 1, |bytes| bytes / (8 * WORDS));
     let mut bloom = Bloom::new(u32::try_from(blocks).ok()?);
-    let whole = notes.iter().all(|note| match note {
+    let whole = summaries.iter().all(|note| match note {
         Hashes::Each(each) => {
             words(each).for_each(|hash| bloom.add(hash));
             true
@@ -225,15 +226,15 @@ fn together(notes: &[Hashes]) -> Option<Bloom> {
 }
 
 impl Filter {
-    /// The rows that may have a match.
+    /// Keeps the rows that may have a match.
     pub fn keep(&self, df: DataFrame) -> Result<DataFrame> {
         if self.rows == 0 {
             return Ok(df.clear());
         }
         let Some(bloom) = &self.bloom else { return Ok(df) };
-        if df.height() >= 2 * TRIED {
-            let passed = self.passing(bloom, &df.head(Some(TRIED)))?.into_iter().filter(|pass| *pass).count();
-            if passed > MOST_PASS {
+        if df.height() >= 2 * TRIAL_ROWS {
+            let passed = self.passing(bloom, &df.head(Some(TRIAL_ROWS)))?.into_iter().filter(|pass| *pass).count();
+            if passed > MAX_PASSING_ROWS {
                 return Ok(df);
             }
         }
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_is_found_and_little_else() {
+    fn a_bloom_filter_finds_its_keys_and_few_others() {
         let (mut odd, mut even) = (Bloom::new(240), Bloom::new(240));
         (0..10_000u64).for_each(|i| if i % 2 == 1 { odd.add(mix(i + 1)) } else { even.add(mix(i + 1)) });
         assert!(odd.join(&even.bytes()));
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_and_filters_come_together() {
+    fn hashes_and_bloom_filters_are_merged() {
         let mut filter = Bloom::new(100);
         (0..900u64).for_each(|i| filter.add(mix(i + 1)));
         let each: Vec<u64> = (900..1000u64).map(|i| mix(i + 1)).collect();

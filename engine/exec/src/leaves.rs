@@ -1,4 +1,4 @@
-//! Placeholders of a fragment filled with the data of one task.
+//! Fills the placeholders of a fragment with the data of one task.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{Context, Failure, source};
 use floe_planner::{Keep, SourceUnit, decode};
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result, TaskError};
-use floe_wire::graph::{KeyRange, LeafInput, Portion, TaskOutput};
+use floe_wire::task::{KeyRange, LeafInput, Portion, TaskOutput};
 
 pub fn fill(
     plan: &mut IRPlan,
@@ -53,7 +53,7 @@ pub fn fill(
                     if in_one {
                         df.rechunk_mut();
                     }
-                    // What the engine made, even where Polars' own plan foretold another type.
+                    // Keep the types that the engine produced, even if Polars' plan predicted others.
                     let schema = df.schema().clone();
                     frame(plan, node, df, schema, by_chunk);
                 }
@@ -69,14 +69,14 @@ pub fn fill(
     Ok(())
 }
 
-/// Whether some expression is `rle`: the engine's node for it takes rows that lie in one piece only.
+/// Whether some expression is `rle`: the engine's node for it takes only contiguous rows.
 fn counts_runs(plan: &IRPlan) -> bool {
     let rle = |ae: &AExpr| matches!(ae, AExpr::Function { function: IRFunctionExpr::RLE, .. });
     any_node(plan, |ir| has(plan, ir, rle))
 }
 
-/// Whether rows are grouped by windows that overlap: over rows in one piece the engine goes on from window to window, else it
-/// begins anew with each, and rounds otherwise.
+/// Whether rows are grouped by overlapping windows: over contiguous rows the engine moves on from window to window,
+/// otherwise it begins each anew and rounds differently.
 fn rolls(plan: &IRPlan) -> bool {
     let windows = |ir: &IR| matches!(ir, IR::GroupBy { options, .. } if options.is_rolling() || options.is_dynamic());
     any_node(plan, |ir| windows(ir) || has(plan, ir, |ae| matches!(ae, AExpr::Rolling { .. })))
@@ -98,7 +98,7 @@ fn any_node(plan: &IRPlan, what: impl Fn(&IR) -> bool) -> bool {
     false
 }
 
-/// Scans pass over files and row groups without a key in [from, to].
+/// Makes scans skip files and row groups without a key in [from, to].
 pub fn bound<'a>(plan: &mut IRPlan, bounds: impl Iterator<Item = &'a (usize, String, i64, i64)>) {
     let mut nodes = Vec::new();
     for (leaf, column, from, to) in bounds {
@@ -135,8 +135,8 @@ fn collect(plan: &IRPlan, node: Node, nodes: &mut Vec<Node>) {
     }
 }
 
-/// The rows in place of a leaf. Chunk by chunk they have no order for the engine: those of one row always have, and it would
-/// go ways of its own for sorted keys that the rows of all partitions do not have.
+/// Puts a frame in place of a leaf. `by_chunk`, and a frame of one row, add a rechunk, behind which the engine assumes
+/// no order: a single row always counts as sorted, though the keys of all partitions may not be.
 fn frame(plan: &mut IRPlan, node: Node, df: DataFrame, schema: SchemaRef, by_chunk: bool) {
     let by_chunk = by_chunk || df.height() <= 1;
     plan.lp_arena.replace(node, IR::DataFrameScan { df: Arc::new(df), schema, output_schema: None });
@@ -145,7 +145,7 @@ fn frame(plan: &mut IRPlan, node: Node, df: DataFrame, schema: SchemaRef, by_chu
     }
 }
 
-/// Rows that come while the engine works, in place of a leaf. They have no order for the engine.
+/// Puts rows that arrive while the engine runs in place of a leaf. The engine assumes no order in them.
 fn streamed(
     plan: &mut IRPlan,
     node: Node,
@@ -160,7 +160,7 @@ fn streamed(
     Ok(())
 }
 
-/// A node between a leaf and what reads it.
+/// Puts a node between a leaf and its reader.
 fn put_above(plan: &mut IRPlan, leaf: Node, make: impl FnOnce(Node) -> IR) {
     let moved = plan.lp_arena.get(leaf).clone();
     let moved = plan.lp_arena.add(moved);
@@ -199,7 +199,7 @@ fn base(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput) -
                 unified_scan_args.pre_slice = Some(Slice::Positive { offset, len });
             }
             if let Some(index) = &mut unified_scan_args.row_index {
-                // Within one file the scan counts rows before its slice by itself.
+                // Within one file, the scan itself counts the rows before its slice.
                 let skipped = rows.map_or(0, |(offset, _)| offset as u64);
                 *index = RowIndex {
                     name: index.name.clone(),
@@ -234,7 +234,7 @@ fn part(sources: &ScanSources, first: usize, count: usize) -> ScanSources {
     }
 }
 
-/// Rows whose key is in [from, to), put between the leaf and what reads it.
+/// Keeps the rows whose key is in [from, to), by a filter between the leaf and its reader.
 fn keep_range(plan: &mut IRPlan, node: Node, range: &KeyRange) {
     let arena = &mut plan.expr_arena;
     let key = PlSmallStr::from_str(&range.key);
@@ -249,7 +249,7 @@ fn keep_range(plan: &mut IRPlan, node: Node, range: &KeyRange) {
     filter(plan, node, from, to);
 }
 
-/// A filter between a leaf and what reads it.
+/// Puts a filter between a leaf and its reader.
 fn filter(plan: &mut IRPlan, node: Node, from: Option<AExprBuilder>, to: Option<AExprBuilder>) {
     let predicate = match (from, to) {
         (Some(a), Some(b)) => a.and(b, &mut plan.expr_arena),
@@ -259,7 +259,7 @@ fn filter(plan: &mut IRPlan, node: Node, from: Option<AExprBuilder>, to: Option<
     put_above(plan, node, |input| IR::Filter { input, predicate: predicate.expr_ir("range") });
 }
 
-/// Rows whose number or date is in [from, to): the others of these row groups are another task's.
+/// Keeps the rows whose number or date is in [from, to): the others of these row groups belong to another task.
 fn keep_numbers(plan: &mut IRPlan, node: Node, keep: &Keep) -> Result<()> {
     let schema = plan.lp_arena.get(node).schema(&plan.lp_arena).into_owned();
     let dtype = schema.get(&keep.column).cloned();
@@ -277,7 +277,7 @@ fn keep_numbers(plan: &mut IRPlan, node: Node, keep: &Keep) -> Result<()> {
     Ok(())
 }
 
-/// A bound as a value of the column's type; it came from values of that column, or of one of the same type.
+/// A bound as a value of the column's type; it was taken from values of that type.
 fn number(value: i64, dtype: &DataType) -> Scalar {
     let value = match dtype {
         DataType::Int8 => AnyValue::Int8(value as i8),
@@ -289,7 +289,7 @@ fn number(value: i64, dtype: &DataType) -> Scalar {
     Scalar::new(dtype.clone(), value)
 }
 
-/// The row index that reads this leaf counts on from the rows of earlier tasks.
+/// Makes the row index that reads this leaf count on from the rows of earlier tasks.
 fn count_on(plan: &mut IRPlan, leaf: Node, before: u64) -> Result<()> {
     let mut stack = vec![plan.lp_top];
     while let Some(node) = stack.pop() {

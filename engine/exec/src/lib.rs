@@ -1,10 +1,11 @@
-//! One task run with Polars: fills the fragment's leaves with the task's data, runs it on the streaming engine and
+//! Runs one task with Polars: fills the fragment's leaves with the task's data, runs it on the streaming engine and
 //! lays the result out for its readers. Knows files only through `Store`, and nothing of scheduling.
 
 mod incoming;
 mod inline;
 mod keys;
 mod leaves;
+mod no_groups;
 mod nodes;
 mod outgoing;
 mod partition;
@@ -29,33 +30,34 @@ use floe_polars::warnings::Listener;
 use floe_polars::{concat_frames, frame_from_ipc};
 use floe_wire::chunk::{OutputId, Place, Span};
 use floe_wire::error::{Category, QueryError, Result, TaskError};
-use floe_wire::graph::{Exchange, NodeMetrics, Portion, TaskId, TaskOutput, TaskSpec};
+use floe_wire::graph::{Exchange, TaskId};
+use floe_wire::task::{NodeMetrics, Portion, TaskOutput, TaskSpec};
 
 pub use incoming::ReadBudget;
 pub use inline::{Inline, run_here};
 
 use outgoing::Outgoing;
 
-/// Outputs of one run, to be read.
+/// The outputs of one run, for reading.
 pub trait Outputs: Send + Sync {
     fn open(&self, output: OutputId, place: &Place, span: Span) -> Result<Buffer<u8>, TaskError>;
 }
 
-/// Where outputs of one run are read and written: the shuffle, seen from a task.
+/// Where outputs of one run are read and written: the shuffle, as a task sees it.
 pub trait Store: Outputs {
     fn create(&self, output: OutputId) -> Result<Box<dyn OutputWriter>>;
 }
 
-/// The output of one attempt while it is written; dropped unfinished, it is gone.
+/// The output of one attempt while it is written; dropping it unfinished deletes it.
 pub trait OutputWriter: std::io::Write + Send {
     fn position(&self) -> u64;
     fn finish(self: Box<Self>) -> Result<Place>;
 }
 
-/// What a task does with each frame on its way to a sink. It is told how many bytes the sink has written so far.
+/// Transforms each frame on its way to a sink. The second argument: the bytes that the sink has written so far.
 pub type EachFrame = dyn Fn(DataFrame, u64) -> PolarsResult<DataFrame> + Send + Sync;
 
-/// What went into a sink, and what came out.
+/// The rows and bytes that went into a sink, and the bytes it wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
     pub rows: u64,
@@ -70,9 +72,9 @@ pub trait RowSink: Send {
     /// Puts the sink on top of the plan. Frames go through `each` first: many at once, in no order.
     fn attach(&self, plan: &mut IRPlan, each: Arc<EachFrame>) -> Result<()>;
     fn passed(&self) -> Passed;
-    /// What stopped the sink: the store behind it knows more of that than the engine.
+    /// The error that stopped the sink; the store behind it knows more of it than the engine.
     fn failure(&self) -> Option<QueryError>;
-    /// The plan ran to its end: what the coordinator needs to commit.
+    /// The plan ran to its end: returns what the coordinator needs to commit.
     fn finish(self: Box<Self>) -> Result<Vec<bytes::Bytes>>;
 }
 
@@ -81,18 +83,18 @@ pub type OpenSink = dyn Fn(u32, TaskId, u32) -> Result<Box<dyn RowSink>> + Send 
 
 #[derive(Clone)]
 pub struct Context {
-    /// The name of the run, for what Polars warns of while its tasks are at work.
+    /// The name of the run, by which Polars' warnings are attributed while its tasks run.
     pub query: String,
     pub store: Arc<dyn Store>,
     pub open_sink: Arc<OpenSink>,
     pub compression: Option<IpcCompression>,
-    /// Bytes of rows that are laid out for the exchange at once.
+    /// Bytes of a batch that is laid out for the exchange.
     pub batch_bytes: usize,
-    /// Bytes of rows that are sorted at once for an exchange by range.
+    /// Bytes of a sorted run for a range exchange.
     pub run_bytes: usize,
-    /// What the tasks of this process may have read ahead.
+    /// The read-ahead budget that the tasks of this process share.
     pub read_budget: Arc<ReadBudget>,
-    /// Inputs from this size on are read while the engine works on them; smaller ones before it starts.
+    /// Inputs from this size on, in bytes, are read while the engine runs; smaller ones before it starts.
     pub stream_from_bytes: u64,
     pub cancel: Arc<AtomicBool>,
     pub progress: Arc<Progress>,
@@ -107,12 +109,12 @@ impl Context {
     }
 }
 
-/// The first error behind whatever the engine says: it knows none but its own.
+/// Keeps the first error, since the engine can only report errors of its own types.
 #[derive(Clone, Default)]
 struct Failure(Arc<Mutex<Option<TaskError>>>);
 
 impl Failure {
-    /// The error as the engine takes it.
+    /// Keeps the error and returns it as one of the engine's.
     fn keep(&self, error: impl Into<TaskError>) -> PolarsError {
         let error = error.into();
         let told = PolarsError::ComputeError(error.to_string().into());
@@ -120,43 +122,53 @@ impl Failure {
         told
     }
 
+    /// Ties calls of Python functions to the task: its query, its cancellation, its first error.
+    fn of_functions(&self, ctx: &Context) -> floe_plan::functions::Task {
+        let kept = self.clone();
+        floe_plan::functions::Task {
+            query: ctx.query.as_str().into(),
+            cancel: ctx.cancel.clone(),
+            keep: Arc::new(move |error| kept.keep(error)),
+        }
+    }
+
     fn take(&self) -> Option<TaskError> {
         lock(&self.0).take()
     }
 
-    /// Runs what the engine calls; neither an error nor a panic of it is lost.
+    /// Runs a callback of the engine; keeps its error or panic.
     fn watch<T>(&self, run: impl FnOnce() -> Result<T>) -> PolarsResult<T> {
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
         ran.unwrap_or_else(|panic| Err(panic_error(&*panic))).map_err(|error| self.keep(error))
     }
 }
 
-/// Read by the worker's heartbeat while a task runs.
+/// Counts that the worker's heartbeat reads while a task runs.
 #[derive(Default)]
 pub struct Progress {
     pub rows: AtomicU64,
     pub bytes: AtomicU64,
 }
 
-/// Blocking: one task from its inputs to its written output.
+/// Runs one task from its inputs to its written output. Blocks.
 pub fn run(fragment: &Fragment, task: &TaskSpec, ctx: &Context) -> Result<TaskOutput, TaskError> {
-    let begun = Instant::now();
     let listener = Listener::of_task(&ctx.query);
-    let Fragment { placeholders, tag, notes, filters: wanted, .. } = fragment;
+    let Fragment { placeholders, tag, summary, filters: wanted, .. } = fragment;
     let mut plan = fragment.copy_of_plan();
     let mut out = TaskOutput::default();
     let mut filters = Vec::new();
     let failure = Failure::default();
     if *placeholders {
-        // Notes of keys come behind all that the plan reads.
-        let (inputs, notes) = task.leaves.split_at(task.leaves.len().saturating_sub(wanted.len()));
-        filters = keys::read(wanted, notes, ctx, &mut out)?;
+        // Key summaries come after all that the plan reads.
+        let (inputs, summaries) = task.leaves.split_at(task.leaves.len().saturating_sub(wanted.len()));
+        filters = keys::read(wanted, summaries, ctx, &mut out)?;
         leaves::bound(&mut plan, filters.iter().filter_map(|filter| filter.scan.as_ref()));
         leaves::fill(&mut plan, inputs, ctx, &failure, &mut out)?;
     }
-    out.metrics.decode_us = begun.elapsed().as_micros() as u64;
     ctx.check()?;
     let ran = Instant::now();
+    floe_plan::functions::bind(&mut plan, &failure.of_functions(ctx));
+    no_groups::settle(&mut plan, &failure)?;
     if let Exchange::Sink { sink } = task.output {
         let sink = (ctx.open_sink)(sink, task.id.task, task.id.attempt)?;
         written::run(plan, filters, sink, ctx, &failure, &mut out)?;
@@ -164,7 +176,7 @@ pub fn run(fragment: &Fragment, task: &TaskSpec, ctx: &Context) -> Result<TaskOu
         out.warnings = listener.take();
         return Ok(out);
     }
-    let outgoing = Arc::new(Mutex::new(Outgoing::new(task, ctx, filters, tag.as_ref(), notes.as_ref())));
+    let outgoing = Arc::new(Mutex::new(Outgoing::new(task, ctx, filters, tag.as_ref(), summary.as_ref())));
     let rows = outgoing.clone();
     out.metrics.nodes = execute(plan, failure, move |df| lock(&rows).take(df))?;
     ctx.check()?;
@@ -178,8 +190,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The plan on the streaming engine: its rows go to `take` as they are made, in order, and what the engine counted comes
-/// back.
+/// Runs the plan on the streaming engine: passes its rows to `take` as they are made, in order, and returns the
+/// engine's counts.
 fn execute(
     mut plan: IRPlan,
     failure: Failure,
@@ -206,7 +218,7 @@ fn stream(mut plan: IRPlan, failure: &Failure) -> Result<Vec<NodeMetrics>, TaskE
         query.execute().map(|_| counted())
     };
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-    // What went wrong with the rows, coming or going, is the cause of whatever the engine says of it.
+    // An error while reading or writing rows is the cause of whatever the engine reports.
     match (failure.take(), ran) {
         (Some(error), _) => Err(error),
         (None, Ok(ran)) => Ok(ran.map_err(floe_polars::polars_error)?),
@@ -214,7 +226,7 @@ fn stream(mut plan: IRPlan, failure: &Failure) -> Result<Vec<NodeMetrics>, TaskE
     }
 }
 
-/// A panic of the engine, as Python shows it. It comes from the plan and its data, and would come again: no retry.
+/// A panic of the engine, as Python shows it. Not retried: it comes from the plan and its data, and would happen again.
 pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> QueryError {
     let text = payload
         .downcast_ref::<&str>()
@@ -224,7 +236,7 @@ pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> QueryError {
     QueryError::user("PanicException", text)
 }
 
-/// Rows of outputs as one frame.
+/// Reads the rows of outputs into one frame.
 pub fn read(portions: &[Portion], schema: &SchemaRef, store: &dyn Outputs) -> Result<DataFrame, TaskError> {
     let mut frames = Vec::with_capacity(portions.iter().map(|portion| portion.chunks.len()).sum());
     for Portion { output, place, chunks } in portions {

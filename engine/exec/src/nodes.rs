@@ -1,13 +1,13 @@
-//! What Polars' engine counts of its own nodes while a plan runs: rows put out, bytes read from files, time at work.
+//! Collects Polars' own counts of its nodes while a plan runs: rows produced, bytes read from files, time.
 
 use std::collections::BTreeMap;
 
 use polars_stream::StreamingQuery;
 
-use floe_wire::graph::NodeMetrics;
+use floe_wire::task::NodeMetrics;
 
-/// To be called when the query has run: its nodes by name, those of one kind together. Nothing where the engine does not
-/// count (`POLARS_TRACK_METRICS`).
+/// Call the result when the query has run: it returns the counts of the nodes, those of one kind together; none if the
+/// engine does not count (`POLARS_TRACK_METRICS`).
 pub fn watch(query: &StreamingQuery) -> impl FnOnce() -> Vec<NodeMetrics> + use<> {
     let metrics = query.metrics.clone();
     let names: Vec<_> = query.graph.nodes.iter().map(|(key, node)| (key, node.compute.name().to_string())).collect();

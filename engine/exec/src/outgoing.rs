@@ -1,5 +1,5 @@
-//! Rows on their way out of a task: taken as the engine makes them and laid out for the exchange a batch at a time, while
-//! the engine goes on, so that no task holds its whole output.
+//! Writes a task's rows for its exchange: takes them as the engine produces them and lays them out one batch at a time
+//! while the engine goes on, so that no task holds its whole output.
 
 use std::time::{Duration, Instant};
 
@@ -8,22 +8,23 @@ use polars_core::utils::accumulate_dataframes_vertical_unchecked;
 
 use super::keys::{Filter, Noting};
 use super::{Context, OutputWriter, write};
-use floe_planner::{Notes, Tag};
+use floe_planner::{SummarySpec, Tag};
 use floe_wire::chunk::{Chunk, Chunks, KeyBounds, OutputId, Span};
 use floe_wire::error::{QueryError, Result};
-use floe_wire::graph::{Exchange, TaskOutput, TaskSpec};
+use floe_wire::graph::Exchange;
+use floe_wire::task::{TaskOutput, TaskSpec};
 
 pub struct Outgoing {
     ctx: Context,
     id: OutputId,
     exchange: Exchange,
     filters: Vec<Filter>,
-    /// Tells a row's place in the whole relation.
+    /// The order tag to add.
     tag: Option<Tag>,
     noting: Option<Noting>,
     batch: Vec<DataFrame>,
     batch_bytes: usize,
-    /// Opened when the first rows are there: a task that fails before leaves nothing to clean up.
+    /// Opened when the first rows come, so that a task which fails before leaves nothing to clean up.
     to: Option<Box<dyn OutputWriter>>,
     written: Vec<(Chunk, Option<KeyBounds>)>,
     summary: Option<Span>,
@@ -38,7 +39,7 @@ impl Outgoing {
         ctx: &Context,
         filters: Vec<Filter>,
         tag: Option<&Tag>,
-        notes: Option<&Notes>,
+        summary: Option<&SummarySpec>,
     ) -> Outgoing {
         Outgoing {
             ctx: ctx.clone(),
@@ -46,7 +47,7 @@ impl Outgoing {
             exchange: task.output.clone(),
             filters,
             tag: tag.cloned(),
-            noting: notes.map(Noting::new),
+            noting: summary.map(Noting::new),
             batch: Vec::new(),
             batch_bytes: 0,
             to: None,
@@ -58,7 +59,7 @@ impl Outgoing {
         }
     }
 
-    /// Rows in the order in which the engine puts them out.
+    /// Takes rows in the order in which the engine produces them.
     pub fn take(&mut self, mut df: DataFrame) -> Result<()> {
         let begun = Instant::now();
         self.ctx.check()?;
@@ -76,7 +77,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Bytes of rows that are laid out at once. What is sorted comes in fewer and longer runs then.
+    /// Bytes of a batch; more where rows are sorted, for fewer and longer runs.
     fn batch_limit(&self) -> usize {
         match self.exchange {
             Exchange::Range { .. } => self.ctx.run_bytes,
@@ -132,7 +133,7 @@ impl Outgoing {
         }
     }
 
-    /// All rows were taken.
+    /// Writes the last batch and reports the output.
     pub fn finish(&mut self, out: &mut TaskOutput) -> Result<()> {
         let begun = Instant::now();
         self.flush()?;
@@ -152,7 +153,7 @@ impl Outgoing {
     }
 }
 
-/// The table of what was written.
+/// The table of the chunks that were written.
 fn chunks(written: Vec<(Chunk, Option<KeyBounds>)>, exchange: &Exchange) -> Chunks {
     match exchange {
         Exchange::Range { .. } => {

@@ -4,7 +4,8 @@ use polars::prelude::*;
 
 use super::*;
 use crate::{Inline, Outputs, read};
-use floe_wire::graph::{StageId, Summary, TaskId};
+use floe_wire::graph::{StageId, TaskId};
+use floe_wire::task::Summary;
 
 fn context(batch_bytes: usize) -> Context {
     Context {
@@ -36,8 +37,8 @@ fn morsels() -> (DataFrame, Vec<DataFrame>) {
     (df, parts)
 }
 
-fn put_out(batch_bytes: usize, output: Exchange, tag: Option<&Tag>, notes: Option<&Notes>) -> TaskOutput {
-    let mut outgoing = Outgoing::new(&task(output), &context(batch_bytes), Vec::new(), tag, notes);
+fn put_out(batch_bytes: usize, output: Exchange, tag: Option<&Tag>, summary: Option<&SummarySpec>) -> TaskOutput {
+    let mut outgoing = Outgoing::new(&task(output), &context(batch_bytes), Vec::new(), tag, summary);
     let (_, parts) = morsels();
     parts.into_iter().for_each(|part| outgoing.take(part).unwrap());
     let mut out = TaskOutput::default();
@@ -51,7 +52,7 @@ fn rows(out: &TaskOutput, partition: Option<u32>, schema: &SchemaRef) -> DataFra
 }
 
 #[test]
-fn what_goes_out_in_batches_is_what_goes_out_at_once() {
+fn output_in_batches_equals_output_at_once() {
     let (df, _) = morsels();
     let hash = Exchange::Hash { keys: vec!["x".into()], partitions: 4 };
     let (many, once) = (put_out(2000, hash.clone(), None, None), put_out(usize::MAX, hash, None, None));
@@ -109,7 +110,7 @@ fn chunks_of_each_batch_are_sorted_and_say_their_bounds() {
 fn notes_are_of_all_batches() {
     let hash = || Exchange::Hash { keys: vec!["x".into()], partitions: 4 };
     let note = |batch: usize, blocks: u32| {
-        let out = put_out(batch, hash(), None, Some(&Notes { keys: vec!["x".into()], blocks }));
+        let out = put_out(batch, hash(), None, Some(&SummarySpec { keys: vec!["x".into()], blocks }));
         let Summary { output, place, span } = out.key_summary(ID).unwrap();
         Inline.open(output, &place, span).unwrap().to_vec()
     };

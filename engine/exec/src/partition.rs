@@ -1,4 +1,4 @@
-//! Which partition a row belongs to: the same for equal keys in every process and on every machine.
+//! The partition that a row belongs to: the same for equal keys in every process and on every machine.
 
 use std::hash::BuildHasher;
 
@@ -25,7 +25,7 @@ pub fn by_partition(df: &DataFrame, keys: &[String], n: usize) -> Result<Vec<Vec
     Ok(out)
 }
 
-/// The hash of every row's keys, in order.
+/// Hashes every row's keys, in order.
 pub fn each_hash(df: &DataFrame, keys: &[String], f: &mut dyn FnMut(u64)) -> Result<()> {
     let state = PlFixedStateQuality::with_seed(SEED);
     let columns: Vec<Column> =

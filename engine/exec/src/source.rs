@@ -1,8 +1,8 @@
-//! A leaf whose rows the engine asks for part by part.
+//! A leaf whose rows the engine requests part by part.
 //!
-//! Polars' engine takes rows from frames and from files, not from a function: so it gets an IPC file of numbers, one in
-//! each record batch, and a function that puts the rows of a part in the place of its number. The order of the record
-//! batches is the order of the rows, and the engine reads no more of them than it has work for.
+//! Polars' engine takes rows from frames and from files, not from a function. So it gets an IPC file of part numbers,
+//! one per record batch, and a function node that replaces each number by the rows of its part. The order of the record
+//! batches is the order of the rows, and the engine's backpressure limits how many it reads.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use floe_wire::error::{Result, TaskError};
 
 const PART: &str = "part";
 
-/// The scan of the numbers, and the function to put on top of it.
+/// The scan of the part numbers, and the function to put on top of it.
 pub fn streamed(incoming: Incoming, failure: &Failure) -> Result<(IR, FunctionIR), TaskError> {
     let schema = incoming.peek()?;
     let scan = numbers(incoming.len())?;

@@ -1,4 +1,4 @@
-//! A batch of a task's rows laid out as its exchange wants it.
+//! Lays out a batch of a task's rows as its exchange requires.
 
 use polars_core::prelude::*;
 use polars_core::runtime::RAYON;
@@ -11,20 +11,20 @@ use floe_wire::chunk::KeyBounds;
 use floe_wire::error::Result;
 use floe_wire::graph::Exchange;
 
-/// Chunks that a sorted task cuts its rows into, for each range that readers will want.
+/// Chunks that a sorted batch is cut into per range of the exchange.
 const CHUNKS_PER_RANGE: usize = 4;
 /// Fewer rows than this are not worth a chunk of their own, …
 const CHUNK_ROWS: usize = 256;
-/// … and of many rows no fewer bytes: what is told of a chunk has a size, too.
+/// … nor, if there are many rows, fewer bytes: a chunk's entry in the table takes space, too.
 const CHUNK_BYTES: usize = 128 << 10;
-/// In as many chunks even few bytes are cut, so that they can be spread.
-const CHUNKS_OF_FEW: usize = 32;
-/// Parts of a batch that are laid out at the same time.
-const PARTS_AT_ONCE: usize = 16;
-/// Fewer rows than this are not worth other threads.
-const SMALL: usize = 4096;
+/// Even few bytes are cut into this many chunks, so that they can be spread.
+const MIN_CHUNKS: usize = 32;
+/// Parts of a batch that are encoded at the same time.
+const MAX_PARTS_AT_ONCE: usize = 16;
+/// Fewer rows than this are partitioned on one thread.
+const PARALLEL_FROM_ROWS: usize = 4096;
 
-/// A batch, and how its rows are spread over the partitions of an exchange.
+/// A batch with the assignment of its rows to the partitions of an exchange.
 pub struct Parts {
     df: DataFrame,
     parts: Vec<Part>,
@@ -56,7 +56,7 @@ pub fn tagged(mut df: DataFrame, column: &str, base: u64) -> Result<DataFrame> {
     Ok(df)
 }
 
-/// The rows of one batch as the readers of the exchange want them.
+/// Lays out the rows of one batch as the readers of the exchange want them.
 pub fn parts(df: DataFrame, exchange: &Exchange) -> Result<Parts> {
     match exchange {
         Exchange::Hash { keys, partitions } if *partitions > 1 || keys.is_empty() => {
@@ -83,7 +83,7 @@ fn ranged(df: DataFrame, key: &str, n: usize) -> Result<Parts> {
     let sorted = df.sort([key], options).map_err(polars_error)?;
     drop(df);
     let rows = sorted.height();
-    let most = (sorted.estimated_size() / CHUNK_BYTES).max(CHUNKS_OF_FEW).min(n * CHUNKS_PER_RANGE);
+    let most = (sorted.estimated_size() / CHUNK_BYTES).max(MIN_CHUNKS).min(n * CHUNKS_PER_RANGE);
     let chunks = (rows / CHUNK_ROWS).clamp(1, most.max(1));
     let keys = sorted.column(key).and_then(|c| c.as_materialized_series().binary().cloned()).map_err(polars_error)?;
     let at = |i: usize| keys.get(i).unwrap_or(&[]);
@@ -95,8 +95,8 @@ fn ranged(df: DataFrame, key: &str, n: usize) -> Result<Parts> {
 }
 
 impl Parts {
-    /// The parts that have rows, as IPC, in order. Only a few are laid out at a time: together they are as large as the
-    /// batch itself.
+    /// Writes the parts that have rows, as IPC, in order. Only a few are encoded at a time: together they are as large
+    /// as the batch itself.
     pub fn write(
         self,
         compression: Option<IpcCompression>,
@@ -113,12 +113,12 @@ impl Parts {
             }
             Ok(Encoded { partition, rows, bounds, ipc })
         };
-        if df.height() < SMALL {
+        if df.height() < PARALLEL_FROM_ROWS {
             return parts.into_iter().try_for_each(|part| write(encode(part)?));
         }
         let mut parts = parts.into_iter();
         loop {
-            let some: Vec<Part> = parts.by_ref().take(PARTS_AT_ONCE).collect();
+            let some: Vec<Part> = parts.by_ref().take(MAX_PARTS_AT_ONCE).collect();
             if some.is_empty() {
                 return Ok(());
             }

@@ -1,5 +1,5 @@
-//! Rows of a task that go to the query's sink: the sink becomes the end of the task's plan, so that the engine writes them
-//! as it makes them, and nothing is held here.
+//! Writes a task's rows to the query's sink: the sink becomes the root of the task's plan, so that the engine writes
+//! rows as it produces them, and the task holds none.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,9 +11,9 @@ use super::keys::Filter;
 use super::{Context, Failure, RowSink, stream};
 use floe_polars::polars_error;
 use floe_wire::error::{Result, TaskError};
-use floe_wire::graph::TaskOutput;
+use floe_wire::task::TaskOutput;
 
-/// Blocking: a plan to its end, its rows into the sink.
+/// Runs a plan to its end, its rows into the sink. Blocks.
 pub fn run(
     mut plan: IRPlan,
     filters: Vec<Filter>,
@@ -46,7 +46,7 @@ pub fn run(
     Ok(())
 }
 
-/// Files have the types that the plan foretold; a column of another one is set right here.
+/// Casts columns to the types that the plan predicted, which the files must have.
 fn of_types(df: DataFrame, schema: &Schema) -> Result<DataFrame> {
     let fits = |(column, dtype): (&Column, &DataType)| column.dtype() == dtype;
     if df.columns().iter().zip(schema.iter_values()).all(fits) {

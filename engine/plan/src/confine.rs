@@ -3,6 +3,10 @@
 //!
 //! The other half is `floe-runner`'s: it hides its own environment and memory from processes of the same user.
 
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
 /// Capabilities that let root look into processes or into memory itself, by their numbers in linux/capability.h:
 /// CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF.
 const INSPECTING: [libc::c_ulong; 6] = [16, 17, 19, 21, 38, 39];
@@ -34,4 +38,49 @@ pub fn confine() -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Variables that a Python process needs to start and to write text; everything else stays outside, credentials first.
+const PASSED_ON: [&str; 6] = ["PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE"];
+
+/// The command that runs a script of ours in Python: isolated, with a directory of its own and pipes to us. `options` are
+/// more of the interpreter's.
+pub fn isolated(python: &Path, options: &[&str], script: &str, dir: &Path) -> Command {
+    let mut command = Command::new(python);
+    command
+        .args(["-I", "-B"])
+        .args(options)
+        .arg(dir.join(script))
+        .env_clear()
+        .envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        // A home of its own keeps credential files of ours out of reach.
+        .env("HOME", dir)
+        .env("TMPDIR", dir)
+        .env("PYTHONIOENCODING", "utf-8")
+        // One thread is enough for what these do, and stacks of many would count as memory.
+        .env("POLARS_MAX_THREADS", "1")
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Makes a command give up these before its program starts.
+#[allow(unsafe_code)]
+pub fn confined(command: &mut Command) {
+    // SAFETY: `confine` makes system calls only, as is wanted between fork and exec.
+    unsafe {
+        command.pre_exec(confine);
+    }
+}
+
+/// Kills the process group of a child that leads one.
+#[allow(unsafe_code)]
+pub fn kill_group(child: &Child) {
+    let Ok(group) = libc::pid_t::try_from(child.id()) else { return };
+    // SAFETY: a system call without memory arguments; the child is not reaped, so its group's id belongs to nobody else.
+    unsafe {
+        libc::kill(-group, libc::SIGKILL);
+    }
 }

@@ -8,39 +8,48 @@ use floe_api::DslSource;
 use floe_api::job::Job;
 use floe_api::plan::{PlanKind, is_serialized};
 
-use super::{Loaded, StorageOptions, decode_at, refuse, script};
+use super::python::{Choice, Purpose};
+use super::{Loaded, StorageOptions, decode_open, refuse, script, sql};
 use floe_polars::io_error;
 use floe_wire::error::{QueryError, Result};
+
+/// A larger file is no plan, or one that no coordinator can hold.
+const MAX_PLAN_BYTES: u64 = 8 << 30;
 
 /// What loading needs of the process it runs in.
 #[derive(Clone, Debug)]
 pub struct LoadEnv {
     /// What relative paths of the job are relative to: the directory of its file, else the working directory.
     pub base: PathBuf,
-    /// The Python that runs plan scripts, with an accepted Polars installed.
-    pub python: PathBuf,
+    /// The Python that runs plan scripts and resolves SQL.
+    pub python: Choice,
 }
 
 impl LoadEnv {
-    /// `FLOE_PYTHON`, else `python3` of the `PATH`.
     pub fn new(base: impl Into<PathBuf>) -> Self {
-        let python = std::env::var_os("FLOE_PYTHON").filter(|p| !p.is_empty()).unwrap_or_else(|| "python3".into());
-        Self { base: base.into(), python: python.into() }
+        Self { base: base.into(), python: Choice::of_environment() }
     }
 }
 
+/// A plan that is whole: recursive tables are refused.
 pub fn load(job: &Job, env: &LoadEnv) -> Result<Loaded> {
+    load_open(job, env)?.without_recursion()
+}
+
+/// A plan whose recursive tables are still to be made.
+pub fn load_open(job: &Job, env: &LoadEnv) -> Result<Loaded> {
     let storage = StorageOptions::of_job(job);
     let base =
         std::path::absolute(&env.base).map_err(|e| io_error(e.kind(), format!("{}: {e}", env.base.display())))?;
     match job.spec.plan.kind() {
-        Some(PlanKind::Dsl(source)) => decode_at(&dsl_bytes(source, job, &base)?, &storage, Some(&base)),
-        Some(PlanKind::Python(source)) => script::run(source, job, &storage, &base, &env.python),
-        Some(PlanKind::Sql(_)) => Err(QueryError::user(
-            "UnsupportedPlan",
-            "spec.plan.sql is not built yet: write the query as spec.plan.python over the same tables, or give \
-             spec.plan.dsl",
-        )),
+        Some(PlanKind::Dsl(source)) => {
+            decode_open(&dsl_bytes(source, job, &base)?, &storage, Some(&base), Some(&env.python))
+        }
+        Some(PlanKind::Python(source)) => {
+            let python = env.python.find(Purpose::Script, &mut |line| tracing::warn!("{line}"))?;
+            script::run(source, job, &storage, &base, &python, &env.python)
+        }
+        Some(PlanKind::Sql(text)) => sql::run(text, job, &storage, &base, &env.python),
         None => Err(QueryError::user("BadSpec", "write exactly one of plan.dsl, plan.sql and plan.python")),
     }
 }
@@ -119,6 +128,16 @@ fn from_file(bytes: Vec<u8>) -> Result<Vec<u8>> {
 }
 
 fn read_file(path: &Path, as_given: &str) -> Result<Vec<u8>> {
+    let (most, limit) = (MAX_PLAN_BYTES, MAX_PLAN_BYTES >> 30);
+    let meta = std::fs::metadata(path).ok();
+    if meta.as_ref().is_some_and(|meta| !meta.is_file() && !meta.is_dir()) {
+        return Err(refuse::bad_plan(format!("the plan {as_given} is no file: a device or pipe has no end")));
+    }
+    if meta.is_some_and(|meta| meta.is_file() && meta.len() > most) {
+        return Err(refuse::bad_plan(format!(
+            "the plan {as_given} has more than {limit} GiB: scan large data, do not carry it"
+        )));
+    }
     std::fs::read(path).map_err(|e| {
         let text = match e.kind() {
             std::io::ErrorKind::NotFound => "no such file".to_owned(),

@@ -13,7 +13,7 @@ use super::tests::plans_dir;
 use super::*;
 
 /// A Python with Polars: `FLOE_PYTHON`, which must work, or the environment that `tests/setup` makes.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     if let Some(python) = std::env::var_os("FLOE_PYTHON") {
         return Some(python.into());
     }
@@ -27,7 +27,7 @@ fn python() -> Option<PathBuf> {
 }
 
 fn script(text: &str) -> Job {
-    let source = PythonSource { script: text.into(), timeout_seconds: 60, memory: Quantity::new("2Gi") };
+    let source = PythonSource { script: text.into(), timeout_seconds: 60, memory: Some(Quantity::new("2Gi")) };
     let mut spec =
         DistributedQuerySpec { plan: PlanSource { python: Some(source), ..Default::default() }, ..Default::default() };
     for (name, uri, format) in [
@@ -53,7 +53,7 @@ fn dsl(source: DslSource) -> Job {
 }
 
 fn load_job(job: &Job) -> Result<Loaded> {
-    let env = LoadEnv { base: plans_dir(), python: python().unwrap_or_else(|| "python3".into()) };
+    let env = LoadEnv { base: plans_dir(), python: python().unwrap_or_else(|| "python3".into()).into() };
     load(job, &env)
 }
 
@@ -81,13 +81,7 @@ fn bytes_come_inline_and_from_files() {
 #[test]
 fn jobs_without_a_plan_say_what_is_missing() {
     let key = || Some(KeyRef { name: "plans".into(), key: "q3".into() });
-    let sql = PlanSource { sql: Some("SELECT 1".into()), ..Default::default() };
     let cases = [
-        (
-            Job::new("id", "q", DistributedQuerySpec { plan: sql, ..Default::default() }),
-            "UnsupportedPlan: spec.plan.sql is not built yet: write the query as spec.plan.python over the same tables, or \
-             give spec.plan.dsl",
-        ),
         (
             Job::new("id", "q", DistributedQuerySpec::default()),
             "BadSpec: write exactly one of plan.dsl, plan.sql and plan.python",
@@ -208,7 +202,11 @@ fn scripts_that_fail_say_where() {
         ),
         ("print('mark')\nimport os\nos._exit(3)", "ScriptError", "it printed last:\nmark".into()),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)", "ScriptError", "was killed by signal 15".into()),
-        ("result = scan('numbers').map_batches(lambda df: df)", "PythonInPlan", "does not run: a function".into()),
+        (
+            "result = scan('numbers').pipe_with_schema(lambda lf, schema: lf)",
+            "PythonInPlan",
+            "does not run: a function over the plan".into(),
+        ),
         (
             "b = bytearray(3 << 30)\nresult = scan('numbers')",
             "ScriptMemory",
@@ -249,6 +247,88 @@ fn a_script_that_does_not_end_is_ended_with_all_it_started() {
     assert_eq!(std::fs::read(mark.path()).unwrap(), b"", "a child of the script lived on");
 }
 
+/// Whether a process that sleeps for so many seconds, which only one test asks for, is there.
+fn sleeps(seconds: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        line == format!("sleep\0{seconds}\0").as_bytes()
+    })
+}
+
+#[test]
+fn a_child_with_a_session_of_its_own_that_holds_the_pipe_outlives_neither_the_limit_nor_the_script() {
+    if python().is_none() {
+        return;
+    }
+    let daemon = |seconds: &str| {
+        format!("import subprocess, time\nsubprocess.Popen(['sleep', '{seconds}'], start_new_session=True)\n")
+    };
+    // Twice orphaned, in a session and group that nobody knows.
+    let twice = |seconds: &str| {
+        format!(
+            "import os, time\nif os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0:\n    \
+             os.execvp('sleep', ['sleep', '{seconds}'])\n  os._exit(0)\ntime.sleep(0.2)\n"
+        )
+    };
+    for (start, seconds) in [(daemon("70001"), "70001"), (twice("70002"), "70002")] {
+        let mut job = script(&format!("{start}time.sleep(60)"));
+        job.spec.plan.python.as_mut().unwrap().timeout_seconds = 2;
+        let begin = Instant::now();
+        let error = load_job(&job).map(|_| ()).unwrap_err();
+        assert_eq!(error.class, "ScriptTimeout", "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(6), "{seconds}: it took {:?}", begin.elapsed());
+        assert!(!sleeps(seconds), "{seconds} lives on after the limit");
+    }
+    for (start, seconds) in [(daemon("70003"), "70003"), (twice("70004"), "70004")] {
+        let begin = Instant::now();
+        let loaded = load_job(&script(&format!("{start}result = pl.LazyFrame({{'a': [1]}})")));
+        assert_eq!(rows(loaded.unwrap()).height(), 1);
+        assert!(begin.elapsed() < Duration::from_secs(20) && !sleeps(seconds), "{seconds} lives on after the script");
+    }
+    // It ends itself without a word of Python's, with all that it started.
+    let error = load_job(&script(&format!("{}import os\nos._exit(3)", daemon("70005")))).map(|_| ()).unwrap_err();
+    assert!(error.message.contains("exit status: 3") && !sleeps("70005"), "{error}");
+}
+
+#[test]
+fn what_a_script_starts_is_bounded_together() {
+    if python().is_none() {
+        return;
+    }
+    let hold = "import subprocess, sys, time\nhold = \"x = b'x' * (120 << 20); import time; time.sleep(50)\"\n\
+                for _ in range(8): subprocess.Popen([sys.executable, '-c', hold])\ntime.sleep(50)";
+    let cases = [
+        (
+            "import subprocess, time\nfor _ in range(90): subprocess.Popen(['sleep', '50'])\ntime.sleep(50)",
+            "ScriptProcesses",
+        ),
+        (
+            "import os\nfor n in range(20): open(os.environ['TMPDIR'] + f'/{n}', 'wb').write(b'x' * (64 << 20))\nimport time\ntime.sleep(50)",
+            "ScriptDisk",
+        ),
+        (hold, "ScriptMemory"),
+        ("open('/tmp/floe-script-too-large', 'wb').truncate(600 << 20)", "OSError"),
+    ];
+    for (text, class) in cases {
+        let mut job = script(text);
+        job.spec.plan.python.as_mut().unwrap().memory = Some(Quantity::new("512Mi"));
+        let begin = Instant::now();
+        let error = load_job(&job).map(|_| ()).unwrap_err();
+        assert_eq!(error.class, class, "{text}: {error}");
+        assert!(begin.elapsed() < Duration::from_secs(30), "{text}: it took {:?}", begin.elapsed());
+    }
+    std::fs::remove_file("/tmp/floe-script-too-large").ok();
+}
+
+#[test]
+fn a_plan_is_read_from_files_only() {
+    let error =
+        load_job(&dsl(DslSource { path: Some("/dev/zero".into()), ..Default::default() })).map(|_| ()).unwrap_err();
+    assert!(error.message.contains("/dev/zero is no file"), "{error}");
+    let uri = DslSource { uri: Some("file:///dev/zero".into()), ..Default::default() };
+    assert!(load_job(&dsl(uri)).map(|_| ()).unwrap_err().message.contains("is no file"));
+}
+
 #[test]
 fn a_python_that_is_not_there_is_named() {
     let env = LoadEnv { base: plans_dir(), python: "/nowhere/python".into() };
@@ -257,7 +337,7 @@ fn a_python_that_is_not_there_is_named() {
     assert!(error.message.starts_with("cannot start Python (/nowhere/python): No such file"), "{error}");
     // A Python without Polars: the same interpreter in isolated mode cannot see a virtual environment's packages.
     let env = LoadEnv { base: plans_dir(), python: "/usr/bin/python3".into() };
-    if env.python.exists() {
+    if std::path::Path::new("/usr/bin/python3").exists() {
         let error = load(&script("result = 1"), &env).map(|_| ()).unwrap_err();
         assert!(["ScriptEnvironment", "ScriptError"].contains(&error.class.as_str()), "{error}");
     }

@@ -1,6 +1,7 @@
 //! What no rewrite can mend: Python and SQL inside a plan. Found in the msgpack before Polars decodes it (its decoder
 //! panics on some of it), and refused with the name of the operation and what to do instead.
 
+use super::functions;
 use super::msgpack::Node;
 use floe_wire::error::{QueryError, Result};
 
@@ -24,8 +25,8 @@ pub fn sql(query: Option<&str>) -> QueryError {
     QueryError::user(
         "SqlInPlan",
         format!(
-            "the plan holds a SQL plan node{text}: Polars 2.x keeps SQL as text inside the plan, and this engine does \
-             not plan SQL yet; write the query with LazyFrame methods (spec.plan.sql over spec.tables comes later)"
+            "the plan holds SQL as text{text} in a place where it cannot be resolved: write the query with LazyFrame \
+             methods, or as spec.plan.sql over spec.tables"
         ),
     )
 }
@@ -66,7 +67,7 @@ pub fn check(node: &Node<'_>) -> Result<()> {
 
 fn check_variant(name: &str, content: &Node<'_>) -> Result<()> {
     let refused = match name {
-        "AnonymousFunction" if content.get("function").is_some() => {
+        "AnonymousFunction" if content.get("function").is_some_and(|function| !functions::is_carried(function)) => {
             let column = content.get("input").and_then(column_name).map(|c| format!(" of column \"{c}\""));
             let what = format!("a function over the values{} (map_elements, map_batches)", column.unwrap_or_default());
             python(&what, EXPRESSIONS)

@@ -204,8 +204,8 @@ fn path_node(node: &mut Node<'_>, ctx: &mut Context<'_>) -> Option<String> {
     Some(absolute)
 }
 
-/// The query's own options in place of the client's. Pickled credential providers and rate limits go; plain options
-/// stay when the query says nothing about this kind of store, so that a plan that names its endpoint still works.
+/// The query's own options over the client's, which keep what the query says nothing about, such as an endpoint. Pickled
+/// credential providers and rate limits go.
 fn cloud_options(args: &mut Node<'_>, uri: Option<&str>, ctx: &mut Context<'_>) -> Result<()> {
     let own = match uri {
         Some(uri) => ctx.storage.cloud_options(uri)?,
@@ -214,18 +214,19 @@ fn cloud_options(args: &mut Node<'_>, uri: Option<&str>, ctx: &mut Context<'_>) 
     let Some(options) = args.get_mut("cloud_options") else { return Ok(()) };
     if options.as_map().is_none() {
         if let Some(own) = own {
-            *options = Node::Owned(own);
+            *options = Node::Owned(own.bytes);
         }
         return Ok(());
     }
     options.remove("rate_limit_config");
     let provider = options.remove("credential_provider");
-    if let Some(own) = own {
-        *options = Node::Owned(own);
-        return Ok(());
-    }
     options.set("credential_provider", Node::nil());
-    if provider.is_some_and(|p| !p.is_nil() && !is_automatic(&p)) {
+    let configured = options.get("config").is_some_and(|config| !config.is_nil());
+    let identified = match own {
+        Some(own) if !(own.found && configured) => super::cloud_options::put_over(options, &own.bytes)?,
+        _ => false,
+    };
+    if !identified && provider.is_some_and(|p| !p.is_nil() && !is_automatic(&p)) {
         ctx.warn(
             "the plan's credential provider is Python code of the client and is not run: give the credentials as \
              storage options of the query",

@@ -22,6 +22,13 @@ pub struct StorageOptions {
     rest: Options,
 }
 
+/// Options for one scan or sink, encoded as plans carry them.
+pub(super) struct Own {
+    pub bytes: Vec<u8>,
+    /// The query has no token for HuggingFace: if there is one in them, Polars found it on this machine.
+    pub found: bool,
+}
+
 /// One set of options for every store.
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for StorageOptions {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(options: I) -> Self {
@@ -68,22 +75,28 @@ impl StorageOptions {
         if options.is_empty() || matches!(scheme, None | Some(CloudScheme::File | CloudScheme::FileNoHostname)) {
             return Ok(None);
         }
-        // HuggingFace takes one option and fails on every other.
-        let hf = scheme == Some(CloudScheme::Hf);
-        let options =
-            options.iter().filter(|(key, _)| !hf || *key == "token").map(|(key, value)| (key, value.reveal()));
+        if scheme == Some(CloudScheme::Hf) {
+            // HuggingFace takes one option and fails on every other.
+            let token = hf_token(options).map(|token| ("token", token));
+            return CloudOptions::from_untyped_config(scheme, token).map(Some).map_err(polars_error);
+        }
+        let options = options.iter().map(|(key, value)| (key, value.reveal()));
         CloudOptions::from_untyped_config(scheme, options).map(Some).map_err(polars_error)
     }
 
     /// The same, encoded as plans carry it.
-    pub(super) fn cloud_options(&self, uri: &str) -> Result<Option<Vec<u8>>> {
-        match self.for_uri(uri)? {
-            None => Ok(None),
-            Some(options) => rmp_serde::to_vec_named(&options)
-                .map(Some)
-                .map_err(|e| QueryError::internal(format!("cannot encode storage options: {e}"))),
-        }
+    pub(super) fn cloud_options(&self, uri: &str) -> Result<Option<Own>> {
+        let Some(options) = self.for_uri(uri)? else { return Ok(None) };
+        let found = CloudScheme::from_path(uri) == Some(CloudScheme::Hf) && hf_token(self.options(uri)).is_none();
+        rmp_serde::to_vec_named(&options)
+            .map(|bytes| Some(Own { bytes, found }))
+            .map_err(|e| QueryError::internal(format!("cannot encode storage options: {e}")))
     }
+}
+
+/// `token` means something to S3 and Azure as well; where a storage has credentials for them, too, it is `hf_token`.
+fn hf_token(options: &Options) -> Option<&str> {
+    options.get("hf_token").or_else(|| options.get("token")).map(floe_api::Secret::reveal)
 }
 
 #[cfg(test)]
@@ -97,13 +110,24 @@ mod tests {
         let storage: StorageOptions =
             [("aws_access_key_id", "KEY"), ("aws_secret_access_key", "SECRET")].into_iter().collect();
         assert!(!format!("{storage:?}").contains("SECRET"));
-        let s3 = storage.cloud_options("s3://bucket/x").unwrap().unwrap();
+        let s3 = storage.cloud_options("s3://bucket/x").unwrap().unwrap().bytes;
         assert!(String::from_utf8_lossy(&s3).contains("SECRET"));
         assert!(storage.cloud_options("/local/x").unwrap().is_none());
         assert!(storage.cloud_options("file:///local/x").unwrap().is_none());
         assert!(StorageOptions::default().cloud_options("s3://bucket/x").unwrap().is_none());
-        let http = storage.cloud_options("https://example.org/x").unwrap().unwrap();
+        let http = storage.cloud_options("https://example.org/x").unwrap().unwrap().bytes;
         assert!(!String::from_utf8_lossy(&http).contains("SECRET"));
+    }
+
+    #[test]
+    fn a_token_of_huggingface_is_not_one_of_another_store() {
+        let storage: StorageOptions = [("hf_token", "HF"), ("aws_session_token", "S3")].into_iter().collect();
+        let hf = storage.cloud_options("hf://datasets/a/b/x.parquet").unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&hf.bytes).contains("Bearer HF") && !hf.found);
+        let s3 = storage.cloud_options("s3://bucket/x").unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&s3.bytes).contains("HF"));
+        let other: StorageOptions = [("aws_region", "r")].into_iter().collect();
+        assert!(other.cloud_options("hf://datasets/a/b/x.parquet").unwrap().unwrap().found);
     }
 
     #[test]

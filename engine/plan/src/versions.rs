@@ -29,6 +29,13 @@ impl Client {
     }
 }
 
+impl Client {
+    /// The release of Python Polars, without its last number; nothing for the engine's own plans.
+    pub fn release(self) -> Option<&'static str> {
+        self.as_str().strip_prefix("Polars ")
+    }
+}
+
 /// The hash that Rust 0.55.2 writes, and wants to read.
 const ENGINE_HASH: &str = "1104673576e9cccc0601f17b7f7c6ab29e726722cad08f0d657762686bf9fbec";
 

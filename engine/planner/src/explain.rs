@@ -1,4 +1,4 @@
-//! A fragment for people: Polars' own words for the nodes, ours for what its leaves read.
+//! Prints a fragment: its nodes as Polars prints them, its leaves by what they read.
 
 use polars_plan::plans::IRPlan;
 
@@ -8,7 +8,7 @@ pub fn describe(plan: &IRPlan, leaves: &[Leaf]) -> Vec<String> {
     // Placeholders are empty frames: Polars prints each as one line that begins with DF, in the order of the leaves.
     let mut frames = leaves.iter().filter_map(|leaf| match leaf {
         Leaf::Exchange { stages, read } => {
-            if *read == Read::Keys {
+            if *read == Read::KeySummaries {
                 return None;
             }
             let from = stages.iter().map(|s| s.0.to_string()).collect::<Vec<_>>().join(", ");
@@ -16,9 +16,10 @@ pub fn describe(plan: &IRPlan, leaves: &[Leaf]) -> Vec<String> {
                 Read::Partition => "its partition",
                 Read::All => "all",
                 Read::Forward => "task by task",
+                Read::Neighbours { .. } => "of neighbouring tasks",
                 Read::Before => "of the tasks before",
                 Read::After => "of the tasks after",
-                Read::Keys => "keys",
+                Read::KeySummaries => "keys",
             };
             let stages = if stages.len() == 1 { "stage" } else { "stages" };
             Some(format!("READ {stages} {from}, {how}"))

@@ -1,4 +1,4 @@
-//! What a stage's opaque bytes hold: the IR of the fragment and what a task must do around it.
+//! Defines what a stage's opaque bytes hold: the IR of the fragment and what a task must do around it.
 
 use bytes::Bytes;
 use polars_plan::plans::IRPlan;
@@ -10,37 +10,38 @@ pub struct Fragment {
     pub plan: IRPlan,
     /// Leaves of the plan (depth first, left to right) are placeholders; false: the plan holds its data.
     pub placeholders: bool,
-    /// Rows get a number that tells their place in the whole relation before they are exchanged.
+    /// Adds an order tag to the rows before they are exchanged.
     pub tag: Option<Tag>,
-    /// What is noted of the keys of the rows that go on, for the filters of other stages.
-    pub notes: Option<Notes>,
-    /// Rows to drop before they are exchanged. Each reads the notes that one of the last inputs brings, in this order.
+    /// The summary of the output's keys to write, for the runtime filters of other stages.
+    pub summary: Option<SummarySpec>,
+    /// Runtime filters: rows to drop before they are exchanged. Each reads the key summaries of one of the last leaves,
+    /// in this order.
     pub filters: Vec<KeyFilter>,
 }
 
-/// Keys are noted with their bounds and their hashes: one by one, or in a Bloom filter of so many blocks where that is
+/// A key summary holds bounds and hashes: each hash by itself, or a Bloom filter of `blocks` blocks where that is
 /// smaller.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Notes {
+pub struct SummarySpec {
     pub keys: Vec<String>,
     pub blocks: u32,
 }
 
-/// Rows whose keys nobody noted have no match in a join to come.
+/// Drops rows whose keys are in no summary: they have no match in the join to come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeyFilter {
     pub keys: Vec<String>,
-    /// Leaf and column of the scan that has the only key as it is: files and row groups are passed over by its bounds.
+    /// Leaf and column of the scan that has the only key unchanged: its bounds skip files and row groups.
     pub scan: Option<(usize, String)>,
 }
 
-/// `Fragment` as it travels; the plan is bytes of its own, read by the one crate that knows how.
+/// `Fragment` as it is sent; its plan is bytes, which only the codec crate reads.
 #[derive(Serialize, Deserialize)]
 struct Packed {
     plan: Bytes,
     placeholders: bool,
     tag: Option<Tag>,
-    notes: Option<Notes>,
+    summary: Option<SummarySpec>,
     filters: Vec<KeyFilter>,
 }
 
@@ -52,30 +53,31 @@ impl Fragment {
             plan: Bytes::from(plan),
             placeholders: self.placeholders,
             tag: self.tag.clone(),
-            notes: self.notes.clone(),
+            summary: self.summary.clone(),
             filters: self.filters.clone(),
         })
     }
 
     pub fn unpack(bytes: &[u8]) -> Result<Self> {
-        let Packed { plan, placeholders, tag, notes, filters } = decode(bytes)?;
+        let Packed { plan, placeholders, tag, summary, filters } = decode(bytes)?;
         let mut plan = floe_codec::decode_ir(&plan)
             .map_err(|e| QueryError::internal(format!("a plan fragment could not be read: {e}")))?;
-        super::unsorted::arm(&mut plan);
-        Ok(Fragment { plan, placeholders, tag, notes, filters })
+        crate::operators::unsorted::arm(&mut plan);
+        floe_plan::functions::arm(&mut plan)?;
+        Ok(Fragment { plan, placeholders, tag, summary, filters })
     }
 }
 
 impl Fragment {
-    /// The plan for one task, which fills its leaves.
+    /// A copy of the plan for one task, which fills its leaves.
     pub fn copy_of_plan(&self) -> IRPlan {
         let IRPlan { lp_top, lp_arena, expr_arena } = &self.plan;
         IRPlan { lp_top: *lp_top, lp_arena: lp_arena.clone(), expr_arena: expr_arena.clone() }
     }
 }
 
-/// A u64 column that tells a row's place in the whole relation: branch of the union, task and row number in one. What does
-/// not fit fails by name, and never wraps.
+/// An order tag: a u64 column with a row's place in the whole relation (branch of the union, task, row). Numbers that
+/// do not fit fail by name and never wrap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tag {
     pub column: String,
@@ -95,7 +97,7 @@ impl Tag {
         }
     }
 
-    /// The tag of the first of `rows` rows, which stand below `before` others of the task.
+    /// The tag of the first of `rows` rows that follow `before` others of the task.
     pub fn first(&self, task: u32, before: u64, rows: u64) -> Result<u64> {
         if task >> TASK_BITS != 0 {
             return Err(too_many(&format!("task {task} of a stage"), 1 << TASK_BITS));
@@ -121,14 +123,14 @@ fn too_many(what: &str, limit: u64) -> QueryError {
 /// The part of base data that one task reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SourceUnit {
-    /// `count` files of the scan's source list from `first` on; of them `rows` (offset, length) only; `rows_before`
-    /// counts the rows of the scan before these, for its row index; `keep` drops rows that are another task's.
+    /// `count` files of the scan's source list from `first` on. `rows` (offset, length) limits their rows;
+    /// `rows_before` counts the rows of the scan before these, for its row index; `keep` drops rows of other tasks.
     Files { first: usize, count: usize, rows: Option<(usize, usize)>, rows_before: u64, keep: Option<Keep> },
     /// A part of a frame as IPC, with its height for frames without columns.
     Frame { height: usize, ipc: Bytes },
 }
 
-/// Rows whose whole number or date in `column` is in [from, to).
+/// Keeps the rows whose integer or date in `column` is in [from, to).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Keep {
     pub column: String,
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_number_fails_by_name() {
+    fn numbers_that_do_not_fit_into_a_tag_fail_by_name() {
         let class = |error: QueryError| error.class;
         assert_eq!(class(tag(1 << 14).unwrap_err()), "TooManyToOrder");
         assert_eq!(class(tag(usize::MAX - 1).unwrap_err()), "TooManyToOrder");

@@ -1,68 +1,48 @@
-//! Optimized IR -> `StageGraph`. Pure: no files, no clock, no network; what it needs to know of the data stands in
-//! the IR (schemas, Parquet metadata, frames) and in `Options`.
+//! Optimized IR -> `StageGraph`. Pure: no files, no clock, no network; all it knows of the data is in the IR (schemas,
+//! Parquet metadata, frames) and in `Options`.
 //!
 //! `walk` goes down the IR and gives every node a `Rel`: fragments with the number of tasks they run in and what is
-//! known of row order. A node that needs its rows elsewhere closes its input's fragments into stages and reads them
-//! back through an exchange. What has no distributed form is gathered to one task, with the reason kept.
+//! known of row order. A node that needs its rows in other tasks closes its input's fragments into stages and reads
+//! them back through an exchange. What has no distributed form is gathered to one task, with the reason kept.
+//!
+//! Reading order: `inputs` (what is read, cut into tasks), `properties` (what is known of rows), `operators` (each kind
+//! of node), `exchanges` (rows that change tasks), `strategies` (which way a join is done), `checks` (what must hold of
+//! a graph).
 
-mod aggregate;
-mod asof;
-mod categories;
 mod checks;
+mod close;
 mod context;
-mod distinct;
-mod estimate;
-mod exchange;
+mod exchanges;
 mod explain;
-mod expr;
 mod fragment;
-mod group_by;
-mod group_windows;
-mod join;
-mod keys;
-mod leaf_cut;
-mod leaves;
-mod lift;
-mod meet;
-mod neighbours;
-mod peaks;
-mod ranges;
-mod rel;
-mod repeat;
-mod resolve;
-mod rising;
-mod rounding;
-mod running;
-mod scalars;
-mod sinks;
-mod slice;
-mod sort;
+mod inputs;
+mod operators;
+mod properties;
+mod small;
 mod strategies;
-mod switch;
-mod unsorted;
 mod walk;
-mod window;
 
 use polars_plan::dsl::SinkTypeIR;
 use polars_plan::plans::{IR, IRPlan};
 
-pub use categories::numbered;
 pub use checks::check;
-pub use fragment::{Fragment, Keep, KeyFilter, Notes, SourceUnit, Tag, decode};
-pub use leaves::source_bytes;
-pub use resolve::{Cuts, Form};
-pub use sinks::packing;
+pub use exchanges::resolve::{Cuts, Form};
+pub use fragment::{Fragment, Keep, KeyFilter, SourceUnit, SummarySpec, Tag, decode};
+pub use inputs::leaves::source_bytes;
+pub use operators::sinks::packing;
+pub use properties::categories::numbered;
 
 use context::Cx;
 use floe_wire::error::Result;
 use floe_wire::facts::PlanOutput;
-use floe_wire::graph::{Exchange, Merge, StageGraph};
+use floe_wire::graph::{Coalescing, Exchange, StageGraph};
+use small::Size;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Stages where they pay, one task where the input is small.
+    /// Stages, or one task if the input is small.
     Auto,
-    /// Stages always.
+    /// Always stages.
     Distributed,
     /// One task.
     SingleNode,
@@ -72,32 +52,37 @@ pub enum Mode {
 pub struct Options {
     pub mode: Mode,
     pub workers: u32,
-    /// Threads a worker runs a task with.
+    /// Threads with which a worker runs a task.
     pub cpus: u32,
-    /// Parts of an exchange for each worker; without it, by size.
+    /// Partitions of an exchange per worker; none: by size.
     pub partitions_per_worker: Option<u32>,
-    /// A join side up to this size is sent whole to every task instead of shuffling both sides.
+    /// A join side up to this size is broadcast instead of shuffling both sides.
     pub broadcast_limit_bytes: u64,
-    /// A broadcast that turns out larger than this is not made.
-    pub broadcast_most_bytes: Option<u64>,
-    /// Bytes in memory of what one scan task reads at most, where files and row groups can be cut so.
+    /// Largest broadcast, in measured bytes; a larger one is refused.
+    pub max_broadcast_bytes: Option<u64>,
+    /// Most bytes in memory that one scan task reads, where files and row groups can be cut so.
     pub scan_task_bytes: u64,
     /// Bytes of shuffled data that one task should hold.
     pub partition_bytes: u64,
-    /// Sizes that are known after a stage may change how the next one is cut.
+    /// Sizes measured after a stage may change how the next one is cut.
     pub adaptive: bool,
-    /// A smaller side of a join tells the tasks of the other which keys can match.
+    /// Runtime filters: the smaller side's keys drop rows of a join's other side before its exchange.
     pub runtime_filters: bool,
-    /// `Mode::Auto` runs inputs up to this size as one task.
+    /// Reorder inner joins where statistics show a clear gain.
+    pub reorder_joins: bool,
+    /// `Mode::Auto` runs inputs up to this size as one task, unless Python functions are called for many of their rows.
     pub small_input_bytes: u64,
-    /// What takes the rows, by the count of `Exchange::Sink`; none: they are the query's result.
+    /// The sinks, as `Exchange::Sink` counts them; none: the rows are the query's result.
     pub sinks: Vec<SinkShape>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SinkShape {
-    /// All rows go through one task.
+    /// One task writes all rows.
     pub single_file: bool,
+    /// Bytes in memory of the rows that fill a file of the requested size; none: a task writes all its rows to one
+    /// file.
+    pub file_bytes: Option<u64>,
 }
 
 impl Default for Options {
@@ -108,18 +93,19 @@ impl Default for Options {
             cpus: 1,
             partitions_per_worker: None,
             broadcast_limit_bytes: 128 << 20,
-            broadcast_most_bytes: None,
+            max_broadcast_bytes: None,
             scan_task_bytes: 128 << 20,
             partition_bytes: 128 << 20,
             adaptive: false,
             runtime_filters: true,
+            reorder_joins: true,
             small_input_bytes: 32 << 20,
             sinks: Vec::new(),
         }
     }
 }
 
-/// The sinks that a plan ends in by itself, in the order that `Exchange::Sink` counts them.
+/// The sinks that are nodes of the plan, in the order that `Exchange::Sink` counts them.
 pub fn own_sinks(plan: &IRPlan) -> Vec<SinkTypeIR> {
     let payload = |ir: &IR| match ir {
         IR::Sink { payload: payload @ (SinkTypeIR::File(_) | SinkTypeIR::Partitioned(_)), .. } => Some(payload.clone()),
@@ -131,9 +117,18 @@ pub fn own_sinks(plan: &IRPlan) -> Vec<SinkTypeIR> {
     }
 }
 
-pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
+pub fn plan(mut ir: IRPlan, options: &Options) -> Result<StageGraph> {
+    let mut notes = if options.reorder_joins { strategies::reorder::reorder(&mut ir) } else { vec![] };
     let mode = match options.mode {
-        Mode::Auto if source_bytes(&ir).is_some_and(|b| b <= options.small_input_bytes) => Mode::SingleNode,
+        Mode::Auto => match small::size(&ir, options) {
+            Size::Small => Mode::SingleNode,
+            Size::Called => {
+                let why = "the input is small, but Python functions are called for its rows: all workers share them";
+                notes.push(why.to_owned());
+                Mode::Distributed
+            }
+            Size::Large => Mode::Auto,
+        },
         mode => mode,
     };
     let whole = match mode {
@@ -144,14 +139,15 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
         }
     };
     let (mut cx, inputs) = Cx::new(ir, options);
-    peaks::over_numbers(&mut cx.ex);
+    cx.graph.notes = notes;
+    operators::peaks::over_numbers(&mut cx.ex);
     if options.adaptive {
-        cx.graph.merge = Some(Merge { tasks: options.workers, bytes: options.partition_bytes });
+        cx.graph.coalescing = Some(Coalescing { min_tasks: options.workers, max_bytes: options.partition_bytes });
     }
-    cx.graph.broadcast_most_bytes = options.broadcast_most_bytes;
+    cx.graph.max_broadcast_bytes = options.max_broadcast_bytes;
     let mut sinks = 0;
     for end in inputs {
-        let one = |single_file| Some(SinkShape { single_file });
+        let one = |single_file| Some(SinkShape { single_file, file_bytes: None });
         let (input, own) = match cx.ir.get(end).clone() {
             IR::Sink { input, payload: SinkTypeIR::File(_) } => (input, one(true)),
             IR::Sink { input, payload: SinkTypeIR::Partitioned(_) } => (input, one(false)),
@@ -167,7 +163,7 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
             None => Exchange::Result,
         };
         cx.graph.outputs.push(PlanOutput {
-            columns: context::columns(&cx.schema(input)),
+            columns: close::columns(&cx.schema(input)),
             ordered: cx.order_out(input) && checks::promised(input, &cx.ir, &cx.ex),
         });
         let roots = if let Some(reason) = &whole {
@@ -183,6 +179,6 @@ pub fn plan(ir: IRPlan, options: &Options) -> Result<StageGraph> {
         };
         cx.graph.roots.extend(roots);
     }
-    repeat::mark_orders(&mut cx.graph, &cx.varying_order);
+    properties::repeat::mark_orders(&mut cx.graph, &cx.varying_order);
     Ok(cx.graph)
 }

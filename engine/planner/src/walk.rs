@@ -1,4 +1,4 @@
-//! The table of nodes: how each IR node is distributed. One arm a node; what takes more than a few lines has a file.
+//! Distributes each IR node: a table with one arm per node; what takes more than a few lines has its own file.
 
 use polars_core::prelude::*;
 use polars_ops::frame::JoinType;
@@ -8,14 +8,15 @@ use polars_plan::plans::{AExpr, AExprBuilder, ExprIRDisplay, FunctionIR, IR};
 use polars_plan::prelude::ProjectionOptions;
 use polars_utils::arena::Node;
 
-use super::context::Cx;
-use super::rel::{Effect, Names, Order, Rel, Width};
-use super::{estimate, expr};
+use crate::context::Cx;
+use crate::inputs::estimate;
+use crate::properties::expr;
+use crate::properties::rel::{Effect, Names, Order, Rel, Width};
 use floe_wire::error::Result;
 use floe_wire::graph::{Leaf, Read};
 
 /// More columns than this are not worth a stage each.
-const MOST_BRANCHES: usize = 32;
+const MAX_BRANCHES: usize = 32;
 
 impl Cx<'_> {
     pub fn walk(&mut self, node: Node) -> Result<Rel> {
@@ -58,7 +59,7 @@ impl Cx<'_> {
                 let mut rels = Vec::with_capacity(inputs.len());
                 for input in inputs {
                     let rel = self.walk(input)?;
-                    // Any order of a part without one is right, and the parts stand one below the other.
+                    // If a part has no promised order, any order of it will do; the parts follow each other.
                     rels.push(if ordered { self.in_order(rel)?.settled() } else { self.unordered(rel) });
                 }
                 match (Rel::stacked(rels), options.slice) {
@@ -74,7 +75,7 @@ impl Cx<'_> {
                 }
                 let rel = self.walk(input)?;
                 if self.cheap(input) {
-                    // Read again sooner than written and read again.
+                    // Computing it for each reader is cheaper than writing it and reading it twice.
                     return Ok(rel);
                 }
                 let rel = self.keep(rel)?;
@@ -82,7 +83,7 @@ impl Cx<'_> {
                 Ok(self.reread(&rel))
             }
             IR::Sink { input, .. } => self.walk(input),
-            IR::HConcat { .. } => self.alone(node, "columns of several inputs are put together row by row"),
+            IR::HConcat { .. } => self.alone(node, "hconcat combines its inputs by row position"),
             IR::Gather { .. } => self.alone(node, "a gather by row numbers needs all rows in one place"),
             IR::MergeSorted { input_left, input_right, key, .. } => {
                 self.merge_sorted(node, input_left, input_right, &key)
@@ -93,7 +94,7 @@ impl Cx<'_> {
         }
     }
 
-    /// Files read row by row: two readers of them cost less than keeping what one of them made.
+    /// Whether a node only reads files row by row: reading those twice costs less than keeping their rows.
     fn cheap(&self, node: Node) -> bool {
         let row_wise = |exprs: &[ExprIR]| exprs.iter().all(|e| expr::elementwise(e, &self.ex));
         match self.ir.get(node) {
@@ -106,7 +107,7 @@ impl Cx<'_> {
         }
     }
 
-    /// The last resort: all inputs in one task, and the node on top.
+    /// The last resort: gathers all inputs in one task and puts the node on top.
     pub fn alone(&mut self, node: Node, reason: &str) -> Result<Rel> {
         let inputs: Vec<Node> = self.ir.get(node).inputs().collect();
         let mut rels = Vec::new();
@@ -117,7 +118,7 @@ impl Cx<'_> {
         Ok(self.on_one(node, rels, reason))
     }
 
-    /// The node over inputs that are in one task each.
+    /// Puts the node over inputs that are in one task each.
     pub fn on_one(&mut self, node: Node, inputs: Vec<Rel>, reason: &str) -> Rel {
         let ir = self.ir.get(node).clone().with_inputs(inputs.iter().map(Rel::root));
         let top = self.ir.add(ir);
@@ -127,8 +128,8 @@ impl Cx<'_> {
         let rel = Rel::new(top, Width::One, Order::Free).sized(rows, bytes);
         if !self.order_out(node) {
             rel
-        } else if inputs.iter().any(|input| *input.order() == Order::Free) {
-            // Of rows in any order, it gives some order.
+        } else if inputs.iter().any(Rel::is_in_any_order) {
+            // Any order will do for rows that have no promised one; keep this one.
             rel.settled()
         } else {
             rel.in_promised_order()
@@ -157,7 +158,7 @@ impl Cx<'_> {
             return Ok(self.select_rows(node, rel, exprs));
         }
         if separable {
-            // The number of rows changes: tags would not fit.
+            // The number of rows changes, so tags would not fit.
             let rel = if self.order_out(node) { self.in_order(rel)? } else { self.unordered(rel) };
             return Ok(self.select_rows(node, rel, exprs));
         }
@@ -193,7 +194,7 @@ impl Cx<'_> {
                 self.row_index(node, rel)
             }
             FunctionIR::Explode { .. } => {
-                // Rows of one list would share the tag of its row.
+                // All rows exploded from one list would share its row's tag.
                 let rel = self.walk(input)?;
                 let rel = if self.order_out(node) { self.in_order(rel)? } else { self.unordered(rel) };
                 Ok(self.put_same(node, rel))
@@ -213,15 +214,15 @@ impl Cx<'_> {
         }
     }
 
-    /// One column below the other: a branch for each of them, over the same rows.
+    /// Puts columns one below the other: a branch for each of them, over the same rows.
     fn unpivot(&mut self, node: Node, input: Node, args: &UnpivotArgsIR) -> Result<Rel> {
         let (from, to) = (self.schema(input), self.schema(node));
         let value = to.get(&args.value_name).cloned().unwrap_or(DataType::Null);
         let alike = |name: &PlSmallStr| {
             from.get(name).is_some_and(|d| *d == value || d.is_primitive_numeric() && value.is_primitive_numeric())
         };
-        if args.on.is_empty() || args.on.len() > MOST_BRANCHES || !args.on.iter().all(alike) {
-            return self.alone(node, "unpivot puts whole columns one below the other");
+        if args.on.is_empty() || args.on.len() > MAX_BRANCHES || !args.on.iter().all(alike) {
+            return self.alone(node, "unpivot stacks whole columns");
         }
         let rel = self.walk(input)?;
         let rel = self.in_order(rel)?;
@@ -242,12 +243,13 @@ impl Cx<'_> {
         Ok(Rel::stacked(all).unwrap_or(rows))
     }
 
-    /// The node itself, on top of every branch: of its rows only the order is known.
+    /// Puts the node itself on top of every branch; no column of its input is known to pass through, only the order is
+    /// kept.
     pub fn put_same(&mut self, node: Node, rel: Rel) -> Rel {
         let tags = rel.tags().to_vec();
         self.put(rel, Effect::RowByRow(Names::Only(&tags)), |cx, root| {
             let ir = cx.ir.get(node).clone().with_inputs([root]);
-            // Schemas that were computed for the input without tags are computed anew.
+            // Schemas were computed for an input without tags: compute them again.
             let ir = match ir {
                 IR::MapFunction { input, function } => IR::MapFunction { input, function: fresh_schema(function) },
                 other => other,
@@ -256,7 +258,7 @@ impl Cx<'_> {
         })
     }
 
-    /// `scan` and `frame` leaves that must hold all their data in one task.
+    /// Registers a leaf; its rows are in the promised order.
     pub fn leaf(&mut self, node: Node, leaf: Leaf, width: Width) -> Rel {
         self.leaves.insert(node, leaf);
         Rel::new(node, width, Order::Tasks)
@@ -274,7 +276,7 @@ fn fresh_schema(function: FunctionIR) -> FunctionIR {
     }
 }
 
-/// A node in a few words, as reasons and labels name it.
+/// A short name of a node, for reasons and labels.
 pub fn node_name(ir: &IR) -> String {
     match ir {
         IR::Join { options, .. } => match &options.args.how {
@@ -294,7 +296,7 @@ pub fn node_name(ir: &IR) -> String {
     }
 }
 
-/// What a stage does, source first.
+/// Labels a stage by its nodes, sources first.
 pub fn label(nodes: &[&IR], leaves: &[Leaf]) -> String {
     let mut words: Vec<String> = Vec::new();
     for leaf in leaves {
@@ -306,9 +308,10 @@ pub fn label(nodes: &[&IR], leaves: &[Leaf]) -> String {
                     Read::Partition => format!("read {from} by key"),
                     Read::All => format!("read all of {from}"),
                     Read::Forward => format!("read {from}"),
+                    Read::Neighbours { .. } => format!("read neighbours of {from}"),
                     Read::Before => format!("read ends of {from}"),
                     Read::After => format!("read beginnings of {from}"),
-                    Read::Keys => format!("keys of {from}"),
+                    Read::KeySummaries => format!("keys of {from}"),
                 }
             }
         });
@@ -323,7 +326,7 @@ pub fn label(nodes: &[&IR], leaves: &[Leaf]) -> String {
     words.join(", ")
 }
 
-/// An expression for people.
+/// Prints an expression as Polars does.
 pub fn show(e: &ExprIR, arena: &polars_utils::arena::Arena<AExpr>) -> String {
     let shown: ExprIRDisplay<'_> = e.display(arena);
     shown.to_string()

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use floe_planner::Cuts;
 use floe_scheduler::{Action, Event, Limits, ResolvedInputs, State, decide};
 use floe_wire::chunk::{Chunk, Chunks, KeyBounds, Place, Shelf, WorkerId};
-use floe_wire::graph::{Exchange, Leaf, LeafInput, Read, Stage, StageGraph, StageId, TaskId, TaskOutput};
+use floe_wire::graph::{Exchange, Leaf, Read, Stage, StageGraph, StageId, TaskId};
+use floe_wire::task::{LeafInput, TaskOutput};
 
 struct Counting;
 
@@ -55,7 +56,7 @@ fn graph(output: Exchange) -> StageGraph {
         explain: Vec::new(),
         leaves,
         output,
-        instead: None,
+        adaptive: None,
         nondeterminism: None,
         facts: Default::default(),
     };

@@ -1,13 +1,12 @@
-//! What an IPC file cannot hold, put into something that it can, and back: arrays of no elements travel as booleans
-//! (null or not is all that such a value can say), and null slots of enums and categoricals lose what their memory holds
-//! (readers take it for a key).
+//! Makes frames fit for IPC, and back: arrays of no elements travel as booleans (null or not is all that such a value
+//! can say), and null slots of enums and categoricals are cleared, since readers take what they hold for a key.
 
 use polars_core::prelude::*;
 
 use super::polars_error;
 use floe_wire::error::Result;
 
-/// The frame as it is written, and the types of columns that are to be made again from it.
+/// The frame to write, and the types of columns that are to be restored from it.
 pub fn pack(df: DataFrame) -> Result<(DataFrame, Vec<(usize, DataType)>)> {
     let mut changed = Vec::new();
     if !df.columns().iter().any(needs) {
@@ -50,7 +49,7 @@ fn holds_empty_arrays(dtype: &DataType) -> bool {
     }
 }
 
-/// Null slots hold the first category's key, which is there unless all values are null (and then nobody looks).
+/// Puts the first category's key in null slots. It exists unless all values are null, and then no reader looks.
 fn clean(series: &Series) -> PolarsResult<Series> {
     let there = series.is_not_null();
     let own: IdxCa = there.iter().zip(0..).map(|(there, at)| there.filter(|there| *there).map(|_| at)).collect();

@@ -37,7 +37,7 @@ pub fn polars_error(error: PolarsError) -> QueryError {
         E::StringCacheMismatch(msg) => ("StringCacheMismatchError", msg),
         E::StructFieldNotFound(msg) => ("StructFieldNotFoundError", msg),
         E::IO { error, msg } => {
-            // A reader may have wrapped an error of Polars' own; then that one is what Python raises.
+            // If a reader wrapped an error of Polars, Python raises the inner one.
             let mut source = error.source();
             while let Some(inner) = source {
                 if let Some(inner) = inner.downcast_ref::<PolarsError>() {
@@ -56,7 +56,7 @@ pub fn polars_error(error: PolarsError) -> QueryError {
     QueryError::user(class, message.to_string())
 }
 
-/// What is not there or not allowed stays so; everything else about files and stores may pass.
+/// What does not exist or is not allowed stays so; other errors of files and stores may pass.
 pub fn io_error(kind: ErrorKind, message: String) -> QueryError {
     let (category, class) = match kind {
         ErrorKind::NotFound => (Category::User, "FileNotFoundError"),
@@ -82,7 +82,7 @@ pub fn contain_panics<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T>
     })
 }
 
-/// As `contain_panics`, for what single-node Polars does with the same plan: the words are the panic's own.
+/// As `contain_panics`, for what single-node Polars does with the same plan: the message is the panic's own text.
 pub fn panics_as_polars<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     contained(f).unwrap_or_else(|Panic { place, text }| {
         tracing::warn!("Polars panicked{place}: {text}");
@@ -96,7 +96,7 @@ struct Panic {
     text: String,
 }
 
-/// Nothing that `f` changes is looked at after a panic, so unwind safety is the caller's own data only.
+/// Unwind safety concerns the caller's data only: nothing else that `f` changes is used after a panic.
 fn contained<T>(f: impl FnOnce() -> Result<T>) -> std::result::Result<Result<T>, Panic> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -1,7 +1,7 @@
 //! Frames to IPC and back. A piece is one IPC file with one record batch, so that a column has one dictionary.
 //!
-//! Polars marks columns that it knows to be sorted, and some of its aggregates go by the marks (which of several least
-//! values `arg_min` names). IPC drops them, so they travel as metadata of the file.
+//! Polars marks columns that it knows to be sorted, and some of its aggregates depend on the marks (which of several
+//! least values `arg_min` names). IPC drops them, so they travel as metadata of the file.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use polars_arrow::datatypes::Metadata;
 use polars_core::prelude::*;
 use polars_core::series::IsSorted;
 use polars_core::utils::accumulate_dataframes_vertical_unchecked;
-use polars_io::ipc::{IpcCompression, IpcReader, IpcWriter};
+use polars_io::ipc::{IpcCompression, IpcReader, IpcStreamReader, IpcStreamWriter, IpcWriter};
 use polars_io::{SerReader, SerWriter};
 
 use super::carried;
@@ -44,7 +44,21 @@ pub fn write_ipc(buf: &mut Vec<u8>, mut df: DataFrame, compression: Option<IpcCo
     writer.finish(&mut df).map_err(polars_error)
 }
 
-/// `height` counts for frames without columns, which IPC cannot tell.
+/// One batch as a stream, which Python reads and writes in a tenth of the time of a file. Marks of order do not travel.
+pub fn write_stream(mut df: DataFrame) -> Result<Vec<u8>> {
+    df.rechunk_mut();
+    let (mut df, _) = carried::pack(df)?;
+    let mut bytes = Vec::with_capacity(df.estimated_size() + 1024);
+    let mut writer = IpcStreamWriter::new(&mut bytes).with_compat_level(CompatLevel::newest());
+    writer.finish(&mut df).map_err(polars_error)?;
+    Ok(bytes)
+}
+
+pub fn frame_from_stream(stream: &[u8]) -> Result<DataFrame> {
+    IpcStreamReader::new(Cursor::new(stream)).set_rechunk(false).finish().map_err(polars_error)
+}
+
+/// `height` is for frames without columns, whose height IPC cannot express.
 pub fn frame_from_ipc(ipc: &[u8], height: usize, schema: &SchemaRef) -> Result<DataFrame> {
     if schema.is_empty() {
         return Ok(DataFrame::empty_with_height(height));
@@ -64,15 +78,15 @@ pub fn frame_from_ipc(ipc: &[u8], height: usize, schema: &SchemaRef) -> Result<D
     }
 }
 
-/// Frames of one relation, in order, as one. The chunks stay where they are.
+/// Concatenates frames of one relation, in order. The chunks stay where they are.
 pub fn concat_frames(mut frames: Vec<DataFrame>, schema: &SchemaRef) -> Result<DataFrame> {
     match frames.len() {
         0 => return Ok(DataFrame::empty_with_schema(schema)),
         1 => return Ok(frames.swap_remove(0)),
         _ => {}
     }
-    // A row alone is always marked as sorted, so that several make a sorted column where single-node Polars, which has
-    // all rows from the start, knows of none: the frames of more rows tell.
+    // A single row is always marked as sorted, so several would make a sorted column where single-node Polars, which
+    // has all rows from the start, knows of none: only frames with more rows decide.
     let before: Vec<Vec<u8>> = frames.iter().filter(|df| df.height() > 1).map(|df| marks(df).into_bytes()).collect();
     let df = accumulate_dataframes_vertical_unchecked(frames);
     let agreed = |(at, mark): (usize, char)| {
@@ -83,13 +97,13 @@ pub fn concat_frames(mut frames: Vec<DataFrame>, schema: &SchemaRef) -> Result<D
     marked(df, &agreed)
 }
 
-/// The key of the marks in a file's metadata.
+/// The metadata key of the marks.
 const SORTED: &str = "floe.sorted";
 
-/// The key of the types of columns that are written as another.
+/// The key of the types of columns that are written as another type.
 const CHANGED: &str = "floe.changed";
 
-/// A letter for each column: `<` is marked as rising, `>` as falling, `-` not marked.
+/// A letter for each column: `<` if it is marked as rising, `>` as falling, `-` if not marked.
 fn marks(df: &DataFrame) -> String {
     let mark = |column: &Column| match column.get_flags().is_sorted() {
         IsSorted::Ascending => '<',

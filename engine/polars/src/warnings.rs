@@ -1,17 +1,18 @@
-//! Warnings that Polars raises while it plans and runs, and the query that they belong to. Polars hands them to one function
-//! of the process, on whichever of its threads it happens to be: what comes while one listener has a thread to itself is its
-//! own; what comes from the engine's threads belongs to the tasks that run, which nearly always are those of one query.
+//! Warnings that Polars raises while it plans and runs, and the query that they belong to. Polars hands them to one
+//! function of the process, on whichever thread it is. A warning on a thread that one listener has to itself belongs to
+//! that listener; one from the engine's threads belongs to the tasks that run, which nearly always are those of one
+//! query.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use polars_error::PolarsWarning;
 
-use floe_wire::graph::Warning;
+use floe_wire::task::Warning;
 
-/// Different warnings that are kept of one task; the first ones say what is wrong.
-const MOST_WARNINGS: usize = 16;
-const MOST_BYTES: usize = 1024;
+/// Different warnings to keep for one task; the first ones say what is wrong.
+const MAX_WARNINGS: usize = 16;
+const MAX_WARNING_BYTES: usize = 1024;
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<Warning>>);
@@ -19,7 +20,7 @@ struct Heard(Mutex<Vec<Warning>>);
 impl Heard {
     fn add(&self, text: &str, sure: bool) {
         let mut all = lock(&self.0);
-        let more = all.len() < MOST_WARNINGS;
+        let more = all.len() < MAX_WARNINGS;
         match all.iter_mut().find(|warning| warning.text == text) {
             Some(warning) => warning.sure |= sure,
             None if more => all.push(Warning { text: text.to_string(), sure }),
@@ -47,7 +48,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes a warning of Polars to those who listen. Called by the function that the process has given to Polars.
+/// Hands a warning of Polars to its listeners. Called by the function that the process has given to Polars.
 pub fn hear(message: &str, kind: &PolarsWarning) {
     let text = worded(message, kind);
     if let Some(heard) = HERE.with_borrow(Clone::clone) {
@@ -58,7 +59,7 @@ pub fn hear(message: &str, kind: &PolarsWarning) {
     tasks.iter().for_each(|task| task.heard.add(&text, sure));
 }
 
-/// In one line, cut to a bounded length.
+/// The warning in one line of bounded length.
 fn worded(message: &str, kind: &PolarsWarning) -> String {
     let kind = match kind {
         PolarsWarning::Deprecation => "Polars, deprecated: ",
@@ -68,7 +69,7 @@ fn worded(message: &str, kind: &PolarsWarning) -> String {
     };
     let mut text = String::from(kind);
     for word in message.split_whitespace() {
-        if text.len() + word.len() >= MOST_BYTES {
+        if text.len() + word.len() >= MAX_WARNING_BYTES {
             text.push_str(" …");
             break;
         }
@@ -80,7 +81,7 @@ fn worded(message: &str, kind: &PolarsWarning) -> String {
     text
 }
 
-/// What `f` gives, and the warnings of this thread (and of those that `on_big_stack` starts from it) meanwhile.
+/// Runs `f`; returns its result and the warnings that this thread (and those that `on_big_stack` starts from it) heard.
 pub fn listening<T>(f: impl FnOnce() -> T) -> (T, Vec<Warning>) {
     let heard = Arc::new(Heard::default());
     let here = Here::enter(Some(heard.clone()));
@@ -89,7 +90,7 @@ pub fn listening<T>(f: impl FnOnce() -> T) -> (T, Vec<Warning>) {
     (done, heard.take())
 }
 
-/// Who listens on this thread, while it lives.
+/// The listener of this thread, while this lives.
 pub(crate) struct Here(Option<Arc<Heard>>);
 
 impl Here {
@@ -117,7 +118,7 @@ impl Along {
     }
 }
 
-/// A task that runs: warnings from the engine's threads are its own while it does.
+/// A running task: warnings from the engine's threads belong to it.
 pub struct Listener(Arc<Heard>);
 
 impl Listener {
@@ -148,9 +149,9 @@ mod tests {
         all.iter().map(|warning| (warning.text.as_str(), warning.sure)).collect()
     }
 
-    // One test: the tasks of the process are one list.
+    // One test, because the tasks of the process are one list.
     #[test]
-    fn warnings_go_to_those_who_run() {
+    fn warnings_go_to_the_tasks_that_run() {
         hear("nobody listens", &KIND);
         let (first, second) = (Listener::of_task("q"), Listener::of_task("q"));
         hear("of one query\n  in two lines", &KIND);
@@ -167,7 +168,7 @@ mod tests {
             hear(&format!("{i} {}", "long ".repeat(1000)), &KIND);
         }
         let all = first.take();
-        assert!(all.len() == MOST_WARNINGS && all.iter().all(|warning| warning.text.len() < MOST_BYTES + 8));
+        assert!(all.len() == MAX_WARNINGS && all.iter().all(|warning| warning.text.len() < MAX_WARNING_BYTES + 8));
         drop(first);
         second.take();
         hear("of the other task", &KIND);

@@ -1,4 +1,4 @@
-//! Attempts and the slots they hold: how they end, told or untold, and are cancelled.
+//! Ends attempts, reported or not, cancels them, and frees the slots they hold.
 
 use super::Action;
 use super::decide::Step;
@@ -33,7 +33,7 @@ impl Step<'_> {
         attempts.iter_mut().find(|attempt| attempt.number == number && attempt.worker == at)
     }
 
-    /// Takes a running attempt from its task and its worker; nothing if it is not running there.
+    /// Removes a running attempt from its task and its worker; none if it is not running there.
     pub(super) fn end_attempt(&mut self, id: TaskId, number: u32, worker: &str) -> Option<Attempt> {
         let at = *self.state.worker_index.get(worker)?;
         let task = self.state.task_mut(id)?;
@@ -54,7 +54,7 @@ impl Step<'_> {
         worker.alone &= !attempt.alone;
     }
 
-    /// Takes all attempts that run on a worker; the tasks in ascending order.
+    /// Removes all attempts that run on a worker; returns their tasks in ascending order.
     pub(super) fn end_attempts_on(&mut self, worker: usize) -> Vec<TaskId> {
         let mut ended = Vec::new();
         for id in self.state.running.clone() {

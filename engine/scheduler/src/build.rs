@@ -1,4 +1,4 @@
-//! A query's state from what the planner gives, checked: the graph at the start, the tasks of each stage later.
+//! Builds a query's state from what the planner gives, and checks it: the graph at the start, each stage's tasks later.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -32,7 +32,7 @@ impl State {
                 cut: Cut::Waiting,
                 finer: 0,
                 short: None,
-                without: stage.instead.as_ref().map(|instead| instead.without.0 as usize),
+                replaces: stage.adaptive.as_ref().map(|form| form.replaces.0 as usize),
                 first_attempt: 0,
                 launched_before: 0,
                 tasks: Vec::new(),
@@ -99,7 +99,7 @@ impl State {
     pub(super) fn cut_into(&self, stage: usize, given: Vec<ResolvedInputs>) -> Result<Vec<Task>> {
         let mut tasks: Vec<Task> = Vec::with_capacity(given.len());
         for ResolvedInputs { inputs, bytes } in given {
-            // Tasks that read the same share the list, and what is shared was looked at already.
+            // Tasks that read the same share the list, which was then checked already.
             let same = tasks.last().filter(|last| *last.inputs == *inputs).map(|last| last.inputs.clone());
             let unknown =
                 |id: &&TaskId| !self.stages[stage].inputs.contains(&(id.stage.0 as usize)) || self.task(**id).is_none();

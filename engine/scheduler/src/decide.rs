@@ -1,14 +1,15 @@
-//! One event in, actions out: what each event changes, and what follows from the new state. The rules it calls upon are
-//! in `lineage` (which work is wanted), `place` (where it runs) and `retry` (what is tried again).
+//! Turns one event into actions: applies the event and what follows from the new state. Its rules are in `lineage`
+//! (which work is wanted), `place` (where it runs) and `retry` (what is retried).
 
 use super::retry::Fault;
 use super::state::{Cut, Done, Phase, Stage, State, Task, TaskState, Worker, WorkerStatus, task_id};
 use super::{Action, Event, Millis, Outcome, ResolvedInputs, Won};
 use floe_wire::chunk::{OutputId, Place};
 use floe_wire::error::{Category, QueryError};
-use floe_wire::graph::{StageId, TaskId, TaskOutput};
+use floe_wire::graph::{StageId, TaskId};
+use floe_wire::task::TaskOutput;
 
-/// Takes in one event and says what to do about it, in order. Total: any event may come in any state.
+/// Applies one event and returns the actions to carry out, in order. Total: any event may come in any state.
 pub fn decide(state: &mut State, event: Event, now: Millis) -> Vec<Action> {
     state.now = state.now.max(now);
     let now = state.now;
@@ -70,7 +71,7 @@ impl Step<'_> {
                 if let Some(attempt) = self.attempt_mut(task, attempt, &worker) {
                     attempt.started.get_or_insert(now);
                     attempt.heard = Some(now);
-                    // Messages may be reordered; what has been read is not unread.
+                    // Messages may be reordered; progress never goes back.
                     attempt.rows = attempt.rows.max(rows);
                     attempt.bytes = attempt.bytes.max(bytes);
                 }
@@ -88,7 +89,7 @@ impl Step<'_> {
         }
     }
 
-    /// A user error is known. Only earlier tasks that still run matter; nothing is started any more.
+    /// Applies an event after a user error: only earlier tasks that still run matter, and no task is started any more.
     fn apply_failing(&mut self, event: Event) {
         match event {
             Event::TaskFailed { task, attempt, worker, error } => {
@@ -107,7 +108,7 @@ impl Step<'_> {
             Event::TaskDone { task, attempt, worker, output: _ }
             | Event::InputsLost { task, attempt, worker, lost: _ } => {
                 if self.end_attempt(task, attempt, &worker).is_some() {
-                    // A slower attempt of the same task would only say the same.
+                    // A slower attempt of the same task would only report the same.
                     self.cancel_attempts(task);
                 }
             }
@@ -115,7 +116,7 @@ impl Step<'_> {
                 let at = self.state.worker(&worker);
                 self.end_attempts_on(at);
             }
-            // The error is known; these would only hide it.
+            // These would only hide the known error.
             Event::Cancel | Event::DeadlineReached => {
                 if let Phase::Failing { error, .. } = &self.state.phase {
                     let error = error.clone();
@@ -133,7 +134,7 @@ impl Step<'_> {
         }
     }
 
-    /// What follows from the state as it is now.
+    /// Takes the actions that follow from the present state.
     fn settle(&mut self) {
         if self.is_running() {
             self.wake_sleepers();
@@ -188,7 +189,7 @@ impl Step<'_> {
         let mut any = false;
         for input in lost {
             let read = self.state.task(id).is_some_and(|task| task.reads(input.task));
-            // If it was made again meanwhile, the report is about the output before.
+            // If it was made again meanwhile, the report is about the former output.
             let same = self.state.task(input.task).and_then(Task::done).filter(|done| done.attempt == input.attempt);
             if read && same.is_some_and(|done| done.output.place.can_be_lost()) {
                 self.lose_output(input.task);
@@ -230,7 +231,7 @@ impl Step<'_> {
         for task in 0..self.state.stages[at].tasks.len() {
             self.set_pending(task_id(at, task));
         }
-        // An input was lost while it was being resolved: perhaps none of its tasks reads that one.
+        // An input was lost while this stage was being resolved: perhaps none of its tasks reads it.
         if self.state.stages[at].inputs.iter().any(|input| !self.is_there(*input)) {
             self.revive();
         }
@@ -261,13 +262,13 @@ impl Step<'_> {
             stage.rows = stage.rows.saturating_add(rows);
             stage.bytes = stage.bytes.saturating_add(bytes);
         }
-        // How long it waited on its worker says nothing of how long such tasks take.
+        // Time that it waited on its worker does not count towards the stage's durations.
         if let Some(took) = took {
             let place = stage.durations.partition_point(|other| *other < took);
             stage.durations.insert(place, took);
         }
         self.unblock_readers(id);
-        // It managed without an input that was lost meanwhile: that one may be wanted no longer.
+        // It finished without an input that was lost meanwhile, which may no longer be wanted.
         if self.state.counters.lost_outputs > 0 && !self.state.has_inputs(id) {
             self.revive();
         }
@@ -318,8 +319,8 @@ impl Step<'_> {
         self.out.push(Action::Finish { result });
     }
 
-    /// The query waits for nothing that nobody will bring: fails if it has had no worker for too long, or (which only a
-    /// fault in here can cause) if nothing is under way at all.
+    /// Fails the query rather than let it wait forever: if it has had no worker for too long, or (only through a bug in
+    /// the scheduler) if nothing is under way at all.
     fn watch_for_standstill(&mut self) {
         let state = &mut *self.state;
         let asked = state.stages.iter().any(Stage::asked);
@@ -347,7 +348,7 @@ impl Step<'_> {
         }
     }
 
-    /// Asks to be woken when time alone changes something. An alarm that is too early does no harm and stays.
+    /// Requests a `Tick` for when time alone changes the state. An alarm that is too early does no harm, and is kept.
     fn set_alarm(&mut self) {
         let state = &mut *self.state;
         let limits = &state.limits;

@@ -1,15 +1,15 @@
-//! What a query tells the cluster scheduler of itself: what runs, and what it could start if it had the slots.
+//! Makes a query's demand for the cluster scheduler: what it runs, and what it could start if it had the slots.
 
 use std::collections::BTreeMap;
 
 use super::State;
 use super::cluster::{Demand, Running, Wish};
-use super::place::LOOK_AHEAD;
+use super::place::LOOK_AHEAD_TASKS;
 use super::state::{Phase, WorkerStatus};
 use floe_wire::graph::TaskId;
 
 impl State {
-    /// To be told after the events of a moment have been taken in, whenever it has changed.
+    /// The demand, to be reported if it has changed after all queued events were applied.
     pub fn demand(&self) -> Demand {
         let busy = self.workers.iter().filter(|worker| worker.running > 0);
         let running = busy.map(|on| Running { worker: on.name.clone(), tasks: on.running, alone: on.alone }).collect();
@@ -24,16 +24,16 @@ impl State {
         }
     }
 
-    /// Where the first of the tasks that could start would go; of the rest just how many they are.
+    /// Preferred workers for the first of the tasks that could start; for the rest only their number.
     fn wishes(&self) -> Vec<Wish> {
         let mut groups = BTreeMap::<(Option<usize>, Option<usize>), u32>::new();
-        for id in self.ready.iter().take(LOOK_AHEAD) {
+        for id in self.ready.iter().take(LOOK_AHEAD_TASKS) {
             let Some(task) = self.task(*id) else { continue };
             let takes = |worker: &usize| self.workers[*worker].status == WorkerStatus::Up;
             let near = task.home.filter(|home| task.avoid != Some(*home)).filter(takes);
             *groups.entry((near, task.avoid.filter(takes))).or_default() += 1;
         }
-        let rest = self.ready.len().saturating_sub(LOOK_AHEAD);
+        let rest = self.ready.len().saturating_sub(LOOK_AHEAD_TASKS);
         if rest > 0 {
             let anywhere = groups.entry((None, None)).or_default();
             *anywhere = anywhere.saturating_add(u32::try_from(rest).unwrap_or(u32::MAX));
@@ -50,6 +50,6 @@ impl State {
         }
         let slow = |id: &&TaskId| self.slow_at(**id).is_some_and(|slow| slow <= self.now) && self.has_inputs(**id);
         let first = |id: &TaskId| Some(self.workers[self.task(*id)?.attempts().first()?.worker].name.clone());
-        self.running.iter().filter(slow).take(LOOK_AHEAD).filter_map(first).collect()
+        self.running.iter().filter(slow).take(LOOK_AHEAD_TASKS).filter_map(first).collect()
     }
 }

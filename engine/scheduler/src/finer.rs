@@ -1,6 +1,6 @@
-//! A stage whose tasks do not fit a worker's memory is cut again, into smaller parts: all that it made so far goes, and
-//! its tasks are resolved anew. That can be done as long as nobody has been cut by what it made. A broadcast that was
-//! chosen by measured size is taken back on the way.
+//! Cuts a stage again, into smaller tasks, if one does not fit a worker's memory: drops all its outputs so far and
+//! resolves it anew. That is possible until a reader has been resolved by its outputs. Also undoes a broadcast that was
+//! chosen by measured size.
 
 use super::decide::Step;
 use super::state::{Cut, Stage, TaskState, task_id};
@@ -11,17 +11,17 @@ use floe_wire::graph::{StageId, TaskId};
 /// Why a stage is being cut again.
 #[derive(Clone, Debug)]
 pub(super) struct Short {
-    /// The task that ran out of memory, and what it said.
+    /// The task that ran out of memory, and its error.
     by: TaskId,
     error: QueryError,
-    /// Tasks it had: the same number again changes nothing.
+    /// The number of tasks it had: the same number again changes nothing.
     tasks: usize,
-    /// It gets another form, so that the number of its tasks does not tell.
+    /// It gets another form, so that its number of tasks may stay the same.
     reformed: bool,
 }
 
 impl Step<'_> {
-    /// A task ran out of memory though it had its worker for itself.
+    /// Cuts a stage again after one of its tasks ran out of memory alone on its worker.
     pub(super) fn cut_finer(&mut self, by: TaskId, error: QueryError) {
         let at = by.stage.0 as usize;
         let stage = &self.state.stages[at];
@@ -32,20 +32,20 @@ impl Step<'_> {
         }
         let left_out =
             |stage: &usize| self.state.stages[*stage].resolved() && self.state.stages[*stage].tasks.is_empty();
-        let without = stage.without.filter(left_out);
-        let short = Short { by, error, tasks: stage.tasks.len(), reformed: without.is_some() };
+        let replaced = stage.replaces.filter(left_out);
+        let short = Short { by, error, tasks: stage.tasks.len(), reformed: replaced.is_some() };
         self.take_back(at);
         self.state.stages[at].short = Some(short);
-        if let Some(without) = without {
-            self.take_back(without);
+        if let Some(replaced) = replaced {
+            self.take_back(replaced);
         }
-        // What it read before may be gone: nobody else wanted it.
+        // Its inputs may have been released, since no other stage wanted them.
         self.revive();
         self.state.counters.retries += 1;
         self.state.counters.cut_finer += 1;
     }
 
-    /// Undoes all that was made of a stage and asks for its tasks anew.
+    /// Drops all outputs of a stage and has it resolved anew.
     fn take_back(&mut self, at: usize) {
         let mut made = false;
         for task in 0..self.state.stages[at].tasks.len() {
@@ -60,7 +60,7 @@ impl Step<'_> {
         }
         let stage = &mut self.state.stages[at];
         stage.launched_before += stage.launched();
-        // Attempts of the old tasks may still be heard of, and must not be taken for those of the new ones.
+        // Attempts of the old tasks may still report, and must not be mistaken for those of the new ones.
         let used = stage.tasks.iter().map(|task| task.next_attempt).max();
         stage.first_attempt = stage.first_attempt.max(used.unwrap_or(0));
         stage.tasks.clear();
@@ -74,7 +74,7 @@ impl Step<'_> {
         }
     }
 
-    /// Whether the tasks that a stage was cut into anew are smaller; else the query is over.
+    /// Whether a stage that was cut again has smaller tasks now; if not, fails the query.
     pub(super) fn is_finer(&mut self, at: usize, given: &[ResolvedInputs]) -> bool {
         let Some(Short { by, error, tasks, reformed }) = self.state.stages[at].short.take() else { return true };
         if reformed || given.len() > tasks {
@@ -85,7 +85,7 @@ impl Step<'_> {
         false
     }
 
-    /// The task's own message comes first, unchanged.
+    /// Makes the error for it; the task's own message comes first, unchanged.
     fn does_not_fit(&self, by: TaskId, error: &QueryError) -> QueryError {
         let Stage { label, finer, .. } = &self.state.stages[by.stage.0 as usize];
         let name = match label.as_str() {

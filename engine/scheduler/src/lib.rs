@@ -1,4 +1,4 @@
-//! Which task runs where and when, what is tried again, and how a query ends: one pure, total state machine for one
+//! Decides which task runs where and when, what is retried, and how a query ends: one pure, total state machine for one
 //! query, `decide(&mut State, Event, now) -> Vec<Action>`.
 //!
 //! Belongs here: rules. Does not belong here: clocks, IO, threads, Polars, protobuf. The coordinator feeds events in
@@ -8,11 +8,11 @@
 //! - A stage is resolved when the outputs of all its inputs are there, and a task is launched when those it reads are.
 //! - Work is wanted from the result backwards: a task is wanted if its stage is a target or an unfinished reader wants
 //!   its output. Lost outputs are made again if and only if they are wanted (`lineage`).
-//! - What is made from two runs of the same task never meets in a result, if the graph says that they may differ.
+//! - Outputs of two runs of the same task are never mixed in a result, if the graph says that they may differ.
 //! - One attempt wins a task. Messages about attempts that are not running are ignored, so late and duplicate ones
 //!   change nothing.
 //! - Every retry is counted against a limit (`Limits`), so every query ends. `Finish` comes once, nothing after it.
-//! - On a worker run at most as many tasks as it was granted there. Who grants is `cluster`, which knows all queries.
+//! - A worker runs at most as many tasks as were granted there. Grants come from `cluster`, which knows all queries.
 //!
 //! What the shell owes:
 //! - A worker that comes back under its old name is first reported lost.
@@ -23,8 +23,8 @@
 //!   since the stage was resolved. The ranges and the task count of the first resolution stay, else tasks of one stage
 //!   would cut the data differently.
 //! - `Release` drops every file of that stage, those of losing attempts too; `Cancel` makes the attempt stop.
-//! - A worker that cannot take a `Launch` says `TaskFailed` with `LostWorker`. `Progress` is sent as long as an attempt
-//!   runs, changed or not: once heard, a silent attempt is replaced after `Limits::silent_ms`.
+//! - A worker that cannot take a `Launch` sends `TaskFailed` with `LostWorker`. `Progress` is sent as long as an
+//! attempt runs, changed or not: once heard, a silent attempt is replaced after `Limits::silent_ms`.
 //!
 //! The simulation was checked by mutation: rules were broken by hand, and it had to notice (`tests/mod.rs` lists them).
 
@@ -51,7 +51,8 @@ use std::sync::Arc;
 
 use floe_wire::chunk::OutputId;
 use floe_wire::error::QueryError;
-use floe_wire::graph::{StageId, TaskId, TaskOutput};
+use floe_wire::graph::{StageId, TaskId};
+use floe_wire::task::TaskOutput;
 
 /// Milliseconds since any fixed moment.
 pub type Millis = u64;
@@ -73,27 +74,27 @@ impl From<Vec<TaskId>> for ResolvedInputs {
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A worker is ready; until `Granted` says otherwise, so many tasks of this query may run there at once, and none of
-    /// others.
+    /// A worker is ready; until the next `Granted`, `slots` tasks of this query may run there at once, and none of
+    /// other queries.
     WorkerUp {
         worker: String,
         slots: u32,
     },
-    /// So many tasks of this query may run there at once; `whole`: and none of others. What runs beyond that goes on.
+    /// `slots` tasks of this query may run there at once; `whole`: and none of other queries. Tasks beyond that go on.
     Granted {
         worker: String,
         slots: u32,
         whole: bool,
     },
-    /// It finishes what it has and gets nothing new; what it holds can still be read.
+    /// It finishes its tasks and gets no more; its outputs can still be read.
     WorkerDraining {
         worker: String,
     },
-    /// It is gone, with what ran there and the outputs it held.
+    /// It is gone, with its running tasks and its outputs.
     WorkerLost {
         worker: String,
     },
-    /// Of the request with the same `finer`.
+    /// Answers the request with the same `finer`.
     Resolved {
         stage: StageId,
         finer: u32,
@@ -127,7 +128,7 @@ pub enum Event {
         worker: String,
         error: QueryError,
     },
-    /// A reader could not fetch these inputs: they are gone where they were, though their worker may live.
+    /// A reader could not fetch these inputs, though their worker may still be connected.
     InputsLost {
         task: TaskId,
         attempt: u32,
@@ -141,7 +142,7 @@ pub enum Event {
 
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Cut this stage into tasks, into smaller ones each time that some were too large.
+    /// Cut this stage into tasks; `finer`: how often its tasks were too large, and must get smaller.
     Resolve {
         stage: StageId,
         finer: u32,
@@ -150,7 +151,7 @@ pub enum Action {
         task: TaskId,
         attempt: u32,
         worker: String,
-        /// Nothing else runs on that worker meanwhile: it may have all its memory.
+        /// Nothing else runs on that worker meanwhile, so that the task may use all its memory.
         alone: bool,
     },
     Cancel {
@@ -158,7 +159,7 @@ pub enum Action {
         attempt: u32,
         worker: String,
     },
-    /// Nobody needs the outputs of this stage any more. (Losses may bring the stage back, and another `Release`.)
+    /// No task needs the outputs of this stage any more. (Losses may bring the stage back, and another `Release`.)
     Release {
         stage: StageId,
     },
@@ -179,7 +180,7 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// A task of a result with the attempt that counts.
+/// A task of the result, with the attempt that won.
 #[derive(Clone, Debug)]
 pub struct Won {
     pub task: TaskId,

@@ -1,5 +1,5 @@
-//! Which work is wanted: resolving stages whose inputs are there, making lost outputs again as far back as need be and
-//! no further, releasing what nobody reads any more.
+//! Decides which work is wanted: resolves stages whose inputs are available, makes lost outputs again as far back as
+//! needed and no further, releases outputs that have no readers any more.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::{Action, Millis};
 use floe_wire::graph::{StageId, TaskId};
 
 impl Step<'_> {
-    /// All outputs of a stage are there.
+    /// Whether all outputs of a stage are available.
     pub(super) fn is_there(&self, stage: usize) -> bool {
         let stage = &self.state.stages[stage];
         stage.resolved() && stage.available == stage.tasks.len()
@@ -58,7 +58,7 @@ impl Step<'_> {
         }
     }
 
-    /// An output is there again: tasks that waited for it alone can go.
+    /// An output is there again: launches the tasks that waited for it alone.
     pub(super) fn unblock_readers(&mut self, id: TaskId) {
         for reader in self.state.stages[id.stage.0 as usize].readers.clone() {
             if self.state.stages[reader].blocked == 0 {
@@ -91,7 +91,7 @@ impl Step<'_> {
         }
     }
 
-    /// The output is gone. `revive` then decides whether it is made again.
+    /// Marks an output as gone. `revive` then decides whether it is made again.
     pub(super) fn lose_output(&mut self, id: TaskId) {
         let Some(task) = self.state.task_mut(id) else { return };
         let TaskState::Done(done) = &task.state else { return };
@@ -101,8 +101,8 @@ impl Step<'_> {
         self.state.counters.lost_outputs += 1;
     }
 
-    /// Works out anew which tasks are wanted, from the targets backwards, after outputs were lost: what is gone and
-    /// wanted is pending again, what is under way and not wanted is stopped. Says how many are made again.
+    /// Computes anew which tasks are wanted, from the targets backwards, after outputs were lost: what is gone and
+    /// wanted is pending again, what is under way and not wanted is stopped. Returns how many are made again.
     pub(super) fn revive(&mut self) -> usize {
         if !self.is_running() {
             return 0;
@@ -154,8 +154,8 @@ impl Step<'_> {
         again
     }
 
-    /// What is wanted, after outputs that do not fit together any more were dropped: where a task of an unstable stage is
-    /// made again, whatever was made from its former output, by however many steps, has to be made again too.
+    /// The wanted tasks, after outputs that no longer fit together were dropped: if a task of an unstable stage is made
+    /// again, everything made from its former output, by however many steps, must be made again, too.
     fn wanted_and_consistent(&mut self) -> Vec<Vec<bool>> {
         let mut seen = BTreeSet::new();
         loop {
@@ -192,14 +192,14 @@ impl Step<'_> {
         }
     }
 
-    /// What a task made, or is making, is of no use any more.
+    /// Drops a task's output, or cancels its attempts.
     fn drop_made(&mut self, id: TaskId) {
         let Some(task) = self.state.task(id) else { return };
         match &task.state {
             TaskState::Done(_) => {
                 self.lose_output(id);
                 if let Some(task) = self.state.task_mut(id) {
-                    // Its worker did nothing wrong.
+                    // Its worker is not at fault.
                     task.avoid = None;
                 }
             }
@@ -239,7 +239,7 @@ impl Step<'_> {
         wanted
     }
 
-    /// If a stage is complete: lets go of those of its inputs that no other stage waits for.
+    /// If a stage is complete: releases those of its inputs that no other stage waits for.
     pub(super) fn release_inputs(&mut self, stage: usize) {
         if !self.is_running() {
             return;

@@ -1,4 +1,4 @@
-//! Where tasks run: locality, even spread, tasks that run alone, second attempts for slow ones.
+//! Places tasks on workers: locality, even spread, tasks that run alone, speculation.
 
 use std::cmp::Reverse;
 
@@ -7,11 +7,11 @@ use super::state::{Attempt, State, Task, TaskState};
 use super::{Action, Millis};
 use floe_wire::graph::{StageId, TaskId};
 
-/// Tasks of a stage that are looked at for one with its data on a free worker.
-pub(super) const LOOK_AHEAD: usize = 256;
+/// Ready tasks of a stage to search for one with its data on a free worker.
+pub(super) const LOOK_AHEAD_TASKS: usize = 256;
 
 impl State {
-    /// Bytes of a task's inputs by worker, and in all.
+    /// Bytes of a task's inputs on each worker, and in all.
     fn input_bytes(&self, id: TaskId) -> (Vec<u64>, u64) {
         let mut by_worker = vec![0u64; self.workers.len()];
         let mut total = 0u64;
@@ -27,14 +27,14 @@ impl State {
         (by_worker, total)
     }
 
-    /// The worker that holds more than half of what a task reads. (After a shuffle all hold about the same; then an even
-    /// spread matters more than a slightly larger share.)
+    /// The worker that holds more than half of what a task reads. (After a shuffle all workers hold about the same; an
+    /// even spread then matters more than a slightly larger share.)
     pub(super) fn home(&self, id: TaskId) -> Option<usize> {
         let (by_worker, total) = self.input_bytes(id);
         by_worker.iter().position(|bytes| *bytes > total / 2)
     }
 
-    /// The best of the workers with a free slot that `allowed` lets through.
+    /// The best worker with a free slot, among those that `allowed` accepts.
     fn best_worker(&self, id: TaskId, allowed: impl Fn(usize) -> bool) -> Option<usize> {
         let free = |at: &usize| self.workers[*at].free() > 0 && allowed(*at);
         (0..self.workers.len()).find(free)?;
@@ -55,7 +55,7 @@ impl State {
         let task = self.task(id)?;
         let stage = self.stages.get(id.stage.0 as usize)?;
         let [attempt] = task.attempts() else { return None };
-        // What needs a worker for itself does not get a second one.
+        // A task that needs a worker for itself gets no second attempt.
         if !self.limits.speculation
             || task.alone
             || task.exhausted.is_some()
@@ -63,7 +63,7 @@ impl State {
         {
             return None;
         }
-        // Who has more to read may take longer: a second attempt at a skewed partition would only take as long again.
+        // A task that reads more may take longer: a second attempt at a skewed partition would only take as long again.
         let share = |mean: u64| task.bytes_read().saturating_mul(100).checked_div(mean).unwrap_or(100);
         let share = stage.mean_bytes.map_or(100, share).max(100);
         let median = stage.durations[stage.durations.len() / 2].saturating_mul(share) / 100;
@@ -73,7 +73,7 @@ impl State {
 }
 
 impl Step<'_> {
-    /// Launches what is ready, earlier stages first.
+    /// Launches ready tasks, those of earlier stages first.
     pub(super) fn place(&mut self) {
         let reserved = self.place_alone();
         let mut from = TaskId { stage: StageId(0), task: 0 };
@@ -81,7 +81,7 @@ impl Step<'_> {
             let Some(first) = self.state.ready.range(from..).next().copied() else { return };
             let stage = first.stage;
             let same_stage = self.state.ready.range(first..).take_while(|id| id.stage == stage);
-            let looked_at: Vec<TaskId> = same_stage.take(LOOK_AHEAD).copied().collect();
+            let looked_at: Vec<TaskId> = same_stage.take(LOOK_AHEAD_TASKS).copied().collect();
             let last = looked_at.last().copied().unwrap_or(first);
             let mut others = Vec::new();
             for id in looked_at {
@@ -106,8 +106,8 @@ impl Step<'_> {
         self.state.workers.iter().enumerate().any(|(at, worker)| worker.free() > 0 && !reserved.contains(&at))
     }
 
-    /// Launches tasks that must run alone on idle workers that no other query has a part of. For the rest, as many of
-    /// those workers get nothing new until they are idle: those with the least to do.
+    /// Launches tasks that must run alone on idle workers without other queries. For those left over it reserves as
+    /// many of these workers, the least busy first, which get nothing new until they are idle.
     fn place_alone(&mut self) -> Vec<usize> {
         for id in self.state.ready_alone.clone() {
             let workers = &self.state.workers;
@@ -128,7 +128,7 @@ impl Step<'_> {
         reserved
     }
 
-    /// Second attempts for slow tasks, where slots are left over.
+    /// Starts second attempts of slow tasks, if slots are left over.
     pub(super) fn speculate(&mut self) {
         if !self.state.ready_alone.is_empty() || !self.has_free_slot(&[]) {
             return;

@@ -1,4 +1,4 @@
-//! A query's state for people: what the progress events, the status endpoint and the summary show.
+//! Reports a query's state for users: in progress events, the status endpoint and the summary.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,25 +19,25 @@ pub struct StageProgress {
     pub id: StageId,
     pub label: String,
     pub phase: StagePhase,
-    /// Not known (0) before the stage is resolved.
+    /// 0 before the stage is resolved.
     pub tasks: u32,
-    /// Tasks that are done, less those that are being made again.
+    /// Done tasks, except those that are being made again.
     pub done: u32,
     pub running: u32,
-    /// Written by done tasks, each counted once, and read so far by running ones.
+    /// Rows that done tasks have written, each task counted once, plus rows that running ones have read so far.
     pub rows: u64,
     pub bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StagePhase {
-    /// Its inputs are not there.
+    /// Its inputs are not available yet.
     Waiting,
     /// Being cut into tasks.
     Resolving,
     Running,
     Done,
-    /// Nothing of the result is made from it.
+    /// The result does not depend on it.
     Unused,
 }
 
@@ -50,20 +50,44 @@ impl StagePhase {
     }
 }
 
-/// What happened so far, for metrics and the summary.
+/// What happened to the tasks so far, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     pub launched: u64,
     pub failed_attempts: u64,
     pub retries: u64,
-    /// Second attempts of slow tasks, and how many of them were first.
+    /// Second attempts of slow tasks, and how many of them finished first.
     pub speculative: u64,
     pub speculative_won: u64,
     pub lost_outputs: u64,
     /// Stages that were cut again because their tasks did not fit.
     pub cut_finer: u64,
-    /// Done tasks that had to be done again.
+    /// Done tasks that had to run again.
     pub made_again: u64,
+}
+
+impl Counters {
+    /// What was counted after `before`, an earlier look at the same scheduler.
+    pub fn since(self, before: Counters) -> Counters {
+        self.combine(before, u64::saturating_sub)
+    }
+
+    pub fn add(&mut self, more: Counters) {
+        *self = self.combine(more, u64::saturating_add);
+    }
+
+    fn combine(self, other: Counters, each: impl Fn(u64, u64) -> u64) -> Counters {
+        Counters {
+            launched: each(self.launched, other.launched),
+            failed_attempts: each(self.failed_attempts, other.failed_attempts),
+            retries: each(self.retries, other.retries),
+            speculative: each(self.speculative, other.speculative),
+            speculative_won: each(self.speculative_won, other.speculative_won),
+            lost_outputs: each(self.lost_outputs, other.lost_outputs),
+            cut_finer: each(self.cut_finer, other.cut_finer),
+            made_again: each(self.made_again, other.made_again),
+        }
+    }
 }
 
 impl State {
@@ -85,7 +109,7 @@ impl State {
                 TaskState::Done(_) => done += 1,
                 TaskState::Gone => done += u32::from(task.counted),
                 TaskState::Running(attempts) => {
-                    // Empty only between two states of a query that ends.
+                    // Empty only for a moment, while a query ends.
                     running += u32::from(!attempts.is_empty());
                     if !task.counted {
                         rows += attempts.iter().map(|attempt| attempt.rows).max().unwrap_or(0);

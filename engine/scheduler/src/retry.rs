@@ -1,4 +1,4 @@
-//! What a failed attempt leads to: another one now, later or alone, or the end of the query. All limits stand here.
+//! Decides what follows a failed attempt: another one now, later or alone, or the end of the query. Defines all limits.
 
 use super::decide::Step;
 use super::state::{Phase, TaskState};
@@ -6,42 +6,42 @@ use super::{Action, Millis, Outcome};
 use floe_wire::error::{Category, QueryError};
 use floe_wire::graph::TaskId;
 
-/// Every number that bounds a query. Times in milliseconds.
+/// The limits of a query. Times are in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// IO failures of one task, of which the last one ends the query.
+    /// IO failures of one task; the last one ends the query.
     pub io_per_task: u32,
     /// Retries after IO failures in the whole query.
     pub io_per_query: u32,
-    /// Pause before the first retry; doubled each time up to `io_backoff_max_ms`, and shortened by up to half at random
-    /// (but by the same amount in every run).
+    /// Pause before the first retry; doubled each time up to `io_backoff_max_ms`, and shortened by a pseudo-random
+    /// amount of up to half, which is the same in every run.
     pub io_backoff_ms: Millis,
     pub io_backoff_max_ms: Millis,
-    /// Times a task may go down with its worker, of which the last one ends the query.
+    /// Times that a task may be lost with its worker; the last one ends the query.
     pub lost_per_task: u32,
-    /// After so many losses a task runs alone, so that it harms no other and is known to be the cause.
+    /// After this many losses a task runs alone, so that it harms no other and the cause is certain.
     pub lost_until_alone: u32,
     /// Losses of running work or wanted outputs in the whole query.
     pub lost_per_query: u32,
-    /// Times a task may fail to fetch inputs, of which the last one ends the query.
+    /// Times that a task may fail to fetch inputs; the last one ends the query.
     pub fetch_per_task: u32,
     /// Times a stage is cut into smaller parts because one of its tasks ran out of memory alone on a worker.
     pub finer_per_stage: u32,
     pub internal_per_task: u32,
     /// How long the query waits for a worker that takes tasks while it has none.
     pub no_worker_ms: Millis,
-    /// How long a user error waits for an earlier task that is still running and may tell of an earlier error, so that
-    /// the user reads the same error each time.
+    /// How long a user error waits for an earlier task that still runs and may report an earlier error, so that the
+    /// user reads the same error each time.
     pub user_error_wait_ms: Millis,
-    /// An attempt whose `Progress` was heard is given up after so long without another.
+    /// An attempt that has sent `Progress` is given up after this long without another.
     pub silent_ms: Millis,
-    /// Second attempts for slow tasks, or none.
+    /// Whether slow tasks get second attempts.
     pub speculation: bool,
-    /// Done tasks of a stage before one of its tasks can be slow.
+    /// How many tasks of a stage must be done before one of the others counts as slow.
     pub slow_after_done: usize,
-    /// Slow means longer than this many medians of the stage, in percent …
+    /// An attempt is slow if it takes longer than this percentage of the stage's median …
     pub slow_percent: u64,
-    /// … and than this.
+    /// … and longer than this.
     pub slow_min_ms: Millis,
     /// Salt of the backoff's jitter (the query's, so that queries do not retry in step).
     pub seed: u64,
@@ -88,15 +88,15 @@ pub(super) enum Fault {
         error: QueryError,
         by_itself: bool,
     },
-    /// Gone with its worker: counted once for the worker in the query's budget, not per attempt.
+    /// Lost with its worker, which counts once in the query's budget, not per attempt.
     WorkerLost,
-    /// Nothing was heard of it for this long.
+    /// It sent no `Progress` for this long.
     Silent(Millis),
     InputsLost,
 }
 
 impl Step<'_> {
-    /// An attempt has ended without output and was taken from the task's list.
+    /// Handles an attempt that ended without output and was taken from the task's list.
     pub(super) fn attempt_failed(&mut self, id: TaskId, worker: usize, fault: Fault) {
         let limits = self.state.limits;
         let others_run = match self.state.task(id) {
@@ -118,7 +118,7 @@ impl Step<'_> {
                     too_many = task.faults.io >= limits.io_per_task || budget.io > limits.io_per_query;
                     task.not_before = self.now.saturating_add(backoff(&limits, id, task.faults.io));
                 }
-                // Cancelled by nobody here: its worker is going away. A user's cancellation is an event of its own.
+                // The scheduler did not cancel it: its worker is leaving. A user's cancellation is an event of its own.
                 Category::LostWorker | Category::Cancelled => {
                     task.faults.lost += 1;
                     budget.lost += 1;
@@ -126,8 +126,8 @@ impl Step<'_> {
                     too_many = task.faults.lost >= limits.lost_per_task || budget.lost > limits.lost_per_query;
                 }
                 Category::OutOfMemory => {
-                    // Beside others it has not shown that it does not fit alone. What else could be changed is more
-                    // than a retry.
+                    // If it ran alone on its worker, only cutting the stage finer can help, which is more than a retry.
+                    // Otherwise it may still fit alone.
                     if *by_itself {
                         return self.cut_finer(id, error.clone());
                     }
@@ -246,7 +246,7 @@ impl Step<'_> {
         QueryError::new(Category::LostWorker, "WorkerLost", message)
     }
 
-    /// Ends the query with a user error, after a short wait if an earlier task may still tell of an earlier one.
+    /// Ends the query with a user error, after a short wait if an earlier task may still report an earlier one.
     pub(super) fn fail_user(&mut self, by: TaskId, error: QueryError) {
         let until = match &self.state.phase {
             Phase::Running => self.now.saturating_add(self.state.limits.user_error_wait_ms),
@@ -266,7 +266,7 @@ impl Step<'_> {
         self.state.sleeping.clear();
     }
 
-    /// In the wait for earlier errors: over when no earlier task runs any more, or the time is up.
+    /// Ends the wait for earlier errors when no earlier task runs any more, or the time is up.
     pub(super) fn settle_failing(&mut self) {
         let (by, until, error) = match &self.state.phase {
             Phase::Failing { by, until, error } => (*by, *until, error.clone()),
@@ -283,7 +283,7 @@ impl Step<'_> {
     }
 }
 
-/// The pause before retry `failures`: exponential, and between half and the whole of that by a hash of task and retry.
+/// The pause before retry `failures`: exponential, shortened by up to half by a hash of task and retry.
 fn backoff(limits: &Limits, id: TaskId, failures: u32) -> Millis {
     let doublings = failures.saturating_sub(1).min(32);
     let full = limits.io_backoff_ms.saturating_mul(1 << doublings).min(limits.io_backoff_max_ms);

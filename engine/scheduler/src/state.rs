@@ -1,5 +1,5 @@
-//! What is known of a query: its stages and tasks, its workers, its budgets. Only data and questions about it; what
-//! happens to it is in `decide`, `lineage`, `place` and `retry`.
+//! Holds the state of a query: its stages and tasks, its workers, its budgets. Only data and getters; `decide`,
+//! `lineage`, `place` and `retry` change it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use super::retry::{Faults, Limits};
 use floe_wire::catalog::{Catalog, Found};
 use floe_wire::chunk::OutputId;
 use floe_wire::error::QueryError;
-use floe_wire::graph::{StageId, TaskId, TaskOutput};
+use floe_wire::graph::{StageId, TaskId};
+use floe_wire::task::TaskOutput;
 
 /// One running query.
 #[derive(Clone, Debug)]
@@ -23,7 +24,7 @@ pub struct State {
     pub(super) workers: Vec<Worker>,
     pub(super) worker_index: HashMap<String, usize>,
     pub(super) phase: Phase,
-    /// Pending tasks with all inputs there, in launch order; those that must run alone apart.
+    /// Pending tasks whose inputs are all there, in launch order; those that must run alone are kept apart.
     pub(super) ready: BTreeSet<TaskId>,
     pub(super) ready_alone: BTreeSet<TaskId>,
     pub(super) sleeping: BTreeSet<(Millis, TaskId)>,
@@ -38,7 +39,7 @@ pub struct State {
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Running,
-    /// A user error is known; tasks before it may still tell of an earlier one.
+    /// A user error is known; tasks before it may still report an earlier one.
     Failing {
         by: TaskId,
         error: QueryError,
@@ -53,31 +54,32 @@ pub(super) struct Stage {
     pub inputs: Vec<usize>,
     pub readers: Vec<usize>,
     pub target: bool,
-    /// A target, or one is made from it. Others never run.
+    /// It is a target, or a target depends on it. Other stages never run.
     pub useful: bool,
-    /// Its tasks may write something else when they run again (`Stage::nondeterminism`). Where one is made again after its
-    /// output was lost, all that was made from the former output is made again with it, so that no result mixes the two.
+    /// Its tasks may write something else when they run again (`Stage::nondeterminism`). If one is made again after its
+    /// output was lost, all that was made from the former output is made again with it, so that no result mixes the
+    /// two.
     pub unstable: bool,
     pub cut: Cut,
-    /// Times it was cut again, into smaller parts.
+    /// How often it was cut again, into smaller tasks.
     pub finer: u32,
     pub short: Option<Short>,
-    /// The stage that its other form leaves out.
-    pub without: Option<usize>,
-    /// Numbers of attempts below this are used up.
+    /// The stage that its adaptive form replaces.
+    pub replaces: Option<usize>,
+    /// Attempt numbers below this are used up.
     pub first_attempt: u32,
-    /// Attempts of tasks that it was cut into before.
+    /// Attempts of the tasks that it was cut into before.
     pub launched_before: u32,
     pub tasks: Vec<Task>,
     /// Tasks that are wanted and not done.
     pub open: usize,
-    /// Tasks whose output is there.
+    /// Tasks whose output is available.
     pub available: usize,
     /// Pending tasks that wait for an input.
     pub blocked: usize,
-    /// Bytes that a task of it reads on average, where the planner said so of each.
+    /// Bytes that one of its tasks reads on average, if the planner gave them for each.
     pub mean_bytes: Option<u64>,
-    /// Times of won attempts in ascending order, for the median.
+    /// Durations of won attempts in ascending order, for the median.
     pub durations: Vec<Millis>,
     pub rows: u64,
     pub bytes: u64,
@@ -100,24 +102,24 @@ pub(super) struct Task {
     pub state: TaskState,
     pub next_attempt: u32,
     pub faults: Faults,
-    /// Workers it was lost with, for the message.
+    /// Workers with which it was lost, for the message.
     pub lost_with: Vec<usize>,
     /// It has used up its retries: the attempts that run are the last.
     pub exhausted: Option<QueryError>,
     pub alone: bool,
     /// The end of the pause after its last IO failure.
     pub not_before: Millis,
-    /// Where it failed last: better elsewhere, if there is an elsewhere.
+    /// The worker on which it failed last, to be avoided if possible.
     pub avoid: Option<usize>,
     /// The worker that holds most of its input.
     pub home: Option<usize>,
-    /// Its rows and bytes are in the stage's sums.
+    /// Whether its rows and bytes are in the stage's sums.
     pub counted: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum TaskState {
-    /// To be launched; `missing` inputs are not there yet.
+    /// To be launched; `missing` inputs are not available yet.
     Pending {
         missing: usize,
     },
@@ -128,7 +130,7 @@ pub(super) enum TaskState {
     /// One attempt, or two where the first is slow.
     Running(Vec<Attempt>),
     Done(Done),
-    /// It was done, its output is lost or released, and nobody wants it.
+    /// It was done, but its output is lost or released, and not wanted.
     Gone,
 }
 
@@ -137,10 +139,10 @@ pub(super) struct Attempt {
     pub number: u32,
     pub worker: usize,
     pub started: Option<Millis>,
-    /// The last `Progress`.
+    /// When the last `Progress` came.
     pub heard: Option<Millis>,
     pub alone: bool,
-    /// Nothing can run beside it.
+    /// No other task can run beside it.
     pub by_itself: bool,
     pub speculative: bool,
     pub rows: u64,
@@ -152,7 +154,7 @@ pub(super) struct Done {
     pub attempt: u32,
     pub worker: usize,
     pub output: TaskOutput,
-    /// The worker it is lost with.
+    /// The worker with which its output would be lost, if any.
     pub holder: Option<usize>,
 }
 
@@ -161,13 +163,13 @@ pub(super) struct Worker {
     pub name: String,
     /// Tasks of this query that may run there at once.
     pub slots: u32,
-    /// Nothing of other queries runs there.
+    /// No task of other queries runs there.
     pub whole: bool,
     pub status: WorkerStatus,
     pub running: u32,
-    /// What runs there runs alone.
+    /// The task that runs there must run alone.
     pub alone: bool,
-    /// Launches so far: evens out the spread of short tasks.
+    /// Number of launches so far, which evens out the spread of short tasks.
     pub launches: u64,
 }
 
@@ -187,7 +189,7 @@ impl Worker {
         }
     }
 
-    /// It takes tasks, if not of this query now.
+    /// Whether it takes tasks, even if it has no slot for this query now.
     pub fn usable(&self) -> bool {
         match self.status {
             WorkerStatus::Up => true,
@@ -235,7 +237,7 @@ impl Task {
         }
     }
 
-    /// As far as it is known.
+    /// The bytes that it reads, as far as they are known.
     pub fn bytes_read(&self) -> u64 {
         self.bytes.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
@@ -253,7 +255,7 @@ impl Stage {
         }
     }
 
-    /// Being resolved.
+    /// Whether it is being resolved.
     pub fn asked(&self) -> bool {
         match self.cut {
             Cut::Asked => true,
@@ -261,19 +263,19 @@ impl Stage {
         }
     }
 
-    /// Attempts of its tasks as they are now.
+    /// Attempts of its present tasks.
     pub fn launched(&self) -> u32 {
         self.tasks.iter().map(|task| task.next_attempt.saturating_sub(self.first_attempt)).sum()
     }
 
-    /// All that is wanted of it is done.
+    /// Whether all its wanted tasks are done.
     pub fn complete(&self) -> bool {
         self.resolved() && self.open == 0
     }
 }
 
 impl State {
-    /// The outputs that a task reads, in ascending order, as the planner told when its stage was resolved.
+    /// The outputs that a task reads, in ascending order, as the planner gave them when its stage was resolved.
     pub fn inputs(&self, task: TaskId) -> &[TaskId] {
         self.task(task).map(|task| &*task.inputs).unwrap_or_default()
     }
@@ -302,7 +304,7 @@ impl State {
         self.task(id).is_some_and(|task| task.done().is_some())
     }
 
-    /// All that a task reads is there.
+    /// Whether all inputs of a task are available.
     pub(super) fn has_inputs(&self, id: TaskId) -> bool {
         self.task(id).is_some_and(|task| task.inputs.iter().all(|input| self.is_available(*input)))
     }
@@ -317,7 +319,7 @@ impl State {
             name: name.to_owned(),
             slots: 0,
             whole: false,
-            // Known by name only: not there until it says so.
+            // Known by name only: counts as lost until it is reported up.
             status: WorkerStatus::Lost,
             running: 0,
             alone: false,
@@ -335,7 +337,7 @@ impl State {
     }
 }
 
-/// The outputs that count now.
+/// The current outputs.
 impl Catalog for State {
     fn tasks(&self, stage: StageId) -> Option<u32> {
         let stage = self.stages.get(stage.0 as usize).filter(|stage| stage.resolved())?;

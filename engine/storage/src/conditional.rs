@@ -1,6 +1,6 @@
-//! Writes that must not undo another's: an object is made only if it is not there, or replaced only if it is still what its
-//! writer has read. Stores that take no conditions get the same by reading first, which leaves a moment in between; whoever
-//! relies on it is told once.
+//! Conditional writes: an object is created only if it does not exist, or replaced only if it is still what its writer
+//! has read. Stores without conditions get the same by reading first, which leaves a moment in between; whoever relies
+//! on it is warned once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,11 +10,11 @@ use object_store::{Error, ObjectStoreExt, PutMode, PutOptions, PutPayload, Updat
 use super::{Store, error::object_error, runtime::wait};
 use floe_wire::error::Result;
 
-/// What an object was when it was read or written.
+/// The state of an object when it was read or written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Version(UpdateVersion);
 
-/// Whether a store heeds conditions, as far as it is known.
+/// Whether a store honours conditions, as far as it is known.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     ignored: AtomicBool,
@@ -34,15 +34,15 @@ impl Store {
         })
     }
 
-    /// Writes an object that is still as `expected`, or (none) not there. Its new version; none when somebody else was
-    /// faster. A write whose answer was lost is refused when it is tried again: the object then has these very bytes.
+    /// Writes an object if it is still `expected`, or (none) does not exist. Returns its new version; none if another
+    /// writer was faster. If the answer was lost, the retried write is refused: the object then has these very bytes.
     pub fn put_if(&self, path: &str, data: Bytes, expected: Option<&Version>) -> Result<Option<Version>> {
         if self.conditions.ignored.load(Ordering::Relaxed) {
             return self.put_after_a_look(path, data, expected);
         }
         match self.try_put_if(path, data.clone(), expected)? {
             Put::Done(version) if expected.is_none() && !self.conditions.heeded.load(Ordering::Relaxed) => {
-                // Some stores take a condition and pass over it: this one must be refused now.
+                // Some stores accept conditions but ignore them: this write must be refused now.
                 match self.try_put_if(path, data, None)? {
                     Put::Done(version) => {
                         self.no_conditions("it passes over If-None-Match");

@@ -1,5 +1,5 @@
-//! What a store said, as the user reads it: not found and denied are the user's to mend and name the URI, the rest is
-//! tried again.
+//! Errors of stores as the user reads them: not found and denied are the user's to fix and name the URI, the rest is
+//! retried.
 
 use std::{io, path::Path};
 
@@ -20,8 +20,8 @@ pub fn object_error(uri: &str, error: &object_store::Error) -> QueryError {
     }
 }
 
-/// Some requests (lists above all) keep the server's answer in a text only. What the answer holds beside code and
-/// message is left out: it may repeat the request, key ids and signatures included.
+/// For some requests (lists above all) the server's answer is only a text. Only its code and message are used: the rest
+/// may repeat the request, key ids and signatures included.
 fn by_status(uri: &str, text: &str) -> QueryError {
     let Some((_, answer)) = text.split_once("status code: ") else {
         return QueryError::io(format!("{uri}: {}", text.split("<?xml").next().unwrap_or(text)));
@@ -84,7 +84,7 @@ mod tests {
     use floe_wire::error::Category;
 
     #[test]
-    fn answers_are_told_by_status_and_hide_the_request() {
+    fn errors_follow_the_status_and_hide_the_request() {
         let text = "Server returned non-2xx status code: 403 Forbidden: <?xml?><Error><Code>SignatureDoesNotMatch</Code>\
                     <Message>no</Message><AWSAccessKeyId>AKIA</AWSAccessKeyId></Error>";
         let error = by_status("s3://b/x", text);

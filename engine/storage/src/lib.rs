@@ -53,7 +53,7 @@ pub fn write(uri: &str, data: Bytes, options: &Options) -> Result<()> {
     }
 }
 
-/// All files under a directory or prefix, or the one file of that name; sorted. What does not exist has none.
+/// All files under a directory or prefix, or the one file of that name; sorted. Empty if nothing is there.
 pub fn list(uri: &str, options: &Options) -> Result<Vec<Entry>> {
     match Location::parse(uri)? {
         Location::Local(path) => local::list(&path),
@@ -85,7 +85,7 @@ pub fn exists(uri: &str, options: &Options) -> Result<bool> {
     }
 }
 
-/// Removes all files under a directory or prefix, and the local directory itself. Tells how many files went.
+/// Removes all files under a directory or prefix, and the local directory itself. Returns how many files were removed.
 pub fn delete_prefix(uri: &str, options: &Options) -> Result<usize> {
     match Location::parse(uri)? {
         Location::Local(path) => local::delete_prefix(&path),

@@ -14,7 +14,7 @@ pub(super) fn read(path: &Path) -> Result<Bytes> {
     std::fs::read(path).map(Bytes::from).map_err(|error| path_error(path, &error))
 }
 
-/// Whole or not at all: a temporary name first, then a rename.
+/// Writes the whole file or nothing: under a temporary name first, then a rename.
 pub(super) fn write(path: &Path, data: &[u8]) -> Result<()> {
     let inner = || {
         let directory = path.parent().unwrap_or(Path::new("/"));

@@ -28,7 +28,7 @@ impl Location {
         };
         match scheme.to_ascii_lowercase().as_str() {
             "file" => {
-                // `file://host/path` is only ever this machine.
+                // `file://host/path` can only mean this machine.
                 let path = rest.strip_prefix("localhost").unwrap_or(rest);
                 if !path.starts_with('/') {
                     return Err(QueryError::user("BadUri", format!("{uri}: write file:///absolute/path")));
@@ -115,7 +115,7 @@ pub(super) fn join_keys(left: &str, right: &str) -> String {
     }
 }
 
-/// A URI without what may be secret in it: the query of a presigned URL, and user and password.
+/// A URI without what may be secret: the query of a presigned URL, and user and password.
 pub fn display_uri(uri: &str) -> String {
     let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {

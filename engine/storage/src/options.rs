@@ -41,19 +41,19 @@ impl Options {
         self.0.get(key).map(String::as_str)
     }
 
-    /// For those who hand them to a client; never to a log.
+    /// For handing to a client; never for a log.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// These options, and where they say nothing those of `base`.
+    /// These options, completed by those of `base`.
     pub fn or(&self, base: &Options) -> Options {
         let mut all = base.0.clone();
         all.extend(self.0.iter().map(|(key, value)| (key.clone(), value.clone())));
         Options(all)
     }
 
-    /// What a Polars scan or sink of this URI takes. `None` for local files without options.
+    /// The options for a Polars scan or sink of this URI. `None` for local files without options.
     pub fn cloud_options(&self, uri: &str) -> Result<Option<CloudOptions>> {
         let scheme = CloudScheme::from_path(uri);
         if scheme.is_none_or(|scheme| scheme.is_file()) || self.is_empty() {
@@ -64,7 +64,7 @@ impl Options {
             .map_err(|error| QueryError::user("BadStorage", format!("{}: {error}", display_uri(uri))))
     }
 
-    /// The plain options that a plan carries for one of its scans or sinks (pickled credential providers are left).
+    /// The plain options that a plan carries for one of its scans or sinks (without pickled credential providers).
     pub fn from_cloud_options(options: &CloudOptions) -> Options {
         match &options.config {
             None => Options::default(),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn they_become_cloud_options_and_back() {
+    fn options_become_cloud_options_and_back() {
         let options: Options =
             [("aws_access_key_id", "a"), ("endpoint_url", "http://x"), ("azure_storage_account_name", "z")]
                 .into_iter()

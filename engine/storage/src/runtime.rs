@@ -1,4 +1,4 @@
-//! The runtime that does this module's requests, so that a caller may block on them from any thread.
+//! The runtime of this module's requests, so that a caller may block on them from any thread.
 
 use std::{
     future::Future,
@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use floe_wire::error::{QueryError, Result};
 
 /// Longer than all retries of any single request; reached only when something is stuck.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+const REQUEST_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Two threads: requests wait on the network, they do not compute.
 pub(crate) fn runtime() -> Result<&'static Runtime> {
@@ -29,10 +29,10 @@ pub(crate) fn runtime() -> Result<&'static Runtime> {
 pub fn wait<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Result<T> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let task = runtime()?.spawn(async move {
-        // The receiver is gone only when its time was up.
+        // The receiver is gone only if the limit has passed.
         let _ = sender.send(future.await);
     });
-    receiver.recv_timeout(LIMIT).map_err(|_| {
+    receiver.recv_timeout(REQUEST_LIMIT).map_err(|_| {
         task.abort();
         QueryError::io("a store did not answer in time")
     })

@@ -36,13 +36,13 @@ pub struct Store {
     pub(super) objects: Arc<dyn ObjectStore>,
     multipart: Arc<dyn MultipartStore>,
     pages: Arc<dyn PaginatedListStore>,
-    /// S3 alone can list uploads that nobody completed.
+    /// Only S3 can list uploads that were never completed.
     pub(super) s3: Option<(Arc<AmazonS3>, String)>,
     pub(super) conditions: Arc<Conditions>,
 }
 
 impl Store {
-    /// `root` is scheme and bucket, as `Location` has it. Clients are kept, with their connections.
+    /// `root` is scheme and bucket, as in `Location`. Clients are cached, with their connections.
     pub fn open(root: &str, options: &Options) -> Result<Store> {
         type Cache = Mutex<HashMap<(String, Options), Store>>;
         static CACHE: OnceLock<Cache> = OnceLock::new();
@@ -139,7 +139,7 @@ impl Store {
         Ok(entries)
     }
 
-    /// No error when it is gone already.
+    /// No error if it is gone already.
     pub fn delete(&self, path: &str) -> Result<()> {
         self.request(path, |store, key| async move {
             match store.delete(&key).await {
@@ -155,7 +155,7 @@ impl Store {
             .map_err(|error| object_error(&self.uri(path), &error))
     }
 
-    /// Sends one part on a thread of this module; `done` hears how it went.
+    /// Sends one part on a thread of this module; `done` gets the result.
     pub fn send_part(
         &self,
         path: &str,
@@ -181,7 +181,7 @@ impl Store {
             .map_err(|error| object_error(&self.uri(path), &error))
     }
 
-    /// Makes the object visible. `Ok(false)` when the store does not know the upload: completed or aborted before.
+    /// Makes the object visible. `Ok(false)` if the store does not know the upload: it was completed or aborted before.
     pub fn complete_upload(&self, path: &str, upload: &str, parts: &[String]) -> Result<bool> {
         let (multipart, key, upload) = (self.multipart.clone(), self.key(path)?, upload.to_owned());
         let parts = parts.iter().map(|id| PartId { content_id: id.clone() }).collect();
@@ -192,7 +192,7 @@ impl Store {
         }
     }
 
-    /// No error when it is gone already.
+    /// No error if it is gone already.
     pub fn abort_upload(&self, path: &str, upload: &str) -> Result<()> {
         let (multipart, key, upload) = (self.multipart.clone(), self.key(path)?, upload.to_owned());
         match wait(async move { multipart.abort_multipart(&key, &upload).await })? {
@@ -223,7 +223,7 @@ pub(super) fn unix_ms(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Keys of other providers are passed over: one set of options may serve several.
+/// Ignores keys of other providers: one set of options may serve several.
 fn known<K: std::str::FromStr>(options: &Options) -> Vec<(K, String)> {
     options.pairs().filter_map(|(key, value)| Some((key.parse().ok()?, value.to_owned()))).collect()
 }
@@ -323,7 +323,7 @@ fn build_s3(
 /// GET of a whole URL, its query included.
 pub(super) fn read_http(url: &str) -> Result<Bytes> {
     let shown = display_uri(url);
-    let parsed = url.parse().map_err(|_| QueryError::user("BadUri", format!("{shown}: is no URL")))?;
+    let parsed = url.parse().map_err(|_| QueryError::user("BadUri", format!("{shown}: not a URL")))?;
     let mut request = HttpRequest::new(HttpRequestBody::empty());
     *request.uri_mut() = parsed;
     let failed = |error: object_store::client::HttpError| QueryError::io(format!("cannot read it: {:?}", error.kind()));

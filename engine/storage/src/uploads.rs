@@ -1,5 +1,5 @@
-//! Uploads in parts that nobody completed: S3 keeps them, invisible and paid for, until they are aborted. The only
-//! request here that object_store does not have; signed with its own authorizer.
+//! Multipart uploads that were never completed: S3 keeps them, invisible and paid for, until they are aborted. Listing
+//! them is the one request that object_store lacks; it is signed with object_store's authorizer.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub struct Pending {
 }
 
 impl Store {
-    /// All pending uploads whose object's name starts with `prefix` (text, not a directory). Only S3 can tell: Google's
-    /// and Azure's go by a lifecycle rule or by themselves.
+    /// All pending uploads whose object's name starts with `prefix` (text, not a directory). Only S3 can list them:
+    /// Google's and Azure's go by a lifecycle rule or by themselves.
     pub fn pending_uploads(&self, prefix: &str) -> Result<Vec<Pending>> {
         let Some((s3, region)) = self.s3.clone() else { return Ok(Vec::new()) };
         let (prefix, uri) = (prefix.to_owned(), self.uri(prefix));

@@ -1,12 +1,13 @@
-//! Where the outputs of finished tasks are looked up when their readers are launched.
+//! The catalog, in which the outputs of finished tasks are looked up when their readers are launched.
 
 use crate::chunk::OutputId;
-use crate::graph::{StageId, TaskId, TaskOutput};
+use crate::graph::{StageId, TaskId};
+use crate::task::TaskOutput;
 
-/// The outputs of a run that count now. Whoever keeps them answers; readers never keep a copy of where things lie, so that
-/// an output which was made again elsewhere is found there.
+/// Looks up the current outputs of a run. Readers keep no copy of an output's place, so that an output made again
+/// elsewhere is found there.
 pub trait Catalog {
-    /// How many tasks a stage was cut into; none before that.
+    /// The number of tasks that a stage was cut into; none before it is.
     fn tasks(&self, stage: StageId) -> Option<u32>;
     /// The output of a task and the attempt that made it, if it is there.
     fn output(&self, task: TaskId) -> Option<Found<'_>>;

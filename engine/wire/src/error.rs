@@ -36,7 +36,7 @@ impl QueryError {
 pub enum TaskError {
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// Outputs of earlier tasks are gone from where they lay: they are made again, and the task is tried again after that.
+    /// Outputs of earlier tasks cannot be read: they are made again, then the task is retried.
     #[error("{message}")]
     Lost { outputs: Vec<OutputId>, message: String },
 }
@@ -49,7 +49,7 @@ impl TaskError {
         }
     }
 
-    /// Polars' error class or a reason of Floe's.
+    /// Polars' error class or a reason of Floe.
     pub fn class(&self) -> &str {
         match self {
             TaskError::Query(error) => &error.class,
@@ -60,7 +60,7 @@ impl TaskError {
 
 const LOST_OUTPUT: &str = "LostOutput";
 
-/// What it is to who can have nothing made again: the reader of a result.
+/// Serves readers of a result, who cannot have lost outputs made again.
 impl From<TaskError> for QueryError {
     fn from(error: TaskError) -> Self {
         match error {

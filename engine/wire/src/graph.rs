@@ -7,7 +7,6 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::{Chunk, Chunks, OutputId, Place, Span};
 use crate::facts::{PlanOutput, StageFacts};
 
 /// A stage's place in `StageGraph::stages`.
@@ -33,16 +32,19 @@ pub struct StageGraph {
     pub stages: Vec<Stage>,
     /// The stages whose outputs, read in this order, are the result (several after a union).
     pub roots: Vec<StageId>,
-    /// Why nodes run on one worker, in plan order: (node, reason).
+    /// Why nodes run on one worker, in plan order.
     pub single_worker: Vec<SingleWorker>,
     /// Warnings for the user (version differences, ignored options).
     pub warnings: Vec<String>,
-    /// How small parts of exchanges are put together; none: they stay as they were planned.
-    pub merge: Option<Merge>,
-    /// What every one of several tasks may read whole, measured; none: whatever it comes to.
+    /// Changes that the planner made to the plan as it was written, and why (for `floe explain`).
     #[serde(default)]
-    pub broadcast_most_bytes: Option<u64>,
-    /// What the query must give: one for each sink, or the one result.
+    pub notes: Vec<String>,
+    /// How small partitions are coalesced; none: they stay as they were planned.
+    pub coalescing: Option<Coalescing>,
+    /// Largest broadcast, in measured bytes, that several tasks may read; none: no limit.
+    #[serde(default)]
+    pub max_broadcast_bytes: Option<u64>,
+    /// What the query must deliver: one for each sink, or the one result.
     #[serde(default)]
     pub outputs: Vec<PlanOutput>,
 }
@@ -57,18 +59,18 @@ pub struct SingleWorker {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stage {
     pub id: StageId,
-    /// What it does, for people: "scan lineitem, filter, partial group by".
+    /// Its label: "scan lineitem, filter, partial group by".
     pub label: String,
     /// The optimized IR of this stage as Polars' own serde writes it (msgpack). Its leaves are placeholders,
     /// filled per task by `LeafInput`s in the order of `leaves`.
     pub fragment: Bytes,
-    /// The fragment for people: one line a node.
+    /// The fragment as `floe explain` prints it, one line per node.
     pub explain: Vec<String>,
     pub leaves: Vec<Leaf>,
     pub output: Exchange,
-    /// What it does instead, if a side of its join turns out small.
-    pub instead: Option<Box<Instead>>,
-    /// Why its tasks may give other rows when they run again on the same data, if they may.
+    /// Its adaptive form: a broadcast join, if a side of its hash join turns out small.
+    pub adaptive: Option<Box<AdaptiveForm>>,
+    /// Why its tasks may give different rows when they run again on the same data, if they may.
     #[serde(default)]
     pub nondeterminism: Option<Nondeterminism>,
     /// What the planner states about it.
@@ -76,16 +78,16 @@ pub struct Stage {
     pub facts: StageFacts,
 }
 
-/// What of a stage's rows is left to chance.
+/// What makes a stage's rows vary from run to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Nondeterminism {
-    /// A slice, a limit or the top of rows that stand in no order.
+    /// A slice, a limit or the top of unordered rows.
     UnorderedSlice,
-    /// One of several rows that are equal in what counts.
+    /// Any one of several rows that are equal in the columns that count.
     AnyOfEqualRows,
-    /// An expression that looks at the places of rows which stand in no order.
+    /// An expression that depends on the positions of unordered rows.
     UnorderedValues,
-    /// Rows in no order that are told apart by their places, here or by a reader.
+    /// Unordered rows that are numbered or paired by position, here or by a reader.
     UnorderedRows,
     /// A sample, a shuffle or a rank that draws without a seed.
     NoSeed,
@@ -94,7 +96,7 @@ pub enum Nondeterminism {
 }
 
 impl Nondeterminism {
-    /// Whether other rows may come, and not just the same ones in another order.
+    /// Whether the rows may differ, not just their order.
     pub fn changes_rows(self) -> bool {
         match self {
             Nondeterminism::UnorderedSlice
@@ -102,35 +104,36 @@ impl Nondeterminism {
             | Nondeterminism::UnorderedValues
             | Nondeterminism::NoSeed
             | Nondeterminism::UserFunction => true,
-            // Numbers of rows, of which there are as many.
+            // Only the numbering of rows differs, not their count.
             Nondeterminism::UnorderedRows => false,
         }
     }
 }
 
-/// For people.
+/// Prints the reason for messages.
 impl fmt::Display for Nondeterminism {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Nondeterminism::UnorderedSlice => "it takes some of rows that stand in no order",
-            Nondeterminism::AnyOfEqualRows => "it keeps any one of several rows",
-            Nondeterminism::UnorderedValues => "it looks at the places of rows that stand in no order",
-            Nondeterminism::UnorderedRows => "its rows stand in no order, and their places count",
+            Nondeterminism::UnorderedSlice => "it takes some rows of an unordered input",
+            Nondeterminism::AnyOfEqualRows => "it keeps any one of several equal rows",
+            Nondeterminism::UnorderedValues => "it depends on the positions of unordered rows",
+            Nondeterminism::UnorderedRows => "its rows are unordered, and a reader depends on their positions",
             Nondeterminism::NoSeed => "it draws without a seed",
-            Nondeterminism::UserFunction => "it calls a function that may do anything",
+            Nondeterminism::UserFunction => "it calls a user's function",
         })
     }
 }
 
-/// Another form of a stage that joins two sides by hash: the small one goes whole to every task of the other, whose stage
-/// is part of this form. Whether it is taken is decided when that other stage is resolved, which then is left out.
+/// The broadcast form of a hash join: the small side goes whole to every task of the large one, whose stage becomes
+/// part of this form. The choice is made when the large side's stage is resolved; if this form is chosen, that stage is
+/// left out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Instead {
-    /// The stages of the small side, and the bytes that they may have made together.
+pub struct AdaptiveForm {
+    /// The stages of the small side; together they may have written at most `bytes`.
     pub small: Vec<StageId>,
     pub bytes: u64,
-    /// The stage that is left out.
-    pub without: StageId,
+    /// The stage that is left out if this form is chosen.
+    pub replaces: StageId,
     pub label: String,
     pub fragment: Bytes,
     pub explain: Vec<String>,
@@ -143,17 +146,17 @@ pub struct Instead {
 impl StageGraph {
     /// The stages that must be done before this one is cut into tasks.
     pub fn inputs(&self, stage: &Stage) -> BTreeSet<StageId> {
-        let instead = stage.instead.iter().flat_map(|instead| &instead.leaves);
+        let adaptive = stage.adaptive.iter().flat_map(|form| &form.leaves);
         let of = |leaf: &Leaf| match leaf {
             Leaf::Source { .. } => Vec::new(),
             Leaf::Exchange { stages, .. } => stages.clone(),
         };
-        let mut inputs: BTreeSet<StageId> = stage.leaves.iter().chain(instead).flat_map(of).collect();
-        inputs.extend(self.left_out(stage.id).iter().flat_map(|instead| &instead.small));
+        let mut inputs: BTreeSet<StageId> = stage.leaves.iter().chain(adaptive).flat_map(of).collect();
+        inputs.extend(self.left_out(stage.id).iter().flat_map(|form| &form.small));
         inputs
     }
 
-    /// Inputs that are read whole by the tasks of a stage that reads others in parts.
+    /// The number of inputs that are read whole by tasks that read other inputs in parts.
     pub fn broadcasts(&self) -> usize {
         let whole = |leaf: &&Leaf| matches!(leaf, Leaf::Exchange { read: Read::All, .. });
         let of = |stage: &Stage| match stage.leaves.iter().all(|leaf| whole(&leaf)) {
@@ -163,8 +166,8 @@ impl StageGraph {
         self.stages.iter().map(of).sum()
     }
 
-    /// Whether the tasks of a stage may give other rows, or rows to other partitions, when they are made again: they are
-    /// left to chance in it, or in a stage that it is made from.
+    /// Whether the tasks of a stage may give other rows, or rows to other partitions, when they run again: because this
+    /// stage, or one that it is made from, is nondeterministic.
     pub fn may_differ(&self, stage: StageId) -> bool {
         let mut open = vec![stage];
         let mut seen = BTreeSet::new();
@@ -177,73 +180,77 @@ impl StageGraph {
         false
     }
 
-    /// The form of another stage that would leave this one out.
-    pub fn left_out(&self, stage: StageId) -> Option<&Instead> {
-        self.stages.iter().filter_map(|reader| reader.instead.as_deref()).find(|instead| instead.without == stage)
+    /// The adaptive form of another stage that would replace this one.
+    pub fn left_out(&self, stage: StageId) -> Option<&AdaptiveForm> {
+        self.stages.iter().filter_map(|reader| reader.adaptive.as_deref()).find(|form| form.replaces == stage)
     }
 }
 
 /// Where a placeholder of a fragment gets its data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Leaf {
-    /// Base data (files, row groups, frames), cut at planning time: one entry a task, opaque to all but `exec`.
+    /// Base data (files, row groups, frames), cut at planning time: one entry per task, opaque to all but `exec`.
     Source { what: String, per_task: Vec<Bytes> },
     /// The outputs of earlier stages, read in this order.
     Exchange { stages: Vec<StageId>, read: Read },
 }
 
-/// Parts of a hash exchange that turn out small are read by one task: so many tasks stay at least, and none that gets
-/// more than so many bytes is made larger.
+/// Partition coalescing: one task reads several small partitions of a hash exchange. Keep at least `min_tasks` tasks;
+/// never coalesce past `max_bytes` per task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Merge {
-    pub tasks: u32,
-    pub bytes: u64,
+pub struct Coalescing {
+    pub min_tasks: u32,
+    pub max_bytes: u64,
 }
 
-/// A task that sorts holds its rows twice; one that joins or groups has a table and the rows of the other side, too.
+/// Tasks that only sort may read this many times the bytes: a sort holds its rows twice; a join or group-by also holds
+/// a hash table and the rows of the other side.
 const RANGE_SHARE: u64 = 3;
 
-/// By so many times parts are smaller, each time that some were too large.
+/// Divides `max_bytes` each time a task runs out of memory.
 const FINER: u64 = 4;
 
-impl Merge {
-    /// After parts turned out too large for a worker so many times.
-    pub fn finer(self, times: u32) -> Merge {
-        Merge { bytes: self.bytes / FINER.saturating_pow(times), ..self }
+impl Coalescing {
+    /// The limits after tasks of the stage ran out of memory `times` times.
+    pub fn finer(self, times: u32) -> Coalescing {
+        Coalescing { max_bytes: self.max_bytes / FINER.saturating_pow(times), ..self }
     }
 
-    /// The same for parts that are only sorted.
-    pub fn of_ranges(self) -> Merge {
-        Merge { bytes: self.bytes.saturating_mul(RANGE_SHARE), ..self }
+    /// The limits for partitions that are only sorted.
+    pub fn of_ranges(self) -> Coalescing {
+        Coalescing { max_bytes: self.max_bytes.saturating_mul(RANGE_SHARE), ..self }
     }
 }
 
 /// Which part of an exchange a task reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Read {
-    /// Task t reads partition t (or the run of partitions merged into task t) of every producing task.
+    /// Task t reads partition t (or the partitions coalesced into task t) of every producing task.
     Partition,
     /// Every task reads everything (broadcast, gather).
     All,
     /// Task t reads all that the t-th producing task wrote (producers counted through `stages` in order).
     Forward,
+    /// Each task reads all that a run of neighbouring producing tasks wrote, in their order: as many of them as come to
+    /// about `bytes` in memory.
+    Neighbours { bytes: u64 },
     /// Task t reads all that the producing tasks before the t-th wrote: the rows above its own.
     Before,
     /// Task t reads all that the producing tasks after the t-th wrote: the rows below its own.
     After,
-    /// Every task reads the key summaries that the producing tasks wrote beside the partitions of a hash exchange. Such leaves
-    /// have no placeholder and stand behind all that do.
-    Keys,
+    /// Every task reads the key summaries that the producing tasks wrote with the partitions of a hash exchange. Such
+    /// leaves have no placeholder and come after all leaves that have one.
+    KeySummaries,
 }
 
 /// How a stage's output is laid out for its readers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Exchange {
-    /// Rows with equal keys meet in one of `partitions`. The keys are the named columns of the output.
+    /// Rows with equal keys are in the same one of `partitions`. The keys are the named columns of the output.
     Hash { keys: Vec<String>, partitions: u32 },
-    /// Each task writes sorted chunks by the named key column; its readers get key ranges, cut when all sizes are known.
+    /// Each task writes chunks sorted by the named key column; readers get key ranges, cut once all sizes are known.
     Range { key: String, partitions: u32 },
-    /// One partition a task, for `Read::All` or `Read::Forward`.
+    /// One partition per task, for `Read::All`, `Read::Forward` or `Read::Neighbours`.
     Whole,
     /// Rows of the query's result: like `Whole`, kept until the client has read them.
     Result,
@@ -257,197 +264,5 @@ impl Exchange {
             Exchange::Hash { partitions, .. } | Exchange::Range { partitions, .. } => *partitions,
             Exchange::Whole | Exchange::Result | Exchange::Sink { .. } => 1,
         }
-    }
-}
-
-/// One task as a worker gets it. The fragment is sent once a stage and worker, and named by the stage after that.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TaskSpec {
-    pub id: OutputId,
-    pub leaves: Vec<LeafInput>,
-    pub output: Exchange,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum LeafInput {
-    Source(Bytes),
-    /// Rows of the outputs of earlier stages, read in this order; `range` keeps only rows whose key lies in [from, to).
-    /// `before` counts the rows that earlier tasks of this leaf read, for row indexes.
-    Rows {
-        outputs: Vec<Portion>,
-        range: Option<KeyRange>,
-        before: u64,
-    },
-    /// What earlier tasks noted of their keys.
-    KeySummaries(Vec<Summary>),
-}
-
-/// What a task reads of one output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Portion {
-    pub output: OutputId,
-    pub place: Place,
-    pub chunks: Vec<Chunk>,
-}
-
-/// The key summary of one output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
-    pub output: OutputId,
-    pub place: Place,
-    pub span: Span,
-}
-
-/// Bounds over a row-encoded (memcomparable) binary key column.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyRange {
-    pub key: String,
-    pub from: Option<Bytes>,
-    pub to: Option<Bytes>,
-}
-
-/// What a finished task tells.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct TaskOutput {
-    /// Where its bytes are, all of them together.
-    pub place: Place,
-    pub chunks: Chunks,
-    /// Where in its bytes it notes which keys its rows have, if it was told to.
-    pub summary: Option<Span>,
-    pub rows: u64,
-    pub bytes: u64,
-    /// Bytes of its rows in memory.
-    #[serde(default)]
-    pub size: u64,
-    /// Rows and bytes read from sources and exchanges.
-    pub rows_in: u64,
-    pub bytes_in: u64,
-    /// Files staged for the sink, opaque to all but `sink`.
-    pub staged: Vec<Bytes>,
-    /// What Polars warned of while the task ran, each once.
-    #[serde(default)]
-    pub warnings: Vec<Warning>,
-    pub metrics: TaskMetrics,
-}
-
-/// A warning of Polars for the user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warning {
-    pub text: String,
-    /// Whether it is this query's for certain: tasks of several queries may run in one process.
-    pub sure: bool,
-}
-
-impl TaskOutput {
-    /// Some of the chunks, for a reader. Bytes that travel with the message are cut down to these.
-    pub fn portion(&self, output: OutputId, mut chunks: Vec<Chunk>) -> Portion {
-        let place = match &self.place {
-            Place::Inline(all) => {
-                let bytes = inline(all, chunks.iter().map(Chunk::span));
-                let mut offset = 0;
-                for chunk in &mut chunks {
-                    chunk.offset = offset;
-                    offset += chunk.len;
-                }
-                Place::Inline(bytes)
-            }
-            elsewhere => elsewhere.clone(),
-        };
-        Portion { output, place, chunks }
-    }
-
-    /// The key summary, for a reader.
-    pub fn key_summary(&self, output: OutputId) -> Option<Summary> {
-        let span = self.summary?;
-        let (place, span) = match &self.place {
-            Place::Inline(all) => (Place::Inline(inline(all, [span])), Span { offset: 0, ..span }),
-            elsewhere => (elsewhere.clone(), span),
-        };
-        Some(Summary { output, place, span })
-    }
-}
-
-/// The bytes of some spans, end to end; shared where they lie together already.
-fn inline(all: &Bytes, spans: impl IntoIterator<Item = Span>) -> Bytes {
-    let range = |span: Span| {
-        let from = usize::try_from(span.offset).unwrap_or(usize::MAX).min(all.len());
-        from..from.saturating_add(usize::try_from(span.len).unwrap_or(usize::MAX)).min(all.len())
-    };
-    let mut ranges = spans.into_iter().map(range);
-    let Some(mut together) = ranges.next() else { return Bytes::new() };
-    let mut apart: Vec<u8> = Vec::new();
-    for range in ranges {
-        if apart.is_empty() && range.start == together.end {
-            together.end = range.end;
-            continue;
-        }
-        if apart.is_empty() {
-            apart.extend_from_slice(&all[together.clone()]);
-        }
-        apart.extend_from_slice(&all[range]);
-    }
-    if apart.is_empty() { all.slice(together) } else { Bytes::from(apart) }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TaskMetrics {
-    pub decode_us: u64,
-    pub run_us: u64,
-    pub write_us: u64,
-    pub peak_memory_bytes: u64,
-    /// What Polars counts of its own nodes, by their kind.
-    pub nodes: Vec<NodeMetrics>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct NodeMetrics {
-    pub node: String,
-    /// Rows put out.
-    pub rows: u64,
-    /// Read from files and stores.
-    pub bytes: u64,
-    pub active_us: u64,
-}
-
-impl NodeMetrics {
-    /// With what another one of its kind did.
-    pub fn add(&mut self, other: &NodeMetrics) {
-        self.rows += other.rows;
-        self.bytes += other.bytes;
-        self.active_us += other.active_us;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_travels_with_a_message_is_cut_to_what_is_read() {
-        let chunk = |partition, offset, len| Chunk { partition, rows: 1, offset, len };
-        let written = vec![chunk(0, 0, 2), chunk(1, 2, 3), chunk(0, 5, 1), chunk(1, 6, 2)];
-        let place = Place::Inline(Bytes::from_static(b"aabbbcdd!"));
-        let summary = Some(Span { offset: 8, len: 1 });
-        let output = TaskOutput { place, chunks: Chunks::new(written), summary, ..TaskOutput::default() };
-        let id = OutputId { task: TaskId { stage: StageId(0), task: 0 }, attempt: 0 };
-        let read = |portion: Portion| {
-            let Place::Inline(bytes) = portion.place else { panic!("not inline") };
-            let of = |chunk: &Chunk| {
-                let from = chunk.offset as usize;
-                String::from_utf8(bytes[from..from + chunk.len as usize].to_vec()).unwrap()
-            };
-            (bytes.len(), portion.chunks.iter().map(of).collect::<Vec<_>>())
-        };
-        let portion = |from, to| output.portion(id, output.chunks.of(from..to).to_vec());
-        assert_eq!(read(portion(0, 1)), (3, vec!["aa".to_string(), "c".into()]));
-        assert_eq!(read(portion(1, 2)), (5, vec!["bbb".to_string(), "dd".into()]));
-        assert_eq!(read(portion(0, 2)).1, ["aa", "c", "bbb", "dd"]);
-        assert_eq!(
-            read(output.portion(id, vec![chunk(0, 0, 2), chunk(1, 2, 3)])),
-            (5, vec!["aa".into(), "bbb".into()])
-        );
-        assert_eq!(read(portion(7, 9)), (0, Vec::new()));
-        let noted = output.key_summary(id).unwrap();
-        assert_eq!((noted.place, noted.span), (Place::Inline(Bytes::from_static(b"!")), Span { offset: 0, len: 1 }));
     }
 }

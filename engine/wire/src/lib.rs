@@ -1,5 +1,5 @@
 //! The vocabulary that planner, scheduler, executor and the processes around them share: the stage graph, what a task
-//! is given and what it tells, typed errors. Plain data that travels as msgpack; no Polars, no IO.
+//! is given and what it reports, typed errors. Plain data that travels as msgpack; no Polars, no IO.
 
 pub mod catalog;
 pub mod check;
@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod error;
 pub mod facts;
 pub mod graph;
+pub mod task;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use error::{QueryError, Result};
 
-/// A value as it travels in a message.
+/// Encodes a value for a message.
 pub fn pack<T: Serialize>(value: &T) -> Result<Bytes> {
     rmp_serde::to_vec_named(value)
         .map(Bytes::from)

@@ -10,26 +10,31 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, ObjectMeta, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::error::ApplyError;
-use super::facts::{Observed, PlanSecrets};
+use super::facts::{Observed, PlanSecrets, Turn};
 use super::names::{self, FINALIZER, MANAGER, Place, TRACEPARENT};
 use super::observe::{self, is_owned};
 use super::plan::Action;
-use super::{Context, build};
+use super::{Context, build, handover};
+use crate::context::register::Loan;
+use crate::context::talk;
 use crate::poll::Address;
 use crate::telemetry;
 
-/// The finalizer's own field manager: applying nothing under it takes the finalizer away.
+/// The finalizer's own field manager: applying nothing under it takes away a finalizer that was applied under it.
 const FINALIZER_MANAGER: &str = "floe-operator-cleanup";
 const AT_ONCE: usize = 16;
 
 type Result<T, E = ApplyError> = std::result::Result<T, E>;
+/// The query's metadata after a change.
+type Patched = Result<PartialObjectMeta<DistributedQuery>, kube::Error>;
 
 /// What came of it.
 #[derive(Default)]
@@ -45,6 +50,8 @@ pub struct Applied {
 struct Made {
     plan: Option<PlanSecrets>,
     version: Option<String>,
+    /// A quota has no room: further pods need not be asked for.
+    is_full: bool,
 }
 
 pub async fn apply(context: &Context, observed: &Observed, actions: &[Action]) -> Applied {
@@ -53,9 +60,11 @@ pub async fn apply(context: &Context, observed: &Observed, actions: &[Action]) -
     let waves: std::collections::BTreeSet<u8> = actions.iter().map(Action::wave).collect();
     for wave in waves {
         let run = Run { context, observed, made: &made };
+        // Where others wait for the same room, one after the other: what does not fit is refused once.
+        let at_once = if matches!(observed.turn, Turn::Free) { AT_ONCE } else { 1 };
         let work: Vec<_> =
             actions.iter().filter(|action| action.wave() == wave).map(|action| run.act(action).boxed()).collect();
-        let results: Vec<_> = futures::stream::iter(work).buffered(AT_ONCE).collect().await;
+        let results: Vec<_> = futures::stream::iter(work).buffered(at_once).collect().await;
         errors.extend(results.into_iter().filter_map(Result::err));
         if !errors.is_empty() {
             break;
@@ -63,6 +72,51 @@ pub async fn apply(context: &Context, observed: &Observed, actions: &[Action]) -
     }
     let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
     Applied { errors, version: made.version }
+}
+
+/// Makes an object, or finds the owner's own. One that changes with time is brought up to date.
+pub async fn ensure<K>(
+    api: &Api<K>,
+    owner: &OwnerReference,
+    kind: &'static str,
+    mut object: K,
+    changes: bool,
+) -> Result<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let name = object.meta().name.clone().unwrap_or_default();
+    let failed = |source| ApplyError::Api { kind, name: name.clone(), source };
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    match api.create(&params, &object).await {
+        Ok(made) => return Ok(made),
+        Err(kube::Error::Api(answer)) if answer.code == 409 => {}
+        Err(source) => return Err(failed(source)),
+    }
+    let Some(found) = api.get_opt(&name).await.map_err(failed)? else {
+        return Err(ApplyError::Incomplete("an object was there and is gone: once more"));
+    };
+    if !is_owned(&found, &owner.uid) {
+        // Deleted and made again under its name: the garbage collector takes what the former one had.
+        let mut owners = found.meta().owner_references.iter().flatten();
+        if owners.any(|former| former.kind == owner.kind && former.name == owner.name) {
+            return Err(ApplyError::Former { kind, name });
+        }
+        return Err(ApplyError::Foreign { kind, name });
+    }
+    if found.meta().deletion_timestamp.is_some() {
+        return Err(ApplyError::Incomplete("an object of the same name is still being deleted"));
+    }
+    if !changes {
+        return Ok(found);
+    }
+    // The UID makes sure that it is this object, and no other that took its name since.
+    object.meta_mut().uid.clone_from(&found.meta().uid);
+    let mut body = serde_json::to_value(&object).map_err(build::BuildError::from)?;
+    body["apiVersion"] = K::api_version(&()).into();
+    body["kind"] = K::kind(&()).into();
+    let params = PatchParams::apply(MANAGER).force();
+    api.patch(&name, &params, &Patch::Apply(body)).await.map_err(failed)
 }
 
 struct Run<'a> {
@@ -95,15 +149,17 @@ impl Run<'_> {
 
     async fn act(&self, action: &Action) -> Result<()> {
         match action {
-            Action::AddFinalizer => self.finalizer(&[FINALIZER]).await,
-            Action::RemoveFinalizer => self.finalizer(&[]).await,
+            Action::AddFinalizer => self.add_finalizer().await,
+            Action::RemoveFinalizer => self.remove_finalizer().await,
             Action::EnsureJob { attempt } => self.ensure_job(*attempt).await,
             Action::EnsurePolicy => {
                 let policy = build::network_policy(self.query(), &self.context.defaults);
                 self.ensure("NetworkPolicy", policy, true).await.map(|_| ())
             }
             Action::CreatePod(place) => self.create_pod(*place).await,
+            Action::Submit { attempt, ip } => handover::submit(self.context, self.observed, *attempt, ip).await,
             Action::Dismiss { ip } => self.dismiss(ip).await,
+            Action::Drain { ip, worker } => self.drain(ip, worker).await,
             Action::DeletePod { name, uid } => self.delete_pod(name, uid).await,
             Action::DeleteShared { attempts } => self.delete_shared(*attempts).await,
             Action::DeleteQuery => self.delete_query().await,
@@ -115,35 +171,7 @@ impl Run<'_> {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
     {
-        let api: Api<K> = self.api();
-        let name = object.meta().name.clone().unwrap_or_default();
-        let failed = |source| ApplyError::Api { kind, name: name.clone(), source };
-        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        match api.create(&params, &object).await {
-            Ok(made) => return Ok(made),
-            Err(kube::Error::Api(answer)) if answer.code == 409 => {}
-            Err(source) => return Err(failed(source)),
-        }
-        let Some(found) = api.get_opt(&name).await.map_err(failed)? else {
-            return Err(ApplyError::Incomplete("an object was there and is gone: once more"));
-        };
-        if !is_owned(&found, self.uid()) {
-            return Err(ApplyError::Foreign { kind, name });
-        }
-        if found.meta().deletion_timestamp.is_some() {
-            return Err(ApplyError::Incomplete("an object of the same name is still being deleted"));
-        }
-        if !changes {
-            return Ok(found);
-        }
-        // The UID makes sure that it is this object, and no other that took its name since.
-        let mut object = object;
-        object.meta_mut().uid.clone_from(&found.meta().uid);
-        let mut body = serde_json::to_value(&object).map_err(build::BuildError::from)?;
-        body["apiVersion"] = K::api_version(&()).into();
-        body["kind"] = K::kind(&()).into();
-        let params = PatchParams::apply(MANAGER).force();
-        api.patch(&name, &params, &Patch::Apply(body)).await.map_err(failed)
+        ensure(&self.api::<K>(), &build::owner(self.query()), kind, object, changes).await
     }
 
     async fn ensure_job(&self, attempt: u32) -> Result<()> {
@@ -168,17 +196,45 @@ impl Run<'_> {
     }
 
     async fn create_pod(&self, place: Place) -> Result<()> {
+        if self.made().is_full {
+            return Ok(());
+        }
+        let attempt = match place {
+            Place::Clean => self.last_with_job().await?,
+            Place::Coordinator { attempt } | Place::Worker { attempt, .. } => attempt,
+        };
+        let pins = self.observed.status.pinned.as_ref();
+        let mut query = build::pinned(self.query(), pins);
+        if let Loan::Lent(lent) = &self.observed.loan {
+            // One that cleans up goes where the context's pods go.
+            query.spec.compute = lent.compute.clone();
+        }
         let inputs = build::PodInputs {
-            query: self.query(),
+            query: &query,
             defaults: &self.context.defaults,
             plan: self.made().plan.unwrap_or_default(),
-            attempt: self.observed.attempt().max(1).max(place.attempt().unwrap_or(0)),
+            attempt,
+            image: pins.map(|pins| pins.image.as_str()),
         };
-        let pod: Pod = self.ensure("Pod", build::pod(place, &inputs)?, false).await?;
+        let pod = self.ensure("Pod", build::pod(place, &inputs)?, false).await;
+        let pod: Pod = pod.inspect_err(|error| self.made().is_full |= error.is_quota())?;
         let (name, uid) = (pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default());
         let memory = self.context.memories.of(self.uid());
         memory.lock().unwrap_or_else(PoisonError::into_inner).made(name, uid, place, Timestamp::now());
         Ok(())
+    }
+
+    /// The latest attempt that has a Secret: one that has begun and could not start has none.
+    async fn last_with_job(&self) -> Result<u32> {
+        let last = self.observed.attempt().max(1);
+        for attempt in (1..=last).rev() {
+            let name = names::job_secret(self.name(), self.uid(), attempt);
+            let found = self.api::<Secret>().get_opt(&name).await;
+            if found.map_err(|source| ApplyError::Api { kind: "Secret", name, source })?.is_some() {
+                return Ok(attempt);
+            }
+        }
+        Ok(last)
     }
 
     async fn dismiss(&self, ip: &str) -> Result<()> {
@@ -186,8 +242,22 @@ impl Run<'_> {
         let namespace = self.query().metadata.namespace.as_deref().unwrap_or_default();
         // Without a token nobody can be told; the pod's deletion says the same.
         if let Ok(Some(token)) = observe::token(self.context, namespace, self.name(), self.uid(), attempt).await {
-            let address = Address { id: self.uid().to_owned(), attempt, ip: ip.to_owned(), token };
+            let is_lent = self.observed.is_borrowed();
+            let address = Address { id: self.uid().to_owned(), attempt, ip: ip.to_owned(), token, is_lent };
             self.context.poller.dismiss(&address).await;
+        }
+        Ok(())
+    }
+
+    /// Tells the coordinator to drain a worker. One that does not answer is asked again: the plan repeats it until the report
+    /// says that the worker drains.
+    async fn drain(&self, ip: &str, worker: &str) -> Result<()> {
+        let (name, uid, attempt) = (self.name(), self.uid(), self.observed.attempt());
+        let namespace = self.query().metadata.namespace.as_deref().unwrap_or_default();
+        if let Ok(Some(token)) = observe::token(self.context, namespace, name, uid, attempt).await
+            && let Err(error) = talk::drain(self.context.poller.http(), ip, &token, worker).await
+        {
+            tracing::debug!(worker, "the coordinator did not hear that a worker goes: {error}");
         }
         Ok(())
     }
@@ -248,7 +318,37 @@ impl Run<'_> {
         self.delete::<DistributedQuery>("DistributedQuery", self.name(), params).await
     }
 
-    async fn finalizer(&self, finalizers: &[&str]) -> Result<()> {
+    async fn add_finalizer(&self) -> Result<()> {
+        let answer = self.apply_finalizers(&[FINALIZER]).await;
+        let patched = answer.map_err(|source| self.not_patched(source))?;
+        self.made().version = patched.metadata.resource_version;
+        Ok(())
+    }
+
+    /// Whoever put it there: applying nothing takes away only what was applied here, and a query from a restored backup or a
+    /// manifest has it by another's hand.
+    async fn remove_finalizer(&self) -> Result<()> {
+        let answer = match self.apply_finalizers(&[]).await {
+            Ok(patched) if has_finalizer(&patched.metadata) => self.strip_finalizer(patched.metadata).await,
+            answer => answer,
+        };
+        match answer {
+            Ok(patched) => {
+                self.made().version = patched.metadata.resource_version;
+                Ok(())
+            }
+            Err(source) => {
+                // A query that is gone, or another of its name, has nothing to release.
+                let api: Api<DistributedQuery> = self.api();
+                let found = api.get_metadata_opt(self.name()).await.map_err(|source| self.not_patched(source))?;
+                let is_there = found.is_some_and(|found| found.metadata.uid.as_deref() == Some(self.uid()));
+                if is_there { Err(self.not_patched(source)) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// What this field manager wants of the finalizers; those of others stay.
+    async fn apply_finalizers(&self, finalizers: &[&str]) -> Patched {
         let api: Api<DistributedQuery> = self.api();
         let body = json!({
             "apiVersion": DistributedQuery::api_version(&()),
@@ -256,18 +356,26 @@ impl Run<'_> {
             "metadata": {"name": self.name(), "uid": self.uid(), "finalizers": finalizers},
         });
         let params = PatchParams::apply(FINALIZER_MANAGER).force();
-        let failed = |source| ApplyError::Api { kind: "DistributedQuery", name: self.name().to_owned(), source };
-        match api.patch_metadata(self.name(), &params, &Patch::Apply(body)).await {
-            Ok(patched) => {
-                self.made().version = patched.metadata.resource_version;
-                Ok(())
-            }
-            Err(source) => {
-                // A query that is gone, or another of its name, has nothing to release.
-                let found = api.get_metadata_opt(self.name()).await.map_err(failed)?;
-                let is_there = found.is_some_and(|found| found.metadata.uid.as_deref() == Some(self.uid()));
-                if is_there || !finalizers.is_empty() { Err(failed(source)) } else { Ok(()) }
-            }
-        }
+        api.patch_metadata(self.name(), &params, &Patch::Apply(body)).await
     }
+
+    /// Over the version that was just seen, so that a finalizer that another adds meanwhile is not lost.
+    async fn strip_finalizer(&self, seen: ObjectMeta) -> Patched {
+        let api: Api<DistributedQuery> = self.api();
+        let mut others = seen.finalizers.unwrap_or_default();
+        others.retain(|name| name != FINALIZER);
+        let body = json!({
+            "metadata": {"uid": self.uid(), "resourceVersion": seen.resource_version, "finalizers": others},
+        });
+        let params = PatchParams { field_manager: Some(FINALIZER_MANAGER.to_owned()), ..PatchParams::default() };
+        api.patch_metadata(self.name(), &params, &Patch::Merge(body)).await
+    }
+
+    fn not_patched(&self, source: kube::Error) -> ApplyError {
+        ApplyError::Api { kind: "DistributedQuery", name: self.name().to_owned(), source }
+    }
+}
+
+fn has_finalizer(meta: &ObjectMeta) -> bool {
+    meta.finalizers.iter().flatten().any(|name| name == FINALIZER)
 }

@@ -19,10 +19,27 @@ pub enum ApplyError {
     Api { kind: &'static str, name: String, source: kube::Error },
     #[error("{kind} {name} is there already and belongs to something else")]
     Foreign { kind: &'static str, name: String },
+    #[error("{kind} {name} of a query of the same name that was deleted is on its way out")]
+    Former { kind: &'static str, name: String },
     #[error(transparent)]
     Build(#[from] BuildError),
     #[error("{0}")]
     Incomplete(&'static str),
+    /// The coordinator of a context did not do what it was asked for.
+    #[error("context {context}: {source}")]
+    Asked { context: String, source: AskError },
+}
+
+/// What a coordinator of a context answered.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("its coordinator cannot be asked: {0}")]
+    Silent(String),
+    /// As many queries as it takes run and wait.
+    #[error("{0}")]
+    Full(String),
+    #[error("its coordinator refuses the job: {0}")]
+    Refused(String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,26 +78,65 @@ impl ApplyError {
     pub fn category(&self) -> &'static str {
         match self.trouble() {
             Trouble { reason: Reason::ClusterError, .. } => "cluster",
-            Trouble { reason: Reason::NameTaken, .. } => "name-taken",
+            Trouble { reason: Reason::NameTaken | Reason::Waiting, .. } => "name-taken",
             Trouble { reason: Reason::BadSpec, .. } => "invalid",
             Trouble { .. } => "refused",
         }
+    }
+
+    /// The server counted, and there is no room: another query's end makes some.
+    pub fn is_quota(&self) -> bool {
+        match self {
+            ApplyError::Api { source: kube::Error::Api(answer), .. } => {
+                answer.code == 403 && answer.message.contains("exceeded quota")
+            }
+            ApplyError::Api { .. }
+            | ApplyError::Foreign { .. }
+            | ApplyError::Former { .. }
+            | ApplyError::Build(_)
+            | ApplyError::Asked { .. }
+            | ApplyError::Incomplete(_) => false,
+        }
+    }
+
+    /// Which quota, and its numbers.
+    pub fn quota_words(&self) -> String {
+        let text = match self {
+            ApplyError::Api { source: kube::Error::Api(answer), .. } => answer.message.clone(),
+            other => other.to_string(),
+        };
+        let from = text.find("exceeded quota").unwrap_or(0);
+        text.get(from..).unwrap_or(&text).to_owned()
     }
 
     /// How the status describes it.
     pub fn trouble(&self) -> Trouble {
         let (reason, message, fatal) = match self {
             ApplyError::Foreign { .. } => (Reason::NameTaken, self.to_string(), false),
+            ApplyError::Former { .. } => (Reason::Waiting, self.to_string(), false),
             ApplyError::Build(_) => (Reason::BadSpec, self.to_string(), true),
             ApplyError::Incomplete(_) => (Reason::ClusterError, self.to_string(), false),
+            ApplyError::Asked { source: AskError::Silent(_), .. } => (Reason::Unreachable, self.to_string(), false),
+            ApplyError::Asked { source: AskError::Full(_), .. } => (Reason::ContextFull, self.to_string(), false),
+            ApplyError::Asked { source: AskError::Refused(_), .. } => (Reason::BadSpec, self.to_string(), true),
             ApplyError::Api { kind, name, source: kube::Error::Api(answer) } => {
                 let words = answer.message.as_str();
                 let (reason, fatal) = refusal(answer.code, words);
-                (reason, format!("{kind} {name}: {words}"), fatal)
+                (reason, format!("{kind} {name}: {words}{}", what_to_write(words)), fatal)
             }
             ApplyError::Api { kind, name, source } => (Reason::ClusterError, format!("{kind} {name}: {source}"), false),
         };
         Trouble { reason, message, fatal }
+    }
+}
+
+/// A quota of something that a pod says nothing of: which field says it.
+fn what_to_write(words: &str) -> &'static str {
+    match words {
+        _ if !words.contains("must specify") => "",
+        _ if words.contains("limits.cpu") => " (write spec.compute.cpuLimit)",
+        _ if words.contains("ephemeral-storage") => " (write spec.compute.scratch.size)",
+        _ => "",
     }
 }
 
@@ -131,6 +187,11 @@ mod tests {
             (422, "Pod \"q\" is invalid: spec.containers[0].env[0].name: Invalid value", Reason::BadSpec, true),
             (500, "etcdserver: request timed out", Reason::ClusterError, false),
         ];
+        assert_eq!(
+            what_to_write("failed quota: q: must specify limits.cpu for: floe"),
+            " (write spec.compute.cpuLimit)"
+        );
+        assert_eq!(what_to_write("exceeded quota: q, requested: limits.cpu=2"), "");
         for (code, words, reason, fatal) in cases {
             assert_eq!(refusal(code, words), (reason, fatal), "{words}");
         }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use floe_api::Reason;
 use floe_api::job::{Job, StorageOptions};
 use floe_api::report::{Report, WORKER_ORPHANED, WORKER_RESTART};
-use floe_api::{DistributedQuery, DistributedQueryStatus};
+use floe_api::{AfterCondition, DistributedQuery, DistributedQueryStatus, Phase, PinnedStatus, Quantity};
 use jiff::Timestamp;
 
 use super::names::Place;
+use crate::context::register::Loan;
 use crate::coordinator::Verdict;
+pub use crate::line::Waiting;
 
 /// One query and everything known of it.
 #[derive(Clone, Debug)]
@@ -25,14 +27,70 @@ pub struct Observed {
     pub gone: BTreeMap<String, Loss>,
     /// The report of the current attempt's coordinator; none until it answers.
     pub report: Option<Arc<Report>>,
+    /// The coordinator of a context answers, and knows nothing of the attempt.
+    pub is_absent: bool,
     /// Which of its pods has not answered for a while, and why.
     pub silence: Option<String>,
+    /// The context that it borrows.
+    pub loan: Loan,
+    /// The coordinator of that context that has the attempt, as if it were the query's own.
+    pub lender: Option<PodFacts>,
     /// What a start needs. Read only when `plan` asks for it.
     pub inputs: Option<Arc<Inputs>>,
     /// What the cluster refused the last time something was created.
     pub trouble: Option<Trouble>,
+    /// What an attempt that begins now is made of; none where its pods cannot be made.
+    pub pins: Option<PinnedStatus>,
+    /// The queries that have to end first.
+    pub before: Vec<Before>,
+    /// Whether it may make pods now.
+    pub turn: Turn,
     /// The object cannot be read as a query (a pod template or affinity of a wrong shape).
     pub unreadable: Option<String>,
+}
+
+/// A query that has to end before this one starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before {
+    pub query: String,
+    pub condition: AfterCondition,
+    pub state: State,
+}
+
+/// How far such a query is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The queries have not been read yet.
+    NotYet,
+    Missing,
+    Going,
+    Ended {
+        phase: Phase,
+        reason: String,
+    },
+    /// It waits for this one itself; all of them, in their order.
+    Circle(Vec<String>),
+}
+
+impl Before {
+    pub fn is_met(&self) -> bool {
+        match (&self.state, self.condition) {
+            (State::Ended { phase, .. }, AfterCondition::Succeeded) => *phase == Phase::Succeeded,
+            (State::Ended { .. }, AfterCondition::Ended) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Whether a query may make pods, where a quota bounds those of its namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// No quota is known to be in the way.
+    #[default]
+    Free,
+    /// Others wait, and it is first.
+    Mine,
+    Waiting(Waiting),
 }
 
 /// What the Secrets of an attempt are made of.
@@ -156,6 +214,8 @@ impl PodFacts {
                 Some(Loss { reason: Reason::OutOfMemory, words: "was killed for running out of memory".into() })
             }
             (_, Some(loss)) => Some(loss.clone()),
+            // Told to go from outside, it ends in whatever way it does.
+            (PodState::Ended(_), None) if self.deleting_at.is_some() => Some(Loss::deleted()),
             // Close to its memory limit a worker exits before the kernel kills it.
             (PodState::Ended(ending), None) if ending.exit_code == Some(WORKER_RESTART.into()) => {
                 Some(Loss { reason: Reason::OutOfMemory, words: ending.describe() })
@@ -207,7 +267,23 @@ impl Observed {
         self.pods.iter().find(|pod| pod.place == place)
     }
 
+    /// Whether a context runs it: the query has no pods then, except one that cleans up.
+    pub fn is_borrowed(&self) -> bool {
+        self.query.spec.compute.context_ref.is_some()
+    }
+
+    /// Memory of a worker that runs it.
+    pub fn worker_memory(&self) -> &Quantity {
+        match &self.loan {
+            Loan::Lent(lent) => &lent.compute.memory,
+            Loan::Own | Loan::NotYet | Loan::Missing => &self.query.spec.compute.memory,
+        }
+    }
+
     pub fn coordinator(&self) -> Option<&PodFacts> {
+        if self.is_borrowed() {
+            return self.lender.as_ref();
+        }
         self.pod(Place::Coordinator { attempt: self.attempt() })
     }
 

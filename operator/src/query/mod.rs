@@ -1,21 +1,27 @@
 //! The reconcile of one query: observe, plan (which validates), apply, write the status. Only observe, apply and write use
 //! the client; the pure steps decide what they do.
 
-mod apply;
+pub mod apply;
 pub mod build;
-mod error;
-mod facts;
-mod kubelet;
-mod memory;
+pub mod chain;
+pub mod error;
+pub mod facts;
+mod handover;
+pub mod kubelet;
+pub mod memory;
 pub mod names;
-mod observe;
+pub mod observe;
 pub mod plan;
+pub mod policy;
 #[cfg(test)]
-mod scenarios;
+mod scaling_scenario;
+#[cfg(test)]
+pub mod scenarios;
 mod status;
-mod validate;
+mod turn;
+pub mod validate;
 mod verdict;
-mod write;
+pub mod write;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -29,11 +35,16 @@ use kube::runtime::controller::Action as Next;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
+use crate::context::register::Register;
 use crate::events::{Events, Regarding};
+use crate::line::Lines;
 use crate::metrics::Metrics;
+use crate::pause;
 use crate::pods::PodIndex;
 use crate::poll::Poller;
+use crate::schedule::children::Children;
 use build::Defaults;
+use chain::Chain;
 pub use error::Error;
 use facts::Observed;
 pub use memory::Memories;
@@ -45,7 +56,15 @@ pub struct Context {
     pub defaults: Defaults,
     pub settings: Settings,
     pub memories: Memories,
+    /// Who waits for a quota.
+    pub lines: Lines,
     pub poller: Poller,
+    /// The contexts that queries can borrow.
+    pub register: Register,
+    /// The queries of schedules.
+    pub children: Children,
+    /// Who waits for whom.
+    pub chain: Chain,
     pub events: Events,
     pub metrics: Arc<Metrics>,
     /// Limits how many queries are reconciled at the same time, over all namespaces.
@@ -63,6 +82,8 @@ impl Context {
 /// A refusal that may be temporary is reported after this many.
 const TELL_AFTER: u32 = 3;
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// A pod that cleans up and is refused by a quota is tried again after so long.
+const CLEAN_AGAIN: Duration = Duration::from_secs(1);
 
 pub async fn reconcile(object: Arc<DeserializeGuard<DistributedQuery>>, context: Arc<Context>) -> Result<Next, Error> {
     // Thousands may wait here, so they hold as little as possible until it is their turn.
@@ -89,19 +110,25 @@ pub async fn reconcile(object: Arc<DeserializeGuard<DistributedQuery>>, context:
 
 /// One reconcile of a query.
 async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Option<String>) -> Result<Next, Error> {
-    if query.spec.managed_by.is_some() {
+    if query.spec.managed_by.is_some() && query.metadata.deletion_timestamp.is_none() {
         return Ok(Next::await_change());
     }
     let now = Timestamp::now();
     let mut observed = observe::observe(context, query, unreadable, now).await?;
-    let (_, _, uid) = observe::identity(&observed.query)?;
+    let (namespace, name, uid) = observe::identity(&observed.query)?;
+    if observed.query.status.as_ref().and_then(|status| status.phase).is_some_and(|phase| phase.is_terminal()) {
+        context.chain.ended(&(namespace.clone(), name.clone()));
+    }
     let memory = context.memories.of(&uid);
     tracing::Span::current().record("attempt", observed.attempt());
+    observed.pins = build::pins(&observed.query, &context.defaults).ok();
+    let asked = turn::ask(context, &observed, now).await;
+    observed.turn = asked.turn.clone();
 
     let mut plan = plan::plan(&observed, &context.settings, now);
     if plan.wants_inputs {
         let attempt = plan.status.attempt.unwrap_or(1);
-        let Some(inputs) = observe::inputs(context, &observed.query, attempt).await? else {
+        let Some(inputs) = observe::inputs(context, &observed.query, &observed.loan, attempt).await? else {
             return Ok(Next::await_change());
         };
         observed.inputs = Some(Arc::new(inputs));
@@ -113,7 +140,7 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
         tracing::debug!(actions = ?plan.actions, "apply");
     }
     let applied = apply::apply(context, &observed, &plan.actions).await;
-    let mut errors = applied.errors;
+    let (full, mut errors): (Vec<_>, Vec<_>) = applied.errors.into_iter().partition(error::ApplyError::is_quota);
     let trouble = errors.first().map(error::ApplyError::trouble);
     let setbacks = {
         let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,6 +154,20 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
     if let (Some(told), true) = (&trouble, trouble != observed.trouble) {
         tracing::info!(reason = told.reason.as_str(), refused = errors.len(), "not applied: {}", told.message);
     }
+    match full.first() {
+        None if errors.is_empty() => turn::granted(context, &observed, &asked, &plan.actions, now),
+        None => {}
+        Some(error) => {
+            let words = error.quota_words();
+            let meta = &observed.query.metadata;
+            tracing::info!(namespace = meta.namespace, name = meta.name, "it waits for a quota: {words}");
+            context.metrics.failed(error.category());
+            observed.turn = turn::refused(context, &observed, &asked, &words, now);
+            if is_ending {
+                return Ok(Next::requeue(CLEAN_AGAIN));
+            }
+        }
+    }
     if let Some(trouble) = &trouble {
         let passing = trouble.reason == floe_api::Reason::ClusterError && setbacks < TELL_AFTER;
         if is_ending || passing {
@@ -134,7 +175,7 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
             return Err(Error::Apply(errors.swap_remove(0)));
         }
     }
-    if trouble != observed.trouble && !is_ending {
+    if (trouble != observed.trouble || observed.turn != asked.turn) && !is_ending {
         observed.trouble = trouble.clone();
         let again = plan::plan(&observed, &context.settings, now);
         plan = Plan { notices: plan.notices, ..again };
@@ -154,6 +195,7 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
     if is_over && plan.requeue.is_none_or(|after| after > Duration::from_secs(60)) {
         // Nothing left to do: forget it.
         context.poller.forget(&uid);
+        context.register.give_back(&(namespace, name));
         memory.lock().unwrap_or_else(PoisonError::into_inner).settle();
     }
     Ok(requeue.map_or_else(Next::await_change, Next::requeue))
@@ -179,7 +221,7 @@ fn publish(context: &Context, observed: &Observed, notices: Vec<plan::Notice>) {
     if notices.is_empty() {
         return;
     }
-    let regarding = Regarding::of(&observed.query);
+    let regarding = Regarding::of(&*observed.query);
     for mut notice in notices {
         notice.note = status::scrub(&observed.query.spec, &notice.note);
         context.events.publish(&regarding, notice);
@@ -219,5 +261,5 @@ pub fn retry(object: Arc<DeserializeGuard<DistributedQuery>>, error: &Error, con
 }
 
 fn backoff(setbacks: u32) -> Duration {
-    Duration::from_millis(250 << setbacks.saturating_sub(1).min(10)).min(MAX_BACKOFF)
+    pause::backoff(250, setbacks, MAX_BACKOFF)
 }

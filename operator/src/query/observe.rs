@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use floe_api::Reason;
 use floe_api::job::StorageOptions;
+use floe_api::validate::is_object_name;
 use floe_api::{DistributedQuery, DistributedQueryStatus, StorageSpec};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
@@ -14,10 +15,11 @@ use kube::core::ApiResource;
 use kube::{Api, Resource};
 
 use super::error::ObserveError;
-use super::facts::{Inputs, Loss, Missing, Observed, PodFacts, PodState, Stuck};
+use super::facts::{Inputs, Loss, Missing, Observed, PodFacts, PodState, Stuck, Turn};
 use super::memory::Memory;
 use super::names::{self, Place};
 use super::{Context, build, kubelet};
+use crate::context::register::Loan;
 use crate::poll::{Address, Worker};
 
 /// A pod that was made and is not seen by the watch after this time is asked for.
@@ -82,12 +84,47 @@ pub async fn observe(
     let version = query.metadata.resource_version.clone().unwrap_or_default();
     let status = lock(&memory).status(&version, &seen_status);
     let trouble = lock(&memory).trouble.clone();
-    let mut observed =
-        Observed { query, status, pods, gone, report: None, silence: None, inputs: None, trouble, unreadable };
+    // Once the query was started, it is of no interest any more.
+    let has_started = query.metadata.finalizers.iter().flatten().any(|name| name == names::FINALIZER);
+    let has_ended = status.phase.is_some_and(|phase| phase.is_terminal());
+    let before = match has_started || has_ended {
+        true => Vec::new(),
+        false => context.chain.before(&(namespace.clone(), name.clone()), &query),
+    };
+    let mut observed = Observed {
+        query,
+        status,
+        pods,
+        gone,
+        report: None,
+        is_absent: false,
+        silence: None,
+        loan: Loan::Own,
+        lender: None,
+        inputs: None,
+        trouble,
+        pins: None,
+        before,
+        turn: Turn::Free,
+        unreadable,
+    };
+    if let Some(lender) = &observed.query.spec.compute.context_ref {
+        let borrowed = (namespace.clone(), lender.name.clone());
+        observed.loan = context.register.borrow(borrowed, (namespace.clone(), name.clone()));
+        observed.lender = lender_of(&observed);
+    }
     ask_coordinator(context, &observed, &namespace, &name, &uid).await?;
     let heard = context.poller.heard(&uid, observed.attempt());
-    (observed.report, observed.silence) = (heard.report, heard.silence);
+    (observed.report, observed.silence, observed.is_absent) = (heard.report, heard.silence, heard.is_absent);
     Ok(observed)
+}
+
+/// The coordinator that has the current attempt, among those of the context.
+fn lender_of(observed: &Observed) -> Option<PodFacts> {
+    let Loan::Lent(lent) = &observed.loan else { return None };
+    let seat = observed.status.context.as_ref()?;
+    let pod = lent.coordinators.iter().find(|pod| pod.uid == seat.coordinator_uid)?;
+    Some(PodFacts { place: Place::Coordinator { attempt: observed.attempt() }, ..pod.clone() })
 }
 
 fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
@@ -107,13 +144,15 @@ pub fn identity(query: &DistributedQuery) -> Result<(String, String, String)> {
 /// that run where it is.
 async fn ask_coordinator(context: &Context, observed: &Observed, namespace: &str, name: &str, uid: &str) -> Result<()> {
     let at_work = observed.status.phase.is_none_or(|phase| !phase.is_terminal());
+    // One of a context outlives the query: whether it has cleaned up is still to be heard.
+    let at_work = at_work || observed.is_borrowed() && observed.has_finalizer();
     let Some(pod) = observed.coordinator().filter(|pod| at_work && pod.state == PodState::Running) else {
         context.poller.rest(uid);
         return Ok(());
     };
     let (Some(ip), attempt) = (&pod.ip, observed.attempt()) else { return Ok(()) };
     let Some(token) = token(context, namespace, name, uid, attempt).await? else { return Ok(()) };
-    let address = Address { id: uid.to_owned(), attempt, ip: ip.clone(), token };
+    let address = Address { id: uid.to_owned(), attempt, ip: ip.clone(), token, is_lent: observed.is_borrowed() };
     let workers = observed.pods.iter().filter(|pod| {
         pod.state == PodState::Running && matches!(pod.place, Place::Worker { attempt: of, .. } if of == attempt)
     });
@@ -143,6 +182,14 @@ pub async fn token(context: &Context, namespace: &str, name: &str, uid: &str, at
     Ok(token)
 }
 
+/// Versions of objects are numbers that grow.
+pub fn is_newer(written: &str, seen: &str) -> bool {
+    match (written.parse::<u64>(), seen.parse::<u64>()) {
+        (Ok(written), Ok(seen)) => written > seen,
+        _ => false,
+    }
+}
+
 pub fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
     object.meta().owner_references.iter().flatten().any(|owner| owner.uid == uid)
 }
@@ -167,14 +214,17 @@ async fn raw_status(context: &Context, namespace: &str, name: &str) -> Result<Di
 }
 
 /// Everything that a start needs, read now: the object itself too, because the watch's copy may be old and trimmed.
-pub async fn inputs(context: &Context, query: &DistributedQuery, attempt: u32) -> Result<Option<Inputs>> {
+pub async fn inputs(context: &Context, query: &DistributedQuery, loan: &Loan, attempt: u32) -> Result<Option<Inputs>> {
     let (namespace, name, uid) = identity(query)?;
     let queries: Api<DistributedQuery> = Api::namespaced(context.client.clone(), &namespace);
     let fresh = queries.get_opt(&name).await.map_err(|source| ObserveError::Read { what: "the query", source })?;
     // Deleted, or another one of that name.
-    let Some(fresh) = fresh.filter(|fresh| fresh.metadata.uid.as_deref() == Some(uid.as_str())) else {
+    let Some(mut fresh) = fresh.filter(|fresh| fresh.metadata.uid.as_deref() == Some(uid.as_str())) else {
         return Ok(None);
     };
+    if let Loan::Lent(lent) = loan {
+        fresh.spec.storage = fresh.spec.storage.or_else(|| lent.storage.clone());
+    }
     let mut reader = Reader { context, namespace: &namespace, missing: Vec::new() };
     let mut secrets = BTreeMap::new();
     let spec = &fresh.spec;
@@ -217,6 +267,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn secret(&mut self, name: &str, field: &str) -> Result<Option<Secret>> {
+        // The name becomes a part of a URL. That it is none is told by the validation.
+        if !is_object_name(name) {
+            return Ok(None);
+        }
         let api: Api<Secret> = Api::namespaced(self.context.client.clone(), self.namespace);
         match api.get_opt(name).await {
             Ok(Some(secret)) => Ok(Some(secret)),
@@ -265,6 +319,9 @@ impl Reader<'_> {
 
     async fn config_map_key(&mut self, name: &str, key: &str) -> Result<()> {
         let field = "spec.plan.dsl.configMapKeyRef";
+        if !is_object_name(name) {
+            return Ok(());
+        }
         let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), self.namespace);
         let map = api.get_opt(name).await.map_err(|source| ObserveError::Read { what: "a ConfigMap", source })?;
         let Some(map) = map else {

@@ -6,31 +6,39 @@ use std::time::Duration;
 
 use floe_api::DistributedQuery;
 use http::{Request, Response};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
 use kube::client::Body;
 use kube::core::DeserializeGuard;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::names::FINALIZER;
 use super::plan::world::{QUERY, settings};
 use super::{Context, Memories, build::Defaults, reconcile};
+use crate::context::register::Register;
 use crate::events::Events;
+use crate::line::{Class, Lines, NODES, Rank, Ticket};
 use crate::metrics::Metrics;
 use crate::pods::PodIndex;
 use crate::poll::Poller;
+use crate::query::chain::Chain;
+use crate::schedule::children::Children;
 
-type Refusal = fn(&str, &str) -> Option<(u16, &'static str)>;
+pub type Refusal = fn(&str, &str) -> Option<(u16, &'static str)>;
 
 /// Objects by path, and what was asked of them.
 #[derive(Default)]
-struct Api {
-    objects: BTreeMap<String, Value>,
-    asked: Vec<String>,
-    bodies: Vec<String>,
-    version: u64,
+pub struct Api {
+    pub objects: BTreeMap<String, Value>,
+    pub asked: Vec<String>,
+    pub bodies: Vec<String>,
+    /// Finalizers that the operator has applied.
+    pub applied: Vec<Value>,
+    pub version: u64,
 }
 
-const ROOT: &str = "/apis/floe.dev/v1alpha1/namespaces/n/distributedqueries/q";
+pub const ROOT: &str = "/apis/floe.dev/v1alpha1/namespaces/n/distributedqueries/q";
 
 impl Api {
     fn answer(&mut self, method: &str, path: &str, body: Value, refuse: Refusal) -> (u16, Value) {
@@ -66,14 +74,21 @@ impl Api {
                     return (409, failure(409, "the object has been modified"));
                 }
                 for part in ["status", "spec"] {
-                    if let Some(change) = body[part].as_object() {
-                        for (key, value) in change {
-                            object[part][key] = value.clone();
-                        }
+                    if body[part].is_object() {
+                        merge(&mut object[part], &body[part]);
                     }
                 }
-                if body["metadata"]["finalizers"].is_array() {
-                    object["metadata"]["finalizers"] = body["metadata"]["finalizers"].clone();
+                if let Some(wanted) = body["metadata"]["finalizers"].as_array() {
+                    // A merge replaces the list; an apply takes away only what was applied before.
+                    let is_apply = body["kind"].is_string();
+                    let there = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+                    let mut left: Vec<Value> = if is_apply { there } else { Vec::new() };
+                    left.retain(|name| !self.applied.contains(name) && !wanted.contains(name));
+                    left.extend(wanted.iter().cloned());
+                    if is_apply {
+                        self.applied.clone_from(wanted);
+                    }
+                    object["metadata"]["finalizers"] = left.into();
                 }
                 object["metadata"]["resourceVersion"] = self.version.to_string().into();
                 (200, object.clone())
@@ -83,90 +98,126 @@ impl Api {
     }
 }
 
+/// A JSON merge patch.
+fn merge(into: &mut Value, change: &Value) {
+    let Value::Object(change) = change else { return into.clone_from(change) };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    for (key, value) in change {
+        match (value, into.as_object_mut()) {
+            (Value::Null, Some(fields)) => drop(fields.remove(key)),
+            _ => merge(&mut into[key], value),
+        }
+    }
+}
+
 fn failure(code: u16, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message,
         "reason": if code == 404 { "NotFound" } else { "" }})
 }
 
-struct Scene {
-    api: Arc<Mutex<Api>>,
+/// What an operator has that talks to this server.
+pub fn context(api: &Arc<Mutex<Api>>, refuse: Refusal) -> Arc<Context> {
+    let shared = Arc::clone(api);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (parts, body) = request.into_parts();
+            let bytes = body.collect_bytes().await?;
+            let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+            let (code, answer) = shared.lock().unwrap().answer(parts.method.as_str(), parts.uri.path(), body, refuse);
+            let answer = Body::from(serde_json::to_vec(&answer).unwrap());
+            Ok::<_, kube::Error>(Response::builder().status(code).body(answer).unwrap())
+        }
+    });
+    let client = Client::new(service, "n");
+    let (poller, _news) = Poller::new().unwrap();
+    let (events, _) = Events::start(client.clone(), "test".into());
+    Arc::new(Context {
+        client,
+        defaults: Defaults { runner_image: "floe-runner:test".into(), ..Defaults::default() },
+        settings: settings(),
+        memories: Memories::default(),
+        lines: Lines::new(poller.waker()),
+        register: Register::new(poller.waker()),
+        children: Children::new().0,
+        chain: Chain::new(poller.waker()),
+        poller,
+        events,
+        metrics: Arc::new(Metrics::new()),
+        slots: Semaphore::new(4),
+        indexes: [(None, Arc::new(PodIndex::default()))].into(),
+    })
+}
+
+pub struct Scene {
+    pub api: Arc<Mutex<Api>>,
     context: Arc<Context>,
 }
 
 impl Scene {
-    fn new(query: &DistributedQuery, refuse: Refusal) -> Scene {
+    pub fn new(query: &DistributedQuery, refuse: Refusal) -> Scene {
         let mut first = Api { version: 10, ..Api::default() };
         let mut object = serde_json::to_value(query).unwrap();
         object["metadata"]["resourceVersion"] = "10".into();
         first.objects.insert(ROOT.to_owned(), object);
         let api = Arc::new(Mutex::new(first));
-        let shared = Arc::clone(&api);
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let shared = Arc::clone(&shared);
-            async move {
-                let (parts, body) = request.into_parts();
-                let bytes = body.collect_bytes().await?;
-                let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-                let (code, answer) =
-                    shared.lock().unwrap().answer(parts.method.as_str(), parts.uri.path(), body, refuse);
-                let answer = Body::from(serde_json::to_vec(&answer).unwrap());
-                Ok::<_, kube::Error>(Response::builder().status(code).body(answer).unwrap())
-            }
-        });
-        let client = Client::new(service, "n");
-        let (poller, _news) = Poller::new().unwrap();
-        let (events, _) = Events::start(client.clone(), "test".into());
-        let context = Arc::new(Context {
-            client,
-            defaults: Defaults { runner_image: "floe-runner:test".into(), ..Defaults::default() },
-            settings: settings(),
-            memories: Memories::default(),
-            poller,
-            events,
-            metrics: Arc::new(Metrics::new()),
-            slots: Semaphore::new(4),
-            indexes: [(None, Arc::new(PodIndex::default()))].into(),
-        });
+        let context = context(&api, refuse);
         Scene { api, context }
     }
 
     /// One look at the object as the API has it.
-    async fn look(&self) -> Result<(), super::Error> {
+    pub async fn look(&self) -> Result<(), super::Error> {
         let object = self.api.lock().unwrap().objects[ROOT].clone();
         let query: DistributedQuery = serde_json::from_value(object).unwrap();
         let look = reconcile(Arc::new(DeserializeGuard(Ok(query))), Arc::clone(&self.context));
         tokio::time::timeout(Duration::from_secs(20), look).await.unwrap().map(|_| ())
     }
 
-    fn asked(&self) -> Vec<String> {
+    /// The watch shows a pod that was made, and that it runs.
+    fn run(&self, name: &str) {
+        let status = json!({"phase": "Running", "podIP": "127.9.7.9",
+            "containerStatuses": [{"name": "floe", "state": {"running": {}}}]});
+        self.show(name, &jiff::Timestamp::now().to_string(), status);
+    }
+
+    pub fn show(&self, name: &str, created: &str, status: Value) {
+        let mut pod = self.api.lock().unwrap().objects[&format!("/api/v1/namespaces/n/pods/{name}")].clone();
+        pod["status"] = status;
+        pod["metadata"]["creationTimestamp"] = created.into();
+        let event = kube::runtime::watcher::Event::Apply(serde_json::from_value(pod).unwrap());
+        self.context.indexes[&None].take(event);
+    }
+
+    pub fn asked(&self) -> Vec<String> {
         let asked = self.api.lock().unwrap().asked.clone();
         asked.into_iter().filter(|asked| !asked.starts_with("POST events")).collect()
     }
 
-    fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         self.api.lock().unwrap().objects[ROOT]["status"].clone()
     }
 }
 
-fn query() -> DistributedQuery {
+pub fn query() -> DistributedQuery {
     let mut query = floe_api::from_yaml(QUERY).unwrap();
     query.metadata.uid = Some("query-uid".into());
     query
 }
 
-fn nothing(_: &str, _: &str) -> Option<(u16, &'static str)> {
+pub fn nothing(_: &str, _: &str) -> Option<(u16, &'static str)> {
     None
 }
 
 #[tokio::test]
-async fn everything_is_made_in_one_look_pods_after_what_they_need_and_the_status_last() {
+async fn the_coordinator_is_made_in_one_look_after_what_it_needs_and_the_workers_once_it_runs() {
     let scene = Scene::new(&query(), nothing);
     scene.look().await.unwrap();
     let asked = scene.asked();
     let at = |what: &str| asked.iter().position(|a| a == what).unwrap_or_else(|| panic!("no {what} in {asked:?}"));
-    let pods = ["POST pods/q-1-c", "POST pods/q-1-w0-0", "POST pods/q-1-w1-0"].map(at);
     for needed in ["POST secrets/q-floe-1-query", "POST networkpolicies/q-floe", "PATCH q"] {
-        assert!(pods.iter().all(|pod| at(needed) < *pod), "{needed} comes before the pods: {asked:?}");
+        assert!(at(needed) < at("POST pods/q-1-c"), "{needed} comes before the pod: {asked:?}");
     }
     assert_eq!(asked.last().map(String::as_str), Some("PATCH status"), "{asked:?}");
     assert_eq!(scene.status()["phase"], "Starting");
@@ -174,6 +225,88 @@ async fn everything_is_made_in_one_look_pods_after_what_they_need_and_the_status
     scene.look().await.unwrap();
     let posts = |asked: &[String]| asked.iter().filter(|a| a.starts_with("POST")).count();
     assert_eq!(posts(&asked), posts(&scene.asked()));
+    scene.run("q-1-c");
+    scene.look().await.unwrap();
+    let asked = scene.asked();
+    for worker in ["POST pods/q-1-w0-0", "POST pods/q-1-w1-0"] {
+        assert!(asked.contains(&worker.to_owned()), "no {worker} in {asked:?}");
+    }
+}
+
+/// Two queries hold a coordinator each, and no node takes the workers of either: the younger one lets the older go on.
+#[tokio::test]
+async fn of_queries_that_hold_pods_while_no_node_takes_the_others_only_the_oldest_keeps_them() {
+    let now = jiff::Timestamp::now();
+    let ago = |seconds: i64| (now - jiff::SignedDuration::from_secs(seconds)).to_string();
+    let scene = Scene::new(&query(), nothing);
+    scene.look().await.unwrap();
+    scene.run("q-1-c");
+    scene.look().await.unwrap();
+    let unschedulable = json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}]});
+    for name in ["q-1-w0-0", "q-1-w1-0"] {
+        scene.show(name, &ago(200), unschedulable.clone());
+    }
+    scene.look().await.unwrap();
+    // It is the only one: it keeps what it has.
+    let deletes = |scene: &Scene| scene.asked().iter().filter(|asked| asked.starts_with("DELETE")).count();
+    assert_eq!((deletes(&scene), &scene.status()["reason"]), (0, &json!("Unschedulable")));
+    let created = "1960-01-01T00:00:00Z".parse().unwrap();
+    let rank = Rank { class: Class::Starting, created, uid: "older".into() };
+    let older = Ticket { scope: (NODES.into(), String::new()), rank, key: ("m".into(), "older".into()) };
+    scene.context.lines.refuse(&older, "0/3 nodes are available", None, now - jiff::SignedDuration::from_secs(60));
+    // Not at once: a place may come free.
+    tokio::time::sleep(Duration::from_millis(5200)).await;
+    scene.look().await.unwrap();
+    assert_eq!(deletes(&scene), 3, "{:?}", scene.asked());
+    assert!(scene.status()["message"].as_str().unwrap().contains("come first"), "{}", scene.status());
+    assert_eq!(scene.status()["failures"], 0);
+}
+
+/// A quota without room is asked once, and tried again only when it says something else.
+#[tokio::test]
+async fn a_full_quota_is_not_asked_again_and_again_and_room_is_taken_up() {
+    static USED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(4);
+    let full = || USED.load(std::sync::atomic::Ordering::Relaxed) > 1;
+    let scene = Scene::new(&query(), |method, path| {
+        let is_full = USED.load(std::sync::atomic::Ordering::Relaxed) > 1;
+        let refused = method == "POST" && path.ends_with("/pods") && is_full;
+        refused.then_some((
+            403,
+            "pods \"q-1-c\" is forbidden: exceeded quota: small, requested: pods=1, used: pods=4, limited: pods=4",
+        ))
+    });
+    let tell = |scene: &Scene| {
+        let used = USED.load(std::sync::atomic::Ordering::Relaxed).to_string();
+        let quota =
+            json!({"metadata": {"name": "small"}, "spec": {"hard": {"pods": "4"}}, "status": {"used": {"pods": used}}});
+        let list = json!({"kind": "ResourceQuotaList", "apiVersion": "v1", "metadata": {}, "items": [quota]});
+        scene.api.lock().unwrap().objects.insert("/api/v1/namespaces/n/resourcequotas".into(), list);
+    };
+    tell(&scene);
+    assert!(full());
+    for _ in 0..20 {
+        scene.look().await.unwrap();
+    }
+    let status = scene.status();
+    assert_eq!((&status["reason"], &status["ahead"]), (&json!("Quota"), &json!(0)), "{status}");
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("exceeded quota: small, requested: pods=1, used: pods=4, limited: pods=4; "),
+        "{message}"
+    );
+    let tries = |scene: &Scene| scene.asked().iter().filter(|asked| asked.starts_with("POST pods")).count();
+    assert_eq!(tries(&scene), 1, "{:?}", scene.asked());
+    // A coordinator and two workers need three: room for two is not enough.
+    USED.store(2, std::sync::atomic::Ordering::Relaxed);
+    tell(&scene);
+    scene.look().await.unwrap();
+    assert_eq!(tries(&scene), 1);
+    USED.store(1, std::sync::atomic::Ordering::Relaxed);
+    tell(&scene);
+    scene.look().await.unwrap();
+    assert_eq!(tries(&scene), 2);
+    assert_eq!(scene.status()["ahead"], Value::Null);
 }
 
 #[tokio::test]
@@ -184,6 +317,39 @@ async fn an_object_of_somebody_else_is_left_alone_and_named() {
     scene.look().await.unwrap();
     assert_eq!((&scene.status()["phase"], &scene.status()["reason"]), (&json!("Starting"), &json!("NameTaken")));
     assert!(scene.asked().iter().all(|asked| !asked.starts_with("POST pods")), "{:?}", scene.asked());
+}
+
+/// One that a backup brought back has the finalizer by another's hand.
+#[tokio::test]
+async fn a_deleted_query_is_let_go_whoever_gave_it_the_finalizer_and_whoever_manages_it() {
+    for manager in [None, Some("example.com/other")] {
+        let mut deleted = query();
+        deleted.spec.managed_by = manager.map(str::to_owned);
+        deleted.metadata.finalizers = Some(vec![FINALIZER.into(), "example.com/theirs".into()]);
+        deleted.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::now()));
+        let scene = Scene::new(&deleted, nothing);
+        scene.look().await.unwrap();
+        let finalizers = scene.api.lock().unwrap().objects[ROOT]["metadata"]["finalizers"].clone();
+        assert_eq!(finalizers, json!(["example.com/theirs"]), "{manager:?}: {:?}", scene.asked());
+        assert_eq!(scene.status(), Value::Null, "a query that goes has no use for a status");
+    }
+}
+
+#[tokio::test]
+async fn what_a_deleted_query_of_the_same_name_had_is_waited_for() {
+    let scene = Scene::new(&query(), nothing);
+    let path = "/api/v1/namespaces/n/pods/q-1-c".to_owned();
+    let owner = json!({"apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery", "name": "q", "uid": "former"});
+    let pod =
+        json!({"metadata": {"name": "q-1-c", "uid": "other", "ownerReferences": [owner]}, "spec": {"containers": []}});
+    scene.api.lock().unwrap().objects.insert(path.clone(), pod);
+    scene.look().await.unwrap();
+    let status = scene.status();
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Starting"), &json!("Waiting")), "{status}");
+    assert!(status["message"].as_str().unwrap().contains("was deleted is on its way out"), "{status}");
+    scene.api.lock().unwrap().objects.remove(&path);
+    scene.look().await.unwrap();
+    assert_eq!(scene.status()["reason"], "PodsStarting");
 }
 
 #[tokio::test]

@@ -42,6 +42,9 @@ fn without_counts(status: &DistributedQueryStatus) -> DistributedQueryStatus {
     status.stages.clear();
     status.stages_summary = None;
     status.progress = None;
+    if let Some(workers) = &mut status.workers {
+        workers.surplus_since = None;
+    }
     // The messages of a starting query contain counts of pods.
     if status.phase.is_some_and(|phase| !phase.is_terminal()) {
         status.message = None;
@@ -62,9 +65,15 @@ pub fn notices(old: &DistributedQueryStatus, new: &DistributedQueryStatus) -> Ve
         return match phase {
             Phase::Starting => {
                 let attempt = new.attempt.unwrap_or(1);
-                let workers = new.workers.as_ref().map_or(0, |w| w.desired);
-                let several = if workers == 1 { "" } else { "s" };
-                let note = format!("Attempt {attempt}: a coordinator and {workers} worker{several} are being made");
+                let note = match (&new.context, &new.workers) {
+                    (Some(seat), _) => format!("Attempt {attempt}: context {} takes it up", seat.name),
+                    (None, None) => format!("Attempt {attempt}: waits for the context"),
+                    (None, Some(workers)) => {
+                        let several = if workers.desired == 1 { "" } else { "s" };
+                        let workers = workers.desired;
+                        format!("Attempt {attempt}: a coordinator and {workers} worker{several} are being made")
+                    }
+                };
                 let mut all = told(false, Reason::PodsStarting, note);
                 all.extend(held_up(reason, new));
                 all
@@ -88,7 +97,7 @@ pub fn notices(old: &DistributedQueryStatus, new: &DistributedQueryStatus) -> Ve
 
 /// A warning if something holds the query up.
 fn held_up(reason: Option<Reason>, new: &DistributedQueryStatus) -> Vec<Notice> {
-    let quiet = [Reason::PodsStarting, Reason::Waiting, Reason::Cancelled, Reason::Suspended];
+    let quiet = [Reason::PodsStarting, Reason::Waiting, Reason::GivenBack, Reason::Cancelled, Reason::Suspended];
     match reason {
         Some(reason) if !quiet.contains(&reason) => {
             vec![Notice { warning: true, reason, note: new.message.clone().unwrap_or_default(), pod: None }]

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use floe_api::{DistributedQuery, DistributedQueryStatus};
 use jiff::Timestamp;
-use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::error::StatusError;
@@ -44,22 +46,38 @@ pub async fn write(
         Writing::Now => {}
     }
     let version = version.or(known).or_else(|| observed.query.metadata.resource_version.clone());
-    let change = difference(&serde_json::to_value(&observed.status)?, &serde_json::to_value(&*new)?);
-    let body = json!({"metadata": {"resourceVersion": version, "uid": uid}, "status": change});
     let api: Api<DistributedQuery> = Api::namespaced(context.client.clone(), &namespace);
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let patched = api.patch_status(&name, &params, &Patch::Merge(body)).await;
-    match patched {
-        Ok(patched) => {
+    match patch(&api, (&name, &uid), version, &observed.status, &*new).await? {
+        Some(version) => {
             let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
             memory.written_at = Some(now);
-            let version = patched.metadata.resource_version.unwrap_or_default();
             memory.written = Some(Written { version, status: new.clone() });
             Ok(Outcome::Written)
         }
+        None => Ok(Outcome::Unchanged),
+    }
+}
+
+/// Changes one status into another, over the version that it was computed from. Gives the new version, or nothing if the
+/// object was deleted in between.
+pub async fn patch<K, S>(
+    api: &Api<K>,
+    (name, uid): (&str, &str),
+    version: Option<String>,
+    old: &S,
+    new: &S,
+) -> Result<Option<String>, StatusError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+    S: Serialize,
+{
+    let change = difference(&serde_json::to_value(old)?, &serde_json::to_value(new)?);
+    let body = json!({"metadata": {"resourceVersion": version, "uid": uid}, "status": change});
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch_status(name, &params, &Patch::Merge(body)).await {
+        Ok(patched) => Ok(Some(patched.meta().resource_version.clone().unwrap_or_default())),
         Err(kube::Error::Api(answer)) if answer.code == 409 => Err(StatusError::Conflict),
-        // Deleted in between: nothing to write.
-        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(Outcome::Unchanged),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(None),
         Err(error) => Err(StatusError::Write(error)),
     }
 }

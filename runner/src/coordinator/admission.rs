@@ -1,5 +1,5 @@
-//! Queries' places in the engine: who may start, and who may use which slots, as the cluster scheduler decides. It is
-//! told of everything under the registry's lock, so that it and the queries agree on which workers are there.
+//! Carries out the cluster scheduler's decisions: admits queries and grants them slots. Every event reaches it under
+//! the registry's lock, so that it and the queries agree on which workers are connected.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use tokio::sync::oneshot;
 
 use super::registry::{Registry, Signal, State};
 
-/// The cluster scheduler, and whom to tell what it decides.
+/// The cluster scheduler with its clock.
 #[derive(Debug)]
 pub(super) struct Cluster {
     began: Instant,
     state: ClusterState,
-    /// Queries that wait to be admitted.
+    /// By waiting query: tells it that it is admitted.
     gates: HashMap<String, oneshot::Sender<()>>,
 }
 
-/// What a query may use of a worker from now on.
+/// A grant: what a query may use on one worker from now on.
 #[derive(Clone, Debug)]
 pub struct Granted {
     pub worker: String,
@@ -33,6 +33,15 @@ impl Cluster {
         Cluster { began: Instant::now(), state: ClusterState::new(limits), gates: HashMap::new() }
     }
 
+    pub(super) fn counts(&self) -> Counts {
+        self.state.counts()
+    }
+
+    /// Slots in use by worker.
+    pub(super) fn used(&self) -> HashMap<&str, u32> {
+        self.state.used().collect()
+    }
+
     fn decide(&mut self, event: Event) -> Vec<Action> {
         let now = self.began.elapsed().as_millis() as u64;
         cluster::decide(&mut self.state, event, now)
@@ -40,14 +49,14 @@ impl Cluster {
 }
 
 impl State {
-    /// Tells the cluster scheduler and carries out what it decides; what is granted and who is refused is the caller's.
+    /// Passes an event to the cluster scheduler and carries out its actions; returns the caller's grants and refusal.
     pub(super) fn share(&mut self, event: Event) -> (Vec<Granted>, Option<QueryError>) {
         let (mut granted, mut refused) = (Vec::new(), None);
         for action in self.cluster.decide(event) {
             match action {
                 Action::Admit { query } => {
                     if let Some(gate) = self.cluster.gates.remove(&query) {
-                        // Who no longer waits there leaves by itself.
+                        // Fails if the query has stopped waiting; it then leaves by itself.
                         let _ = gate.send(());
                     }
                 }
@@ -63,7 +72,7 @@ impl State {
     }
 }
 
-/// A query's place: it waits there to be admitted, and leaves when this is dropped.
+/// A query's registration with the cluster scheduler; the query leaves when this is dropped.
 pub struct Admission {
     registry: Arc<Registry>,
     pub query: String,
@@ -77,7 +86,7 @@ impl Drop for Admission {
     }
 }
 
-/// A place whose query has not been admitted yet.
+/// The registration of a query that has not been admitted yet.
 pub struct Waiting {
     place: Admission,
     gate: oneshot::Receiver<()>,
@@ -92,7 +101,7 @@ impl Waiting {
 }
 
 impl Registry {
-    /// A query arrives; an error if there is no room for it, not even to wait.
+    /// Registers a query; fails if there is no room for it, not even to wait.
     pub fn arrive(self: &Arc<Self>, query: &str, claim: Claim) -> Result<Waiting> {
         let (sender, gate) = oneshot::channel();
         let mut state = self.state();
@@ -105,18 +114,18 @@ impl Registry {
         }
     }
 
-    /// What a query runs and wishes; answered by what it may use. `heard`: it has heard all that it was told: else its
-    /// demand may be about workers that are gone, and is not taken.
+    /// Reports a query's demand; returns its grants. `heard`: whether the query has processed all its signals; if not,
+    /// its demand may name workers that are gone, and is ignored.
     pub fn demand(&self, query: &str, demand: Demand, heard: impl FnOnce() -> bool) -> Option<Vec<Granted>> {
         let mut state = self.state();
         heard().then(|| state.share(Event::Demand { query: query.to_string(), demand }).0)
     }
 
     pub fn counts(&self) -> Counts {
-        self.state().cluster.state.counts()
+        self.state().cluster.counts()
     }
 
-    /// How many queries start before this one, if it waits.
+    /// The number of queries ahead of this one; none if it does not wait.
     pub fn ahead(&self, query: &str) -> Option<usize> {
         self.state().cluster.state.ahead(query)
     }

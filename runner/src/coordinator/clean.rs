@@ -1,5 +1,5 @@
 //! Removes what a query left behind when its coordinator could not clean up: staged files, unfinished uploads and
-//! shuffle objects of all attempts. A finished commit is not undone. Blocking.
+//! shuffle objects of all attempts. A finished commit is not undone. Blocks.
 
 use floe_api::execution::Mode;
 use floe_api::job::Job;
@@ -14,7 +14,7 @@ pub fn clean(job: &Job, context: &Context) -> Result<()> {
     let planned = match prepare::spec_sinks(job)? {
         Some(sinks) => sinks,
         // The sinks are in the plan. If it cannot be read, nothing was ever written.
-        None => match prepare(job, context, Mode::SingleNode, false) {
+        None => match prepare(job, context, Mode::SingleNode) {
             Ok(prepared) => prepared.sinks.to_vec(),
             Err(error) if error.category == Category::User => Vec::new(),
             Err(error) => return Err(error),

@@ -1,9 +1,8 @@
-//! The coordinator as a process: `coordinator` runs one job and tells of it on stdout, `serve` keeps a warm engine for
-//! clients, `explain` shows a plan. Signals and a closed stdin cancel.
+//! The coordinator as a process: `coordinator` runs one job and reports on it on stdout, `serve` keeps a warm engine
+//! for clients, `explain` shows a plan. Signals and a closed stdin cancel.
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +10,6 @@ use std::time::Duration;
 use floe_api::job::Job;
 use floe_api::report::Event;
 use floe_scheduler::cluster::Limits;
-use tokio::io::AsyncReadExt;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -20,112 +17,18 @@ use crate::{local, telemetry};
 use floe_wire::check::rejection;
 use floe_wire::error::{Category, QueryError, Result};
 
-use super::explain::{Format, render};
-use super::run::summary;
-use super::{Context, EVENTS, Engine, Options, Outcome, Provider, Remember, ResultHandle, events, prepare};
+use super::args::{CleanArgs, CoordinatorArgs, EventsTo, ExplainArgs, ServeArgs};
+use super::ends::{stdin_is_pipe, watch_parent, watch_signals, watch_stdin};
+use super::explain::render;
+use super::fair::Fair;
+use super::message::leave_message;
+use super::summary::summary;
+use super::{Context, EVENT_BACKLOG, Engine, Options, Outcome, Provider, Remember, ResultHandle, events, prepare};
 
-/// Rows of a result without a sink that are shown.
+/// Rows to show of a result without a sink.
 const TABLE_ROWS: u64 = 1000;
-/// Kubernetes keeps so much of a termination message.
-const TERMINATION_BYTES: usize = 4096;
 
-#[derive(Clone, Debug, clap::Args)]
-pub struct CoordinatorArgs {
-    /// The job, a JSON file that only this user can read.
-    #[arg(long, env = "FLOE_JOB")]
-    pub job: PathBuf,
-    /// Start so many workers on this machine; without it, workers connect by themselves.
-    #[arg(long)]
-    pub local_workers: Option<usize>,
-    /// Directory for scratch files of local workers.
-    #[arg(long)]
-    pub scratch: Option<PathBuf>,
-    /// Where progress goes.
-    #[arg(long, value_enum, default_value_t = EventsTo::None)]
-    pub events: EventsTo,
-    /// Where workers connect.
-    #[arg(long, env = "FLOE_LISTEN", default_value = "127.0.0.1:0")]
-    pub listen: SocketAddr,
-    /// Where status, progress and results are served.
-    #[arg(long, env = "FLOE_HTTP")]
-    pub http: Option<SocketAddr>,
-    /// Stay after the end of a query that has a result to read, until told to end.
-    #[arg(long, env = "FLOE_STAY")]
-    pub stay: bool,
-    /// After the end, answer for so long, or until a client has seen the end and deletes the query.
-    #[arg(long, env = "FLOE_LINGER_SECONDS", default_value_t = 0)]
-    pub linger_seconds: u64,
-    /// Cancel when stdin is closed (done by itself when stdin is a pipe).
-    #[arg(long)]
-    pub stdin_watch: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum EventsTo {
-    Stdout,
-    None,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-pub struct CleanArgs {
-    /// The job whose leftovers go.
-    #[arg(long, env = "FLOE_JOB")]
-    pub job: PathBuf,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-pub struct ServeArgs {
-    #[arg(long, default_value_t = 2)]
-    pub local_workers: usize,
-    /// Threads of each worker.
-    #[arg(long, default_value_t = 1)]
-    pub threads: usize,
-    /// Memory of each worker in bytes.
-    #[arg(long)]
-    pub memory_limit_bytes: Option<u64>,
-    #[arg(long)]
-    pub scratch: Option<PathBuf>,
-    #[arg(long, default_value = "127.0.0.1:0")]
-    pub http: SocketAddr,
-    /// Finished queries that are remembered.
-    #[arg(long, env = "FLOE_REMEMBER_QUERIES", default_value_t = Remember::default().queries)]
-    pub remember_queries: usize,
-    /// Bytes of all results that are remembered; the oldest are dropped first.
-    #[arg(long, env = "FLOE_RESULTS_BYTES", default_value_t = Remember::default().result_bytes)]
-    pub results_bytes: u64,
-    /// Bytes of a result up to which the engine keeps it itself; a larger one stays with its workers.
-    #[arg(long, env = "FLOE_RESULT_HERE_BYTES", default_value_t = Remember::default().here_bytes)]
-    pub result_here_bytes: u64,
-    /// Queries that run at once and share the workers.
-    #[arg(long, default_value_t = Limits::default().max_running, value_parser = at_least_one)]
-    pub max_running: usize,
-    /// Queries that wait for others to end; more are refused (429).
-    #[arg(long, default_value_t = Limits::default().max_waiting)]
-    pub max_waiting: usize,
-    /// Bytes of the jobs that wait; more are refused.
-    #[arg(long, default_value_t = Limits::default().max_waiting_bytes)]
-    pub max_waiting_bytes: u64,
-    #[arg(long)]
-    pub stdin_watch: bool,
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".to_string()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(format!("{error}")),
-    }
-}
-
-#[derive(Clone, Debug, clap::Args)]
-pub struct ExplainArgs {
-    #[arg(long)]
-    pub job: PathBuf,
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
-}
-
-/// The runtime of a coordinator; `run` is its life.
+/// Runs a coordinator to its end on a runtime.
 fn with_runtime(run: impl Future<Output = ExitCode>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -140,7 +43,7 @@ fn with_runtime(run: impl Future<Output = ExitCode>) -> ExitCode {
                 let _ = tokio::task::spawn_blocking(move || drop(guard)).await;
                 code
             });
-            // A plan script or a planning thread may still run; nobody waits for it.
+            // Do not wait for a plan script or a planning thread that still runs.
             runtime.shutdown_timeout(Duration::from_millis(100));
             code
         }
@@ -190,7 +93,11 @@ async fn run_job(args: &CoordinatorArgs, token: String, stdout: bool) -> Result<
             shuffle_memory_bytes: job.spec.execution.shuffle.memory.as_ref().and_then(|memory| memory.bytes()),
             ..local::Options::new(workers.max(1))
         }),
-        None => Provider::External { workers: compute.workers_to_start() as usize, threads },
+        None => Provider::External {
+            workers: compute.workers_to_start() as usize,
+            most: compute.worker_count() as usize,
+            threads,
+        },
     };
     let mut options = Options::local(1);
     options.provider = provider;
@@ -199,6 +106,8 @@ async fn run_job(args: &CoordinatorArgs, token: String, stdout: bool) -> Result<
     }
     options.listen = args.listen;
     options.http = args.http;
+    options.remember.here_bytes = args.result_here_bytes;
+    options.result_disk = (args.result_disk_bytes > 0).then(|| (std::env::temp_dir(), args.result_disk_bytes));
     if let Some(scratch) = &args.scratch {
         options.scratch.clone_from(scratch);
     }
@@ -206,11 +115,11 @@ async fn run_job(args: &CoordinatorArgs, token: String, stdout: bool) -> Result<
         options.ready_within = Duration::from_secs(u64::from(seconds));
     }
     let engine = Engine::start(options).await?;
-    let (events, mut listener) = broadcast::channel(EVENTS);
+    let (events, mut listener) = broadcast::channel(EVENT_BACKLOG);
     let printer = tokio::spawn(async move {
         loop {
             match listener.recv().await {
-                // The end is told by the caller, with the table.
+                // The caller reports the end, with the table.
                 Ok(Event::Done { .. } | Event::Error { .. }) | Err(broadcast::error::RecvError::Closed) => return,
                 Ok(event) => emit(stdout, &event),
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -260,7 +169,7 @@ fn table(handle: &ResultHandle, rows: u64) -> Result<String> {
     Ok(format!("first 10 of {rows} rows\n{head}"))
 }
 
-/// Events are for programs: one JSON object a line, each written whole.
+/// Prints an event for programs: one JSON object per line, in one write.
 fn emit(stdout: bool, event: &Event) {
     if !stdout {
         return;
@@ -272,44 +181,6 @@ fn emit(stdout: bool, event: &Event) {
     }
 }
 
-/// For a cluster: the outcome where Kubernetes keeps it.
-fn leave_message(event: &Event) {
-    let Some(path) = std::env::var_os("FLOE_TERMINATION_LOG") else { return };
-    let mut short = event.clone();
-    if let Event::Done { outcome } = &mut short {
-        outcome.table = None;
-        outcome.single_worker.clear();
-    }
-    let mut text = serde_json::to_vec(&short).unwrap_or_default();
-    if text.len() > TERMINATION_BYTES {
-        // Kubernetes would cut it anywhere, and what is left would be no JSON.
-        match &mut short {
-            Event::Done { outcome } => {
-                outcome.stages.clear();
-                outcome.warnings.clear();
-                if let Some(reason) = &mut outcome.fell_back {
-                    shorten(reason);
-                }
-            }
-            Event::Error(error) => shorten(&mut error.message),
-            Event::Planned(_) | Event::Stage(_) | Event::Worker(_) => {}
-        }
-        text = serde_json::to_vec(&short).unwrap_or_default();
-    }
-    let _ = std::fs::write(path, text);
-}
-
-/// Cut so that its JSON, whatever has to be escaped in it, leaves room for the rest of a termination message.
-fn shorten(text: &mut String) {
-    let fits = |end: &usize| serde_json::to_string(&text[..*end]).is_ok_and(|json| json.len() <= TERMINATION_BYTES / 2);
-    let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-    let end = ends.take_while(fits).last().unwrap_or(0);
-    if end < text.len() {
-        text.truncate(end);
-        text.push('…');
-    }
-}
-
 pub fn explain(args: ExplainArgs) -> ExitCode {
     let explained = read_job(&args.job).and_then(|job| {
         let compute = &job.spec.compute;
@@ -318,12 +189,12 @@ pub fn explain(args: ExplainArgs) -> ExitCode {
             workers: compute.worker_count(),
             threads: compute.cpus.threads().unwrap_or(1) as u32,
         };
-        prepare(&job, &context, job.spec.execution.mode, false)
+        prepare(&job, &context, job.spec.execution.mode)
     });
     match explained {
         Ok(prepared) => {
             let _ = std::io::stdout().lock().write_all(render(&prepared.graph, args.format).as_bytes());
-            // The faults are in what was printed.
+            // The printed graph shows the findings.
             match rejection(&floe_planner::check(&prepared.graph)) {
                 None => ExitCode::SUCCESS,
                 Some(rejected) => ExitCode::from(rejected.category.exit_code()),
@@ -336,7 +207,8 @@ pub fn explain(args: ExplainArgs) -> ExitCode {
     }
 }
 
-/// A warm engine: its address and readiness on stdout, jobs over HTTP, until a signal or the end of stdin.
+/// Runs a warm engine: prints its address and readiness on stdout, takes jobs over HTTP, until a signal or the end of
+/// stdin.
 pub fn serve(args: ServeArgs, token: String) -> ExitCode {
     with_runtime(async move {
         match serve_until_told(args, token).await {
@@ -355,15 +227,25 @@ async fn serve_until_told(args: ServeArgs, token: String) -> Result<()> {
     if args.stdin_watch || stdin_is_pipe() {
         watch_stdin(told.clone());
     }
+    if let Some(parent) = args.parent {
+        watch_parent(parent, told.clone());
+    }
     if token.is_empty() {
         return Err(QueryError::user("BadSpec", "FLOE_TOKEN is not set: clients need a token to show"));
     }
     let mut options = Options::local(args.local_workers.max(1));
-    options.provider = Provider::Local(local::Options {
-        threads: args.threads.max(1),
-        memory_limit_bytes: args.memory_limit_bytes,
-        ..local::Options::new(args.local_workers.max(1))
-    });
+    options.provider = match args.joining_workers {
+        Some(most) => Provider::Joining { most, threads: args.threads.max(1) },
+        None => Provider::Local(local::Options {
+            threads: args.threads.max(1),
+            memory_limit_bytes: args.memory_limit_bytes,
+            ..local::Options::new(args.local_workers.max(1))
+        }),
+    };
+    options.listen = args.listen;
+    options.result_disk = (args.result_disk_bytes > 0).then(|| (std::env::temp_dir(), args.result_disk_bytes));
+    options.plans_at_once = args.plans_at_once;
+    options.fair = args.fair_by.map(|label| Fair { label, weights: args.fair_weight.into_iter().collect() });
     options.token = token;
     options.http = Some(args.http);
     options.remember = Remember {
@@ -384,6 +266,8 @@ async fn serve_until_told(args: ServeArgs, token: String) -> Result<()> {
     let workers = engine.wait_ready().await;
     let ready = serde_json::json!({
         "type": "ready",
+        "version": env!("CARGO_PKG_VERSION"),
+        "scratch": engine.scratch(),
         "http": engine.http_address().map(|address| format!("http://{address}")),
         "control": engine.control_address().to_string(),
         "workers": workers,
@@ -394,7 +278,7 @@ async fn serve_until_told(args: ServeArgs, token: String) -> Result<()> {
     Ok(())
 }
 
-/// Removes what a query left behind whose coordinator is gone.
+/// Removes what a query left behind if its coordinator is gone.
 pub fn clean(args: CleanArgs) -> ExitCode {
     let cleaned = read_job(&args.job).and_then(|job| {
         let context = Context { base: Options::local(1).base, workers: 1, threads: 1 };
@@ -415,47 +299,4 @@ fn read_job(path: &Path) -> Result<Job> {
         .map_err(|error| QueryError::user("BadSpec", format!("cannot read the job {}: {error}", path.display())))?;
     serde_json::from_slice(&text)
         .map_err(|error| QueryError::user("BadSpec", format!("the job {} is not valid: {error}", path.display())))
-}
-
-fn watch_signals(cancel: CancellationToken) -> Result<()> {
-    let listen = |kind| signal(kind).map_err(|error| QueryError::internal(format!("no signals: {error}")));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        cancel.cancel();
-    });
-    Ok(())
-}
-
-/// Whoever started this process is gone when its end of the pipe is.
-fn watch_stdin(cancel: CancellationToken) {
-    tokio::spawn(async move {
-        let (mut stdin, mut buffer) = (tokio::io::stdin(), [0; 256]);
-        while let Ok(1..) = stdin.read(&mut buffer).await {}
-        cancel.cancel();
-    });
-}
-
-fn stdin_is_pipe() -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    std::fs::metadata("/dev/stdin").is_ok_and(|meta| meta.file_type().is_fifo())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_texts_of_a_termination_message_are_cut_where_a_character_ends() {
-        let mut long = "\"ä\n".repeat(4000);
-        shorten(&mut long);
-        assert!(long.ends_with('…'), "{long}");
-        assert!(serde_json::to_string(&long).unwrap().len() <= TERMINATION_BYTES / 2 + '…'.len_utf8());
-        let mut short = "it fits".to_string();
-        shorten(&mut short);
-        assert_eq!(short, "it fits");
-    }
 }

@@ -1,4 +1,4 @@
-//! The coordinator's end of the control streams: who may connect, what is heard, when a worker counts as lost.
+//! Serves the workers' control streams: authenticates workers, routes their messages, declares silent ones lost.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use super::registry::{Link, Registry, Signal, signal};
 
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// Heartbeats come every second.
-const SILENCE: Duration = Duration::from_secs(5);
-const PING: Duration = Duration::from_secs(1);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Service {
     pub registry: Arc<Registry>,
@@ -62,15 +62,15 @@ impl Control for Service {
     }
 }
 
-/// Listens until the worker is gone; returns why it counts as gone.
+/// Receives messages until the worker is lost; returns why.
 async fn hear(registry: &Registry, link: &Link, mut inbound: Streaming<FromWorker>) -> String {
-    let mut ping = interval(PING);
-    let silence = tokio::time::sleep(SILENCE);
+    let mut ping = interval(PING_INTERVAL);
+    let silence = tokio::time::sleep(SILENCE_TIMEOUT);
     tokio::pin!(silence);
     loop {
         tokio::select! {
             message = inbound.message() => {
-                silence.as_mut().reset(tokio::time::Instant::now() + SILENCE);
+                silence.as_mut().reset(tokio::time::Instant::now() + SILENCE_TIMEOUT);
                 match message {
                     Ok(Some(FromWorker { message: Some(message) })) => route(registry, link, message),
                     Ok(Some(FromWorker { message: None })) => {}
@@ -83,7 +83,7 @@ async fn hear(registry: &Registry, link: &Link, mut inbound: Streaming<FromWorke
                     return "it no longer listens".to_string();
                 }
             }
-            () = &mut silence => return format!("nothing heard for {SILENCE:?}"),
+            () = &mut silence => return format!("nothing heard for {SILENCE_TIMEOUT:?}"),
         }
     }
 }
@@ -96,6 +96,10 @@ fn route(registry: &Registry, link: &Link, message: from_worker::Message) {
             link.memory_bytes.store(beat.memory_bytes, Ordering::Relaxed);
             let shuffle = beat.shuffle_memory_bytes + beat.shuffle_disk_bytes;
             link.shuffle_bytes.store(shuffle, Ordering::Relaxed);
+            match beat.tasks.is_empty() && shuffle == 0 {
+                true => link.quiet_beats.fetch_add(1, Ordering::Relaxed),
+                false => link.quiet_beats.swap(0, Ordering::Relaxed),
+            };
             for task in beat.tasks {
                 if let Some(attempt) = task.attempt {
                     registry.tell(&attempt.query, signal(&worker, &attempt, task.rows, task.bytes));

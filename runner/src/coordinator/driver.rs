@@ -1,5 +1,5 @@
-//! Moves one query through its stages: feeds the scheduler what happens and carries out what it decides. Waits for
-//! messages, the scheduler's timer, the deadline and cancellation, and for nothing else.
+//! Moves one query through its stages: feeds events to the scheduler and carries out its decisions. Waits for messages,
+//! the scheduler's timer, the deadline and cancellation, and for nothing else.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -17,38 +17,39 @@ use floe_planner::Cuts;
 use floe_scheduler::cluster::Demand;
 use floe_scheduler::{Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
 use floe_wire::chunk::OutputId;
-use floe_wire::error::{Category, QueryError, Result, TaskError};
-use floe_wire::graph::{Exchange, StageGraph, StageId, TaskId, TaskSpec};
+use floe_wire::error::{Category, QueryError, Result};
+use floe_wire::graph::{StageGraph, StageId, TaskId};
+use floe_wire::task::TaskSpec;
 
-use super::admission::{Admission, Granted};
+use super::admission::Admission;
 use super::registry::{Registry, Signal};
 use super::warned::Warned;
 
 /// How long the workers may take to stop a query's last tasks before staged files are removed under them.
-const STOP_WITHIN: Duration = Duration::from_secs(4);
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What a driver is given.
+/// The inputs of one run.
 pub struct Run<'a> {
     /// The name of the run.
     pub query: &'a str,
-    /// The query's place in the engine.
+    /// The query's registration with the cluster scheduler.
     pub place: &'a Admission,
     pub token: &'a str,
     pub graph: &'a StageGraph,
-    /// worker::Settings
+    /// `worker::Settings`, encoded.
     pub settings: bytes::Bytes,
     pub registry: &'a Arc<Registry>,
     pub limits: Limits,
     pub deadline: Option<Instant>,
     pub cancel: CancellationToken,
-    /// Called after every change, at most every so often.
+    /// Called after changes, at most once per `OBSERVE_EVERY`.
     pub observe: &'a (dyn Fn(&Snapshot, &Clock) + Send + Sync),
-    /// Where outputs go, unless they stay with the workers.
+    /// The shuffle store; none: outputs stay on the workers.
     pub remote: Option<Arc<Remote>>,
     pub on_worker: &'a (dyn Fn(&str, WorkerState) + Send + Sync),
 }
 
-/// When stages began and ended.
+/// The times at which stages began and ended.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     began: HashMap<StageId, Instant>,
@@ -63,7 +64,7 @@ impl Clock {
     }
 }
 
-/// What a run that succeeded leaves.
+/// What a successful run leaves.
 pub struct Driven {
     pub outputs: Vec<Vec<Won>>,
     pub snapshot: Snapshot,
@@ -71,17 +72,17 @@ pub struct Driven {
     pub attempts: Vec<u32>,
     /// Bytes of exchanges between stages.
     pub bytes_shuffled: u64,
-    /// What Polars warned of in tasks.
+    /// Polars' warnings in tasks.
     pub warned: Warned,
-    /// Tells the workers that the query is over, when dropped.
+    /// Dropping it tells the workers that the query is over.
     pub hold: Hold,
 }
 
-/// The query's place on the workers: its outputs stay until this is dropped.
+/// Keeps the query's outputs, on its workers and in the shuffle store, until this is dropped.
 pub struct Hold {
     registry: Arc<Registry>,
     query: String,
-    workers: HashSet<String>,
+    pub(super) workers: HashSet<String>,
     remote: Option<Arc<Remote>>,
 }
 
@@ -105,33 +106,33 @@ impl Drop for Hold {
     }
 }
 
-struct Driver<'a> {
-    run: Run<'a>,
+pub(super) struct Driver<'a> {
+    pub(super) run: Run<'a>,
     began: Instant,
-    state: State,
-    /// What was decided on the stages so far.
+    pub(super) state: State,
+    /// How stages were resolved so far.
     cuts: Cuts,
-    hold: Hold,
-    fragments: HashSet<(String, StageId)>,
-    /// Attempts launched and not heard the end of.
-    out: HashMap<(TaskId, u32), String>,
+    pub(super) hold: Hold,
+    pub(super) fragments: HashSet<(String, StageId)>,
+    /// Launched attempts that have not reported their end, with their workers.
+    pub(super) out: HashMap<(TaskId, u32), String>,
     wake: Option<Instant>,
     clock: Clock,
     spans: HashMap<StageId, Span>,
-    shuffled: u64,
-    warned: Warned,
+    pub(super) shuffled: u64,
+    pub(super) warned: Warned,
     observed: Instant,
-    changed: bool,
-    /// What the cluster scheduler knows of this query.
-    said: Option<Demand>,
-    /// It wants to hear it again.
-    called: bool,
+    pub(super) changed: bool,
+    /// The demand last reported to the cluster scheduler.
+    pub(super) said: Option<Demand>,
+    /// The cluster scheduler asked for the demand again.
+    pub(super) called: bool,
 }
 
-/// Runs a query to its end. On failure the workers have stopped its tasks (or had their time to).
+/// Runs a query to its end. On failure, returns once the workers have stopped its tasks, or after `STOP_TIMEOUT`.
 pub async fn drive(run: Run<'_>) -> Result<Driven> {
     let mut signals = run.registry.listen(run.query, &run.place.query);
-    // Undone also when this future is dropped half-way.
+    // Stops listening even if this future is dropped before its end.
     let _listening = Listening { registry: run.registry.clone(), query: run.query.to_string() };
     Driver::new(run)?.drive(&mut signals).await
 }
@@ -221,93 +222,6 @@ impl<'a> Driver<'a> {
         self.began.elapsed().as_millis() as u64
     }
 
-    fn hear(&mut self, signal: Signal, queue: &mut VecDeque<Event>) {
-        self.changed = true;
-        let event = match signal {
-            Signal::WorkerUp { worker } => {
-                (self.run.on_worker)(&worker, WorkerState::Up);
-                // What of it is for this query is granted to it.
-                Event::WorkerUp { worker, slots: 0 }
-            }
-            Signal::WorkerDraining { worker } => {
-                (self.run.on_worker)(&worker, WorkerState::Draining);
-                Event::WorkerDraining { worker }
-            }
-            Signal::WorkerLost { worker, out_of_memory } => {
-                (self.run.on_worker)(&worker, WorkerState::Lost);
-                self.hold.workers.remove(&worker);
-                self.fragments.retain(|(holder, _)| *holder != worker);
-                if out_of_memory {
-                    // Nothing is to be tried again there, whichever of its tasks is heard of first.
-                    queue.push_back(Event::WorkerDraining { worker: worker.clone() });
-                }
-                let gone: Vec<_> = self.out.iter().filter(|(_, at)| **at == worker).map(|(id, _)| *id).collect();
-                for (task, attempt) in gone {
-                    self.out.remove(&(task, attempt));
-                    if out_of_memory {
-                        let message = format!("worker {worker} was killed while it was close to its memory limit");
-                        let error = QueryError::new(Category::OutOfMemory, "OutOfMemory", message);
-                        queue.push_back(Event::TaskFailed { task, attempt, worker: worker.clone(), error });
-                    }
-                }
-                Event::WorkerLost { worker }
-            }
-            Signal::Started { worker, task, attempt } => Event::Started { task, attempt, worker },
-            Signal::Progress { worker, task, attempt, rows, bytes } => {
-                Event::Progress { task, attempt, worker, rows, bytes }
-            }
-            Signal::Done { worker, task, attempt, mut output } => {
-                self.out.remove(&(task, attempt));
-                self.warned.add(std::mem::take(&mut output.warnings));
-                if self.exchanges(task.stage) {
-                    self.shuffled += output.bytes;
-                }
-                Event::TaskDone { task, attempt, worker, output }
-            }
-            Signal::Failed { worker, task, attempt, error } => {
-                self.out.remove(&(task, attempt));
-                match error {
-                    TaskError::Query(error) => Event::TaskFailed { task, attempt, worker, error },
-                    TaskError::Lost { outputs, message } => {
-                        tracing::info!(stage = task.stage.0, task = task.task, worker, "inputs are lost: {message}");
-                        Event::InputsLost { task, attempt, worker, lost: outputs }
-                    }
-                }
-            }
-            Signal::Called => {
-                self.called = true;
-                return;
-            }
-            Signal::Gone { .. } => return,
-        };
-        queue.push_back(event);
-    }
-
-    /// Tells the cluster scheduler what runs and what could, if that has changed; whether there is more to take in.
-    fn say_demand(&mut self, signals: &UnboundedReceiver<Signal>, queue: &mut VecDeque<Event>) -> bool {
-        let demand = self.state.demand();
-        if !self.called && self.said.as_ref() == Some(&demand) {
-            return false;
-        }
-        let answer = self.run.registry.demand(&self.run.place.query, demand.clone(), || signals.is_empty());
-        let Some(grants) = answer else { return true };
-        self.said = Some(demand);
-        self.called = false;
-        let granted = |granted: Granted| {
-            let Granted { worker, slots, whole } = granted;
-            Event::Granted { worker, slots, whole }
-        };
-        queue.extend(grants.into_iter().map(granted));
-        !queue.is_empty()
-    }
-
-    fn exchanges(&self, stage: StageId) -> bool {
-        match self.run.graph.stages.get(stage.0 as usize).map(|stage| &stage.output) {
-            Some(Exchange::Hash { .. } | Exchange::Range { .. } | Exchange::Whole) => true,
-            Some(Exchange::Result | Exchange::Sink { .. }) | None => false,
-        }
-    }
-
     fn step(&mut self, event: Event, queue: &mut VecDeque<Event>) -> Option<Outcome> {
         let now = self.now();
         for action in floe_scheduler::decide(&mut self.state, event, now) {
@@ -343,13 +257,13 @@ impl<'a> Driver<'a> {
         let tasks = self.cuts.resolve(self.run.graph, stage, &self.state, finer)?;
         self.clock.began.entry(stage).or_insert_with(Instant::now);
         if before.is_some() && before != self.cuts.form(stage) {
-            // Workers may have the former one.
+            // Workers may hold the fragment of the stage's former form.
             self.fragments.retain(|(_, of)| *of != stage);
         }
         let mut resolved: Vec<ResolvedInputs> = Vec::with_capacity(tasks);
         for task in (0..tasks as u32).map(|task| TaskId { stage, task }) {
             let (inputs, bytes): (Vec<TaskId>, Vec<u64>) = self.cuts.reads(task, &self.state)?.into_iter().unzip();
-            // Behind a shuffle every task reads of all producers: one list does for all.
+            // After a shuffle every task reads from all producers: they share one list.
             let same = resolved.last().filter(|last| *last.inputs == *inputs).map(|last| last.inputs.clone());
             resolved.push(ResolvedInputs { inputs: same.unwrap_or_else(|| inputs.into()), bytes });
         }
@@ -434,10 +348,10 @@ impl<'a> Driver<'a> {
             Outcome::Failed(error) => error,
             Outcome::Cancelled => QueryError::new(Category::Cancelled, "Cancelled", "the query was cancelled"),
         };
-        // Tasks that still write would leave staged files behind: they are waited for, but not for long.
+        // Tasks that still write would leave staged files behind: wait for them, but not for long.
         self.hold.send_end();
         let mut left = std::mem::take(&mut self.hold.workers);
-        let _ = tokio::time::timeout(STOP_WITHIN, async {
+        let _ = tokio::time::timeout(STOP_TIMEOUT, async {
             while !left.is_empty() {
                 match signals.recv().await {
                     Some(Signal::Gone { worker } | Signal::WorkerLost { worker, .. }) => left.remove(&worker),
@@ -451,7 +365,7 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// How often progress is told.
+/// How often progress is reported.
 const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {

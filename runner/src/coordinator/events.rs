@@ -1,4 +1,4 @@
-//! What the coordinator tells, made from what the engine knows. The words are `floe_api::report`.
+//! The coordinator's reports, made from what the engine knows. Their vocabulary is `floe_api::report`.
 
 use floe_api::report::{PlanReport, RunError, StageInfo, StageProgress};
 use floe_api::{SingleWorkerStatus, StageState};
@@ -54,7 +54,14 @@ pub fn stage_infos(graph: &StageGraph) -> Vec<StageInfo> {
         }
         deps.sort_unstable();
         deps.dedup();
-        StageInfo { id: stage.id.0, label: stage.label.clone(), tasks, deps, exchange: exchange(&stage.output) }
+        StageInfo {
+            id: stage.id.0,
+            label: stage.label.clone(),
+            tasks,
+            tasks_at_most: stage.facts.tasks,
+            deps,
+            exchange: exchange(&stage.output),
+        }
     });
     stages.collect()
 }

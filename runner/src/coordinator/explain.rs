@@ -1,4 +1,4 @@
-//! The stage graph for people and tools: text, Graphviz, Mermaid, JSON. Pure.
+//! Prints the stage graph as text, Graphviz, Mermaid or JSON. Pure.
 
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ pub enum Format {
     Json,
 }
 
-/// The graph, and what is wrong with it.
+/// Prints the graph with the checker's findings.
 pub fn render(graph: &StageGraph, format: Format) -> String {
     render_with(graph, &floe_planner::check(graph), format)
 }
@@ -33,7 +33,7 @@ fn render_with(graph: &StageGraph, findings: &[Finding], format: Format) -> Stri
     }
 }
 
-/// A leaf for people: where its data comes from.
+/// Says where a leaf's data comes from.
 fn leaf(leaf: &Leaf) -> String {
     match leaf {
         Leaf::Source { what, per_task } => format!("{what}: {} task(s)", per_task.len()),
@@ -42,9 +42,10 @@ fn leaf(leaf: &Leaf) -> String {
                 Read::Partition => "by partition",
                 Read::All => "all to every task",
                 Read::Forward => "task by task",
+                Read::Neighbours { .. } => "of neighbouring tasks, as many as fill a file",
                 Read::Before => "of the tasks before",
                 Read::After => "of the tasks after",
-                Read::Keys => "its keys to every task, which drops rows without a match",
+                Read::KeySummaries => "its keys to every task, which drops rows without a match",
             };
             let stages: Vec<String> = stages.iter().map(|stage| stage.0.to_string()).collect();
             format!("stage {}: {read}", stages.join(", "))
@@ -52,12 +53,12 @@ fn leaf(leaf: &Leaf) -> String {
     }
 }
 
-/// A join and how it is done.
+/// Describes a join and its strategy.
 fn decided(decision: &JoinDecision) -> String {
     format!("{}: {}, as {}", decision.join, option(&decision.chosen), decision.reason)
 }
 
-/// A way to do a join, with what it is expected to cost.
+/// Describes a join strategy and its expected cost.
 fn option(option: &JoinOption) -> String {
     let bytes = |bytes: Option<u64>| match bytes {
         None => "unknown".to_owned(),
@@ -98,15 +99,15 @@ fn text(graph: &StageGraph, findings: &[Finding]) -> String {
         if let Some(why) = &stage.nondeterminism {
             let _ = writeln!(out, "  may differ when run again: {why}");
         }
-        if let Some(instead) = &stage.instead {
-            let small: Vec<String> = instead.small.iter().map(|stage| stage.0.to_string()).collect();
-            let (small, bytes, without) = (small.join(", "), instead.bytes, instead.without.0);
+        if let Some(form) = &stage.adaptive {
+            let small: Vec<String> = form.small.iter().map(|stage| stage.0.to_string()).collect();
+            let (small, bytes, without) = (small.join(", "), form.bytes, form.replaces.0);
             let _ = writeln!(
                 out,
                 "  instead, without stage {without}, if stage {small} makes at most {bytes} bytes: {}",
-                instead.label
+                form.label
             );
-            for line in &instead.explain {
+            for line in &form.explain {
                 let _ = writeln!(out, "    | {line}");
             }
         }
@@ -118,6 +119,9 @@ fn text(graph: &StageGraph, findings: &[Finding]) -> String {
         for node in &graph.single_worker {
             let _ = writeln!(out, "  {} (stage {}): {}", node.node, node.stage.0, node.reason);
         }
+    }
+    for note in &graph.notes {
+        let _ = writeln!(out, "note: {note}");
     }
     for warning in &graph.warnings {
         let _ = writeln!(out, "warning: {warning}");
@@ -189,7 +193,8 @@ struct Json<'a> {
     roots: Vec<u32>,
     single_worker: &'a [floe_wire::graph::SingleWorker],
     warnings: &'a [String],
-    /// What is wrong with the graph: a fault of Floe's own, never of the user's.
+    notes: &'a [String],
+    /// Faults of the graph: bugs of Floe, never the user's.
     findings: Vec<JsonFinding>,
 }
 
@@ -206,7 +211,7 @@ struct JsonStage<'a> {
     explain: &'a [String],
     joins: &'a [JoinDecision],
     inputs: Vec<String>,
-    /// Why its tasks may give other rows when they run again.
+    /// Why its tasks may give different rows when they run again.
     #[serde(rename = "mayDiffer", skip_serializing_if = "Option::is_none")]
     may_differ: Option<String>,
 }
@@ -224,6 +229,7 @@ fn json(graph: &StageGraph, findings: &[Finding]) -> String {
         roots: graph.roots.iter().map(|root| root.0).collect(),
         single_worker: &graph.single_worker,
         warnings: &graph.warnings,
+        notes: &graph.notes,
         findings: findings.iter().map(|f| JsonFinding { rule: f.rule(), message: f.to_string() }).collect(),
     };
     // Plain data with string keys always has a JSON form.
@@ -243,7 +249,7 @@ mod tests {
             explain: vec![format!("NODE \"{id}\"")],
             leaves,
             output,
-            instead: None,
+            adaptive: None,
             facts: Default::default(),
             nondeterminism: None,
         };
@@ -257,8 +263,9 @@ mod tests {
             roots: vec![StageId(1)],
             single_worker: Vec::new(),
             warnings: vec!["careful".into()],
-            merge: None,
-            broadcast_most_bytes: None,
+            notes: Vec::new(),
+            coalescing: None,
+            max_broadcast_bytes: None,
             outputs: Vec::new(),
         }
     }

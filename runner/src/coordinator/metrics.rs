@@ -1,4 +1,4 @@
-//! The engine's numbers in Prometheus' text form. Labels come from bounded sets only.
+//! Prints the engine's metrics in Prometheus' text format. Labels come from bounded sets only.
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
@@ -25,6 +25,15 @@ pub fn render(engine: &Engine) -> String {
     one("floe_slots", "gauge", "Tasks that workers can run at once.", counts.slots);
     one("floe_slots_used", "gauge", "Of those, granted to queries.", counts.slots_used);
     one("floe_tasks_waiting", "gauge", "Tasks that could start and have no slot.", counts.tasks_waiting);
+    let tasks = engine.statuses.counters.tasks();
+    one("floe_tasks_launched_total", "counter", "Attempts of tasks that were sent to workers.", tasks.launched);
+    one("floe_tasks_failed_total", "counter", "Attempts that failed.", tasks.failed_attempts);
+    one("floe_tasks_retried_total", "counter", "Attempts that were made because one had failed.", tasks.retries);
+    one("floe_tasks_speculative_total", "counter", "Second attempts of slow tasks.", tasks.speculative);
+    one("floe_tasks_speculative_won_total", "counter", "Of those, the ones that ended first.", tasks.speculative_won);
+    one("floe_tasks_made_again_total", "counter", "Done tasks that ran again for lost outputs.", tasks.made_again);
+    one("floe_outputs_lost_total", "counter", "Outputs of tasks that were lost with a worker.", tasks.lost_outputs);
+    one("floe_stages_cut_finer_total", "counter", "Stages cut again, since tasks ran out of memory.", tasks.cut_finer);
     let links = engine.registry.links();
     family("floe_workers", "gauge", "Connected workers.", &[(String::new(), links.len() as u64)]);
     let memory = links.iter().map(|link| link.memory_bytes.load(Ordering::Relaxed)).sum();

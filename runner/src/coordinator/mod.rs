@@ -1,41 +1,55 @@
 //! The coordinator: a warm engine that takes jobs, one after another or many at once, and runs each over its workers.
 //!
-//! `prepare` makes a plan ready, `driver` moves it through the scheduler, `run` puts both together with sinks, the
-//! deadline and the second look at failures; `registry` and `control` hold the workers. What to do next is decided by
+//! `prepare` makes a plan ready, `driver` moves it through the scheduler, `run` combines both with sinks, the deadline
+//! and the second run after a failure; `registry` and `control` hold the workers. What to do next is decided by
 //! `scheduler` alone; nothing here knows how a task computes.
 
 mod admission;
+pub mod args;
+mod bring;
 mod clean;
 pub mod cli;
+mod commit;
 mod control;
+mod demand;
 mod driver;
+mod ends;
 mod events;
 pub mod explain;
+mod fair;
+mod form;
 mod http;
+mod message;
 mod metrics;
+mod planning;
 mod prepare;
+mod recursion;
 mod registry;
 mod result;
 mod run;
+mod signals;
 mod status;
 mod stream;
+mod summary;
+mod text;
 mod warned;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use floe_api::job::Job;
 use floe_api::report::{Event, StageSummary};
+use floe_plan::functions;
 use floe_scheduler::cluster::{Claim, Limits};
 
+use crate::listen::listen;
 use crate::proto::control_server::ControlServer;
 use crate::shuffle;
 use crate::{local, proto, sink};
@@ -55,34 +69,43 @@ use status::Statuses;
 pub enum Provider {
     /// Worker processes on this machine, started and replaced by the engine.
     Local(local::Options),
-    /// Workers that connect by themselves; so many are expected, with so many threads each.
-    External { workers: usize, threads: usize },
+    /// Self-connecting workers of one query: how many it starts with, at most how many, and the threads of each.
+    External { workers: usize, most: usize, threads: usize },
+    /// Self-connecting workers that come and go: at most how many, and the threads of each.
+    Joining { most: usize, threads: usize },
 }
 
 /// Not printable: it holds the token.
 #[derive(Clone)]
 pub struct Options {
     pub provider: Provider,
-    /// What workers and clients of the engine show.
+    /// The token that workers and the engine's clients send.
     pub token: String,
-    /// Where workers connect.
+    /// Address at which workers connect.
     pub listen: SocketAddr,
-    /// Where status, progress and results are served; not at all without it.
+    /// Address at which status, progress and results are served; none: they are not.
     pub http: Option<SocketAddr>,
     /// Directory for scratch files of local workers.
     pub scratch: PathBuf,
-    /// What relative paths of jobs are relative to.
+    /// Base directory of relative paths in jobs.
     pub base: PathBuf,
-    /// How long a query waits until all workers are there; then it starts with those that are.
+    /// How long a query waits for all workers; then it starts with those connected.
     pub ready_within: Duration,
     /// What is kept of queries that have ended.
     pub remember: Remember,
+    /// Directory for results too large for the coordinator's memory, and their largest size in bytes; other results
+    /// stay on the workers.
+    pub result_disk: Option<(PathBuf, u64)>,
     /// How many queries run at once, and how many wait.
     pub limits: Limits,
+    /// Queries that are planned at once.
+    pub plans_at_once: usize,
+    /// The groups among which workers are shared evenly; none: among queries.
+    pub fair: Option<fair::Fair>,
 }
 
 impl Options {
-    /// A local engine with so many workers and defaults for the rest.
+    /// A local engine with this many workers, and defaults for the rest.
     pub fn local(workers: usize) -> Options {
         Options {
             provider: Provider::Local(local::Options::new(workers)),
@@ -93,22 +116,27 @@ impl Options {
             base: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             ready_within: Duration::from_secs(30),
             remember: Remember::default(),
+            result_disk: None,
             limits: Limits::default(),
+            plans_at_once: 64,
+            fair: None,
         }
     }
 }
 
-/// Why a job is not taken in.
+/// Why a job is not accepted.
 enum Refused {
     Invalid(QueryError),
     /// Too many run and wait: it may be sent again later.
     NoRoom(QueryError),
+    /// This attempt was accepted before.
+    Known(QueryError),
 }
 
-/// Events that a slow listener may fall behind.
-pub const EVENTS: usize = 256;
+/// Events by which a slow listener may fall behind.
+pub const EVENT_BACKLOG: usize = 256;
 
-/// What a query that succeeded gives.
+/// The outcome of a successful query.
 #[derive(Default)]
 pub struct Outcome {
     pub rows: u64,
@@ -118,7 +146,7 @@ pub struct Outcome {
     pub stages: Vec<StageSummary>,
     pub single_worker: Vec<SingleWorker>,
     pub warnings: Vec<String>,
-    /// Without a sink.
+    /// The rows, if there is no sink.
     pub result: Option<Arc<ResultHandle>>,
     /// One for each sink.
     pub sinks: Vec<sink::Summary>,
@@ -126,20 +154,25 @@ pub struct Outcome {
     pub fell_back: Option<String>,
 }
 
-/// A running engine. Dropped, its local workers are killed and their files removed; `stop` is the gentle way.
+/// How long queries may take to clean up when the engine ends.
+const QUERIES_END: Duration = Duration::from_secs(5);
+
+/// A running engine. Dropping it kills its local workers and removes their files; `stop` ends them gently.
 pub struct Engine {
     options: Options,
     registry: Arc<Registry>,
     statuses: Arc<Statuses>,
     pool: Option<local::Pool>,
-    /// Tells the runs of this coordinator from those of any other.
+    /// Distinguishes this coordinator's runs from those of any other.
     nonce: u64,
     control: SocketAddr,
     http: Option<SocketAddr>,
     ended: CancellationToken,
-    /// Told when a client has let go of a finished query.
+    /// Notified when a client deletes a finished query.
     forgotten: Notify,
     was_ready: AtomicBool,
+    /// A query holds a permit while it is planned.
+    planning: Semaphore,
 }
 
 impl Engine {
@@ -147,7 +180,7 @@ impl Engine {
     pub async fn start(options: Options) -> Result<Arc<Engine>> {
         let bind = |address: SocketAddr| async move {
             let failed = |error| QueryError::io(format!("cannot listen on {address}: {error}"));
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let listener = listen(address).await.map_err(failed)?;
             let local = listener.local_addr().map_err(failed)?;
             Ok::<_, QueryError>((listener, local))
         };
@@ -175,10 +208,12 @@ impl Engine {
         });
 
         let pool = match &options.provider {
-            Provider::External { .. } => None,
+            Provider::External { .. } | Provider::Joining { .. } => None,
             Provider::Local(local) => {
                 let failed = |error| QueryError::io(format!("cannot make scratch directories: {error}"));
                 let scratch = local::Scratch::create(&options.scratch).map_err(failed)?;
+                let dir = Some(scratch.dir.join("functions"));
+                functions::configure(functions::Settings { dir, ..functions::settings() });
                 let (local, token, lost) = (local.clone(), options.token.clone(), registry.clone());
                 let start = move || {
                     local::Pool::start(local, control.to_string(), token, scratch.clone(), move |worker| {
@@ -205,6 +240,7 @@ impl Engine {
             ended,
             forgotten: Notify::new(),
             was_ready: AtomicBool::new(false),
+            planning: Semaphore::new(options.plans_at_once.max(1)),
             options,
         });
         if let Some((listener, _)) = http {
@@ -213,17 +249,34 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Runs one job to its end. Progress goes to `events`, if anybody listens there.
+    /// Runs one job to its end. Progress goes to the listeners of `events`, if any.
     pub async fn run(&self, job: Job, events: broadcast::Sender<Event>, cancel: CancellationToken) -> Result<Outcome> {
-        let status = self.statuses.start(&job, events, cancel)?;
+        let status = self.statuses.start(&job, None, events, cancel)?;
         let waiting = self.arrive(&job, 0)?;
         run::run(self, job, &status, waiting).await
     }
 
-    /// Takes a job in and lets it run when its turn comes; its status tells of it.
-    fn submit(self: &Arc<Self>, job: Job, job_bytes: u64) -> Result<Arc<status::Status>, Refused> {
-        let (events, _) = broadcast::channel(EVENTS);
-        let status = self.statuses.start(&job, events, CancellationToken::new()).map_err(Refused::Invalid)?;
+    /// Accepts a job, runs it once admitted, and returns its status. A job with a token can be sent again: a known
+    /// attempt is not run twice.
+    fn submit(
+        self: &Arc<Self>,
+        job: Job,
+        job_bytes: u64,
+        token: Option<String>,
+    ) -> Result<Arc<status::Status>, Refused> {
+        let (events, _) = broadcast::channel(EVENT_BACKLOG);
+        if let (Some(_), Some(known)) = (&token, self.statuses.get(&job.id)) {
+            if known.attempt >= job.attempt {
+                let message = format!("attempt {} of query {} was accepted before", job.attempt, job.id);
+                return Err(Refused::Known(QueryError::user("Known", message)));
+            }
+            if !known.finished() {
+                known.cancel.cancel();
+                let message = format!("attempt {} of query {} has not ended yet", known.attempt, job.id);
+                return Err(Refused::NoRoom(QueryError::user("NotEnded", message)));
+            }
+        }
+        let status = self.statuses.start(&job, token, events, CancellationToken::new()).map_err(Refused::Invalid)?;
         let waiting = self.arrive(&job, job_bytes).map_err(Refused::NoRoom)?;
         let (engine, started) = (self.clone(), status.clone());
         tokio::spawn(async move { drop(run::run(&engine, job, &started, waiting).await) });
@@ -233,9 +286,10 @@ impl Engine {
     fn arrive(&self, job: &Job, job_bytes: u64) -> Result<Waiting> {
         let claim = Claim {
             priority: job.spec.priority,
-            // Tasks are planned for a worker of this size, which runs one of them at once.
+            // The planner sizes tasks for a worker with this memory that runs one at a time.
             task_memory_bytes: job.spec.compute.memory.bytes().unwrap_or(0),
             job_bytes,
+            group: self.options.fair.as_ref().map(|fair| fair.group(&job.spec.labels)),
             ..Claim::default()
         };
         let waiting = self.registry.arrive(&job.id, claim);
@@ -245,7 +299,7 @@ impl Engine {
         waiting
     }
 
-    /// Waits until a client lets go of a finished query.
+    /// Waits until a client deletes a finished query.
     pub async fn let_go(&self) {
         self.forgotten.notified().await;
     }
@@ -264,8 +318,16 @@ impl Engine {
         self.pool.as_ref().map(local::Pool::processes).unwrap_or_default()
     }
 
-    /// Waits until the expected workers are connected; returns how many are.
+    /// Directory of local workers' files, removed with the engine.
+    pub fn scratch(&self) -> Option<&Path> {
+        self.pool.as_ref().map(local::Pool::scratch)
+    }
+
+    /// Waits for the expected workers; returns how many are connected.
     pub async fn wait_ready(&self) -> usize {
+        if let Provider::Joining { .. } = self.options.provider {
+            return self.registry.links().len();
+        }
         self.registry.wait_for(self.expected_workers(), self.options.ready_within).await
     }
 
@@ -273,23 +335,48 @@ impl Engine {
         match &self.options.provider {
             Provider::Local(local) => local.workers,
             Provider::External { workers, .. } => *workers,
+            Provider::Joining { most, .. } => match self.registry.taking() {
+                0 => *most,
+                there => there,
+            },
+        }
+    }
+
+    /// The workers that a query is planned for.
+    fn planned_workers(&self) -> usize {
+        match &self.options.provider {
+            // More of them come while tasks wait.
+            Provider::External { most, .. } => *most,
+            Provider::Local(_) | Provider::Joining { .. } => self.expected_workers(),
         }
     }
 
     fn threads(&self) -> usize {
         match &self.options.provider {
             Provider::Local(local) => local.threads,
-            Provider::External { threads, .. } => *threads,
+            Provider::External { threads, .. } | Provider::Joining { threads, .. } => *threads,
         }
     }
 
-    /// Ends everything and removes all files. Blocking.
+    /// Ends everything and removes all files. Blocks.
     pub fn stop(&self) {
         self.ended.cancel();
+        self.end_queries();
         if let Some(pool) = &self.pool {
             pool.stop(Duration::from_secs(2));
         }
         shuffle::finish_removals(Duration::from_secs(20));
+    }
+
+    /// Cancels running queries and waits until they have removed what they staged at sinks and wrote to scratch; a
+    /// later write would recreate the removed scratch directory.
+    fn end_queries(&self) {
+        let running: Vec<_> = self.statuses.all().into_iter().filter(|status| !status.finished()).collect();
+        running.iter().for_each(|status| status.cancel.cancel());
+        let until = Instant::now() + QUERIES_END;
+        while running.iter().any(|status| !status.finished()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! From a job to what can be run: the plan loaded, optimized and cut into stages, the sinks ready. Blocking, and on a
-//! stack that deep plans fit.
+//! Prepares a job: loads and optimizes its plan, cuts it into stages, begins its sinks. Blocks, and needs a stack large
+//! enough for deep plans.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use floe_api::SinkSpec;
 use floe_api::execution::{Mode, SingleWorkerOps, WarningPolicy};
@@ -10,25 +11,50 @@ use floe_api::job::Job;
 use polars_core::prelude::SchemaRef;
 use polars_plan::plans::IRPlan;
 
+use super::run::cancelled;
 use crate::sink;
+use floe_plan::Loaded;
 use floe_wire::check::rejection;
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::StageGraph;
 
-/// The planner's view of one worker when the job does not say.
+/// Worker memory that the planner assumes if the job gives none.
 const DEFAULT_MEMORY_BYTES: u64 = 2 << 30;
 
 pub struct Prepared {
     pub graph: StageGraph,
-    /// Of the result, when there is no sink.
+    /// The schema of the result, if there is no sink.
     pub schema: SchemaRef,
-    /// Ready for tasks (`begin` was called): whoever has them commits or aborts them.
+    /// Begun (`begin` was called): their holder must commit or abort them.
     pub sinks: Arc<Vec<sink::Plan>>,
     /// Bytes the plan reads, as far as they are known.
     pub source_bytes: Option<u64>,
 }
 
-/// What of the engine matters for planning.
+/// Decides once between taking the sinks and giving up planning.
+#[derive(Default)]
+pub struct Taking(AtomicU8);
+
+impl Taking {
+    const TAKING: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    /// Returns whether sinks may be taken.
+    fn start(&self) -> bool {
+        self.first(Self::TAKING)
+    }
+
+    /// Returns true if no sink has been taken, nor will be.
+    pub fn give_up(&self) -> bool {
+        self.first(Self::GIVEN_UP)
+    }
+
+    fn first(&self, state: u8) -> bool {
+        self.0.compare_exchange(0, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// What planning needs to know of the engine.
 #[derive(Clone, Debug)]
 pub struct Context {
     pub base: PathBuf,
@@ -36,17 +62,52 @@ pub struct Context {
     pub threads: u32,
 }
 
-/// With `mode` in place of the job's. `touch_sinks` is off for a mere look at the plan.
-pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> Result<Prepared> {
-    let (planned, warned) = floe_polars::warnings::listening(|| planned(job, context, mode));
+/// Prepares a job for display, with `mode` in place of its own; takes no sink, and puts empty frames in place of
+/// recursive tables.
+pub fn prepare(job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
+    let mut loaded = load(job, context)?;
+    let recursive = loaded.recursions.len();
+    while let Some(next) = loaded.recursions.first() {
+        let none = next.whole.rows();
+        loaded.fill(&none)?;
+    }
+    let mut prepared = prepare_loaded(loaded, job, context, mode, None)?;
+    if recursive > 0 {
+        let note = "recursive tables are made first, round by round, each round as a query of its own";
+        prepared.graph.notes.push(note.to_owned());
+    }
+    Ok(prepared)
+}
+
+/// Loads a job's plan; its recursive tables are yet to be computed.
+pub fn load(job: &Job, context: &Context) -> Result<Loaded> {
+    let env = floe_plan::LoadEnv::new(job.base.as_ref().unwrap_or(&context.base));
+    let (loaded, warned) = floe_polars::warnings::listening(|| floe_plan::load_open(job, &env));
+    let mut loaded = loaded?;
+    loaded.warnings.extend(warned.into_iter().map(|warning| warning.text));
+    Ok(loaded)
+}
+
+/// Prepares a plan; without `taking` for display only, and then takes no sink.
+pub fn prepare_loaded(
+    loaded: Loaded,
+    job: &Job,
+    context: &Context,
+    mode: Mode,
+    taking: Option<&Taking>,
+) -> Result<Prepared> {
+    let (planned, warned) = floe_polars::warnings::listening(|| planned(loaded, job, context, mode));
     let mut prepared = planned?;
     let told = &mut prepared.graph.warnings;
     told.extend(warned.into_iter().map(|warning| warning.text));
     check(job, &prepared.graph)?;
-    if touch_sinks {
-        // A mere look at the plan shows what is wrong with it.
+    if let Some(taking) = taking {
+        // A plan for display is shown with its faults.
         if let Some(rejected) = rejection(&floe_planner::check(&prepared.graph)) {
             return Err(rejected);
+        }
+        if !taking.start() {
+            return Err(cancelled());
         }
         let sinks = Arc::make_mut(&mut prepared.sinks);
         sinks.iter_mut().for_each(|sink| sink.run = sink::Run::new(job.attempt));
@@ -60,8 +121,23 @@ pub fn prepare(job: &Job, context: &Context, mode: Mode, touch_sinks: bool) -> R
     Ok(prepared)
 }
 
-fn planned(job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
-    let loaded = floe_plan::load(job, &floe_plan::LoadEnv::new(&context.base))?;
+fn planned(loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
+    if !loaded.explain {
+        return staged(loaded, job, context, mode);
+    }
+    // EXPLAIN: the stages are the result, as lines of text.
+    let stages =
+        staged(Loaded { explain: false, ..loaded }, &Job { spec: without_sink(job), ..job.clone() }, context, mode)?;
+    let plan = floe_plan::lines("plan", &super::explain::render(&stages.graph, super::explain::Format::Text))?;
+    let lines = Loaded { plan, warnings: vec![], renamed: vec![], explain: true, recursions: vec![] };
+    staged(lines, job, context, Mode::SingleNode)
+}
+
+fn without_sink(job: &Job) -> floe_api::DistributedQuerySpec {
+    floe_api::DistributedQuerySpec { sink: None, ..job.spec.clone() }
+}
+
+fn staged(loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
     let ir = floe_plan::optimize(loaded.plan).map_err(|error| floe_plan::as_written(error, &loaded.renamed))?;
     let source_bytes = floe_planner::source_bytes(&ir);
     let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
@@ -100,13 +176,13 @@ fn spec_sink(job: &Job, spec: &SinkSpec) -> Result<sink::Plan> {
     sink::from_spec(spec, &floe_storage::Options::from(&options), &job.id)
 }
 
-/// The sinks that the spec names; `None` when it names none and the plan may have its own.
+/// The sinks that the spec names; `None` if it names none, and the plan may have its own.
 pub(super) fn spec_sinks(job: &Job) -> Result<Option<Vec<sink::Plan>>> {
     job.spec.sink.as_ref().map(|spec| Ok(vec![spec_sink(job, spec)?])).transpose()
 }
 
-/// The part of a worker's memory that a broadcast may come to when it is measured.
-const BROADCAST_SHARE: u64 = 3;
+/// A broadcast may measure at most a worker's memory divided by this.
+const BROADCAST_MEMORY_DIVISOR: u64 = 3;
 
 fn options(job: &Job, context: &Context, mode: Mode) -> floe_planner::Options {
     let (execution, defaults) = (&job.spec.execution, floe_planner::Options::default());
@@ -122,8 +198,10 @@ fn options(job: &Job, context: &Context, mode: Mode) -> floe_planner::Options {
         partitions_per_worker: execution.partitions_per_worker,
         adaptive: execution.adaptive,
         runtime_filters: execution.runtime_filters,
-        broadcast_most_bytes: (execution.broadcast_limit.bytes() != Some(0)).then_some(memory / BROADCAST_SHARE),
-        // What is broadcast is held by every worker beside its own work.
+        reorder_joins: execution.reorder_joins,
+        max_broadcast_bytes: (execution.broadcast_limit.bytes() != Some(0))
+            .then_some(memory / BROADCAST_MEMORY_DIVISOR),
+        // Every worker holds a broadcast beside its own work.
         broadcast_limit_bytes: execution
             .broadcast_limit
             .bytes()

@@ -1,8 +1,8 @@
-//! The workers that are connected and the queries that listen: messages of workers go to the query they are about,
-//! and every query hears which workers come and go. Decides nothing; what the cluster scheduler decides is in `admission`.
+//! Tracks the connected workers and the listening queries: routes each worker's messages to their query, and signals to
+//! every query which workers come and go. Decides nothing; the cluster scheduler's shell is `admission`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use crate::shuffle::Peers;
 use floe_scheduler::cluster;
 use floe_wire::chunk::WorkerId;
 use floe_wire::error::TaskError;
-use floe_wire::graph::{TaskId, TaskOutput};
+use floe_wire::graph::TaskId;
+use floe_wire::task::TaskOutput;
 
 use super::admission::Cluster;
 
-/// What a query hears.
+/// A message to a query.
 #[derive(Debug)]
 pub enum Signal {
     WorkerUp {
@@ -27,7 +28,7 @@ pub enum Signal {
     WorkerDraining {
         worker: String,
     },
-    /// `out_of_memory`: it was close to its memory limit when it was last heard.
+    /// `out_of_memory`: it was close to its memory limit when last heard.
     WorkerLost {
         worker: String,
         out_of_memory: bool,
@@ -60,7 +61,7 @@ pub enum Signal {
     Gone {
         worker: String,
     },
-    /// The query is to say its demand again.
+    /// The query must report its demand again.
     Called,
 }
 
@@ -68,13 +69,15 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Link {
     pub id: String,
-    /// Its place in the table of the engine's workers.
+    /// Its number in the table of the engine's workers.
     pub number: WorkerId,
     pub slots: u32,
     pub pid: u32,
     pub memory_limit_bytes: u64,
     pub memory_bytes: AtomicU64,
     pub shuffle_bytes: AtomicU64,
+    /// Consecutive heartbeats without tasks or outputs since it began to drain.
+    pub quiet_beats: AtomicU32,
     outbox: UnboundedSender<ToWorker>,
 }
 
@@ -88,16 +91,17 @@ impl Link {
             memory_limit_bytes: hello.memory_limit_bytes,
             memory_bytes: AtomicU64::new(0),
             shuffle_bytes: AtomicU64::new(0),
+            quiet_beats: AtomicU32::new(0),
             outbox,
         }
     }
 
-    /// Whether it went out; a worker that is gone is reported lost elsewhere.
+    /// Returns whether it was sent; a worker that is gone is reported lost elsewhere.
     pub fn send(&self, message: to_worker::Message) -> bool {
         self.outbox.send(message.into()).is_ok()
     }
 
-    /// Tells of workers that came and went.
+    /// Sends the worker the peers that came and went.
     fn introduce(&self, came: Vec<proto::Peer>, went: Vec<WorkerId>) {
         let went = went.into_iter().map(|worker| worker.0).collect();
         self.send(to_worker::Message::Peers(proto::Peers { worker: self.number.0, came, went }));
@@ -118,9 +122,10 @@ pub struct Registry {
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// Workers that ever joined.
+    /// The number of workers that ever joined.
     joined: u32,
-    workers: HashMap<String, (Arc<Link>, bool)>,
+    /// Connected workers by name; true if draining.
+    pub(super) workers: HashMap<String, (Arc<Link>, bool)>,
     /// Runs of queries by name.
     queries: HashMap<String, Listener>,
     pub(super) cluster: Cluster,
@@ -128,7 +133,7 @@ pub(super) struct State {
 
 #[derive(Debug)]
 struct Listener {
-    /// The place in the engine that the run uses.
+    /// The query whose registration with the cluster scheduler the run uses.
     place: String,
     sender: UnboundedSender<Signal>,
 }
@@ -156,7 +161,7 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a worker in and tells all of each other; refuses a name that is in use.
+    /// Registers a worker and introduces it and the others to each other; refuses a name that is in use.
     pub fn join(&self, hello: &proto::Hello, outbox: UnboundedSender<ToWorker>) -> Option<Arc<Link>> {
         let mut state = self.state();
         if state.workers.contains_key(&hello.worker) {
@@ -183,10 +188,14 @@ impl Registry {
         Some(link)
     }
 
+    /// Drains a worker: it gets no more tasks; running ones go on, and its outputs stay readable.
     pub fn drain(&self, worker: &str) {
         let mut state = self.state();
-        if let Some((_, draining)) = state.workers.get_mut(worker) {
-            *draining = true;
+        if let Some((link, draining)) = state.workers.get_mut(worker) {
+            if std::mem::replace(draining, true) {
+                return;
+            }
+            link.quiet_beats.store(0, Ordering::Relaxed);
             state.tell_all(|| Signal::WorkerDraining { worker: worker.to_string() });
             state.share(cluster::Event::WorkerDraining { worker: worker.to_string() });
         }
@@ -204,7 +213,7 @@ impl Registry {
         self.count.send_replace(state.workers.len());
     }
 
-    /// A run of the query in this place starts to listen: first it hears of the workers that are there.
+    /// Starts to listen for a run of the query `place`; the first signals are the connected workers.
     pub fn listen(&self, query: &str, place: &str) -> UnboundedReceiver<Signal> {
         let (sender, receiver) = unbounded_channel();
         let mut state = self.state();
@@ -217,7 +226,7 @@ impl Registry {
         receiver
     }
 
-    /// It is over: its slots are free.
+    /// Ends a run and frees its slots.
     pub fn unlisten(&self, query: &str) {
         let mut state = self.state();
         if let Some(Listener { place, .. }) = state.queries.remove(query) {
@@ -235,11 +244,16 @@ impl Registry {
         self.state().workers.get(worker).map(|(link, _)| link.clone())
     }
 
+    /// The number of workers that take tasks.
+    pub fn taking(&self) -> usize {
+        self.state().workers.values().filter(|(_, draining)| !draining).count()
+    }
+
     pub fn links(&self) -> Vec<Arc<Link>> {
         self.state().workers.values().map(|(link, _)| link.clone()).collect()
     }
 
-    /// Waits until `count` workers are there; returns how many are.
+    /// Waits until `count` workers are connected; returns how many are.
     pub async fn wait_for(&self, count: usize, limit: Duration) -> usize {
         let mut watch = self.count.subscribe();
         let _ = tokio::time::timeout(limit, watch.wait_for(|there| *there >= count)).await;
@@ -247,7 +261,7 @@ impl Registry {
     }
 }
 
-/// The signal that a report of a worker becomes.
+/// The signal for a worker's progress report.
 pub fn signal(worker: &str, attempt: &Attempt, rows: u64, bytes: u64) -> Signal {
     Signal::Progress { worker: worker.to_string(), task: attempt.task_id(), attempt: attempt.attempt, rows, bytes }
 }

@@ -1,5 +1,4 @@
-//! What is known of each query, for those who ask: its phase, plan, progress and result. Filled by `run`, read by
-//! `http`.
+//! The state of each query: its phase, plan, progress and result. Filled by `run`, read by `http`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,26 +8,27 @@ use floe_api::StageState;
 use floe_api::job::Job;
 use floe_api::report::{self, Event, Report, RunPhase, StageProgress, WorkerEvent, WorkerState};
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use floe_scheduler::Snapshot;
+use floe_scheduler::{Counters as TaskCounters, Snapshot};
 use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::StageGraph;
 
 use super::driver::Clock;
 use super::events;
 use super::result::ResultHandle;
-use super::run::{stage_events, summary};
+use super::summary::{stage_events, summary};
 use super::{Outcome, explain};
 
-/// What a warm engine remembers of finished queries.
+/// What a warm engine keeps of finished queries, at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remember {
-    /// Queries; results go with theirs.
+    /// The number of queries, together with their results.
     pub queries: usize,
     /// Bytes of all results together. The oldest are dropped first, and never the newest.
     pub result_bytes: u64,
-    /// Bytes up to which one result is kept by the coordinator, where it outlives its workers.
+    /// The largest result, in bytes, kept in the coordinator's memory, where it outlives the workers.
     pub here_bytes: u64,
 }
 
@@ -41,9 +41,10 @@ impl Default for Remember {
 pub struct Status {
     pub id: String,
     pub name: String,
+    pub attempt: u32,
     pub events: broadcast::Sender<Event>,
     pub cancel: CancellationToken,
-    /// Opens this query's endpoints, and no other's.
+    /// Grants access to this query's endpoints, and no other's.
     pub token: String,
     keep_result: bool,
     state: Mutex<State>,
@@ -57,7 +58,7 @@ struct State {
     summary: Option<report::Outcome>,
     error: Option<QueryError>,
     result: Option<Arc<ResultHandle>>,
-    /// There was a result, which had to make room.
+    /// The result was dropped to make room for others.
     dropped: bool,
 }
 
@@ -74,7 +75,7 @@ impl Status {
         let mut state = self.state();
         state.phase = RunPhase::Running;
         state.stages.clear();
-        // Fragments are large, and nobody asks for them here.
+        // Fragments are large, and not needed here.
         let mut light = graph.clone();
         light.stages.iter_mut().for_each(|stage| stage.fragment = bytes::Bytes::new());
         state.graph = Some(light);
@@ -144,19 +145,37 @@ impl Status {
 
     fn send(&self, event: impl FnOnce() -> Event) {
         if self.events.receiver_count() > 0 {
-            // The receivers that are there may go at any moment.
+            // All receivers may be gone by now.
             let _ = self.events.send(event());
         }
     }
 
-    /// `workers`: those that are connected. `ahead`: how many queries start before it.
+    /// Waits while the query runs; returns at once if it is queued or has ended.
+    pub async fn worked(&self) {
+        // Subscribe before looking, so that no end is missed in between.
+        let mut events = self.events.subscribe();
+        if self.finished() || self.state().phase == RunPhase::Waiting {
+            return;
+        }
+        loop {
+            match events.recv().await {
+                Ok(Event::Done { .. } | Event::Error(_)) | Err(RecvError::Closed) => return,
+                Err(RecvError::Lagged(_)) if self.finished() => return,
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+            }
+        }
+    }
+
+    /// `workers`: those that are connected. `ahead`: how many queries are ahead of it.
     pub fn report(&self, workers: Vec<String>, ahead: Option<usize>) -> Report {
         let state = self.state();
         Report {
             plan: state.graph.as_ref().map(events::plan),
             workers,
+            engine: None,
             id: self.id.clone(),
             name: self.name.clone(),
+            attempt: self.attempt,
             phase: state.phase,
             ahead: ahead.filter(|_| state.phase == RunPhase::Waiting),
             stages: state.stages.clone(),
@@ -181,7 +200,7 @@ impl Status {
         self.state().result.as_ref().map_or(0, |result| result.bytes())
     }
 
-    /// Readers that are at it have it to the end.
+    /// Drops the result; readers that have begun keep it to their end.
     fn drop_result(&self) {
         let mut state = self.state();
         state.dropped |= state.result.take().is_some();
@@ -197,20 +216,30 @@ impl Status {
 
 #[derive(Default)]
 pub struct Statuses {
-    /// Whether results stay for clients that ask for them later.
+    /// Whether results are kept for clients that ask for them later.
     keep_results: bool,
     pub remember: Remember,
     queries: Mutex<(u64, HashMap<String, Arc<Status>>)>,
     pub counters: Counters,
 }
 
-/// Queries by how they ended.
+/// Queries by how they ended, and what happened to their tasks.
 #[derive(Default)]
 pub struct Counters {
     ended: Mutex<HashMap<&'static str, u64>>,
+    tasks: Mutex<TaskCounters>,
 }
 
 impl Counters {
+    /// Adds what happened to a query's tasks between two looks at its scheduler.
+    pub fn add_tasks(&self, before: TaskCounters, now: TaskCounters) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).add(now.since(before));
+    }
+
+    pub fn tasks(&self) -> TaskCounters {
+        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn count(&self, outcome: &'static str) {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner).entry(outcome).or_default() += 1;
     }
@@ -232,8 +261,15 @@ impl Statuses {
         self.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a job in; its id must be one that can name files and is not in use.
-    pub fn start(&self, job: &Job, events: broadcast::Sender<Event>, cancel: CancellationToken) -> Result<Arc<Status>> {
+    /// Registers a job; its id must be a valid file name that is not in use. `token`: grants access to the query, if
+    /// the client chose one.
+    pub fn start(
+        &self,
+        job: &Job,
+        token: Option<String>,
+        events: broadcast::Sender<Event>,
+        cancel: CancellationToken,
+    ) -> Result<Arc<Status>> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if job.id.is_empty() || job.id.len() > 128 || job.id.starts_with('.') || !job.id.bytes().all(fits) {
             let message = format!("job id {:?} must be letters, digits, '-', '_' and '.'", job.id);
@@ -257,9 +293,10 @@ impl Statuses {
         let status = Arc::new(Status {
             id: job.id.clone(),
             name: job.name.clone(),
+            attempt: job.attempt,
             events,
             cancel,
-            token: uuid::Uuid::new_v4().simple().to_string(),
+            token: token.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string()),
             keep_result: self.keep_results,
             state: Mutex::new(state),
         });
@@ -279,7 +316,7 @@ impl Statuses {
         self.queries().1.remove(id);
     }
 
-    /// Lets go of the oldest finished queries, and of the oldest results of those that are remembered.
+    /// Forgets the oldest finished queries, and drops the oldest results of the others.
     pub fn forget_old(&self) {
         let mut queries = self.queries();
         let finished = queries.1.values().filter(|query| query.finished());
@@ -297,7 +334,7 @@ impl Statuses {
     }
 }
 
-/// How many of the oldest results go, so that the rest fit into `limit` bytes; the newest stays in any case.
+/// How many of the oldest results to drop, so that the rest fit into `limit` bytes; the newest stays in any case.
 fn too_many(sizes: &[u64], limit: u64) -> usize {
     let mut left: u64 = sizes.iter().sum();
     let Some((_, older)) = sizes.split_last() else { return 0 };

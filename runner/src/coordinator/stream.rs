@@ -1,73 +1,122 @@
-//! A result as one Arrow IPC stream, made while it is read: one portion of it at a time is in memory.
+//! Streams a result as bytes, encoded while it is read: one portion at a time is in memory (of Parquet, one row group).
+//! Whole portions before the offset are skipped without being read.
 
 use std::io::{self, Write};
 
 use axum::body::Bytes;
-use polars_arrow::io::ipc::write::{StreamWriter, WriteOptions};
-use polars_core::frame::chunk_df_for_writing;
 use polars_core::prelude::*;
 use tokio::sync::mpsc::Sender;
 
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 
+use super::form::{Form, Writer};
 use super::result::ResultHandle;
 
 type Chunk = io::Result<Bytes>;
 
-/// Blocking; stops early when nobody reads any more. An error breaks the stream, so that half a result never passes
-/// for a whole one.
-pub fn send(handle: &ResultHandle, sender: &Sender<Chunk>) {
-    if let Err(error) = write(handle, sender) {
+/// What a reader requested.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub form: Form,
+    /// The Arrow types that the reader knows: at the newest level, string views are written without conversion.
+    pub level: CompatLevel,
+    /// Rows to skip.
+    pub offset: u64,
+    /// The most rows to send.
+    pub rows: u64,
+}
+
+impl Shape {
+    /// Turns a file with categoricals into a stream: a file's dictionaries must not change, and theirs grow while the
+    /// rows of several workers are read.
+    pub fn fit(self, schema: &Schema) -> Shape {
+        let changes = self.form == Form::File && schema.iter_values().any(has_categories);
+        Shape { form: if changes { Form::Stream } else { self.form }, ..self }
+    }
+}
+
+fn has_categories(dtype: &DataType) -> bool {
+    match dtype {
+        DataType::Categorical(..) => true,
+        DataType::List(inner) | DataType::Array(inner, _) => has_categories(inner),
+        DataType::Struct(fields) => fields.iter().any(|field| has_categories(field.dtype())),
+        _ => false,
+    }
+}
+
+/// Sends a result. Blocks; stops early if the reader is gone. An error breaks the stream off, so that part of a result
+/// never passes for all of it.
+pub fn send(handle: &ResultHandle, shape: Shape, sender: &Sender<Chunk>) {
+    if let Err(error) = write(handle, shape, sender) {
         let _ = sender.blocking_send(Err(io::Error::other(error.to_string())));
     }
 }
 
-fn write(handle: &ResultHandle, sender: &Sender<Chunk>) -> Result<()> {
+fn write(handle: &ResultHandle, shape: Shape, sender: &Sender<Chunk>) -> Result<()> {
+    let mut portions = Cut { offset: shape.offset, left: shape.rows, portion: 0 };
+    let first = match portions.next(handle)? {
+        Some(frame) => frame,
+        None => handle.read_first(0)?.clear(),
+    };
     let mut out = Chunks { sender, buffer: Vec::new() };
-    let mut frames = Frames { writer: StreamWriter::new(&mut out, WriteOptions { compression: None }), schema: None };
-    for portion in 0..handle.rows.len() {
-        frames.write(handle.read_portion(portion)?)?;
+    // The schema of the first frame is that of all.
+    let schema = first.schema().clone();
+    let mut writer = Writer::start(shape.form, &mut out, &schema, shape.level).map_err(polars_error)?;
+    writer.write(first).map_err(polars_error)?;
+    while let Some(frame) = portions.next(handle)? {
+        writer.write(like(frame, &schema).map_err(polars_error)?).map_err(polars_error)?;
     }
-    if frames.schema.is_none() {
-        frames.write(handle.read()?)?;
-    }
-    frames.writer.finish().map_err(polars_error)?;
+    writer.finish().map_err(polars_error)?;
     out.flush().map_err(|error| QueryError::io(error.to_string()))
 }
 
-/// Rows per batch at most.
-const BATCH_ROWS: usize = 512 * 512;
-
-struct Frames<W: Write> {
-    writer: StreamWriter<W>,
-    /// Of the first frame, which is that of the stream.
-    schema: Option<SchemaRef>,
+fn like(frame: DataFrame, schema: &Schema) -> PolarsResult<DataFrame> {
+    if **frame.schema() == *schema {
+        return Ok(frame);
+    }
+    let cast = frame.columns().iter().zip(schema.iter_values()).map(|(column, dtype)| column.strict_cast(dtype));
+    DataFrame::new(frame.height(), cast.collect::<PolarsResult<Vec<_>>>()?)
 }
 
-impl<W: Write> Frames<W> {
-    fn write(&mut self, mut df: DataFrame) -> Result<()> {
-        // What every reader of Arrow knows.
-        let level = CompatLevel::oldest();
-        match &self.schema {
-            None => {
-                let schema = df.schema().clone();
-                self.writer.start(&schema.to_arrow(level), None).map_err(polars_error)?;
-                self.schema = Some(schema);
+/// Walks over a result's portions and keeps the requested rows.
+struct Cut {
+    offset: u64,
+    left: u64,
+    portion: usize,
+}
+
+impl Cut {
+    fn next(&mut self, handle: &ResultHandle) -> Result<Option<DataFrame>> {
+        while self.left > 0 && self.portion < handle.rows.len() {
+            let at = self.portion;
+            self.portion += 1;
+            if self.passes(handle.portion_rows(at)) {
+                continue;
             }
-            Some(schema) if df.schema() != schema => {
-                let cast =
-                    df.columns().iter().zip(schema.iter_values()).map(|(column, dtype)| column.strict_cast(dtype));
-                let columns = cast.collect::<PolarsResult<Vec<_>>>().map_err(polars_error)?;
-                df = DataFrame::new(df.height(), columns).map_err(polars_error)?;
-            }
-            Some(_) => {}
+            let frame = handle.read_portion(at)?;
+            let (skip, take) = self.take(frame.height() as u64);
+            return Ok(Some(frame.slice(skip as i64, take as usize)));
         }
-        let df = chunk_df_for_writing(&mut df, BATCH_ROWS).map_err(polars_error)?;
-        for batch in df.iter_chunks(level, true) {
-            self.writer.write(&batch, None).map_err(polars_error)?;
+        Ok(None)
+    }
+
+    /// Skips the next portion, of `rows` rows, if it lies before the offset; returns whether it does.
+    fn passes(&mut self, rows: u64) -> bool {
+        let before = rows <= self.offset && rows > 0;
+        if before {
+            self.offset -= rows;
         }
-        Ok(())
+        before
+    }
+
+    /// Returns rows to skip and rows to take from the next `rows`.
+    fn take(&mut self, rows: u64) -> (u64, u64) {
+        let skip = self.offset.min(rows);
+        let take = (rows - skip).min(self.left);
+        self.offset -= skip;
+        self.left -= take;
+        (skip, take)
     }
 }
 
@@ -80,7 +129,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 impl Write for Chunks<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A column of a large piece comes in one: no more of it is copied than the channel holds.
+        // A large column comes as one slice: copy it in steps of at most a chunk.
         let taken = bytes.len().min(CHUNK_BYTES - self.buffer.len().min(CHUNK_BYTES - 1));
         self.buffer.extend_from_slice(&bytes[..taken]);
         if self.buffer.len() >= CHUNK_BYTES {
@@ -95,5 +144,38 @@ impl Write for Chunks<'_> {
         }
         let chunk = Bytes::from(std::mem::take(&mut self.buffer));
         self.sender.blocking_send(Ok(chunk)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of a page, and how many portions are read for it; `portions`: the row count of each.
+    fn page(offset: u64, left: u64, portions: &[u64]) -> (Vec<u64>, usize) {
+        let mut cut = Cut { offset, left, portion: 0 };
+        let (mut rows, mut read, mut start) = (Vec::new(), 0, 0);
+        for count in portions {
+            if cut.left > 0 && !cut.passes(*count) {
+                read += 1;
+                let (skip, take) = cut.take(*count);
+                rows.extend(start + skip..start + skip + take);
+            }
+            start += count;
+        }
+        (rows, read)
+    }
+
+    #[test]
+    fn a_page_has_the_rows_that_are_asked_for_and_reads_no_others() {
+        let portions = [3, 0, 4, 5, 2];
+        for offset in 0..16 {
+            for left in 0..16 {
+                let (rows, _) = page(offset, left, &portions);
+                assert_eq!(rows, (offset.min(14)..(offset + left).min(14)).collect::<Vec<_>>(), "{offset} {left}");
+            }
+        }
+        assert_eq!(page(8, 2, &portions), (vec![8, 9], 2), "the empty one and the third");
+        assert_eq!(page(12, u64::MAX, &portions).0, [12, 13]);
     }
 }

@@ -1,10 +1,10 @@
-//! What Polars warned of in the tasks of one query, each warning once, however many tasks met it.
+//! Collects Polars' warnings in the tasks of one query, each once however many tasks raised it.
 
 use floe_wire::error::QueryError;
-use floe_wire::graph::Warning;
+use floe_wire::task::Warning;
 
-/// Different warnings that are kept; of the rest, only that there were any.
-const MOST_WARNINGS: usize = 32;
+/// Distinct warnings to keep; of the rest, only whether there were any.
+const MAX_WARNINGS: usize = 32;
 
 #[derive(Clone, Debug, Default)]
 pub struct Warned {
@@ -15,7 +15,7 @@ pub struct Warned {
 impl Warned {
     pub fn add(&mut self, warnings: impl IntoIterator<Item = Warning>) {
         for warning in warnings {
-            let room = self.all.len() < MOST_WARNINGS;
+            let room = self.all.len() < MAX_WARNINGS;
             match self.all.iter_mut().find(|known| known.text == warning.text) {
                 Some(known) => known.sure |= warning.sure,
                 None if room => self.all.push(warning),
@@ -24,17 +24,17 @@ impl Warned {
         }
     }
 
-    /// For the user, who has read `told` already.
+    /// The warnings without those in `told`, which the user has read already.
     pub fn texts(&self, told: &[String]) -> Vec<String> {
         let new = self.all.iter().filter(|warning| !told.contains(&warning.text));
         let mut texts: Vec<String> = new.map(shown).collect();
         if self.more {
-            texts.push(format!("Polars: there were more than {MOST_WARNINGS} different warnings"));
+            texts.push(format!("Polars: there were more than {MAX_WARNINGS} different warnings"));
         }
         texts
     }
 
-    /// The first as an error. What may be another query's fails nobody.
+    /// The first warning that is certainly this query's, as an error: one that may be another query's fails none.
     pub fn as_error(&self) -> Option<QueryError> {
         let sure = self.all.iter().find(|warning| warning.sure);
         sure.map(|warning| QueryError::user("WarningAsError", warning.text.clone()))
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn each_warning_is_told_once_and_not_too_many() {
+    fn each_warning_is_reported_once_up_to_a_limit() {
         let mut warned = Warned::default();
         assert_eq!((warned.texts(&[]).len(), warned.as_error()), (0, None));
         warned.add([warning("a", false), warning("b", false)]);
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(warned.as_error().unwrap().message, "a");
         warned.add((0..100).map(|i| warning(&format!("{i}"), true)));
         let texts = warned.texts(&[]);
-        assert_eq!(texts.len(), MOST_WARNINGS + 1);
+        assert_eq!(texts.len(), MAX_WARNINGS + 1);
         assert!(texts.last().unwrap().contains("more than 32"));
     }
 }

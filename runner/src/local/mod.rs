@@ -5,7 +5,7 @@ mod scratch;
 
 use std::collections::HashMap;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,7 +18,7 @@ use floe_wire::error::{QueryError, Result};
 pub use scratch::Scratch;
 
 /// A pool stops replacing workers after this many replacements within `RESTART_WINDOW`.
-const RESTARTS: usize = 30;
+const MAX_RESTARTS: usize = 30;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ struct Shared {
     scratch: Scratch,
     stopping: AtomicBool,
     state: Mutex<State>,
-    /// The thread that starts processes. It has to live on: children get their death signal when the *thread* that
+    /// The thread that starts processes. It must live on: children get their death signal when the *thread* that
     /// started them ends.
     spawner: Mutex<Sender<usize>>,
     /// Called with the worker's name when its process has ended.
@@ -78,7 +78,7 @@ struct State {
 }
 
 impl Pool {
-    /// Starts the processes without waiting until they connect. `ended` is called when one is gone.
+    /// Starts the processes without waiting until they connect. `ended` is called when one has ended.
     pub fn start(
         options: Options,
         coordinator: String,
@@ -119,7 +119,12 @@ impl Pool {
         self.shared.state().alive.clone()
     }
 
-    /// Ends all workers: asks, waits a little, kills; then removes their files. Blocking.
+    /// Directory of the workers' files, which goes with the pool.
+    pub fn scratch(&self) -> &Path {
+        &self.shared.scratch.dir
+    }
+
+    /// Ends all workers: asks, waits a little, kills; then removes their files. Blocks.
     pub fn stop(&self, grace: Duration) {
         if self.shared.stopping.swap(true, Ordering::AcqRel) {
             return;
@@ -152,7 +157,7 @@ fn spawn_all(shared: &Arc<Shared>, orders: &Receiver<usize>, first: &Sender<Resu
         if let Err(error) = &started {
             tracing::error!("{error}");
         }
-        // Only `start` reads these; later nobody does.
+        // Only `start` reads these; later there is no receiver.
         let _ = first.send(started);
     }
 }
@@ -238,8 +243,8 @@ impl Shared {
         tracing::warn!(worker = name, planned, "worker process ended ({how}); another takes its place");
         let mut state = self.state();
         state.restarts.retain(|at| at.elapsed() < RESTART_WINDOW);
-        if state.restarts.len() >= RESTARTS {
-            tracing::error!("{RESTARTS} workers ended within {RESTART_WINDOW:?}: no more are started");
+        if state.restarts.len() >= MAX_RESTARTS {
+            tracing::error!("{MAX_RESTARTS} workers ended within {RESTART_WINDOW:?}: no more are started");
             return;
         }
         state.restarts.push(Instant::now());

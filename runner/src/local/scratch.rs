@@ -1,5 +1,5 @@
-//! The directories of one engine on this machine: one on disk, one in memory where there is such a place. Named after
-//! the process that owns them, so that what a killed one left is found and removed by the next.
+//! The directories of one engine on this machine: one on disk, one in memory where possible. They are named after the
+//! process that owns them, so that the next one finds and removes what a killed one left.
 
 use std::path::{Path, PathBuf};
 
@@ -29,9 +29,9 @@ impl Scratch {
     }
 
     pub fn remove(&self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
+        floe_scratch::remove(&self.dir);
         if let Some(dir) = &self.memory_dir {
-            let _ = std::fs::remove_dir_all(dir);
+            floe_scratch::remove(dir);
         }
     }
 

@@ -3,7 +3,7 @@
 //! One data file per task attempt; partitions are byte ranges of it. Small outputs never become a file: they travel
 //! inside messages. Larger ones start in a memory-backed directory and move to disk when its budget is used up. A
 //! file has its final name only once it is complete, so a reader never sees half of one. Names are made from identities
-//! (run, task, attempt); readers make them in the same way, so none travels.
+//! (run, task, attempt); readers make the same ones, so names never travel.
 
 mod map;
 mod name;
@@ -15,7 +15,7 @@ mod store;
 mod writer;
 
 pub use peers::{Peer, Peers};
-pub use read::Reader;
+pub use read::{Reader, map_file};
 pub use remote::{Remote, finish_removals, remove_query};
 pub(crate) use serve::bearer;
 pub use serve::router;

@@ -1,5 +1,5 @@
-//! The workers of an engine by their numbers, and where each keeps its outputs: told to every worker once, so that an
-//! output says only which worker has it.
+//! The table of an engine's workers by number, with where each keeps its outputs. Every process receives an entry once,
+//! so that an output names only its worker.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::name::{file_name, url_path};
 pub struct Peer {
     /// `http://host:port`
     pub url: String,
-    /// Its directories, for those who see the same file system.
+    /// Its directories, for processes on the same file system.
     pub dir: PathBuf,
     pub memory_dir: Option<PathBuf>,
 }
@@ -47,7 +47,7 @@ impl Peers {
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&worker);
     }
 
-    /// None of a worker that is gone.
+    /// None for a worker that is gone.
     pub fn get(&self, worker: WorkerId) -> Option<Peer> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(&worker).cloned()
     }

@@ -1,5 +1,6 @@
-//! Reads a part of a task's output, wherever it lies: in the message, in a file of this host, at the worker that holds it,
-//! in the run's store. What cannot be read any more is told as lost, by name, so that only that is made again.
+//! Reads a part of a task's output, wherever it lies: in the message, in a file of this host, on the worker that holds
+//! it, in the run's store. An output that cannot be read is reported as lost, by name, so that only that one is made
+//! again.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,7 +18,7 @@ use super::remote::Remote;
 
 const ATTEMPTS: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Silence in the middle of an answer.
+/// Longest pause within an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// Below this size a copy is cheaper than a memory map.
 const MAP_FROM_BYTES: u64 = 64 << 10;
@@ -38,7 +39,7 @@ static CLIENT: LazyLock<Result<reqwest::Client>> = LazyLock::new(|| {
         .read_timeout(READ_TIMEOUT)
         .tcp_nodelay(true)
         .no_proxy()
-        // A worker answers itself: nobody is sent elsewhere with the query's token.
+        // A worker answers itself: a redirect would take the query's token elsewhere.
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| QueryError::io(format!("cannot make the fetch client: {error}")))
@@ -49,17 +50,17 @@ static CLIENT: LazyLock<Result<reqwest::Client>> = LazyLock::new(|| {
 pub struct Reader {
     /// The run's name.
     pub run: String,
-    /// Shown to the workers that serve its outputs.
+    /// The token for the workers that serve its outputs.
     pub token: String,
     pub peers: Arc<Peers>,
-    /// Files that this process can see are read where they are, else over HTTP as from another host.
+    /// Whether to read files of this host by path; if not, over HTTP as from another host.
     pub by_path: bool,
     /// The run's shuffle store, if it has one.
     pub remote: Option<Arc<Remote>>,
 }
 
 impl Reader {
-    /// A part of an output. Blocking: call it from task threads only.
+    /// Reads a part of an output. Blocks: call it from task threads only.
     pub fn open(&self, output: OutputId, place: &Place, span: Span) -> Result<Bytes, TaskError> {
         if span.len == 0 {
             return Ok(Bytes::new());
@@ -95,7 +96,12 @@ impl Reader {
     }
 }
 
-/// `None` when there is no such file on this host, or it is shorter than it should be.
+/// Maps the first `len` bytes of a finished file, which must be at least that long.
+pub fn map_file(file: &File, len: usize) -> std::io::Result<Bytes> {
+    Ok(Bytes::from_owner(Map::new(file, 0, len)?))
+}
+
+/// Reads a span of a file by path; `None` if this host has no such file, or it is too short.
 pub(super) fn open_path(path: &Path, Span { offset, len }: Span) -> Option<Bytes> {
     let file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();
@@ -117,7 +123,7 @@ fn lost(output: OutputId, why: &str) -> TaskError {
 }
 
 enum Failure {
-    /// The worker answered that it does not have it, or there is no worker any more.
+    /// The worker answered that it does not hold the output, or the worker is gone.
     Gone(String),
     Retry(String),
     Stop(QueryError),
@@ -171,7 +177,7 @@ async fn fetch_once(client: &reqwest::Client, span: Span, url: &str, token: &str
     Ok(Bytes::from(bytes))
 }
 
-/// An error with its sources: reqwest's own message names only the outermost.
+/// An error with its sources: reqwest's own message gives only the outermost.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,6 +1,6 @@
-//! Outputs in an object store or a shared directory: nothing is lost with a worker. One object per task attempt, in a
-//! directory of the run's own, which its coordinator removes at the end. Runs of one query lie beside each other in the
-//! query's directory, so that a late one removes nothing of another, and all that is left can be found.
+//! Keeps outputs in an object store or a shared directory, where none is lost with a worker. One object per task
+//! attempt, in the run's own directory, which its coordinator removes at the end. Runs of one query lie side by side in
+//! the query's directory, so that a late run removes nothing of another, and leftovers can be found.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,7 +17,7 @@ use super::map::Map;
 use super::name::file_name;
 use super::read::open_path;
 
-/// Where a run's outputs go, and how to get there.
+/// The directory of a run's outputs, with the options of its store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Remote {
     /// `<uri>/<query>/<run>`, without a slash at the end.
@@ -35,13 +35,13 @@ impl Remote {
         later(move || self.remove_all());
     }
 
-    /// Removes everything of the run, and of no other. Blocking.
+    /// Removes everything of the run, and of no other. Blocks.
     pub fn remove_all(&self) {
         remove(&self.prefix, &self.options);
         self.remove_empty_directories();
     }
 
-    /// In a shared directory those of the run and of the query go with their last file.
+    /// In a shared directory, removes the run's and the query's directories if they are empty.
     fn remove_empty_directories(&self) {
         if let Ok(Location::Local(run)) = Location::parse(&self.prefix) {
             let _ = std::fs::remove_dir(&run);
@@ -51,7 +51,7 @@ impl Remote {
         }
     }
 
-    /// Copies a finished file there.
+    /// Copies a finished file into the store.
     pub(super) fn upload(&self, path: &Path, output: OutputId) -> Result<()> {
         let failed = |error: std::io::Error| QueryError::io(format!("cannot read {}: {error}", path.display()));
         let file = File::open(path).map_err(failed)?;
@@ -60,7 +60,7 @@ impl Remote {
         storage::write(&self.uri(output), bytes, &self.options)
     }
 
-    /// A range of an output; `None` when it is not there any more.
+    /// Reads a range of an output; `None` if it is no longer there.
     pub(super) fn read(&self, output: OutputId, span: Span) -> Result<Option<Bytes>> {
         let bytes = match Location::parse(&self.uri(output))? {
             Location::Local(path) => return Ok(open_path(&path, span)),
@@ -103,7 +103,7 @@ impl Remote {
     }
 }
 
-/// Removes what any run of the query left. Blocking.
+/// Removes the outputs of every run of the query. Blocks.
 pub fn remove_query(uri: &str, query: &str, options: &storage::Options) {
     remove(&of_query(uri, query), options);
 }
@@ -118,7 +118,7 @@ fn remove(prefix: &str, options: &storage::Options) {
     }
 }
 
-/// Removals that go on, for whoever ends the process.
+/// The number of removals under way, for which the end of the process waits.
 static PENDING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
 fn later(work: impl FnOnce() + Send + 'static) {
@@ -137,7 +137,7 @@ fn later(work: impl FnOnce() + Send + 'static) {
     });
 }
 
-/// Waits for removals that were begun. Blocking.
+/// Waits for removals that have begun. Blocks.
 pub fn finish_removals(limit: Duration) {
     let pending = PENDING.0.lock().unwrap_or_else(PoisonError::into_inner);
     drop(PENDING.1.wait_timeout_while(pending, limit, |pending| *pending > 0));

@@ -1,5 +1,6 @@
-//! The HTTP side of a worker's scratch: `/shuffle/<run>/<stage>/<task>/<attempt>` with GET, HEAD and single ranges, for
-//! those who show the query's token. Only files in the store's books are served, so no path of the request reaches the disk.
+//! Serves a worker's scratch over HTTP: `/shuffle/<run>/<stage>/<task>/<attempt>` with GET, HEAD and single ranges, for
+//! clients with the query's token. Only files registered in the store are served, so that no path of a request reaches
+//! the disk.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use tokio_util::io::ReaderStream;
 
 use super::store::{Find, Store};
 
-/// Read size of a served file.
+/// Bytes read at once from a served file.
 const CHUNK_BYTES: usize = 256 << 10;
 
 pub fn router(store: Arc<Store>) -> Router {

@@ -1,4 +1,4 @@
-//! A worker's scratch: which files it holds for which query, the budgets they count against, and their removal.
+//! Manages a worker's scratch: the files it holds for each query, the budgets they count against, and their removal.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use super::peers::Peer;
 use super::remote::Remote;
 use super::writer::Writer;
 
-/// Ended queries that are remembered, so that a late task leaves no file behind.
+/// Ended queries to remember, so that a late task leaves no file behind.
 const ENDED_REMEMBERED: usize = 4096;
 
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// Directory of this worker alone; its name must be unique among workers that may see the same file system.
+    /// This worker's own directory; its name must be unique among workers on the same file system.
     pub dir: PathBuf,
     /// A memory-backed directory (of this worker alone too), used first.
     pub memory_dir: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Store {
     pub(super) options: StoreOptions,
-    /// This worker's number, once it has been told.
+    /// This worker's number, once it is known.
     worker: AtomicU32,
     pub(super) memory_used: AtomicU64,
     pub(super) disk_used: AtomicU64,
@@ -70,9 +70,9 @@ struct State {
 #[derive(Debug, Default)]
 struct QueryFiles {
     token: String,
-    /// Finished outputs go there.
+    /// The store that finished outputs go to.
     remote: Option<Arc<Remote>>,
-    /// What went there.
+    /// Outputs uploaded there.
     sent: Vec<OutputId>,
     files: HashMap<OutputId, Held>,
 }
@@ -96,16 +96,16 @@ impl Store {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change of the maps is one insert or remove: a panic elsewhere leaves them whole.
+        // Ignore poisoning: every change of the maps is one insert or remove, so a panic leaves them consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the query known; its files are served to those who show the token.
+    /// Registers the query; its files are served to requests with the token.
     pub fn start_query(&self, query: &str, token: &str) {
         self.state().queries.entry(query.to_string()).or_default().token = token.to_string();
     }
 
-    /// The number by which the others know this worker.
+    /// Sets this worker's number in the table of workers.
     pub fn set_worker(&self, worker: WorkerId) {
         self.worker.store(worker.0, Ordering::Release);
     }
@@ -114,13 +114,13 @@ impl Store {
         WorkerId(self.worker.load(Ordering::Acquire))
     }
 
-    /// Where the others find what this worker keeps.
+    /// Where peers find this worker's outputs.
     pub fn peer(&self) -> Peer {
         let StoreOptions { dir, memory_dir, base_url, .. } = &self.options;
         Peer { url: base_url.clone(), dir: dir.clone(), memory_dir: memory_dir.clone() }
     }
 
-    /// Outputs of the query go to an object store.
+    /// Sends the query's outputs to its shuffle store from now on.
     pub fn send_to(&self, query: &str, remote: &Arc<Remote>) {
         if let Some(files) = self.state().queries.get_mut(query)
             && files.remote.is_none()
@@ -139,7 +139,7 @@ impl Store {
         }
     }
 
-    /// A writer for the output of one task attempt.
+    /// Creates a writer for the output of one task attempt.
     pub fn create(self: &Arc<Self>, query: &str, output: OutputId) -> Result<Writer> {
         if !names_directory(query) {
             return Err(QueryError::internal(format!("query id {query:?} cannot name a directory")));
@@ -186,12 +186,12 @@ impl Store {
         drop(state);
         let Some(files) = files else { return };
         if files.files.is_empty() && self.usage() == Usage::default() {
-            // The usual case of a small query: nothing was ever written, so there is no directory to look for.
+            // The usual case of a small query: no file was written, so there is no directory to remove.
             return;
         }
         files.files.values().for_each(|held| self.remove(held));
         for dir in self.dirs() {
-            // Only when empty: an attempt that has not noticed the end may still hold its file there.
+            // Succeeds only if empty: an attempt that has not noticed the end may still have its file there.
             let _ = std::fs::remove_dir(dir.join(query));
         }
     }
@@ -200,7 +200,8 @@ impl Store {
         !self.state().queries.contains_key(query)
     }
 
-    /// Removes what this worker sent to stores, and nothing that another one did: nobody is left who would.
+    /// Removes the outputs that this worker sent to shuffle stores, since its coordinator may be gone; none of another
+    /// worker.
     pub fn remove_sent(&self) {
         let queries: Vec<_> = self
             .state()
@@ -215,7 +216,7 @@ impl Store {
         }
     }
 
-    /// Removes every file: the worker ends.
+    /// Removes every file when the worker ends.
     pub fn clear(&self) {
         self.state().queries.clear();
         for dir in self.dirs() {
@@ -230,7 +231,7 @@ impl Store {
         }
     }
 
-    /// Whether files of any query are held that others may still want.
+    /// Whether it holds files that other workers may still read.
     pub fn holds_files(&self) -> bool {
         self.state().queries.values().any(|query| !query.files.is_empty())
     }
@@ -239,7 +240,7 @@ impl Store {
         std::iter::once(self.options.dir.as_path()).chain(self.options.memory_dir.as_deref())
     }
 
-    /// The file of an output, for those who know the query's token.
+    /// Finds the file of an output for a request with the query's token.
     pub(super) fn find(&self, query: &str, token: &str, output: OutputId) -> Find {
         let state = self.state();
         let Some(files) = state.queries.get(query) else { return Find::Gone };
@@ -252,7 +253,7 @@ impl Store {
         }
     }
 
-    /// Takes a finished file into the books; refuses when the query ended meanwhile.
+    /// Registers a finished file; fails if the query has ended meanwhile.
     pub(super) fn keep(&self, query: &str, output: OutputId, held: Held) -> Result<()> {
         match self.state().queries.get_mut(query) {
             Some(files) => {
@@ -288,7 +289,7 @@ fn gone(query: &str) -> QueryError {
     )
 }
 
-/// Compares tokens in time that does not depend on where they differ.
+/// Compares tokens in constant time.
 pub(crate) fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }

@@ -140,7 +140,7 @@ fn a_lost_output_is_told_by_name() {
         Err(TaskError::Lost { outputs, message }) => (outputs, message),
         other => panic!("{other:?}"),
     };
-    // Of another attempt there is nothing.
+    // Another attempt's output is not found.
     let other = reader.open(output(3, 5, 1), &place, span(0, 2000)).unwrap_err();
     assert!(matches!(other, TaskError::Lost { outputs, .. } if outputs == [output(3, 5, 1)]));
     store.end_query("q");
@@ -215,7 +215,7 @@ fn other_hosts_read_ranges_over_http() {
     assert!(is_lost(&read("secret", span(0, 9)).unwrap_err()), "no server at all");
 }
 
-/// Runs of one query in a directory that all share, as two coordinators that know nothing of each other.
+/// Runs one query twice in a shared directory, as two coordinators that know nothing of each other.
 #[test]
 fn a_late_run_removes_nothing_of_another() {
     let dir = tempfile::tempdir().unwrap();

@@ -41,7 +41,7 @@ impl Writer {
         Writer { store, query, output, buffer: Vec::new(), target: None, written: 0, finished: false }
     }
 
-    /// Bytes taken so far: where the next partition starts.
+    /// Bytes written so far: where the next chunk starts.
     pub fn position(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
@@ -111,7 +111,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Sees to it that `more` bytes fit the budget of the place in use, moving to disk when memory is full.
+    /// Reserves `more` bytes in the budget of the directory in use; moves the file to disk when memory is full.
     fn make_room(&mut self, more: u64) -> io::Result<()> {
         if self.target.is_none() {
             let first = match &self.store.options.memory_dir {
@@ -150,7 +150,7 @@ impl Writer {
         let dir = dir.join(&self.query);
         std::fs::create_dir_all(&dir)?;
         let path = dir.join(format!("{}.part", file_name(self.output)));
-        // Truncates what a former process of this worker may have left under the name.
+        // Truncate what a former process of this worker may have left under the name.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
         Ok(Target { file, path, shelf, reserved: 0 })
     }
@@ -196,7 +196,7 @@ impl Write for Writer {
         Ok(bytes.len())
     }
 
-    /// Readers see nothing before `finish`, so there is nothing to flush for.
+    /// Does nothing: readers see nothing before `finish`.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! How large files become. Polars counts what it puts into a file by its bytes in memory; users mean bytes of the file.
-//! Between the two stands what packing and writing make of the rows: a guess by the format (or by how well the files that
-//! the query reads are packed), until this process has written some of them itself.
+//! How large files become. Polars limits a file by the bytes of its rows in memory; users mean bytes of the file. The
+//! ratio of the two is a guess by the format (or by how well the files that the query reads are compressed), until this
+//! process has written some itself.
 
 use std::{
     collections::HashMap,
@@ -12,12 +12,14 @@ use polars_plan::dsl::FileWriteFormat;
 
 use super::Plan;
 
-/// Bytes of rows that must have been written before they tell more than a guess.
+/// The usual size of a directory's files where `maxFileSize` says nothing: as large as readers like them.
+pub(super) const USUAL_BYTES: u64 = 128 << 20;
+/// Bytes of rows that must be written before the measured ratio replaces the guess.
 const TELLING_BYTES: u64 = 4 << 20;
-/// Whatever was measured: rows take no more than this many times the bytes of their file…
-const MOST_PACKED: f64 = 64.0;
-/// …and no less than this part of them (text of numbers is longer than the numbers).
-const LEAST_PACKED: f64 = 0.1;
+/// Whatever was measured, rows take at most this many times the bytes of their file…
+const MAX_PACKING: f64 = 64.0;
+/// …and at least this fraction of them (numbers are longer as text).
+const MIN_PACKING: f64 = 0.1;
 
 /// Bytes of rows and of files by sink, over the tasks of this process.
 static WRITTEN: LazyLock<Mutex<HashMap<(String, String), (u64, u64)>>> = LazyLock::new(Default::default);
@@ -47,13 +49,13 @@ pub(super) fn packing(format: &FileWriteFormat) -> f64 {
     }
 }
 
-/// Whether files of this format are packed by column, as those that are read may be.
+/// Whether files of this format are compressed by column, as those that are read may be.
 pub(super) fn packs(format: &FileWriteFormat) -> bool {
     matches!(format, FileWriteFormat::Parquet(options) if options.compression != ParquetCompression::Uncompressed)
 }
 
 pub(super) fn rows_for(file_bytes: u64, packing: f64) -> u64 {
-    (file_bytes as f64 * packing.clamp(LEAST_PACKED, MOST_PACKED)) as u64
+    (file_bytes as f64 * packing.clamp(MIN_PACKING, MAX_PACKING)) as u64
 }
 
 /// Bytes of rows after which a task begins another file.
@@ -64,7 +66,7 @@ pub(super) fn limit(plan: &Plan) -> Option<u64> {
     Some(rows_for(target, packing).max(1)).into_iter().chain(plan.max_file_bytes).min()
 }
 
-/// A task has written all its rows.
+/// Records what a finished task wrote.
 pub(super) fn learn(plan: &Plan, rows: u64, written: u64) {
     if plan.target_file_bytes.is_some() {
         let mut all = all();
@@ -86,7 +88,7 @@ mod tests {
     use floe_storage::Options;
 
     #[test]
-    fn what_was_written_tells_how_much_a_file_takes() {
+    fn file_sizes_follow_the_compression_of_what_was_written() {
         let base = SinkSpec { uri: "/tmp/sizes/".into(), format: Some(Format::Parquet), ..SinkSpec::default() };
         let spec = SinkSpec { max_file_size: Some("128Mi".into()), ..base.clone() };
         let plan = from_spec(&spec, &Options::default(), "sizes").unwrap();
@@ -103,7 +105,9 @@ mod tests {
         let spec = SinkSpec { max_file_size: Some("1Mi".into()), format: Some(Format::Ipc), ..spec };
         assert_eq!(limit(&from_spec(&spec, &Options::default(), "sizes").unwrap()), Some(1 << 20));
         let usual = from_spec(&base, &Options::default(), "sizes").unwrap();
-        assert_eq!(limit(&usual), None, "a task writes one file");
+        assert_eq!(limit(&usual), Some(512 << 20), "128 MiB, packed four times");
+        let by_rows = SinkSpec { max_file_rows: Some(10), ..base.clone() };
+        assert_eq!(limit(&from_spec(&by_rows, &Options::default(), "sizes").unwrap()), None, "rows are counted");
         let one = SinkSpec { uri: "/tmp/sizes/x.parquet".into(), ..SinkSpec::default() };
         assert_eq!(limit(&from_spec(&one, &Options::default(), "sizes").unwrap()), None);
     }

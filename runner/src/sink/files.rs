@@ -1,4 +1,4 @@
-//! What may be under a target, and what of it a mode allows to be touched.
+//! What may exist under a target, and what of it each mode may touch.
 
 use super::{Mode, Plan};
 use floe_wire::error::{QueryError, Result};
@@ -8,14 +8,15 @@ const DATA: [&str; 12] =
     ["parquet", "pq", "csv", "tsv", "ndjson", "jsonl", "json", "ipc", "arrow", "feather", "crc", "avro"];
 /// Files that other engines leave beside data.
 const MARKERS: [&str; 5] = ["_SUCCESS", "_metadata", "_common_metadata", "_started", "_committed"];
-/// Directories whose owner keeps a log of its files: not to be changed behind its back.
+/// Directories of tables that log their files, and must not be changed without the log.
 const TABLES: [(&str, &str); 3] =
     [("_delta_log/", "a Delta table"), (".hoodie/", "a Hudi table"), ("metadata/", "an Iceberg table")];
 
-/// Which of the files below the root the commit replaces. `existing` has names below the root, with slashes.
+/// The names, with slashes, of the files below the root that the commit replaces. `existing` has names below the root,
+/// likewise.
 ///
-/// `overwrite` replaces data files in the directory and its `key=value` directories. Anything else there is the sign
-/// of a mistaken path, and refused rather than deleted or mixed with results.
+/// `overwrite` replaces data files in the directory and its `key=value` directories. Anything else there suggests a
+/// mistaken path, and is refused rather than deleted or mixed with results.
 pub(super) fn replaced(plan: &Plan, existing: &[String]) -> Result<Vec<String>> {
     if let Some(file) = &plan.file {
         let there = existing.iter().any(|name| name == file);
@@ -66,7 +67,7 @@ fn exists(plan: &Plan, why: &str) -> QueryError {
     )
 }
 
-/// An Iceberg table is told by its metadata files, since `metadata/` alone is an ordinary name.
+/// An Iceberg table is recognised by its metadata files, since `metadata/` alone is an ordinary name.
 fn is_table_file(directory: &str, name: &str) -> bool {
     directory != "metadata/" || name.ends_with(".metadata.json") || name.ends_with("version-hint.text")
 }

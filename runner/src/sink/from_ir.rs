@@ -1,4 +1,4 @@
-//! The sinks that a Polars plan ends in, as plans of ours: the same files, by the same commit.
+//! The sinks of a Polars plan as plans of ours: the same files, by the same commit.
 
 use bytes::Bytes;
 use polars_io::utils::sync_on_close::SyncOnCloseType;
@@ -15,8 +15,8 @@ use super::{Key, Mode, Names, Plan, Run};
 use floe_storage::{Location, Options};
 use floe_wire::error::{QueryError, Result};
 
-/// `None` for sinks that keep rows in memory: those are results, not files. `storage` gives what the job has for a URI;
-/// options in the plan count where the job has none.
+/// `None` for sinks that keep rows in memory: those are results, not files. `storage` gives the job's options for a
+/// URI; options in the plan apply where the job has none.
 pub fn from_ir(
     sink: &SinkTypeIR,
     expressions: &Arena<AExpr>,

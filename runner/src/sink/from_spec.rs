@@ -1,4 +1,4 @@
-//! The sink of a spec as a plan: formats, options, modes, and which of them do not go together.
+//! The sink of a spec as a plan: formats, options, modes, and which of them exclude each other.
 
 use std::sync::Arc;
 
@@ -68,7 +68,8 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
         .map(|name| Ok(Key { name: name.clone(), expression: encode_expression(&Expr::Column(name.as_str().into()))? }))
         .collect::<Result<_>>()?;
     let target_file_bytes = match &spec.max_file_size {
-        None => None,
+        None if single || spec.max_file_rows.is_some() => None,
+        None => Some(file_size::USUAL_BYTES),
         Some(size) => match size.bytes() {
             Some(bytes) if bytes > 0 => Some(bytes),
             _ => return Err(bad(format!("sink.maxFileSize '{size}' is no size such as 256Mi"))),
@@ -90,7 +91,7 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
         format,
         keys,
         include_keys: spec.include_keys,
-        // Polars counts a file's rows in 32 bits; more than that is no limit.
+        // Polars counts a file's rows in 32 bits; a larger limit is none.
         max_file_rows: spec.max_file_rows.and_then(|rows| u32::try_from(rows).ok()).filter(|rows| *rows > 0),
         max_file_bytes: None,
         target_file_bytes,

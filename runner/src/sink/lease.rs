@@ -1,7 +1,7 @@
-//! Who works on a target in an object store: a small object, renewed while its owner lives. Every write of it is on the
-//! condition that it is still what the owner wrote last, so that of two attempts at a query the later one takes it from the
-//! earlier, which learns of that before it makes anything visible. An owner is dead when it did not renew for a while, or
-//! at once when it is a process of this machine that is gone.
+//! Leases on targets in an object store: a small object, renewed while its owner lives. Every write is conditional on
+//! the object still being what the owner wrote last, so that the later of two attempts at a query takes it from the
+//! earlier, which notices before it makes anything visible. An owner is dead when it has not renewed for a while, or at
+//! once when it is a process of this machine that is gone.
 
 use std::{
     collections::HashMap,
@@ -19,27 +19,27 @@ use floe_wire::error::{Category, QueryError, Result};
 const RENEW: Duration = Duration::from_secs(20);
 /// A lease older than this (by the store's clock) has no owner.
 pub(super) const DEAD_MS: u64 = 90_000;
-/// An owner that is done needs no longer than this to remove its lease.
-const REMOVAL: Duration = Duration::from_secs(10);
-/// Looks at a lease that others write meanwhile; as many as fit into `REMOVAL`, and some.
-const MOST_TRIES: u32 = 100;
+/// An owner that is done removes its lease within this time.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Tries to take a lease that others write meanwhile: as many as fit into `REMOVAL_TIMEOUT`, and some.
+const MAX_TRIES: u32 = 100;
 
 /// The contents of a lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Owner {
     #[serde(default)]
     run: Run,
-    /// Unique for a running system, so that a process id means something.
+    /// Identifies a running system, so that a process id means something.
     machine: String,
     pid: u32,
     started: u64,
-    /// It found the target as its mode wants it.
+    /// It found the target as its mode requires.
     #[serde(default)]
     checked: bool,
     /// Its owner is about to remove it.
     #[serde(default)]
     ended: bool,
-    /// Of the write: no two have the same bytes.
+    /// Counts its writes: no two have the same bytes.
     #[serde(default)]
     count: u64,
 }
@@ -50,7 +50,7 @@ fn machine() -> String {
     format!("{}/{}/{space}", read("/proc/sys/kernel/random/boot_id"), read("/etc/hostname"))
 }
 
-/// When a process started, in ticks since boot: its id alone may have been given again.
+/// When a process started, in ticks since boot: its id alone may have been reused.
 fn started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
@@ -84,7 +84,7 @@ pub(super) fn owner_is_gone(data: &[u8]) -> bool {
     Owner::read(data).is_some_and(|owner| owner.is_gone())
 }
 
-/// Another attempt at the query works on the target now.
+/// The error when another attempt at the query has taken the target over.
 pub(super) fn superseded(plan: &Plan) -> QueryError {
     QueryError::new(
         Category::Cancelled,
@@ -104,11 +104,11 @@ pub(super) struct Held {
 struct State {
     owner: Owner,
     version: Version,
-    /// Somebody else has it.
+    /// Another process has it.
     lost: bool,
-    /// What was staged is visible: what is left to do is to clean up.
+    /// What was staged is visible: only cleaning up is left.
     committed: bool,
-    /// The renewals are at an end.
+    /// Renewals have ended.
     over: bool,
 }
 
@@ -124,25 +124,25 @@ fn key(store: &Store, path: &str, run: &Run) -> Key {
     (format!("{}/{path}", store.root()), run.to_string())
 }
 
-/// From whom a lease may be taken.
+/// Whose lease may be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// Whoever began earlier at the same query: an attempt of a lower number, or one of the same number (a coordinator
-    /// that was started again).
+    /// That of whoever began the same query earlier: an attempt of a lower number, or one of the same number (a
+    /// coordinator that was started again).
     Earlier,
-    /// Anybody: its owner is known to be gone.
+    /// Anybody's: its owner is known to be gone.
     Anybody,
 }
 
-/// Takes a lease, and renews it until `release`. Tells whether whoever had it before had found the target in order.
+/// Takes a lease, and renews it until `release`. Returns whether its former owner had found the target in order.
 pub(super) fn take(store: &Store, path: &str, plan: &Plan, from: Whose) -> Result<(Arc<Held>, bool)> {
     let (place, _) = key(store, path, &plan.run);
     let here = |(other, held): (&Key, &Arc<Held>)| other.0 == place && held.attempt == plan.run.attempt;
     if from == Whose::Earlier && all().iter().any(here) {
         return Err(super::local::twice(plan));
     }
-    let patience = Instant::now() + REMOVAL;
-    for _ in 0..MOST_TRIES {
+    let patience = Instant::now() + REMOVAL_TIMEOUT;
+    for _ in 0..MAX_TRIES {
         let found = store.read_version(path)?;
         let former = found.as_ref().and_then(|(data, _)| Owner::read(data));
         let mut run = plan.run.clone();
@@ -154,13 +154,13 @@ pub(super) fn take(store: &Store, path: &str, plan: &Plan, from: Whose) -> Resul
                     continue;
                 }
                 Whose::Earlier => {}
-                // A later attempt must find it no younger than it was.
+                // Keeps the former attempt's number, so that a later attempt than that can take the lease.
                 Whose::Anybody => run.attempt = former.run.attempt,
             }
         }
         let (count, checked) = former.map_or((0, false), |former| (former.count, former.checked));
         let owner = Owner { count: count + 1, checked, ..Owner::this_process(run) };
-        // Where somebody else is faster, it is looked at again.
+        // If another process was faster, look again.
         if let Some(version) = store.put_if(path, bytes(&owner), found.map(|(_, version)| version).as_ref())? {
             let state = State { owner, version, lost: false, committed: false, over: false };
             let (store, path, attempt) = (store.clone(), path.to_owned(), plan.run.attempt);
@@ -189,7 +189,7 @@ impl Held {
         let held = Arc::new(self);
         all().insert(key(&held.store, &held.path, run), held.clone());
         let renewed = held.clone();
-        // A thread of its own: it sleeps nearly always and must not hold up requests.
+        // A thread of its own: it sleeps nearly always, and must not wait behind requests.
         std::thread::Builder::new()
             .name("floe-lease".to_owned())
             .spawn(move || renewed.renew())
@@ -203,7 +203,7 @@ impl Held {
         loop {
             std::thread::sleep(step);
             waited += step;
-            // Held while a renewal is under way, so that none comes after the end.
+            // Held during a renewal, so that none comes after the end.
             let mut state = self.state();
             if state.over || state.lost {
                 return;
@@ -219,7 +219,7 @@ impl Held {
         }
     }
 
-    /// Writes the lease once more; whether it was still ours.
+    /// Writes the lease once more; returns whether it was still ours.
     fn write(&self, state: &mut State) -> Result<bool> {
         if state.lost {
             return Ok(false);
@@ -227,7 +227,7 @@ impl Held {
         state.owner.count += 1;
         let written = match self.store.put_if(&self.path, bytes(&state.owner), Some(&state.version))? {
             Some(version) => Some(version),
-            // Our own write is refused when only its answer was lost and it was sent again.
+            // Our own write is refused if it was sent again because only its answer was lost.
             None => self.store.read_version(&self.path)?.and_then(|(data, version)| {
                 Owner::read(&data).is_some_and(|owner| owner.run == state.owner.run).then_some(version)
             }),
@@ -239,12 +239,13 @@ impl Held {
         Ok(!state.lost)
     }
 
-    /// Whether nobody else has taken it, as of now: to be asked before anything becomes visible.
+    /// Whether no other process has taken it, as of now: ask before anything becomes visible.
     pub(super) fn is_ours(&self) -> Result<bool> {
         self.write(&mut self.state())
     }
 
-    /// The target is as its mode wants it: what is found there from now on was written by the query. Whether it still is ours.
+    /// Records that the target is as its mode requires: what is found there from now on was written by the query.
+    /// Returns whether the lease is still ours.
     pub(super) fn checked(&self) -> Result<bool> {
         let mut state = self.state();
         state.owner.checked = true;
@@ -259,7 +260,7 @@ impl Held {
         self.state().committed
     }
 
-    /// Removes the lease, unless somebody else has it, and ends the renewals.
+    /// Removes the lease, unless another process has it, and ends the renewals.
     pub(super) fn release(&self, run: &Run) -> Result<()> {
         let mut state = self.state();
         state.owner.ended = true;
@@ -296,7 +297,7 @@ pub(super) fn die_quietly(plan: &Plan) {
     }
 }
 
-/// Dead only if its commit did not get through: else it gave back its lease in order.
+/// Dead only if its commit did not succeed; otherwise it has given back its lease in order.
 #[cfg(test)]
 pub(super) fn die_or_not(plan: &Plan, dead: bool) {
     if dead {

@@ -1,11 +1,12 @@
 //! The commit on a file system: staged files are renamed into place under the protection of a manifest.
 //!
-//! Everything hidden is in one directory, `.floe-<query>.<run>-<target>/` beside the target (inside it when the target is
-//! a mount point): staged files, a lock that its coordinator holds, the manifest, and the old files moved aside. Up to
-//! the commit point (the manifest is renamed from `commit` to `done`) all can be undone, after it only finished.
+//! Everything hidden is in one directory, `.floe-<query>.<run>-<target>/` beside the target (inside it when the target
+//! is a mount point): staged files, a lock that its coordinator holds, the manifest, and the old files moved aside.
+//! Before the commit point (the manifest is renamed from `commit` to `done`) everything can be undone; after it, only
+//! finished.
 //!
-//! A later attempt at the query takes the directory of an earlier one away by renaming it: nothing that the earlier one
-//! still does finds its files, and what it had made visible is undone.
+//! A later attempt at the query takes over by renaming the directory of an earlier one: whatever the earlier one still
+//! does finds none of its files, and what it had made visible is undone.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -30,7 +31,7 @@ const MANIFEST: &str = "commit";
 const DONE: &str = "done";
 const OLD: &str = "old";
 
-/// What a commit is about to do, written before anything is done. Names are below the root; staged ones below the
+/// What a commit is about to do, written before it does anything. Names are below the root; staged ones below the
 /// staging directory.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
@@ -59,14 +60,14 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
         }
         _ => {}
     }
-    // What a dead query left must be undone before the target is looked at.
+    // Undo what a dead query left before looking at the target.
     let bases = bases(plan, &root)?;
     let mut is_later = false;
     for base in &bases {
         is_later |= clear(plan, base)?;
     }
     if is_later && plan.mode == Mode::Error && plan.file.is_some() {
-        // An earlier attempt found no file: one that is there now is its.
+        // An earlier attempt found no file: if there is one now, that attempt made it.
         plan.mode = Mode::Overwrite;
     }
     files::replaced(plan, &existing(plan, &root)?)?;
@@ -85,8 +86,8 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     result
 }
 
-/// Removes hidden directories of queries with this target whose coordinator is gone, and those of earlier attempts at this
-/// query, whether somebody is still at work there or not. Tells whether there was an earlier attempt.
+/// Removes hidden directories of queries with this target whose coordinator is gone, and those of earlier attempts at
+/// this query, even if one is still at work there. Returns whether there was an earlier attempt.
 fn clear(plan: &Plan, base: &Path) -> Result<bool> {
     let mut is_later = false;
     let Ok(children) = fs::read_dir(base) else { return Ok(false) };
@@ -113,16 +114,17 @@ fn clear(plan: &Plan, base: &Path) -> Result<bool> {
     Ok(is_later)
 }
 
-/// Takes a staging directory from whoever has it and undoes (or finishes) what it had begun.
+/// Takes a staging directory from its owner and undoes (or finishes) what that had begun.
 fn take_away(plan: &Plan, staging: &Path) -> Result<()> {
-    // Nobody's, so that whoever comes after a crash of ours may clear it.
+    // A name that is nobody's, so that the next process may clear it if this one crashes.
     let taken = staging.with_file_name(plan.hidden_directory(&Run::new(0)));
     match fs::rename(staging, &taken) {
-        // Somebody else was faster.
+        // Another process was faster.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         renamed => at(staging, renamed)?,
     }
-    // So that no other query takes it for dead meanwhile. Whoever had it may have its lock still: then it is taken for alive.
+    // Lock it, so that no other query takes it for dead meanwhile. If the former owner still has the lock, it counts as
+    // alive anyway.
     lock::lock(&taken)?;
     undo_or_finish(plan, &taken)
 }
@@ -169,7 +171,7 @@ pub(super) fn commit(plan: &Plan, chosen: &Chosen) -> Result<()> {
     try_commit(plan, staging, chosen).map_err(|error| if is_taken(plan) { lease::superseded(plan) } else { error })
 }
 
-/// The directory of a commit that ended well goes with its lock; one that goes alone was taken away.
+/// A successful commit removes the directory together with its lock; if only the directory is gone, it was taken away.
 pub(super) fn is_taken(plan: &Plan) -> bool {
     plan.staging.as_ref().is_some_and(|staging| lock::is_ours(staging) && !staging.is_dir())
 }
@@ -177,7 +179,7 @@ pub(super) fn is_taken(plan: &Plan) -> bool {
 fn try_commit(plan: &Plan, staging: &Path, chosen: &Chosen) -> Result<()> {
     let root = root(plan)?;
     if !staging.is_dir() {
-        // Committed before: the directory goes last.
+        // Committed before: the directory is removed last.
         let there = chosen.files.iter().all(|file| is_there(&root.join(&file.name), file.size));
         return if there { Ok(()) } else { Err(QueryError::io(format!("{}: staged files are gone", plan.uri()))) };
     }
@@ -248,7 +250,7 @@ fn rename_one(plan: &Plan, root: &Path, staging: &Path, manifest: &Manifest, new
     clean(plan, staging, manifest)
 }
 
-/// Old files aside, new ones into place. Every step may have been done before.
+/// Moves old files aside and new ones into place. Any step may have been done before.
 fn carry_out(root: &Path, staging: &Path, manifest: &Manifest) -> Result<()> {
     let aside = staging.join(OLD);
     at(&aside, fs::create_dir_all(&aside))?;
@@ -279,16 +281,16 @@ fn carry_out(root: &Path, staging: &Path, manifest: &Manifest) -> Result<()> {
     directories.iter().try_for_each(|directory| sync_directory(directory))
 }
 
-/// After the commit point: old files, directories left empty, and everything hidden.
+/// After the commit point: removes old files, directories left empty, and everything hidden.
 fn clean(plan: &Plan, staging: &Path, manifest: &Manifest) -> Result<()> {
     let root = root(plan)?;
     fault::step()?;
-    // First the rest, last the sign that it is done.
+    // The sign that it is done is removed last.
     gone_is_fine(staging, fs::remove_dir_all(staging.join(OLD)))?;
     for old in &manifest.old {
         let mut below = old.as_str();
         while let Some((directory, _)) = below.rsplit_once('/') {
-            // Only empty ones go.
+            // Removes only empty ones.
             if fs::remove_dir(root.join(directory)).is_err() {
                 break;
             }
@@ -300,7 +302,7 @@ fn clean(plan: &Plan, staging: &Path, manifest: &Manifest) -> Result<()> {
     Ok(())
 }
 
-/// Puts back what a commit had begun, unless it was past the commit point.
+/// Undoes what a commit had begun, or finishes it if it is past the commit point.
 fn undo_or_finish(plan: &Plan, staging: &Path) -> Result<()> {
     if let Some(manifest) = read_manifest(staging, DONE)? {
         return clean(plan, staging, &manifest);
@@ -310,7 +312,7 @@ fn undo_or_finish(plan: &Plan, staging: &Path) -> Result<()> {
         let aside = staging.join(OLD);
         for new in &manifest.new {
             let (from, to) = (staging.join(&new.staged), root.join(&new.name));
-            // Removed, so that nobody who still has the directory open puts it into place after this.
+            // Remove it, so that a process which still has the directory open cannot put it into place after this.
             let is_staged = match fs::remove_file(&from) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
                 removed => at(&from, removed).map(|()| true)?,
@@ -329,7 +331,7 @@ fn undo_or_finish(plan: &Plan, staging: &Path) -> Result<()> {
         for below in manifest.made.iter().rev() {
             let _ = fs::remove_dir(root.join(below));
         }
-        // Undone: what is removed below must not be read as a commit under way.
+        // Undone: what is removed below must not look like a commit under way.
         let path = staging.join(MANIFEST);
         gone_is_fine(&path, fs::remove_file(&path))?;
     }
@@ -337,7 +339,7 @@ fn undo_or_finish(plan: &Plan, staging: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes a hidden directory away: renamed first, so that no half of it is ever taken for a whole.
+/// Removes a hidden directory: renames it first, so that half of it is never taken for a whole.
 pub(super) fn remove(plan: &Plan, staging: &Path) {
     // Still a hidden name of this target, so that the next query on it finds what a crash leaves of it.
     let gone = staging.with_file_name(plan.hidden_directory(&Run::new(0)));
@@ -355,11 +357,11 @@ pub(super) fn abort(plan: &Plan) -> Result<()> {
         if staging.is_dir() {
             undo_or_finish(plan, staging)?;
         }
-        // Also where another attempt took the directory away.
+        // Even if another attempt took the directory away.
         lock::unlock(staging);
     }
     for directory in plan.made.iter().rev() {
-        // Only empty ones go.
+        // Removes only empty ones.
         let _ = fs::remove_dir(directory);
     }
     Ok(())

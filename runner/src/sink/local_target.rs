@@ -1,4 +1,4 @@
-//! What is under a local target, and where beside it hidden directories can be.
+//! What is under a local target, and where its hidden directories can be.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ pub(super) fn gone_is_fine(path: &Path, result: std::io::Result<()>) -> Result<(
     }
 }
 
-/// A file that is a link is written where it points to, as opening it would do; a rename would replace the link.
+/// Follows a link, as opening the file would; a rename would replace the link.
 pub(super) fn follow_link(plan: &mut Plan) {
     let Some(path) = plan.file.as_ref().and_then(|file| Some(plan.root.local_path()?.join(file))) else { return };
     if path.is_symlink()
@@ -37,7 +37,7 @@ pub(super) fn follow_link(plan: &mut Plan) {
     }
 }
 
-/// Where hidden directories of this target can be; new ones are made in the last of them. Beside the target, unless a
+/// Where hidden directories of this target can be; new ones are made in the last of them: beside the target, unless a
 /// rename from there would cross file systems or nothing may be written there.
 pub(super) fn bases(plan: &Plan, root: &Path) -> Result<Vec<PathBuf>> {
     if plan.file.is_some() {
@@ -66,7 +66,7 @@ fn is_writable(directory: &Path) -> bool {
     tempfile::Builder::new().prefix(".floe-probe").tempfile_in(directory).is_ok()
 }
 
-/// Tells which directories it made, outermost first.
+/// Makes directories; returns those that were missing, outermost first.
 pub(super) fn make_directories(path: &Path) -> Result<Vec<PathBuf>> {
     let mut missing: Vec<PathBuf> =
         path.ancestors().take_while(|ancestor| !ancestor.exists()).map(Path::to_owned).collect();

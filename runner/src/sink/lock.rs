@@ -1,4 +1,4 @@
-//! Who works on a local target: a file lock in the staging directory, which the kernel gives back when its owner dies.
+//! Locks on local targets: a file lock in the staging directory, which the kernel releases when its owner dies.
 
 use std::{
     collections::HashMap,
@@ -13,11 +13,11 @@ use floe_wire::error::Result;
 
 const LOCK_FILE: &str = "lock";
 /// A staging directory without a lock file is being made or removed, unless it is older than this.
-const UNLOCKED: Duration = Duration::from_secs(600);
+const UNLOCKED_GRACE: Duration = Duration::from_secs(600);
 
 static LOCKS: LazyLock<Mutex<HashMap<PathBuf, File>>> = LazyLock::new(Default::default);
 
-/// Takes the lock of a staging directory and keeps it for this process. `false`: somebody else has it.
+/// Takes the lock of a staging directory and keeps it for this process. `false`: another process has it.
 pub(super) fn lock(staging: &Path) -> Result<bool> {
     let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
     if locks.contains_key(staging) {
@@ -46,7 +46,7 @@ pub(super) fn is_ours(staging: &Path) -> bool {
     LOCKS.lock().unwrap_or_else(PoisonError::into_inner).contains_key(staging)
 }
 
-/// Whether nobody holds the lock of a staging directory. One without a lock file is being made or removed.
+/// Whether no process holds the lock of a staging directory. One without a lock file is being made or removed.
 pub(super) fn is_dead(staging: &Path) -> bool {
     if is_ours(staging) {
         return false;
@@ -55,7 +55,7 @@ pub(super) fn is_dead(staging: &Path) -> bool {
         Ok(file) => file.try_lock().is_ok(),
         Err(_) => {
             let age = staging.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
-            age.is_some_and(|age| age > UNLOCKED)
+            age.is_some_and(|age| age > UNLOCKED_GRACE)
         }
     }
 }

@@ -9,10 +9,10 @@
 //! one whose query ended well calls `forget`.
 //!
 //! Guarantees: nothing under the target before commit; a commit that failed half-way goes on where it stopped when it
-//! is called again; a second commit of the same query changes nothing; what a killed coordinator left is removed by
-//! the next `begin` for the same target (undone before the commit point, finished after it). Of several attempts at one
-//! query that are alive at once, the one that began last has the target: `begin` takes it from the others, whose commits
-//! and aborts change nothing from then on.
+//! is called again; a second commit of the same query changes nothing; what a killed coordinator left is removed by the
+//! next `begin` for the same target (undone before the commit point, finished after it). Of several attempts at one
+//! query that are alive at once, the one that began last has the target: `begin` takes it from the others, whose
+//! commits and aborts change nothing from then on.
 //!
 //! Belongs here: names, formats, modes, the commit protocol. Does not belong here: how plans are cut, how messages
 //! travel, how stores are reached (`storage`).
@@ -55,7 +55,7 @@ use floe_wire::error::{QueryError, Result};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub query: String,
-    /// The try at the query that this is a part of.
+    /// The run of the query that this belongs to.
     pub run: Run,
     /// The directory (or prefix) that holds the files.
     pub root: Location,
@@ -70,11 +70,11 @@ pub struct Plan {
     pub keys: Vec<Key>,
     pub include_keys: bool,
     pub max_file_rows: Option<u32>,
-    /// Another file is begun after rows of so many bytes in memory: what Polars' own sinks count.
+    /// A task begins another file after rows of this many bytes in memory, which is what Polars' own sinks count.
     pub max_file_bytes: Option<u64>,
-    /// Another file is begun when one has about so many bytes. Without it a task writes one file.
+    /// A task begins another file when one has about this many bytes; none: it writes one file.
     pub target_file_bytes: Option<u64>,
-    /// Bytes of rows in memory that are taken to make a byte of a file, until some were written.
+    /// Expected bytes of rows in memory per byte of a file, until some were written.
     pub packing: f64,
     pub maintain_order: bool,
     /// Whether missing directories of the target are made.
@@ -88,8 +88,8 @@ pub struct Plan {
     pub made: Vec<std::path::PathBuf>,
 }
 
-/// One try at a query: an attempt of its operator, and what no other coordinator has, not even one of the same attempt that
-/// was started again. Names of all that is staged carry it.
+/// One try at a query: the operator's attempt, and a nonce that no other coordinator has, not even one that was started
+/// again for the same attempt. All staged names carry it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     pub attempt: u32,
@@ -155,23 +155,24 @@ impl Plan {
         self.file.is_some()
     }
 
-    /// Whether the files can only be as Polars makes them when one task writes them all: a single file, and Polars'
-    /// own partitioned sinks where names or file boundaries depend on all rows.
+    /// Whether the files are only as Polars makes them if one task writes them all: a single file, and Polars' own
+    /// partitioned sinks where names or file boundaries depend on all rows.
     pub fn single_task(&self) -> bool {
         let limited = self.max_file_rows.is_some() || self.max_file_bytes.is_some();
         self.single_file() || (self.names == Names::Polars && (limited || self.is_object()))
     }
 
-    /// Rows that come from files packed so well will be packed about as well again, if the format packs at all.
+    /// Expects files to be compressed about as well as those that the rows come from, if the format compresses at all.
     pub fn expect_packing(&mut self, of_sources: f64) {
         if file_size::packs(&self.format) {
             self.packing = of_sources.clamp(1.0, 16.0);
         }
     }
 
-    /// What the planner has to know of it.
+    /// What the planner needs to know of it.
     pub fn shape(&self) -> SinkShape {
-        SinkShape { single_file: self.single_task() }
+        let file_bytes = self.target_file_bytes.map(|target| file_size::rows_for(target, self.packing));
+        SinkShape { single_file: self.single_task(), file_bytes }
     }
 
     pub fn uri(&self) -> String {
@@ -185,7 +186,7 @@ impl Plan {
         matches!(self.root, Location::Object { .. })
     }
 
-    /// A target that is written in place since it is no regular file: `/dev/null`, a pipe.
+    /// A target that is written in place because it is no regular file: `/dev/null`, a pipe.
     pub(crate) fn is_device(&self) -> bool {
         let path = self.file.as_ref().and_then(|file| self.root.local_path().map(|root| root.join(file)));
         path.and_then(|path| path.metadata().ok()).is_some_and(|meta| !meta.is_file() && !meta.is_dir())
@@ -247,18 +248,18 @@ pub fn commit(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Summary> {
     Ok(chosen.summary)
 }
 
-/// What to say when another attempt at the query has taken the sink over; none when it has not.
+/// The error if another attempt at the query has taken the sink over.
 pub fn superseded(plan: &Plan) -> Option<QueryError> {
     let is_taken = match plan.root {
         _ if plan.is_device() => false,
         Location::Local(_) => local::is_taken(plan),
-        // A store that cannot be asked is no sign of it.
+        // A store that cannot be asked proves nothing.
         _ => object::is_taken(plan).unwrap_or(false),
     };
     is_taken.then(|| lease::superseded(plan))
 }
 
-/// Leaves nothing of the query behind, whatever its workers had begun. A finished commit is not undone.
+/// Removes all that the query staged, whatever its workers had begun. A finished commit is not undone.
 pub fn abort(plan: &Plan) -> Result<()> {
     match plan.root {
         _ if plan.is_device() => Ok(()),
@@ -267,7 +268,7 @@ pub fn abort(plan: &Plan) -> Result<()> {
     }
 }
 
-/// As `abort`, by somebody who did not begin the query: its coordinator is gone.
+/// As `abort`, by a process that did not begin the query, when its coordinator is gone.
 pub fn sweep(plan: &Plan) -> Result<()> {
     match plan.root {
         _ if plan.is_device() => Ok(()),

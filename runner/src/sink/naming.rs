@@ -30,7 +30,7 @@ impl Plan {
         format!("{HIDDEN}{}-{}", self.short_id(), self.target_tag())
     }
 
-    /// The hidden directory of a run of this query and target: each has its own, which can be taken away from it.
+    /// The hidden directory of a run of this query and target: each run has its own, which another can take away.
     pub(super) fn hidden_directory(&self, run: &Run) -> String {
         format!("{HIDDEN}{}.{run}-{}", self.short_id(), self.target_tag())
     }
@@ -60,7 +60,7 @@ impl Plan {
     }
 }
 
-/// Whose a hidden name is, if its target is this one: the query's short id, and the run if the name tells it.
+/// The owner of a hidden name, if its target is this one: the query's short id, and the run if the name contains it.
 pub(super) fn hidden_owner(name: &str, target_tag: &str) -> Option<(String, Option<Run>)> {
     let (owner, tag) = name.strip_prefix(HIDDEN)?.split_once('-')?;
     if tag != target_tag {

@@ -1,12 +1,12 @@
-//! The commit in an object store: uploads that were only waiting are completed, under the protection of a manifest.
+//! The commit in an object store: pending uploads are completed, under the protection of a manifest.
 //!
-//! What is hidden lies under `.floe-<query>-<target>/` beside the target: the lease of the coordinator, and during the
-//! commit the manifest of its run. Up to the commit point (the manifest says `done`) all can be undone, after it only
-//! finished.
+//! Hidden objects are under `.floe-<query>-<target>/` beside the target: the lease of the coordinator, and during the
+//! commit the manifest of its run. Before the commit point (the manifest says `done`) everything can be undone; after
+//! it, only finished.
 //!
-//! A commit begins with a conditional write of the lease; who has lost it writes nothing. Who loses it in the middle has
-//! its uploads aborted by the winner, so that there is nothing left which it could complete: this is why small files, which
-//! travel to the coordinator, become uploads, too, before the lease is looked at.
+//! A commit begins with a conditional write of the lease; a coordinator that has lost it writes nothing. If it loses
+//! the lease half-way, the winner aborts its uploads, so that it has nothing left to complete. This is why small files,
+//! which travel to the coordinator, become uploads, too, before the lease is checked.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -50,7 +50,7 @@ struct Target<'a> {
 struct Hidden {
     prefix: String,
     query: String,
-    /// Of its lease; 0 without one.
+    /// When its lease was written; 0 without one.
     modified_ms: u64,
 }
 
@@ -83,12 +83,12 @@ impl<'a> Target<'a> {
         format!("{}{}", self.beside, self.plan.hidden_prefix())
     }
 
-    /// Of this run.
+    /// The manifest of this run.
     fn manifest_path(&self) -> String {
         format!("{}/{MANIFEST}-{}", self.hidden(), self.plan.run)
     }
 
-    /// Names below the root.
+    /// The names of existing files below the root.
     fn existing(&self) -> Result<Vec<String>> {
         if let Some(file) = &self.plan.file {
             return Ok(self.store.head(&self.key(file))?.map(|_| file.clone()).into_iter().collect());
@@ -115,7 +115,7 @@ impl<'a> Target<'a> {
         let tag = self.plan.target_tag();
         let mut found: Vec<Hidden> = Vec::new();
         let start = format!("{}{HIDDEN}", self.beside);
-        // The user asked for the target; the hidden prefix would only puzzle.
+        // Name the target, which the user asked for; the hidden prefix would only puzzle.
         let named = |error: QueryError| {
             let shown = Location::Object { root: self.store.root().to_owned(), path: start.clone() }.uri();
             QueryError { message: error.message.replace(&shown, &self.plan.uri()), ..error }
@@ -139,8 +139,9 @@ impl<'a> Target<'a> {
         Ok(self.hidden_queries()?.iter().any(|hidden| hidden.prefix != own))
     }
 
-    /// Aborts pending uploads of files whose names start so; and those whose names tell nobody, unless there are `others`
-    /// that may have made them. Some may write but not list uploads; then a lifecycle rule of the bucket has to do it.
+    /// Aborts pending uploads of files whose names start with `names`; also those whose names show no owner, unless
+    /// there are `others` that may have made them. Some credentials may write but not list uploads; then a lifecycle
+    /// rule of the bucket has to do it.
     fn abort_uploads(&self, names: &str, others: bool) {
         if let Err(error) = self.try_abort_uploads(names, others) {
             tracing::warn!(sink = %self.plan.uri(), %error, "cannot abort pending uploads");
@@ -163,13 +164,14 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Undoes what commits of a query had begun, and finishes those past their commit point. For whoever has its lease.
+    /// Undoes what commits of a query had begun, and finishes those past their commit point. Only for the holder of its
+    /// lease.
     fn settle(&self, hidden: &str, query: &str, others: bool) -> Result<()> {
         let manifests = self.store.list_text(&format!("{hidden}/{MANIFEST}"))?;
         for path in manifests.into_iter().map(|entry| entry.path) {
             match self.read_manifest(&path)? {
                 Some(manifest) if manifest.done => self.remove_old(&manifest)?,
-                // Files without the run's name in theirs may have replaced others, which cannot be brought back.
+                // Files without the run in their names may have replaced others, which cannot be brought back.
                 Some(manifest) if !manifest.own_names => {
                     parallel(&manifest.new, |file| self.complete(file).map(drop))?;
                     self.remove_old(&manifest)?;
@@ -190,7 +192,7 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// The lease goes first: as long as the manifest is there, the rest is not done.
+    /// Removes the lease first: as long as the manifest is there, cleaning up is not done.
     fn remove_hidden(&self) -> Result<()> {
         if let Some(held) = lease::held(&self.store, &lease_of(&self.hidden()), &self.plan.run) {
             held.release(&self.plan.run)?;
@@ -198,7 +200,7 @@ impl<'a> Target<'a> {
         self.store.delete(&self.manifest_path())
     }
 
-    /// Small files, which came along with the tasks' reports, as uploads.
+    /// Turns small files, which came with the tasks' reports, into uploads.
     fn uploaded(&self, files: &[Final]) -> Result<Vec<Final>> {
         parallel(files, |file| {
             let At::Inline { data } = &file.at else { return Ok(file.clone()) };
@@ -209,7 +211,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Makes a file visible; whether it is.
+    /// Makes a file visible; returns whether it is.
     fn complete(&self, file: &Final) -> Result<bool> {
         let key = self.key(&file.name);
         fault::step()?;
@@ -246,7 +248,7 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     let (held, checked) = lease::take(&target.store, &lease_of(&hidden), plan, Whose::Earlier)?;
     let is_new_file = plan.mode == Mode::Error && plan.file.is_some();
     let result = (|| -> Result<()> {
-        // What earlier attempts left, and those that are still there are about to do.
+        // Settle what earlier attempts left, or are about to do if they are still there.
         target.settle(&hidden, &plan.short_id(), target.has_others()?)?;
         clear(&target, &hidden)?;
         if is_new_file && checked {
@@ -263,7 +265,7 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     }
     drop(target);
     if is_new_file && checked {
-        // An earlier attempt found no file: one that is there now is its.
+        // An earlier attempt found no file: if there is one now, that attempt made it.
         plan.mode = Mode::Overwrite;
     }
     result
@@ -272,7 +274,7 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
 /// Undoes or finishes queries with this target whose coordinators are gone.
 fn clear(target: &Target<'_>, own: &str) -> Result<()> {
     let queries = target.hidden_queries()?;
-    // Times are all the store's: ours was put just now.
+    // All times are the store's; our own lease was written just now.
     let now = queries.iter().find(|hidden| hidden.prefix == own).map_or(0, |hidden| hidden.modified_ms);
     let others = queries.iter().filter(|hidden| hidden.prefix != own);
     let (dead, alive): (Vec<&Hidden>, Vec<&Hidden>) = others.partition(|hidden| {
@@ -326,7 +328,7 @@ pub(super) fn commit(plan: &Plan, chosen: &Chosen) -> Result<()> {
             if let [file] = new.as_slice() {
                 old.remove(&file.name);
                 if old.is_empty() {
-                    // One request makes the one file visible: there is nothing to protect.
+                    // One request makes the single file visible: no manifest is needed.
                     target.complete_all(&new)?;
                     held.committed();
                     return finish(&target, chosen);
@@ -364,7 +366,7 @@ fn finish(target: &Target<'_>, chosen: &Chosen) -> Result<()> {
     }
     let held = lease::held(&target.store, &lease_of(&target.hidden()), &target.plan.run);
     if held.is_some_and(|held| held.is_ours().unwrap_or(false)) {
-        // Attempts that came too late and workers that were lost have uploads nobody told of.
+        // Late attempts and lost workers have uploads that were never reported.
         target.abort_uploads(&target.plan.own_prefix(), target.has_others()?);
     }
     target.remove_hidden()
@@ -376,7 +378,7 @@ pub(super) fn is_taken(plan: &Plan) -> Result<bool> {
     held.map_or(Ok(false), |held| held.is_ours().map(|ours| !ours))
 }
 
-/// Of this run only, if another has the target now.
+/// Aborts this run only, if another one has the target now.
 pub(super) fn abort(plan: &Plan) -> Result<()> {
     let target = Target::open(plan)?;
     let hidden = target.hidden();
@@ -389,7 +391,7 @@ pub(super) fn abort(plan: &Plan) -> Result<()> {
     target.remove_hidden()
 }
 
-/// Of all attempts at the query: their coordinators are gone.
+/// Removes what all attempts at the query left: their coordinators are gone.
 pub(super) fn sweep(plan: &Plan) -> Result<()> {
     let target = Target::open(plan)?;
     let own = target.hidden();

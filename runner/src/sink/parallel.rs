@@ -6,7 +6,7 @@ use floe_wire::error::{QueryError, Result};
 
 const AT_ONCE: usize = 16;
 
-/// Runs all and gives what they gave, in order; or the first error.
+/// Runs all and returns their results, in order; or the first error.
 pub(super) fn parallel<T: Sync, R: Send>(items: &[T], run: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
     // Crash points are counted by thread.
     let threads = if cfg!(test) { 1 } else { AT_ONCE.min(items.len()) };

@@ -19,13 +19,13 @@ fn take(query: &str) -> Vec<Arc<Stage>> {
     STAGED.lock().unwrap_or_else(PoisonError::into_inner).remove(query).unwrap_or_default()
 }
 
-/// The query ended and its coordinator knows about all that was staged.
+/// The query ended, and its coordinator knows of all that was staged.
 pub fn forget(query: &str) {
     take(query);
 }
 
-/// The coordinator is gone: removes what tasks of this process staged, the running ones' too. A staging directory that
-/// nobody holds any more goes as a whole, unless a commit had begun, which the next run on the target undoes.
+/// The coordinator is gone: removes what tasks of this process staged, running ones included. A staging directory that
+/// no process holds any more is removed whole, unless a commit had begun, which the next run on the target undoes.
 pub fn abandon(query: &str) {
     for stage in take(query) {
         let staging = stage.plan().staging.clone();

@@ -1,4 +1,4 @@
-//! What a task tells of the files it staged, and which of them become visible under which names.
+//! A task's report of the files it staged, and which of them become visible under which names.
 
 use std::collections::HashMap;
 
@@ -61,8 +61,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Task> {
     rmp_serde::from_slice(bytes).map_err(|error| QueryError::internal(format!("staged files: {error}")))
 }
 
-/// Tasks without rows staged a file that has only the schema. One of those is the result when there are no rows at
-/// all, none otherwise.
+/// Tasks without rows staged a file that has only the schema. One of those is the result if there are no rows at all;
+/// otherwise none is.
 pub(super) fn choose(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Chosen> {
     let tasks = staged.iter().flatten().map(|bytes| decode(bytes)).collect::<Result<Vec<Task>>>()?;
     let rows: u64 = tasks.iter().map(|task| task.rows).sum();

@@ -1,4 +1,4 @@
-//! One task's part of a sink: the end of its Polars plan, and what came of it.
+//! One task's part of a sink: the end of its Polars plan, and the files that it staged.
 
 use std::sync::{
     Arc, Mutex,
@@ -26,7 +26,7 @@ use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::TaskId;
 
-/// Stages the rows of one task. Dropped before `finish`, it removes what it had staged.
+/// Stages the rows of one task. Dropping it before `finish` removes what it has staged.
 pub struct TaskSink {
     stage: Arc<Stage>,
     counts: Arc<Counts>,
@@ -97,8 +97,8 @@ impl TaskSink {
 }
 
 impl RowSink for TaskSink {
-    /// In place of a sink that is there. Rows are encoded by Polars' own sinks, in parallel and in bounded memory; running
-    /// the plan returns no rows.
+    /// Replaces the plan's own sink, if it has one. Rows are encoded by Polars' own sinks, in parallel and in bounded
+    /// memory; running the plan returns no rows.
     fn attach(&self, plan: &mut IRPlan, each: Arc<EachFrame>) -> Result<()> {
         let IRPlan { lp_top, lp_arena: nodes, expr_arena: expressions } = plan;
         let input = match nodes.get(*lp_top) {

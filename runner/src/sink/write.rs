@@ -25,9 +25,9 @@ use floe_wire::graph::TaskId;
 
 /// Stores want at least 5 MiB in all parts but the last.
 const PART_BYTES: usize = 8 << 20;
-/// S3 takes 10,000 parts: from each further thousand on they are twice as large.
+/// S3 takes 10,000 parts: after every thousand they double in size.
 const PARTS_PER_DOUBLING: usize = 1000;
-/// Parts of one file that are under way at once: more would only cost memory.
+/// Parts of one file in flight at once: more would only cost memory.
 const PARTS_IN_FLIGHT: usize = 3;
 /// Files below this travel to the coordinator instead of being uploaded…
 const INLINE_BYTES: u64 = 1 << 20;
@@ -68,7 +68,7 @@ impl Stage {
             Location::Local(_) if !plan.is_device() => {
                 let staging = plan.staging.as_ref().ok_or_else(|| QueryError::internal("a sink that was not begun"))?;
                 let name = format!("{:02}-{:05}-{attempt}-{}", task.stage.0, task.task, unique());
-                // Not with its parents: when the query is over, a late task must not bring the directory back.
+                // Without its parents: when the query is over, a late task must not bring the directory back.
                 std::fs::create_dir(staging.join(&name)).map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound => QueryError::io(format!(
                         "{}: the sink's staging directory is not there: the query is over, or this worker does not \
@@ -217,7 +217,7 @@ impl WritableTrait for LocalWriter {
     }
 }
 
-/// An object that grows by parts, none of it visible.
+/// An object that grows part by part, none of it visible.
 struct ObjectWriter {
     stage: Arc<Stage>,
     store: Store,
@@ -264,7 +264,7 @@ impl ObjectWriter {
         upload.in_flight += 1;
         let sender = upload.sender.clone();
         self.store.send_part(&self.path, &upload.id, index, data, move |sent| {
-            // Nobody listens any more when the task failed.
+            // Nobody listens any more if the task failed.
             let _ = sender.send((index, sent));
         })
     }

@@ -1,5 +1,5 @@
-//! Further runs of single-node Polars on one plan, made only when the first comparison fails: its other engine, the
-//! same once more, and perturbed plans. What they disagree on is not promised.
+//! Further runs of single-node Polars on one plan, made only when the first comparison fails: with its other engine,
+//! the same way once more, and on perturbed plans. Where they disagree, nothing is promised.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::oracle::{self, Outcome, With, same_error};
 use super::perturb::{Move, perturb};
 use floe_wire::error::{Category, QueryError};
 
-/// Further runs of single-node Polars, made only when the first comparison fails.
+/// The further runs and their outcomes.
 pub(super) struct Again {
     pub runs: Vec<(&'static str, Outcome)>,
     here: Option<QueryError>,
@@ -24,13 +24,13 @@ impl Again {
         if ask_in_memory {
             runs.push(("in-memory engine", oracle::run(plan.clone(), With::InMemory, limit).0));
         }
-        // The optimizer drops orders that it takes for unobserved; where that shows, the order was nobody's promise.
+        // The optimizer drops orders that it takes for unobserved; if that shows, the order was not promised.
         runs.push(("orders kept", oracle::run(plan.clone(), With::StreamingOrdered, limit).0));
         for (name, how) in [("unordered rows reversed", Move::Reverse), ("unordered rows shuffled", Move::Shuffle(7))] {
             let (moved, touched) = perturb(plan.clone(), how);
             if touched > 0 {
                 let outcome = oracle::run(moved, With::StreamingOrdered, limit).0;
-                // A perturbed plan that fails by itself (a move that a node does not take) tells nothing.
+                // A perturbed plan that fails by itself (a node refuses the move) proves nothing.
                 if outcome.is_ok() || here.is_err() {
                     runs.push((name, outcome));
                 }
@@ -39,7 +39,7 @@ impl Again {
         Again { runs, here: here.as_ref().err().cloned() }
     }
 
-    /// Runs beyond those, other ones with each call.
+    /// Makes more runs, different ones with each call.
     pub fn ask_more(&mut self, plan: &DslPlan, limit: Duration) {
         for seed in 0..5 {
             let (moved, touched) = perturb(plan.clone(), Move::Shuffle(11 + self.runs.len() as u64 + seed));
@@ -54,7 +54,7 @@ impl Again {
         }
     }
 
-    /// Whether another run of single-node Polars gives just what the other side gave.
+    /// Whether another run of single-node Polars gives exactly what the other side gave; says which.
     pub fn excuses(&self, order: &Order, there: &Outcome) -> Option<String> {
         self.runs.iter().find_map(|(name, run)| {
             let same = match (run, there) {
@@ -66,8 +66,8 @@ impl Again {
         })
     }
 
-    /// A run whose rows come in an order that `order` tells from the first (where it has other rows, their order is
-    /// free all the more).
+    /// A run whose rows come in another order than these, if `order` can tell (if it has other rows, their order is all
+    /// the more free).
     pub fn moves_order(&self, here: &[DataFrame], order: &Order) -> Option<&'static str> {
         self.runs.iter().find_map(|(name, run)| {
             let run = run.as_ref().ok()?;
@@ -75,7 +75,7 @@ impl Again {
         })
     }
 
-    /// A run whose values are not those of the first.
+    /// A run whose values differ from these.
     pub fn unstable(&self, here: &[DataFrame]) -> Option<&'static str> {
         self.runs.iter().find_map(|(name, run)| match run {
             Ok(run) => matches!(safely(here, run, &Order::Any), Verdict::Differs(_)).then_some(*name),
@@ -83,7 +83,7 @@ impl Again {
         })
     }
 
-    /// Whether another run fails with the same class and another message.
+    /// Whether another run fails with the same class but another message.
     pub fn other_message(&self, here: &QueryError) -> bool {
         self.runs
             .iter()
@@ -100,8 +100,8 @@ impl Again {
         self.runs.iter().find(|(_, run)| disagrees(run)).map(|(name, _)| *name)
     }
 
-    /// A timeout of the first run, a panic, or what Polars says when its own parts do not fit each other: no result that
-    /// anybody could hold another against.
+    /// Whether the first run timed out, panicked, or failed because parts of Polars do not fit together: then there is
+    /// nothing to compare with.
     pub fn no_verdict(&self) -> bool {
         let unfit = |e: &QueryError| e.message.starts_with("returned aggregation is of different length");
         self.here.as_ref().is_some_and(|e| e.class == "PanicException" || e.category == Category::Deadline || unfit(e))

@@ -2,8 +2,8 @@
 //! order of rows where the plan promises one. Nothing here knows where the results come from.
 //!
 //! Every row becomes a key of bytes (all that must be exact) and a list of finite floats (compared within a
-//! tolerance), so that one encoding serves the comparison in order, the comparison as a multiset, and the lists whose
-//! inner order nobody promised.
+//! tolerance), so that one encoding serves the comparison in order, the comparison as a multiset, and lists without a
+//! promised inner order.
 
 use hashbrown::HashMap;
 use polars::prelude::{AnyValue, DataFrame, DataType, PlSmallStr, Series};
@@ -16,7 +16,7 @@ pub const REL_F64: f64 = 1e-9;
 pub const REL_F32: f64 = 1e-5;
 /// Relative tolerance for Float16, which has eleven significant bits.
 pub const REL_F16: f64 = 4e-3;
-/// Below these a difference is what cancellation leaves of larger numbers.
+/// Differences below these are what cancellation leaves of larger numbers.
 const ABS_F64: f64 = 1e-11;
 const ABS_F32: f64 = 1e-6;
 const ABS_F16: f64 = 1e-3;
@@ -50,7 +50,7 @@ impl Verdict {
 /// Compares several frames (a plan with several sinks gives several).
 pub fn compare_all(left: &[DataFrame], right: &[DataFrame], order: &Order) -> Verdict {
     if left.len() != right.len() {
-        return Verdict::Differs(format!("{} results here, {} there", left.len(), right.len()));
+        return Verdict::Differs(format!("{} results in Polars, {} in Floe", left.len(), right.len()));
     }
     let mut worst = Verdict::Equal;
     for (i, (l, r)) in left.iter().zip(right).enumerate() {
@@ -65,13 +65,13 @@ pub fn compare_all(left: &[DataFrame], right: &[DataFrame], order: &Order) -> Ve
     worst
 }
 
-/// Compares two frames: exact but for float tolerance and for the order that nobody promised.
+/// Compares two frames exactly, except for float tolerance and for orders that are not promised.
 pub fn compare(left: &DataFrame, right: &DataFrame, order: &Order) -> Verdict {
     if let Some(text) = schema_difference(left, right) {
         return Verdict::Differs(text);
     }
     if left.height() != right.height() {
-        return Verdict::Differs(format!("{} rows here, {} there", left.height(), right.height()));
+        return Verdict::Differs(format!("{} rows in Polars, {} in Floe", left.height(), right.height()));
     }
     if left.width() == 0 {
         return Verdict::Equal;
@@ -96,7 +96,7 @@ pub fn compare(left: &DataFrame, right: &DataFrame, order: &Order) -> Verdict {
         },
         Some((a, b)) => match order {
             Order::Any => Verdict::Differs(format!(
-                "as sets of rows: row {a} here is {} and has no match there, where row {b} is {}",
+                "as sets of rows: row {a} in Polars is {} and has no match in Floe, whose row {b} is {}",
                 describe_row(left, a),
                 describe_row(right, b)
             )),
@@ -105,19 +105,19 @@ pub fn compare(left: &DataFrame, right: &DataFrame, order: &Order) -> Verdict {
     }
 }
 
-/// As `compare`, but the elements of lists come in any order too (lists gathered from groups without an order).
+/// As `compare`, but the elements of lists may come in any order, too (lists gathered from groups without an order).
 pub fn compare_loose(left: &DataFrame, right: &DataFrame) -> Verdict {
     if let Some(text) = schema_difference(left, right) {
         return Verdict::Differs(text);
     }
     if left.height() != right.height() {
-        return Verdict::Differs(format!("{} rows here, {} there", left.height(), right.height()));
+        return Verdict::Differs(format!("{} rows in Polars, {} in Floe", left.height(), right.height()));
     }
     let (l, r) = (Rows::encode(left, Inner::Sorted), Rows::encode(right, Inner::Sorted));
     match l.multiset_difference(&r) {
         None => Verdict::Equal,
         Some((a, b)) => Verdict::Differs(format!(
-            "as sets of rows, lists sorted: row {a} here is {} and has no match there, where row {b} is {}",
+            "as sets of rows, lists sorted: row {a} in Polars is {} and has no match in Floe, whose row {b} is {}",
             describe_row(left, a),
             describe_row(right, b)
         )),
@@ -153,11 +153,11 @@ pub fn schema_difference(left: &DataFrame, right: &DataFrame) -> Option<String> 
         ls.sort();
         rs.sort();
         let what = if ls == rs { "column order" } else { "columns" };
-        return Some(format!("{what}: {} here, {} there", short(&ln.join(", ")), short(&rn.join(", "))));
+        return Some(format!("{what}: {} in Polars, {} in Floe", short(&ln.join(", ")), short(&rn.join(", "))));
     }
     for (l, r) in lc.iter().zip(rc) {
         if !same_dtype(l.dtype(), r.dtype()) {
-            return Some(format!("dtype of `{}`: {:?} here, {:?} there", l.name(), l.dtype(), r.dtype()));
+            return Some(format!("dtype of `{}`: {:?} in Polars, {:?} in Floe", l.name(), l.dtype(), r.dtype()));
         }
     }
     None
@@ -186,7 +186,7 @@ enum Inner {
     Sorted,
 }
 
-/// The rows of a frame: what must be exact as bytes, finite floats beside it.
+/// The rows of a frame: the exact part as bytes, finite floats beside it.
 struct Rows {
     rows: Vec<Row>,
 }
@@ -252,7 +252,7 @@ impl Rows {
         self.rows.iter().zip(&other.rows).position(|(l, r)| !l.same(r))
     }
 
-    /// A row on the left and a row on the right that are left over when equal rows have been paired.
+    /// A row on the left and a row on the right that are left over after equal rows were paired.
     fn multiset_difference(&self, other: &Rows) -> Option<(usize, usize)> {
         let mut groups: HashMap<&[u8], (Vec<usize>, Vec<usize>)> = HashMap::with_capacity(self.rows.len());
         for (i, row) in self.rows.iter().enumerate() {
@@ -270,7 +270,7 @@ impl Rows {
                 continue;
             }
             let (a, b) = self.unpaired(other, &l, r);
-            // The smallest indices make the report steady from run to run.
+            // The smallest indices keep the report the same from run to run.
             left_over = a.into_iter().chain(left_over).min();
             right_over = b.into_iter().chain(right_over).min();
         }
@@ -282,9 +282,9 @@ impl Rows {
 
     /// Greedy pairing within rows of one key: sorting by floats can misplace rows that are equal within tolerance.
     fn unpaired(&self, other: &Rows, left: &[usize], mut right: Vec<usize>) -> (Option<usize>, Option<usize>) {
-        /// Past this many rows of one key, pairing all with all would take too long to be worth it.
-        const MOST: usize = 5_000;
-        if left.len() > MOST {
+        /// For more rows of one key, pairing all with all would take too long to be worth it.
+        const MAX_ROWS_PER_KEY: usize = 5_000;
+        if left.len() > MAX_ROWS_PER_KEY {
             return (left.first().copied(), right.first().copied());
         }
         let mut lonely = None;

@@ -1,4 +1,4 @@
-//! Every dtype: equal to itself, unequal after a change; tolerance, order, nesting, what the words say.
+//! Every dtype: equal to itself, unequal after a change; tolerance, order, nesting, the wording of differences.
 
 use polars::prelude::*;
 
@@ -95,7 +95,7 @@ fn null_dtype_and_frames_without_columns() {
     assert!(matches!(exact(&nulls(3), &nulls(2)), Verdict::Differs(_)));
     let empty = |n| DataFrame::new(n, Vec::new()).unwrap();
     assert_eq!(exact(&empty(4), &empty(4)), Verdict::Equal);
-    assert!(matches!(exact(&empty(4), &empty(5)), Verdict::Differs(t) if t.contains("4 rows here, 5 there")));
+    assert!(matches!(exact(&empty(4), &empty(5)), Verdict::Differs(t) if t.contains("4 rows in Polars, 5 in Floe")));
 }
 
 #[test]
@@ -186,6 +186,6 @@ fn the_first_difference_says_where() {
     let l = df!("a" => [1, 2], "b" => ["x", "y"]).unwrap();
     let r = df!("a" => [1, 2], "b" => ["x", "z"]).unwrap();
     let Verdict::Differs(text) = exact(&l, &r) else { panic!("equal") };
-    assert!(text.contains("column `b`") && text.contains("row 1 of 2") && text.contains("\"y\" here"), "{text}");
+    assert!(text.contains("column `b`") && text.contains("row 1 of 2") && text.contains("\"y\" in Polars"), "{text}");
     assert_eq!(agreeing_columns(&l, &r), ["a"]);
 }

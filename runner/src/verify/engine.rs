@@ -1,4 +1,4 @@
-//! The distributed engine as the other side: warm worker processes that stay up for the whole run, and jobs made from
+//! The distributed engine as the other side: warm worker processes stay up for the whole run, and run jobs made from
 //! the bytes of plans.
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct Distributed {
 }
 
 impl Distributed {
-    /// Starts the workers and waits until they are there.
+    /// Starts the workers and waits until they are up.
     pub fn start(workers: usize, execution: ExecutionSpec, limit: Duration) -> anyhow::Result<Distributed> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -40,7 +40,7 @@ impl Distributed {
             .context("no runtime for the engine")?;
         let mut options = coordinator::Options::local(workers);
         if let (Provider::Local(local), None) = (&mut options.provider, std::env::var_os("FLOE_LOG")) {
-            // Polars' warnings about thousands of plans.
+            // No warnings of Polars about thousands of plans.
             local.env.push(("FLOE_LOG".into(), "warn,polars=error".into()));
         }
         let engine = runtime.block_on(Engine::start(options))?;
@@ -64,11 +64,11 @@ impl Distributed {
     }
 
     fn go(&self, job: Job) -> Result<Outcome> {
-        let (events, _) = broadcast::channel(coordinator::EVENTS);
+        let (events, _) = broadcast::channel(coordinator::EVENT_BACKLOG);
         let cancel = CancellationToken::new();
         self.runtime.block_on(async {
             let run = self.engine.run(job, events, cancel.clone());
-            // The engine keeps the deadline itself; this is for an engine that does not.
+            // The engine keeps the deadline itself; this guards against one that does not.
             match tokio::time::timeout(self.limit + Duration::from_secs(10), run).await {
                 Ok(result) => result,
                 Err(_) => {
@@ -108,7 +108,7 @@ impl Side for Distributed {
     }
 }
 
-/// The rows of a result; nothing for plans with sinks, whose files are looked at elsewhere.
+/// The rows of a result; nothing for plans with sinks, whose files are read elsewhere.
 fn read(outcome: &Outcome) -> Result<Vec<DataFrame>> {
     outcome.result.as_ref().map(|handle| handle.read()).into_iter().collect()
 }

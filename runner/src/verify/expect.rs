@@ -1,6 +1,6 @@
-//! What a run of `verify` may find without failing: fall-backs and differences between Polars versions that are known,
-//! each with its reason, and the least shares of plans that must have been distributed. Read from a file that is
-//! committed beside the plans. Results that differ from those of the engine's own Polars are never expected.
+//! What a run of `verify` may find without failing: known fall-backs and known differences between Polars versions,
+//! each with its reason, and the least shares of plans that must be distributed. Read from a file that is committed
+//! beside the plans. A result that differs from the engine's own Polars is never expected.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,13 +15,13 @@ use super::judge::Checked;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Expected {
-    /// By the name of a set of plans, and of how they were run.
+    /// By the name of a set of plans and of the way they are run.
     pub floors: BTreeMap<String, Floor>,
     pub fall_backs: Vec<Known>,
     pub versions: Vec<Known>,
 }
 
-/// The least shares of the plans that ran there.
+/// The least shares, of the plans that the other side ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Floor {
@@ -31,19 +31,19 @@ pub struct Floor {
     pub distributed: f64,
 }
 
-/// Something known: it covers a plan if all that is said here holds.
+/// A known fault: covers a plan that meets all of these conditions.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Known {
     /// What differs, or why the plan falls back.
     pub what: String,
-    /// Versions of Polars whose plans it is about; all without any.
+    /// Versions of Polars whose plans it covers; empty: all.
     pub versions: Vec<String>,
-    /// Names of plans, one of which it must be.
+    /// Names of plans, one of which must match.
     pub plans: Vec<String>,
-    /// Parts of the plan's text, all of which must be there.
+    /// Texts that the plan's text must contain, all of them.
     pub plan_has: Vec<String>,
-    /// Parts of the difference in words or of the reason of the fall-back, all of which must be there.
+    /// Texts that the difference in words, or the reason of the fall-back, must contain, all of them.
     pub detail_has: Vec<String>,
 }
 
@@ -73,7 +73,7 @@ impl Expected {
         Ok(expected)
     }
 
-    /// Notes on a judgement that it was expected, if it was. `plan` is the plan's text.
+    /// Notes on a judgement that it was expected, if so. `plan` is the plan's text.
     pub fn excuse(&self, checked: &mut Checked, plan: &str) {
         let table = match checked.outcome {
             Class::FellBack => &self.fall_backs,

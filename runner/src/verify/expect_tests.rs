@@ -14,8 +14,8 @@ fn checked(plan: &str, outcome: Class, version: Option<&'static str>, detail: &s
         tasks: 2,
         single_worker: Vec::new(),
         fell_back: None,
-        here_ms: 1.0,
-        there_ms: 1.0,
+        polars_ms: 1.0,
+        floe_ms: 1.0,
         rows: Some(1),
     }
 }
@@ -36,7 +36,7 @@ versions:
 ";
 
 #[test]
-fn an_entry_covers_what_all_of_its_conditions_hold_for() {
+fn an_entry_covers_plans_that_meet_all_of_its_conditions() {
     let table = Expected::parse(TABLE).unwrap();
     let of = |mut checked: Checked, plan: &str| {
         table.excuse(&mut checked, plan);

@@ -1,6 +1,6 @@
-//! One plan, run on one node and by the other side, and what to call the result. A difference counts only where
+//! Runs one plan on one node and on the other side, and classifies the result. A difference counts only where
 //! single-node Polars itself promises something: before one is reported, the in-memory engine is asked too, and the
-//! plan is run again with everything that it leaves to chance moved (`perturb`).
+//! plan is run again with everything that it leaves to chance changed (`perturb`).
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use floe_plan::Client;
 use floe_wire::error::QueryError;
 use floe_wire::graph::SingleWorker;
 
-/// What the other side tells of its run.
+/// What the other side reports of its run.
 #[derive(Debug)]
 pub struct Ran {
     pub outcome: Outcome,
     pub stages: usize,
     pub tasks: usize,
     pub single_worker: Vec<SingleWorker>,
-    /// Why the stages were given up and the result is that of one node, if it is.
+    /// Why the stages were given up and the result comes from one node, if so.
     pub fell_back: Option<String>,
     pub elapsed: Duration,
 }
 
-/// Something that runs plans and is held against single-node Polars: the distributed engine, or another oracle.
+/// Runs plans to be compared with single-node Polars: the distributed engine, or another oracle.
 pub trait Side: Send + Sync {
     /// `plan` is what `bytes` decode to; a side takes what it needs.
     fn run(&self, name: &str, bytes: &[u8], plan: &DslPlan) -> Ran;
@@ -49,13 +49,13 @@ pub struct Checked {
     /// The first difference, or the errors, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// How the judgement was reached where it took more than one comparison.
+    /// How the judgement was reached, if it took more than one comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// The version of Polars whose wheel was asked as well.
+    /// The version of Polars whose wheel was asked, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<&'static str>,
-    /// What is known of it, where the outcome is a fault that was expected.
+    /// The reason, if the outcome is a fault that was expected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
     pub stages: usize,
@@ -63,8 +63,8 @@ pub struct Checked {
     pub single_worker: Vec<SingleWorker>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fell_back: Option<String>,
-    pub here_ms: f64,
-    pub there_ms: f64,
+    pub polars_ms: f64,
+    pub floe_ms: f64,
     pub rows: Option<usize>,
 }
 
@@ -74,12 +74,12 @@ impl Checked {
     }
 }
 
-/// What plans are run with, and held against each other.
+/// Runs plans on both sides and compares the results.
 pub struct Judge<'a> {
     pub side: &'a dyn Side,
-    /// The clients' own versions of Polars, to be asked as well.
+    /// The clients' own versions of Polars, to be asked, too.
     pub wheels: Option<&'a Wheels>,
-    /// What one run may take.
+    /// Time limit of one run.
     pub limit: Duration,
 }
 
@@ -98,7 +98,7 @@ impl Judge<'_> {
                 judged = beside;
             }
         }
-        // A result that is right says nothing for stages that failed.
+        // A right result does not excuse stages that failed.
         if let (Some(why), false) = (&there.fell_back, judged.class.is_fault() && judged.class != Class::VersionDiffers)
         {
             judged = Judged { class: Class::FellBack, detail: Some(super::words::short(why)), note: judged.note };
@@ -114,14 +114,14 @@ impl Judge<'_> {
             tasks: there.tasks,
             single_worker: there.single_worker,
             fell_back: there.fell_back,
-            here_ms: here_took.as_secs_f64() * 1e3,
-            there_ms: there.elapsed.as_secs_f64() * 1e3,
+            polars_ms: here_took.as_secs_f64() * 1e3,
+            floe_ms: there.elapsed.as_secs_f64() * 1e3,
             rows,
         }
     }
 }
 
-/// Runs a plan with the wheel of its client; if it writes files, they are its result.
+/// Runs a plan with the wheel of its client; the files that it writes are its result.
 fn run_wheel(
     wheels: &Wheels,
     client: Client,
@@ -139,7 +139,7 @@ fn run_wheel(
     redirected.read()
 }
 
-/// Runs a plan on the other side; if it writes files, they are its result.
+/// Runs a plan on the other side; the files that it writes are its result.
 fn run_there(name: &str, bytes: &[u8], plan: &DslPlan, side: &dyn Side) -> Ran {
     let failed = |e: QueryError| Ran {
         outcome: Err(e),
@@ -164,12 +164,12 @@ fn run_there(name: &str, bytes: &[u8], plan: &DslPlan, side: &dyn Side) -> Ran {
     }
 }
 
-/// A plan that single-node Polars cannot even read, and what the other side says about it.
+/// Judges a plan that single-node Polars cannot even read, by what the other side says about it.
 pub fn unreadable(name: &str, here: &QueryError, there: Ran) -> Checked {
     let (outcome, detail) = match &there.outcome {
         Err(e) if same_error(here, e) => (Class::CouldNotBeRead, describe(here)),
-        Err(e) => (Class::FailedDifferently, format!("here {}; there {}", describe(here), describe(e))),
-        Ok(_) => (Class::FailedHereOnly, describe(here)),
+        Err(e) => (Class::FailedDifferently, format!("{} in Polars; {} in Floe", describe(here), describe(e))),
+        Ok(_) => (Class::FailedInPolarsOnly, describe(here)),
     };
     Checked {
         plan: name.to_string(),
@@ -182,8 +182,8 @@ pub fn unreadable(name: &str, here: &QueryError, there: Ran) -> Checked {
         tasks: there.tasks,
         single_worker: there.single_worker,
         fell_back: there.fell_back,
-        here_ms: 0.0,
-        there_ms: there.elapsed.as_secs_f64() * 1e3,
+        polars_ms: 0.0,
+        floe_ms: there.elapsed.as_secs_f64() * 1e3,
         rows: None,
     }
 }
@@ -212,11 +212,11 @@ impl Judged {
     }
 }
 
-/// How often more runs are asked for before a difference is called a fault.
-const MORE: usize = 7;
+/// How often to ask for more runs before a difference is called a fault.
+const EXTRA_RUNS: usize = 7;
 
 fn judge(plan: &DslPlan, here: &Outcome, there: &Outcome, ask_in_memory: bool, limit: Duration) -> Judged {
-    // The cheap answers first: most plans come out equal row by row, and then nothing else has to be asked.
+    // Cheap checks first: most plans come out equal row by row, and nothing else has to be run.
     let at_once = match (here, there) {
         (Ok(l), Ok(r)) => match safely(l, r, &Order::Exact) {
             Verdict::Equal => return Judged::new(Class::Equal),
@@ -233,8 +233,8 @@ fn judge(plan: &DslPlan, here: &Outcome, there: &Outcome, ask_in_memory: bool, l
     }
     let mut again = Again::ask(plan, here, ask_in_memory, limit);
     let mut judged = reconsider(plan, here, there, &order, &again);
-    for round in 0..MORE {
-        // A few rows agree by chance: what is stable shows only over more runs, and over many where some values vary.
+    for round in 0..EXTRA_RUNS {
+        // A few rows can agree by chance: stability shows only over more runs, and over many where some values vary.
         let varies = || here.as_ref().is_ok_and(|frames| round == 0 || again.unstable(frames).is_some());
         if !judged.class.is_fault() || !varies() {
             break;
@@ -245,7 +245,7 @@ fn judge(plan: &DslPlan, here: &Outcome, there: &Outcome, ask_in_memory: bool, l
     judged
 }
 
-/// The judgement in the light of the further runs.
+/// Judges again in the light of the further runs.
 fn reconsider(plan: &DslPlan, here: &Outcome, there: &Outcome, order: &Order, again: &Again) -> Judged {
     if let Some(note) = again.excuses(order, there) {
         return match there {
@@ -255,9 +255,9 @@ fn reconsider(plan: &DslPlan, here: &Outcome, there: &Outcome, order: &Order, ag
     }
     match (here, there) {
         (Ok(l), Ok(r)) => beyond_promise(plan, l, r, differing(l, l, r, order, again)),
-        (Err(l), Ok(_)) => or_unstable(again, Class::FailedHereOnly, describe(l)),
-        (Ok(_), Err(r)) => or_unstable(again, Class::FailedThereOnly, describe(r)),
-        // Messages count values ("10 out of 88"), and Polars itself counts them by morsel.
+        (Err(l), Ok(_)) => or_unstable(again, Class::FailedInPolarsOnly, describe(l)),
+        (Ok(_), Err(r)) => or_unstable(again, Class::FailedInFloeOnly, describe(r)),
+        // Messages count values ("10 out of 88"), and Polars itself counts per morsel.
         (Err(l), Err(r)) if l.class == r.class && again.other_message(l) => {
             Judged::new(Class::FailedAlike).detail(describe(l)).note("the message varies on one node, too")
         }
@@ -265,26 +265,26 @@ fn reconsider(plan: &DslPlan, here: &Outcome, there: &Outcome, order: &Order, ag
             Judged::new(Class::FailedAlike).detail(describe(l)).note("the message counts the values of a part")
         }
         (Err(l), Err(r)) => {
-            or_unstable(again, Class::FailedDifferently, format!("here {}; there {}", describe(l), describe(r)))
+            or_unstable(again, Class::FailedDifferently, format!("{} in Polars; {} in Floe", describe(l), describe(r)))
         }
     }
 }
 
-/// The same judgement, unless the plan is of a kind whose values are nobody's promise though no further run shows it.
+/// The same judgement, unless values of this kind of plan are not promised although no further run shows it.
 pub(super) fn beyond_promise(plan: &DslPlan, here: &[DataFrame], there: &[DataFrame], judged: Judged) -> Judged {
     if judged.class != Class::Differs {
         judged
     } else if promise::has_numbers_of_a_process(plan.clone()) {
         judged.not_promised("each process numbers categories for itself")
     } else if same_shape(here, there) && promise::cuts_unordered_rows(plan.clone()) {
-        judged.not_promised("rows are cut off that stand in no promised order")
+        judged.not_promised("a slice cuts rows whose order is not promised")
     } else {
         judged
     }
 }
 
-/// Two results that differ where the plan's shape promises equality: is it stable under perturbation? `base` is what
-/// the further runs are runs of.
+/// Two results differ where the plan's shape promises equality: is the plan stable under perturbation? `base` is the
+/// result of the run that the further runs repeat.
 pub(super) fn differing(
     base: &[DataFrame],
     here: &[DataFrame],
@@ -295,7 +295,7 @@ pub(super) fn differing(
     match safely(here, there, order) {
         Verdict::Equal => Judged::new(Class::Equal),
         Verdict::OrderDiffers(text) => {
-            // If a perturbed run of single-node Polars gives the rows in another order, nobody promised this one.
+            // If a perturbed run of single-node Polars orders the rows differently, the order is not promised.
             match again.moves_order(base, order) {
                 Some(name) => Judged::new(Class::Equal).note(format!("the order of rows is not promised ({name})")),
                 None => Judged::new(Class::OrderDiffers).detail(text),
@@ -303,12 +303,12 @@ pub(super) fn differing(
         }
         Verdict::Differs(text) => {
             let Some(unstable) = again.unstable(base) else { return Judged::new(Class::Differs).detail(text) };
-            // Lists gathered from rows without an order: their elements come in any order.
+            // Lists gathered from unordered rows: their elements come in any order.
             let inner = again.runs.iter().filter_map(|(_, run)| run.as_ref().ok()).all(|run| loosely(base, run));
             if inner && loosely(here, there) {
                 return Judged::new(Class::Equal).note(format!("the order inside lists is not promised ({unstable})"));
             }
-            // What no run of Polars changes must be as it is there too.
+            // What is the same in every run of Polars must be the same there.
             match stable_difference(base, here, there, again) {
                 Some(stable) => {
                     Judged::new(Class::Differs).detail(stable).note(format!("other values vary ({unstable})"))
@@ -323,7 +323,7 @@ pub(super) fn differing(
 fn stable_difference(base: &[DataFrame], here: &[DataFrame], there: &[DataFrame], again: &Again) -> Option<String> {
     let others: Vec<&Vec<DataFrame>> = again.runs.iter().filter_map(|(_, o)| o.as_ref().ok()).collect();
     if here.len() != there.len() || base.len() != here.len() {
-        return Some(format!("{} results here, {} there", here.len(), there.len()));
+        return Some(format!("{} results in Polars, {} in Floe", here.len(), there.len()));
     }
     for (i, ((l, r), base)) in here.iter().zip(there).zip(base).enumerate() {
         if let Some(text) = compare::schema_difference(l, r) {
@@ -334,7 +334,7 @@ fn stable_difference(base: &[DataFrame], here: &[DataFrame], there: &[DataFrame]
             continue;
         }
         if l.height() != r.height() {
-            return Some(format!("{} rows here (in every run), {} there", l.height(), r.height()));
+            return Some(format!("{} rows in Polars (in every run), {} in Floe", l.height(), r.height()));
         }
         let mut stable = base.get_column_names_owned();
         for other in others.iter().filter_map(|o| o.get(i)) {
@@ -345,14 +345,14 @@ fn stable_difference(base: &[DataFrame], here: &[DataFrame], there: &[DataFrame]
         if let Some(name) = stable.iter().find(|name| !agreeing.contains(name)) {
             let (Ok(a), Ok(b)) = (l.select([name.clone()]), r.select([name.clone()])) else { continue };
             if let Verdict::Differs(text) = compare::compare(&a, &b, &Order::Any) {
-                return Some(format!("column `{name}`, the same in every run here: {text}"));
+                return Some(format!("column `{name}`, the same in every run of Polars: {text}"));
             }
         }
     }
     None
 }
 
-/// As many results with the same columns: what is left to differ are rows and values.
+/// Whether there are as many results with the same columns: then only rows and values can differ.
 fn same_shape(here: &[DataFrame], there: &[DataFrame]) -> bool {
     here.len() == there.len() && here.iter().zip(there).all(|(l, r)| compare::schema_difference(l, r).is_none())
 }
@@ -360,15 +360,15 @@ fn same_shape(here: &[DataFrame], there: &[DataFrame]) -> bool {
 /// For outcomes with an error in them: single-node Polars may disagree with itself on whether and how it fails.
 fn or_unstable(again: &Again, class: Class, detail: String) -> Judged {
     match again.disagreeing() {
-        Some(name) if again.no_verdict() => {
-            Judged::new(Class::NotPromised).detail(detail).note(format!("single-node Polars is of two minds ({name})"))
-        }
+        Some(name) if again.no_verdict() => Judged::new(Class::NotPromised)
+            .detail(detail)
+            .note(format!("single-node Polars gives different results itself ({name})")),
         Some(name) => Judged::new(class).detail(detail).note(format!("but see {name}")),
         None => Judged::new(class).detail(detail),
     }
 }
 
-/// A comparison that cannot take the whole run down.
+/// A comparison whose panic does not end the whole run.
 pub(super) fn safely(here: &[DataFrame], there: &[DataFrame], order: &Order) -> Verdict {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compare_all(here, there, order))).unwrap_or_else(
         |payload| {

@@ -1,4 +1,4 @@
-//! What becomes of a plan whose other side gives a certain result.
+//! How a plan is judged when its other side gives a certain result.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn any_row_of_a_unique_is_as_good_as_another_but_its_key_is_not() {
 #[test]
 fn the_first_row_of_unordered_groups_is_not_promised_and_that_of_a_sort_is() {
     let groups = frame().group_by([col("k")]).agg([col("v").sum()]).slice(0, 1);
-    // Not promised, or just what a run with its rows moved gives.
+    // Not promised, or exactly what a run with its rows moved gives.
     assert!(!class(groups, Ok(df!("k" => [3], "v" => [50]).unwrap())).is_fault());
     let top = || frame().sort(["v"], SortMultipleOptions::default()).slice(0, 1);
     assert_eq!(class(top(), Ok(df!("k" => [1], "v" => [20]).unwrap())), Class::Differs);
@@ -91,11 +91,12 @@ fn errors_by_class_and_message() {
     assert_eq!(class(failing(), Err(here.clone())), Class::FailedAlike);
     let other = QueryError::user("ShapeError", here.message.clone());
     assert_eq!(class(failing(), Err(other)), Class::FailedDifferently);
-    assert_eq!(class(failing(), Ok(df!("v" => [1]).unwrap())), Class::FailedHereOnly);
-    assert_eq!(class(frame(), Err(here)), Class::FailedThereOnly);
+    assert_eq!(class(failing(), Ok(df!("v" => [1]).unwrap())), Class::FailedInPolarsOnly);
+    assert_eq!(class(frame(), Err(here)), Class::FailedInFloeOnly);
 }
 
-/// A side whose stages fail on every plan, so that one node gives its results; or that puts a whole plan into one stage.
+/// A side whose stages fail on every plan, so that one node gives its results; or that puts a whole plan into one
+/// stage.
 struct Broken {
     fell_back: Option<&'static str>,
     stages: usize,
@@ -121,7 +122,7 @@ fn the_right_rows_of_a_second_run_on_one_node_are_a_fault() {
     let checked = judged(frame(), &Broken { fell_back: Some(why), stages: 1 });
     assert_eq!((checked.outcome, checked.detail.as_deref()), (Class::FellBack, Some(why)));
     assert!(checked.is_fault());
-    // What is wrong beside that is worse.
+    // A wrong result beside that is worse.
     struct Wrong;
     impl Side for Wrong {
         fn run(&self, _name: &str, _bytes: &[u8], _plan: &DslPlan) -> Ran {

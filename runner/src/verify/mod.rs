@@ -1,10 +1,10 @@
-//! `floe-runner verify`: every plan on one node and distributed, and what differs. Users check their own queries with
-//! it before they trust a cluster with them; the differential tests are built on it.
+//! `floe-runner verify`: runs every plan on one node and distributed, and reports what differs. Users check their own
+//! queries with it before they trust a cluster with them; the differential tests are built on it.
 //!
 //! Layers, each of which knows only those before it: `compare` (two results), `promise` and `perturb` (what a plan
 //! leaves open), `oracle` (single-node Polars) and `wheel` (Polars of the plan's client), `judge` and `versions` (one
-//! plan), `expect` (faults that are known), `generate` (random plans), `shrink` (a smaller plan that differs the same
-//! way), `report`. This file reads the inputs and keeps several plans in flight.
+//! plan), `expect` (known faults), `generate` (random plans), `shrink` (a smaller plan that differs the same way),
+//! `report`. This file reads the inputs and keeps several plans in flight.
 
 mod again;
 mod class;
@@ -97,7 +97,7 @@ pub struct Args {
     /// Interpreters for `--oracle python` other than those of tests/wheels: VERSION=PATH, once for each version
     #[arg(long, value_name = "VERSION=PATH")]
     pub python: Vec<String>,
-    /// Take the result of a second run on one node, after the stages have failed, for as good as that of the stages
+    /// Accept a fall-back (the result of a second run on one node after the stages failed) as equal
     #[arg(long)]
     pub allow_fall_back: bool,
     /// A file of known fall-backs and differences between versions, which are no faults then, and of floors
@@ -117,7 +117,7 @@ pub struct Args {
     pub show: usize,
 }
 
-/// What results are held against.
+/// What results are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Oracle {
     Rust,
@@ -131,7 +131,7 @@ enum Item {
     Random(usize),
 }
 
-/// The command with its errors printed: exit code 2 for a call that cannot be carried out.
+/// Runs the command and prints its errors: exit code 2 for a call that cannot be carried out.
 pub fn main(args: &Args) -> ExitCode {
     run(args).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -151,7 +151,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let expected = args.expect.as_deref().map(Expected::read).transpose()?.unwrap_or_default();
     let floor = args.floor.as_ref().map(|name| expected.floor(name)).transpose()?;
     let scratch = tempfile::tempdir().context("no directory for generated files")?;
-    // Plans that are kept must find their files again.
+    // Plans that are kept must find the files that they scan.
     let files = args.shrink.as_ref().map_or_else(|| scratch.path().to_path_buf(), |dir| dir.join("files"));
     let limit = Duration::from_secs(args.timeout);
     let wheels = match args.oracle {
@@ -190,7 +190,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if report.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The wheels of the versions that wrote the plans, started.
+/// Starts the wheels of the versions that wrote the plans.
 fn wheels(args: &Args, items: &[Item]) -> anyhow::Result<Wheels> {
     let wheels = Wheels::new(&args.oracle_version, &args.python)?;
     let client = |item: &Item| match item {
@@ -291,11 +291,9 @@ impl Run<'_> {
 
 type Unreadable = (Vec<u8>, QueryError);
 
-/// What the plan is, with whatever the decoder throws contained.
+/// Decodes a plan; contains whatever the decoder throws.
 fn decode(bytes: &[u8]) -> Result<DslPlan, QueryError> {
-    let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        floe_plan::decode(bytes, &floe_plan::StorageOptions::default())
-    }));
+    let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| side::loaded(bytes)));
     match decoded {
         Ok(Ok(loaded)) => Ok(loaded.plan),
         Ok(Err(e)) => Err(e),
@@ -303,7 +301,7 @@ fn decode(bytes: &[u8]) -> Result<DslPlan, QueryError> {
     }
 }
 
-/// A plan in words, by which the table of what is expected knows it.
+/// A plan's text, by which the table of expected faults recognises it.
 fn text_of(plan: &DslPlan) -> String {
     let text = || plan.describe().unwrap_or_else(|e| e.to_string());
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(text)).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! Single-node Polars on a plan, in this process: what a result should be. Panics become errors, every run has a time
-//! limit, and a run that overstays is left behind on its own thread (nothing can stop it from outside).
+//! Runs a plan with single-node Polars in this process: what a result should be. Panics become errors, every run has a
+//! time limit, and a run that exceeds it is left behind on its own thread (nothing can stop it from outside).
 //!
 //! Nothing here compares or judges; it only runs.
 
@@ -24,17 +24,17 @@ pub enum With {
     Streaming,
     /// The second opinion.
     InMemory,
-    /// Streaming, with the optimization switched off that drops an order which nobody observes. Perturbed plans run
-    /// with it, lest the optimizer undo the perturbation.
+    /// Streaming, without the optimization that drops unobserved orders. Perturbed plans run with it, lest the
+    /// optimizer undo the perturbation.
     StreamingOrdered,
 }
 
-/// Runs a plan on one node, at most `limit`.
+/// Runs a plan on one node, for at most `limit`.
 pub fn run(plan: DslPlan, with: With, limit: Duration) -> (Outcome, Duration) {
     let started = Instant::now();
     let (send, receive) = mpsc::sync_channel(1);
     let spawned = std::thread::Builder::new().name("oracle".into()).stack_size(16 << 20).spawn(move || {
-        // The receiver is gone when the limit has passed: then nobody wants the result.
+        // The receiver is gone if the limit has passed: then nobody wants the result.
         let _ = send.send(contained(plan, with));
     });
     let outcome = match spawned {
@@ -52,7 +52,7 @@ pub fn run(plan: DslPlan, with: With, limit: Duration) -> (Outcome, Duration) {
 
 fn contained(plan: DslPlan, with: With) -> Outcome {
     floe_plan::can_run(&plan)?;
-    // A plan that writes files writes them where only this run looks.
+    // A plan that writes files must write them where only this run looks.
     if let Some(redirected) = sinks::redirect(&plan) {
         let redirected = redirected?;
         contained_run(redirected.plan.clone(), with)?;
@@ -61,7 +61,7 @@ fn contained(plan: DslPlan, with: With) -> Outcome {
     contained_run(plan, with)
 }
 
-/// A run on this thread, of a plan as it is, panics contained.
+/// Runs a plan as it is on this thread, with panics contained.
 pub fn contained_run(plan: DslPlan, with: With) -> Outcome {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| collect(plan, with)));
     match ran {
@@ -133,8 +133,8 @@ pub fn steady(message: &str) -> String {
     steady
 }
 
-/// A message of a failed conversion without how many of the values failed, and which: Polars counts those of the part
-/// of the column that it has before it.
+/// The message of a failed conversion without how many values failed, and which: Polars counts only those in the part
+/// of the column that it looks at.
 pub fn uncounted(message: &str) -> String {
     let text = steady(message);
     let Some(at) = text.find(" failed in column ").or_else(|| text.find(" parsing failed for ")) else { return text };

@@ -2,8 +2,8 @@
 //! drops orders that nobody observes) says whether there is an order at all; the walk here adds which columns an
 //! unstable sort leaves to chance.
 //!
-//! What no static look can tell (whether ties exist, whether an aggregate saw its rows in an order that nobody
-//! promised) is found by running perturbed plans; see `perturb`.
+//! What cannot be seen in the plan alone (whether ties exist, whether an aggregate saw its rows in an unpromised order)
+//! is found by running perturbed plans; see `perturb`.
 
 use polars_ops::prelude::{JoinType, MaintainOrderJoin};
 use polars_plan::dsl::{DslPlan, SinkTypeIR};
@@ -24,13 +24,13 @@ pub fn of_plan(dsl: DslPlan) -> Order {
     }
 }
 
-/// Whether values of the result depend on how a process happens to number categories.
+/// Whether values of the result depend on how a process numbers categories.
 pub fn has_numbers_of_a_process(dsl: DslPlan) -> bool {
     floe_plan::optimize(dsl).is_ok_and(|ir| floe_planner::numbered(&ir).is_some())
 }
 
-/// Whether the plan takes the first or last of rows that stand in no promised order: which ones is chance, however often
-/// one machine takes the same.
+/// Whether the plan takes the first or last of unordered rows: which ones is chance, even if one machine always takes
+/// the same.
 pub fn cuts_unordered_rows(dsl: DslPlan) -> bool {
     floe_plan::optimize(dsl).is_ok_and(|ir| {
         let (mut stack, lp) = (vec![ir.lp_top], &ir.lp_arena);
@@ -51,7 +51,7 @@ pub fn cuts_unordered_rows(dsl: DslPlan) -> bool {
     })
 }
 
-/// Whether the rows of a node come in an order, as far as its name tells.
+/// Whether the rows of a node come in an order, judged by its kind.
 fn made_in_order(node: Node, lp: &Arena<IR>) -> bool {
     match lp.get(node) {
         IR::Join { options, .. } => {
@@ -75,7 +75,7 @@ fn made_in_order(node: Node, lp: &Arena<IR>) -> bool {
 pub fn of_ir(mut ir: IRPlan) -> Order {
     ir.ensure_root_node_is_sink();
     if let IR::Sink { payload: SinkTypeIR::Partitioned(_), .. } = ir.root() {
-        // Rows of a partition may lie in several files.
+        // The rows of a partition may be in several files.
         return Order::Any;
     }
     if let IR::SinkMultiple { .. } = ir.root() {
@@ -93,7 +93,7 @@ pub fn of_ir(mut ir: IRPlan) -> Order {
     if ordered(top, &mut ir.lp_arena, &mut ir.expr_arena) { walked } else { Order::Any }
 }
 
-/// Polars' analysis: does an order reach the sink? It asserts what it expects of a plan; where that fails, an order
+/// Polars' analysis of whether an order reaches the sink. It asserts what it expects of a plan; if that fails, an order
 /// is taken as promised.
 fn ordered(sink: Node, lp: &mut Arena<IR>, exprs: &mut Arena<AExpr>) -> bool {
     let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -107,7 +107,7 @@ fn ordered(sink: Node, lp: &mut Arena<IR>, exprs: &mut Arena<AExpr>) -> bool {
 /// Walks from the result down to where its order comes from.
 fn by_walk(top: Node, lp: &Arena<IR>, exprs: &Arena<AExpr>) -> Order {
     let mut node = top;
-    // Column names of the result, as they are called at `node`; None where the column is computed.
+    // The result's columns by their names at `node`; None if the column is computed.
     let mut renames: Option<Vec<(PlSmallStr, PlSmallStr)>> = None;
     loop {
         match lp.get(node) {
@@ -197,7 +197,7 @@ fn compose(
     }
 }
 
-/// Whether rows come out one for one and in place.
+/// Whether each row gives one row, in its place.
 fn row_wise(e: &ExprIR, exprs: &Arena<AExpr>) -> bool {
     polars_plan::plans::is_elementwise_rec(e.node(), exprs)
 }

@@ -1,5 +1,5 @@
-//! What `verify` tells: a table by outcome, how many plans ran in more than one stage, which nodes ran on one worker
-//! and why, the worst offenders; the same as JSON. Only counting and printing: judging is `judge`.
+//! The report of `verify`: a table by outcome, how many plans ran in more than one stage, which nodes ran on one worker
+//! and why, the worst offenders; as text and as JSON. Only counting and printing: judging is `judge`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,32 +11,32 @@ use super::class::Class;
 use super::expect::Floor;
 use super::judge::Checked;
 
-/// Of so many plans those are told one by one, too, that failed on both sides.
-const FEW: usize = 20;
+/// Up to this many plans, the report also lists those with nothing to compare.
+const LIST_ALL_UP_TO_PLANS: usize = 20;
 
 /// Everything that was checked, summed up.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub plans: usize,
     pub outcomes: BTreeMap<&'static str, usize>,
-    pub ran_there: usize,
-    /// Of these: in more than one stage.
+    pub ran: usize,
+    /// Of these, plans that ran in more than one stage.
     pub staged: usize,
-    /// Of these again: without a node that ran on one worker for want of a distributed form.
+    /// Of the staged ones, those without a node that ran on one worker for want of a distributed form.
     pub distributed: usize,
-    /// The least of both that pass, as shares of the plans that ran there.
+    /// The least shares that pass, of the plans that ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
-    /// Faults that were expected, and why -> plans.
+    /// Reasons of expected faults -> plans.
     pub expected: BTreeMap<String, usize>,
     /// (node and reason) -> plans.
     pub single_worker: BTreeMap<String, usize>,
-    /// Why the stages of plans were given up for one node -> plans.
+    /// Why plans fell back to one node -> plans.
     pub fell_back: BTreeMap<String, usize>,
     pub seconds: f64,
     pub plans_per_second: f64,
-    pub here_ms: f64,
-    pub there_ms: f64,
+    pub polars_ms: f64,
+    pub floe_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     pub checked: Vec<Checked>,
@@ -49,10 +49,10 @@ impl Report {
         let mut single_worker = BTreeMap::new();
         let mut fell_back = BTreeMap::new();
         let mut expected = BTreeMap::new();
-        let (mut ran_there, mut staged, mut distributed) = (0, 0, 0);
+        let (mut ran, mut staged, mut distributed) = (0, 0, 0);
         for one in &checked {
             *outcomes.entry(one.outcome.as_str()).or_default() += 1;
-            ran_there += usize::from(one.stages > 0);
+            ran += usize::from(one.stages > 0);
             staged += usize::from(one.stages > 1);
             distributed += usize::from(one.stages > 1 && one.single_worker.is_empty());
             let mut seen: Vec<String> =
@@ -71,7 +71,7 @@ impl Report {
         Report {
             plans: checked.len(),
             outcomes,
-            ran_there,
+            ran,
             staged,
             distributed,
             floor: None,
@@ -80,14 +80,14 @@ impl Report {
             fell_back,
             seconds,
             plans_per_second: checked.len() as f64 / seconds.max(1e-9),
-            here_ms: checked.iter().map(|c| c.here_ms).sum(),
-            there_ms: checked.iter().map(|c| c.there_ms).sum(),
+            polars_ms: checked.iter().map(|c| c.polars_ms).sum(),
+            floe_ms: checked.iter().map(|c| c.floe_ms).sum(),
             seed,
             checked,
         }
     }
 
-    /// The same, held against a floor.
+    /// Compares the shares with a floor, too.
     pub fn with_floor(self, floor: Option<Floor>) -> Report {
         Report { floor, ..self }
     }
@@ -103,18 +103,17 @@ impl Report {
         self.faults() == 0 && self.floor.is_none_or(reached)
     }
 
-    /// Of the plans that ran there: what ran in more than one stage, and what was distributed as a whole. Nothing of
-    /// nothing is no share.
+    /// Shares of the plans that ran: in more than one stage, and distributed as a whole. Zero if none ran.
     fn shares(&self) -> (f64, f64) {
-        let share = |count: usize| count as f64 / self.ran_there.max(1) as f64;
+        let share = |count: usize| count as f64 / self.ran.max(1) as f64;
         (share(self.staged), share(self.distributed))
     }
 
-    /// How many plans were distributed, beside the floor.
+    /// Prints how many plans were distributed, beside the floor.
     fn write_shares(&self, out: &mut String) {
         let (staged, distributed) = self.shares();
         let mut line = |count: usize, what: &str, share: f64, least: Option<f64>| {
-            let _ = write!(out, "{count} of the {} plans that ran there {what} ({:.1}%", self.ran_there, share * 100.0);
+            let _ = write!(out, "{count} of the {} plans that ran {what} ({:.1}%", self.ran, share * 100.0);
             let _ = match least {
                 Some(least) if share < least => writeln!(out, ", BELOW the floor of {:.1}%)", least * 100.0),
                 Some(least) => writeln!(out, ", floor {:.1}%)", least * 100.0),
@@ -126,7 +125,7 @@ impl Report {
         line(self.distributed, what, distributed, self.floor.map(|f| f.distributed));
     }
 
-    /// For people. `most` faults are shown one by one.
+    /// The report as text. `most` faults are shown one by one.
     pub fn text(&self, most: usize) -> String {
         let mut out = String::new();
         let _ = writeln!(out, "{:<20} {:>7}", "outcome", "plans");
@@ -154,8 +153,8 @@ impl Report {
         }
         let (faults, others): (Vec<&Checked>, Vec<&Checked>) =
             self.checked.iter().filter(|c| c.outcome != Class::Equal).partition(|c| c.is_fault());
-        // Who checks a few queries wants to know of each why it was not compared.
-        let others = if self.plans <= FEW { others } else { Vec::new() };
+        // Users who check a few queries want to know why each was not compared.
+        let others = if self.plans <= LIST_ALL_UP_TO_PLANS { others } else { Vec::new() };
         for (heading, those) in [("No faults, but nothing to compare", others), ("Faults", faults)] {
             if those.is_empty() {
                 continue;
@@ -177,8 +176,8 @@ impl Report {
             "\n{:.1} s, {:.0} plans a second; single node {:.1} s, distributed {:.1} s in sum",
             self.seconds,
             self.plans_per_second,
-            self.here_ms / 1e3,
-            self.there_ms / 1e3
+            self.polars_ms / 1e3,
+            self.floe_ms / 1e3
         );
         if let Some(seed) = self.seed {
             let _ = writeln!(out, "seed {seed}");
@@ -187,7 +186,7 @@ impl Report {
     }
 }
 
-/// The kind of a node: what it is without its arguments.
+/// The kind of a node: its name without its arguments.
 fn kind(node: &str) -> &str {
     node.split(['[', '(', '{', ':']).next().unwrap_or(node).trim()
 }
@@ -218,8 +217,8 @@ mod tests {
                 reason: "why".into(),
             }],
             fell_back: None,
-            here_ms: 1.0,
-            there_ms: 2.0,
+            polars_ms: 1.0,
+            floe_ms: 2.0,
             rows: Some(1),
         }
     }
@@ -228,7 +227,7 @@ mod tests {
     fn counts_and_names_faults() {
         let checked = vec![one("a", Class::Equal, 3), one("b", Class::Differs, 1), one("c", Class::NotPromised, 2)];
         let report = Report::new(checked, Duration::from_secs(1), Some(5));
-        assert_eq!((report.faults(), report.staged, report.distributed, report.ran_there), (1, 2, 0, 3));
+        assert_eq!((report.faults(), report.staged, report.distributed, report.ran), (1, 2, 0, 3));
         assert_eq!(report.single_worker.get("SORT BY: why"), Some(&3));
         let text = report.text(10);
         assert!(text.contains("differs  b") && text.contains("seed 5") && text.contains("2 of the 3"), "{text}");
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_below_its_floor_fails_and_is_told() {
+    fn a_share_below_its_floor_fails_and_is_reported() {
         let report = |floor| {
             let checked = vec![one("a", Class::Equal, 3), one("b", Class::Equal, 1)];
             Report::new(checked, Duration::from_secs(1), None).with_floor(floor)
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_expected_is_no_fault_and_is_told() {
+    fn expected_faults_pass_and_are_reported() {
         let expected = Checked { expected: Some("Titlecase".into()), ..one("a", Class::VersionDiffers, 2) };
         let report = Report::new(vec![expected, one("b", Class::FellBack, 2)], Duration::from_secs(1), None);
         assert_eq!(report.faults(), 1);

@@ -1,34 +1,34 @@
-//! From a plan that differs to a smaller one that differs the same way: nodes are replaced by their inputs,
-//! expressions dropped, frames cut, for as long as the fault stays. What is left is what to look at.
+//! Reduces a plan that differs to a smaller one that differs the same way: replaces nodes by their inputs, drops
+//! expressions, cuts frames, for as long as the fault stays. What is left is what to look at.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use floe_plan::inputs::{inputs, map_inputs};
 use polars::prelude::{DataFrame, LazyFrame};
 use polars_plan::dsl::{DslPlan, Expr};
 
 use super::class::Class;
 use super::judge::Judge;
-use super::perturb::map_inputs;
 
 /// The result of shrinking.
 pub struct Small {
     pub plan: DslPlan,
-    /// The plan and its frames for people.
+    /// The plan and its frames as text.
     pub text: String,
 }
 
 /// Shrinks for at most a minute.
 pub fn shrink(plan: &DslPlan, fault: Class, judge: &Judge<'_>) -> Small {
-    const MOST: Duration = Duration::from_secs(60);
+    const TIME_LIMIT: Duration = Duration::from_secs(60);
     let judge = Judge { limit: judge.limit.min(Duration::from_secs(10)), ..*judge };
     let started = Instant::now();
     let mut best = plan.clone();
     let mut detail = None;
     let mut tries = 0;
-    'again: while started.elapsed() < MOST {
+    'again: while started.elapsed() < TIME_LIMIT {
         for candidate in candidates(&best) {
-            if started.elapsed() > MOST {
+            if started.elapsed() > TIME_LIMIT {
                 break 'again;
             }
             tries += 1;
@@ -65,9 +65,9 @@ fn candidates(plan: &DslPlan) -> Vec<DslPlan> {
     let mut out = Vec::new();
     here(plan, &mut out);
     // The same inside each input, one input at a time.
-    let count = super::perturb::inputs(plan).len();
+    let count = inputs(plan).len();
     for nth in 0..count {
-        let Some(input) = super::perturb::inputs(plan).into_iter().nth(nth) else { continue };
+        let Some(input) = inputs(plan).into_iter().nth(nth) else { continue };
         for smaller in candidates(input) {
             let mut at = 0;
             out.push(map_inputs(plan.clone(), &mut |old| {
@@ -80,7 +80,7 @@ fn candidates(plan: &DslPlan) -> Vec<DslPlan> {
 }
 
 fn here(plan: &DslPlan, out: &mut Vec<DslPlan>) {
-    out.extend(super::perturb::inputs(plan).into_iter().cloned());
+    out.extend(inputs(plan).into_iter().cloned());
     match plan {
         DslPlan::Select { expr, input, options } if expr.len() > 1 => {
             for fewer in without_each(expr) {

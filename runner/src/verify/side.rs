@@ -1,5 +1,5 @@
 //! The other side of a comparison: the distributed engine with warm workers in this process's children, or the
-//! in-memory engine when only the oracles are compared. Here the plans of files and query objects become jobs.
+//! in-memory engine when only the oracles are compared. Turns the plans of files and query objects into jobs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn execution(args: &Args) -> anyhow::Result<Option<ExecutionSpec>> {
     args.execution.as_deref().map(|text| serde_json::from_str(text).context("--execution")).transpose()
 }
 
-/// What the planner is told for a run in this process: everything small enough that stages have several tasks.
+/// Planner options for a run in this process: limits so small that stages have several tasks.
 pub fn planner_options(args: &Args) -> anyhow::Result<floe_planner::Options> {
     let mode = match args.mode.as_str() {
         "distributed" => floe_planner::Mode::Distributed,
@@ -69,9 +69,15 @@ pub fn plan_bytes(path: &Path) -> Result<Vec<u8>, QueryError> {
     let query: floe_api::DistributedQuery = serde_yaml_ng::from_slice(&bytes)
         .map_err(|e| QueryError::user("BadSpec", format!("{}: {e}", path.display())))?;
     let job = floe_api::job::Job::new("verify", query.metadata.name.unwrap_or_default(), query.spec);
-    // As in a run: from where the command is started, not from where the query lies.
+    // As in a run: relative to where the command is started, not to where the query lies.
     let loaded = floe_plan::load(&job, &floe_plan::LoadEnv::new(Path::new(".")))?;
     floe_codec::encode_dsl(&loaded.plan).map_err(floe_polars::polars_error)
+}
+
+/// The plan of serialized bytes. SQL inside is resolved as in a run.
+pub fn loaded(bytes: &[u8]) -> Result<floe_plan::Loaded, QueryError> {
+    let python = floe_plan::python::Choice::of_environment();
+    floe_plan::decode_with(bytes, &floe_plan::StorageOptions::default(), None, Some(&python))
 }
 
 /// The distributed engine with its workers up.

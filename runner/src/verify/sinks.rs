@@ -1,22 +1,22 @@
-//! Plans that end in sinks of their own: for a comparison each run writes to a directory of its own, and what it wrote
-//! is read back as frames. Text files are compared line by line, whatever their dialect is; partitioned sinks by the
-//! directory of each row, because how many files a partition has is nobody's promise.
+//! Plans with sinks of their own: each run writes to a directory of its own, and what it wrote is read back as frames.
+//! Text files are compared line by line, whatever their dialect; partitioned sinks by the directory of each row,
+//! because how many files a partition has is not promised.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use floe_plan::inputs::map_inputs;
 use polars::prelude::{
     Column, DataFrame, IpcReader, ParquetReader, PlRefPath, PolarsResult, SerReader as _, UnionArgs, concat_lf_diagonal,
 };
 use polars::prelude::{IntoColumn as _, IntoLazy as _, NamedFrom as _, Series};
 use polars_plan::dsl::{DslPlan, FileWriteFormat, SinkTarget, SinkType};
 
-use super::perturb::map_inputs;
 use floe_wire::error::QueryError;
 
-/// A plan whose sinks write below a directory that goes with this.
+/// A plan whose sinks write below a directory that is removed with this.
 pub struct Redirected {
     pub plan: DslPlan,
     sinks: Vec<Sink>,
@@ -65,7 +65,7 @@ fn rec(plan: DslPlan, dir: &Path, sinks: &mut Vec<Sink>) -> DslPlan {
             };
             let at = dir.join(sinks.len().to_string()).join(name.unwrap_or_else(|| "file".into()));
             if let Some(parent) = at.parent() {
-                // Should it fail, the sink says so itself.
+                // If this fails, the sink reports it.
                 let _ = std::fs::create_dir_all(parent);
             }
             options.target = SinkTarget::Path(reference(&at));
@@ -113,7 +113,7 @@ impl Sink {
         let mut headed = HashSet::new();
         for file in files {
             let mut frame = self.file(&file)?;
-            // How many files a directory has is nobody's promise, and so is how often its names stand there.
+            // Neither how many files a directory has is promised, nor how often its column names occur.
             if self.header && !headed.insert(file.parent().map(Path::to_owned)) {
                 frame = frame.slice(1, frame.height());
             }
@@ -145,7 +145,7 @@ impl Sink {
     }
 }
 
-/// A line with `0.0` for `-0.0`, which are equal everywhere else, too.
+/// Replaces `-0.0` in a line by `0.0`; the two are equal everywhere else, too.
 fn positive_zero(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;

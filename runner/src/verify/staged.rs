@@ -1,4 +1,4 @@
-//! The distributed plan without the machinery: planner, tasks and exchanges as on a cluster, but run one after another
+//! Runs the distributed plan without the machinery: planner, tasks and exchanges as on a cluster, but one after another
 //! in this process, with every piece kept in memory. What differs here is a fault of the planner or of `exec`; what
 //! differs only on workers is a fault of shuffle, scheduler or transport. Tests use it because it needs no processes.
 
@@ -16,7 +16,8 @@ use super::sinks;
 use floe_exec::{Context, Inline, Progress};
 use floe_wire::check;
 use floe_wire::error::{Category, QueryError, Result};
-use floe_wire::graph::{Exchange, Portion, StageGraph, StageId};
+use floe_wire::graph::{Exchange, StageGraph, StageId};
+use floe_wire::task::Portion;
 
 /// Runs plans in stages in this process.
 pub struct Staged {
@@ -28,7 +29,7 @@ impl Side for Staged {
     fn run(&self, _name: &str, bytes: &[u8], plan: &DslPlan) -> Ran {
         let started = Instant::now();
         if sinks::has_sinks(plan) {
-            // Staged files and their commit belong to the coordinator: here such a plan runs as it is.
+            // Staged files and their commit belong to the coordinator: here such a plan runs on one node.
             let outcome = oracle::contained_run(plan.clone(), oracle::With::InMemory);
             return Ran {
                 outcome,
@@ -43,7 +44,7 @@ impl Side for Staged {
         let (bytes, options) = (bytes.to_vec(), self.options.clone());
         let spawned = std::thread::Builder::new().name("staged".into()).stack_size(16 << 20).spawn(move || {
             let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&bytes, &options)));
-            // The receiver is gone when the limit has passed.
+            // The receiver is gone if the limit has passed.
             let _ = send.send(ran.unwrap_or_else(|payload| (Err(panic_error(payload.as_ref())), None)));
         });
         let late = || {
@@ -66,16 +67,14 @@ impl Side for Staged {
 }
 
 fn run(bytes: &[u8], options: &floe_planner::Options) -> (Result<Vec<DataFrame>>, Option<StageGraph>) {
-    let planned = floe_plan::decode(bytes, &floe_plan::StorageOptions::default())
-        .and_then(|loaded| floe_plan::optimize(loaded.plan))
-        .and_then(|ir| {
-            let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
-            let graph = floe_planner::plan(ir, options)?;
-            match check::rejection(&floe_planner::check(&graph)) {
-                Some(rejected) => Err(rejected),
-                None => Ok((graph, schema)),
-            }
-        });
+    let planned = super::side::loaded(bytes).and_then(|loaded| floe_plan::optimize(loaded.plan)).and_then(|ir| {
+        let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
+        let graph = floe_planner::plan(ir, options)?;
+        match check::rejection(&floe_planner::check(&graph)) {
+            Some(rejected) => Err(rejected),
+            None => Ok((graph, schema)),
+        }
+    });
     match planned {
         Err(e) => (Err(e), None),
         Ok((graph, schema)) => {

@@ -1,9 +1,9 @@
-//! A result beside that of the client's own version of Polars. The engine is one release of Rust Polars; what a wheel
-//! of another release does otherwise is no fault of the distribution, but users see it, so it is told, and what is
-//! known of it stands in a table (`expect`).
+//! Compares a result with that of the client's own version of Polars. The engine is one release of Rust Polars; what a
+//! wheel of another release does differently is no fault of the distribution, but users see it, so it is reported, and
+//! known differences are in a table (`expect`).
 //!
-//! Asked only about plans on which the other side and the engine's own Polars agree, so a difference that shows here is
-//! one between versions; or it is nobody's promise, which the engine's own further runs show.
+//! Asked only about plans on which the other side and the engine's own Polars agree, so a difference here is one
+//! between versions; or it is not promised, which further runs of the engine show.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use super::oracle::{Outcome, same_error};
 use super::promise;
 use super::wheel::With;
 
-/// How often more runs are asked for before a difference is called one.
-const MORE: usize = 4;
+/// How often to ask for more runs before a difference is called one.
+const EXTRA_RUNS: usize = 4;
 
-/// The judgement on what a wheel gives beside what the other side (`there`) gives. `rust` is the outcome of the engine's
-/// own Polars, with which `there` agrees.
+/// Compares what a wheel gives with what the other side (`there`) gives. `rust` is the outcome of the engine's own
+/// Polars, with which `there` agrees.
 pub(super) fn judge(
     plan: &DslPlan,
     rust: &Outcome,
@@ -41,7 +41,7 @@ pub(super) fn judge(
     }
     let mut again = Again::ask(plan, rust, true, limit);
     let mut judged = reconsider(plan, rust, &first, there, &order, &again);
-    for _ in 0..MORE {
+    for _ in 0..EXTRA_RUNS {
         let varies = rust.as_ref().is_ok_and(|frames| again.unstable(frames).is_some());
         if !judged.class.is_fault() || !varies {
             break;
@@ -83,12 +83,12 @@ fn reconsider(
                 _ => judged,
             }
         }
-        // Releases word their errors anew.
+        // Releases word their errors differently.
         (Err(l), Err(r)) if l.class == r.class => {
             Judged::new(Class::FailedAlike).detail(describe(r)).note(format!("in other words: {}", describe(l)))
         }
-        (Err(l), Err(r)) => differs(format!("here {}; there {}", describe(l), describe(r))),
-        (Err(l), Ok(_)) => differs(format!("fails here only: {}", describe(l))),
-        (Ok(_), Err(r)) => differs(format!("fails there only: {}", describe(r))),
+        (Err(l), Err(r)) => differs(format!("{} in Polars; {} in Floe", describe(l), describe(r))),
+        (Err(l), Ok(_)) => differs(format!("fails in Polars only: {}", describe(l))),
+        (Ok(_), Err(r)) => differs(format!("fails in Floe only: {}", describe(r))),
     }
 }

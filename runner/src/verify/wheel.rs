@@ -1,6 +1,6 @@
-//! Python Polars as an oracle: wheels of the accepted versions, each in warm Python processes of its own. Plans go to
-//! them as the bytes that they are, results come back as Arrow IPC, whose metadata carry every dtype whole. The Python
-//! side is `wheel_host.py`.
+//! Python Polars as an oracle: wheels of the accepted versions, each in warm Python processes of its own. Plans are
+//! sent as the bytes that they are, results come back as Arrow IPC, whose metadata carry every dtype in full. The
+//! Python side is `wheel_host.py`.
 //!
 //! Nothing here compares or judges; it only runs.
 
@@ -21,7 +21,7 @@ use floe_plan::Client;
 use floe_wire::error::{Category, QueryError};
 
 const HOST: &str = include_str!("wheel_host.py");
-/// An answer's first line and its results may be this large.
+/// The largest first line and results of an answer.
 const MAX_LINE_BYTES: u64 = 16 << 20;
 const MAX_RESULT_BYTES: u64 = 8 << 30;
 /// Importing Polars may take this long on a busy machine.
@@ -44,7 +44,7 @@ impl With {
     }
 }
 
-/// The releases whose wheels can be asked, each the one that stands for all with its plan format.
+/// The releases whose wheels can be asked, one for each plan format.
 const RELEASES: [(Client, &str); 4] =
     [(Client::V1_43, "1.43.2"), (Client::V1_44, "1.44.2"), (Client::V2_0, "2.0.0"), (Client::V2_1, "2.1.0")];
 
@@ -96,7 +96,7 @@ impl Wheels {
         }
     }
 
-    /// Starts a process for each of these clients, so that what is missing is told before any plan is run.
+    /// Starts a process for each of these clients, so that a missing wheel is reported before any plan is run.
     pub fn prepare(&self, clients: BTreeSet<Client>) -> anyhow::Result<()> {
         for client in clients {
             let wheel = self.start(client)?;
@@ -105,8 +105,8 @@ impl Wheels {
         Ok(())
     }
 
-    /// Runs the bytes of a plan with the wheel of a client, its own or, for a plan of the engine's release, any: at most
-    /// `limit`.
+    /// Runs the bytes of a plan with the wheel of a client, its own or, for a plan of the engine's release, any: at
+    /// most `limit`.
     pub fn run(&self, client: Client, bytes: &[u8], with: With, limit: Duration) -> Outcome {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&client).and_then(Vec::pop);
         let mut wheel = match idle {
@@ -175,12 +175,12 @@ enum Asked {
 impl Wheel {
     fn start(python: &Path, host: &Path, release: &str) -> anyhow::Result<Wheel> {
         anyhow::ensure!(python.exists(), "{} is not there", python.display());
-        // What panics and warns prints there, unless asked for.
+        // Panics and warnings are printed there: not shown, unless asked for.
         let stderr = if std::env::var_os("FLOE_VERIFY_PANICS").is_some() { Stdio::inherit() } else { Stdio::null() };
         let mut command = Command::new(python);
         command.args(["-I", "-B", "-u"]).arg(host).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         if std::env::var_os("POLARS_MAX_THREADS").is_none() {
-            // Several run beside each other.
+            // Several run side by side.
             command.env("POLARS_MAX_THREADS", "2");
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", python.display()))?;

@@ -11,7 +11,7 @@ pub(super) fn describe_cell(left: &DataFrame, right: &DataFrame, at: usize) -> S
         let (Ok(a), Ok(b)) = (l.get(at), r.get(at)) else { continue };
         if !same_value(&a, &b) {
             return format!(
-                "column `{}` ({}), row {at} of {}: {} here, {} there",
+                "column `{}` ({}), row {at} of {}: {} in Polars, {} in Floe",
                 l.name(),
                 l.dtype(),
                 left.height(),
@@ -51,11 +51,11 @@ fn show(value: &AnyValue<'_>) -> String {
 
 /// Cut to what a line of a report can hold.
 pub fn short(text: &str) -> String {
-    const MOST: usize = 240;
-    if text.chars().count() <= MOST {
+    const MAX_CHARS: usize = 240;
+    if text.chars().count() <= MAX_CHARS {
         return text.to_string();
     }
-    let mut cut: String = text.chars().take(MOST).collect();
+    let mut cut: String = text.chars().take(MAX_CHARS).collect();
     cut.push('…');
     cut
 }

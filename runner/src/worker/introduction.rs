@@ -1,5 +1,5 @@
-//! The coordinator's address: given at the start, or told later over HTTP by somebody who has the token. Pods of a query
-//! start together, so on a cluster the address is not known yet when a worker is created.
+//! Obtains the coordinator's address: given at the start, or sent later over HTTP by a client with the token. On a
+//! cluster a worker's pod is created before the address is known.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct Introduction {
 }
 
 impl Introduction {
-    /// Without an address a token is needed, to authenticate whoever tells it.
+    /// Without an address, a token is needed to authenticate the client that sends it.
     pub fn new(coordinator: Option<String>, token: &str) -> Result<Introduction> {
         if coordinator.is_none() && token.is_empty() {
             let message = "neither a coordinator's address is given nor a token (FLOE_TOKEN) for who may tell it";

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::shuffle::{self, Store};
-use floe_wire::graph::NodeMetrics;
+use floe_wire::task::NodeMetrics;
 
 use super::slots::Slots;
 use super::watch;

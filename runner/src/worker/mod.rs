@@ -1,6 +1,6 @@
 //! The worker: takes tasks from the coordinator over one stream, runs them on threads of their own, serves their
-//! outputs to its peers, and goes away when the coordinator does, leaving no file behind. What a task does is in
-//! `exec`; which task runs where is the scheduler's business.
+//! outputs to its peers, and ends when the coordinator does, leaving no file behind. What a task does is in `exec`;
+//! which task runs where is the scheduler's business.
 
 mod introduction;
 mod metrics;
@@ -21,9 +21,10 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use floe_api::report::{WORKER_ORPHANED, WORKER_RESTART};
+use floe_plan::functions;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 
+use crate::listen::listen;
 use crate::shuffle::{self, Store, StoreOptions};
 use crate::{sink, telemetry};
 use floe_wire::error::{QueryError, Result};
@@ -31,12 +32,12 @@ use floe_wire::error::{QueryError, Result};
 pub use options::Args;
 pub use slots::panicked;
 
-/// What tasks of one query share; sent to a worker before its first task.
+/// The settings that a query's tasks share; sent to a worker before its first task.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Settings {
     pub sinks: Arc<Vec<sink::Plan>>,
     pub shuffle: floe_api::execution::ShuffleSpec,
-    /// Where outputs go with `place: store`.
+    /// The shuffle store, with `place: store`.
     pub remote: Option<Arc<shuffle::Remote>>,
 }
 
@@ -46,6 +47,8 @@ enum End {
     Drained,
     Restart,
     Orphaned,
+    /// The coordinator is gone and all its queries had ended: the normal end on a cluster.
+    Released,
 }
 
 /// A worker's own directories.
@@ -66,15 +69,16 @@ impl Scratch {
         }
     }
 
-    /// Siblings end too when the coordinator is gone, and the last of them leaves nothing.
+    /// Removes the directories; when the coordinator is gone, sibling workers end, too, and the last one removes what
+    /// they share.
     fn remove(&self, end: End) {
         let _ = std::fs::remove_dir_all(&self.dir);
         if let Some(dir) = &self.memory_dir {
             let _ = std::fs::remove_dir_all(dir);
         }
-        if end == End::Orphaned {
+        if matches!(end, End::Orphaned | End::Released) {
             for dir in &self.sweep {
-                let _ = std::fs::remove_dir_all(dir);
+                floe_scratch::remove(dir);
             }
         }
     }
@@ -85,6 +89,7 @@ pub fn run(args: Args, token: String) -> ExitCode {
     let id = args.id.clone().unwrap_or_else(|| format!("w{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
     let scratch = Scratch::new(&args, &id);
     std::panic::set_hook(Box::new(|info| tracing::debug!("{info}")));
+    functions::configure(functions::Settings { dir: Some(scratch.dir.join("functions")), ..args.functions() });
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("floe-io").enable_all().build();
     let runtime = match runtime {
@@ -105,16 +110,16 @@ pub fn run(args: Args, token: String) -> ExitCode {
     };
     scratch.remove(end);
     drop(guard);
-    // Task threads may still be inside Polars: they end with the process, and so does the runtime.
+    // Task threads may still be inside Polars: end them and the runtime with the process.
     std::process::exit(i32::from(match end {
-        End::Drained => 0,
+        End::Drained | End::Released => 0,
         End::Restart => WORKER_RESTART,
         End::Orphaned => WORKER_ORPHANED,
     }))
 }
 
 async fn serve(args: Args, id: String, token: String, scratch: &Scratch) -> Result<End> {
-    let listener = TcpListener::bind(args.listen)
+    let listener = listen(args.listen)
         .await
         .map_err(|error| QueryError::io(format!("cannot listen on {}: {error}", args.listen)))?;
     let local = listener.local_addr().map_err(|error| QueryError::io(error.to_string()))?;
@@ -140,6 +145,7 @@ async fn serve(args: Args, id: String, token: String, scratch: &Scratch) -> Resu
 
 fn base_url(args: &Args, local: SocketAddr) -> String {
     match &args.host {
+        Some(host) if host.contains(':') => format!("http://[{host}]:{}", local.port()),
         Some(host) => format!("http://{host}:{}", local.port()),
         None => format!("http://{local}"),
     }
@@ -148,5 +154,5 @@ fn base_url(args: &Args, local: SocketAddr) -> String {
 /// How often running tasks and memory are reported.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const HEARTBEAT_BUSY: Duration = Duration::from_millis(250);
-/// A coordinator that says nothing for so long is gone: it pings every second.
-const SILENCE: Duration = Duration::from_secs(10);
+/// A coordinator that is silent for this long is gone: it pings every second.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! What a worker knows of the queries it works for: settings, tokens and the fragments of stages.
+//! Keeps what a worker knows of its queries: settings, tokens and the fragments of stages.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -19,7 +19,7 @@ pub struct Query {
     fragments: Mutex<HashMap<u32, Arc<Packed>>>,
 }
 
-/// A stage's fragment as it came, and as its tasks share it.
+/// A stage's fragment as it was sent, and as its tasks share it once it is decoded.
 struct Packed {
     bytes: Bytes,
     fragment: OnceLock<Result<Arc<Fragment>>>,
@@ -69,6 +69,7 @@ impl Queries {
     }
 
     pub fn end(&mut self, query: &str) -> Option<Arc<Query>> {
+        floe_plan::functions::release(query);
         self.queries.remove(query)
     }
 

@@ -1,4 +1,4 @@
-//! One task on a task thread: from the message to `exec` and back, with its span and its view of the worker.
+//! Runs one task on a task thread: decodes the message, calls `exec`, returns the report.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use polars_io::ipc::IpcCompression;
 use crate::shuffle::{self, Peers, Store};
 use crate::telemetry;
 use floe_wire::error::TaskError;
-use floe_wire::graph::{TaskId, TaskOutput, TaskSpec};
+use floe_wire::graph::TaskId;
+use floe_wire::task::{TaskOutput, TaskSpec};
 
 use super::Settings;
 use super::shuffled::Shuffled;
@@ -18,11 +19,11 @@ pub struct Runner {
     pub store: Arc<Store>,
     pub peers: Arc<Peers>,
     pub worker: String,
-    /// Bytes of rows that a task lays out for its readers at once.
+    /// Bytes of a batch that a task lays out for its readers.
     pub batch_bytes: usize,
-    /// Bytes of rows that a task sorts at once for its readers.
+    /// Bytes of a sorted run that a task writes for its readers.
     pub run_bytes: usize,
-    /// What its tasks may have read ahead together.
+    /// The read-ahead budget that its tasks share.
     pub read_budget: Arc<floe_exec::ReadBudget>,
     pub stream_from_bytes: u64,
 }
@@ -95,7 +96,7 @@ fn open_sink(settings: Arc<Settings>) -> Arc<floe_exec::OpenSink> {
     Arc::new(move |sink: u32, task: TaskId, attempt: u32| super::sinks::open(&settings, sink, task, attempt))
 }
 
-/// Bytes are dear over a network; within one machine packing them costs more than it saves.
+/// Chooses compression: over a network it pays; within one machine it costs more than it saves.
 fn compression(shuffle: &ShuffleSpec) -> Option<IpcCompression> {
     match (shuffle.compression, shuffle.place) {
         (ShuffleCompression::Lz4, _) | (ShuffleCompression::Auto, ShufflePlace::Http) => Some(IpcCompression::LZ4),

@@ -1,4 +1,4 @@
-//! A worker's side of the stream: messages in, task threads, reports out, heartbeats, and the ways to end.
+//! Runs a worker's side of the control stream: messages, reports, heartbeats, and the ways to end.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,17 +18,18 @@ use crate::shuffle::{Peers, Store};
 use crate::sink;
 use floe_wire::chunk::WorkerId;
 use floe_wire::error::{Category, QueryError, Result};
-use floe_wire::graph::TaskOutput;
+use floe_wire::task::TaskOutput;
 
 use super::introduction::Introduction;
 use super::queries::{Queries, Query};
 use super::runner::Runner;
 use super::slots::{Job, Report, Slots};
-use super::{Args, End, HEARTBEAT, HEARTBEAT_BUSY, SILENCE, watch};
+use super::{Args, End, HEARTBEAT, HEARTBEAT_BUSY, SILENCE_TIMEOUT, watch};
 
 const CONNECT_FOR: Duration = Duration::from_secs(60);
-/// Tasks given up but still running after every query has ended cost the process its place.
-const HOPELESS_FOR: Duration = Duration::from_secs(10);
+/// Restart the process once detached tasks have run for this long (at once if no query needs the worker): they may hold
+/// every thread of the engine and block the tasks of other queries.
+const HOPELESS_FOR: Duration = Duration::from_secs(2);
 
 pub struct Session {
     args: Args,
@@ -50,7 +51,7 @@ pub struct Session {
 }
 
 enum Internal {
-    /// The grace of a cancelled task is over.
+    /// A cancelled task's time to stop is over.
     GraceOver(Attempt),
     /// A task has ended.
     Ended,
@@ -80,7 +81,7 @@ impl Session {
         let (reports, ended) = (outbox.clone(), internal.clone());
         let report = move |report| {
             let over = matches!(report, Report::Ended(..));
-            // Nobody listens once the session is over, and then nobody needs to.
+            // Fails only once the session is over, when no report is needed.
             let _ = reports.send(wire(report));
             if over {
                 let _ = ended.send(Internal::Ended);
@@ -123,7 +124,7 @@ impl Session {
             self.abort_all();
         }
         if !matches!(end, Ok(End::Drained | End::Restart)) {
-            // The coordinator may still be there for others: no more than what is this worker's own.
+            // Remove only what this worker sent: the coordinator may still be there for others.
             self.store.remove_sent();
         }
         self.store.clear();
@@ -151,7 +152,7 @@ impl Session {
                         self.take(message)?;
                     }
                     Ok(None) | Err(_) if self.leaving.is_some() => return Ok(End::Drained),
-                    Ok(None) | Err(_) => return Ok(End::Orphaned),
+                    Ok(None) | Err(_) => return Ok(self.forsaken()),
                 },
                 wakeup = self.wakeups.recv() => match wakeup {
                     Some(Internal::GraceOver(attempt)) => {
@@ -166,7 +167,7 @@ impl Session {
                     None => return Err(QueryError::internal("the worker lost its own channel")),
                 },
                 _ = tick.tick() => {
-                    if heard.elapsed() > SILENCE {
+                    if heard.elapsed() > SILENCE_TIMEOUT {
                         return Ok(End::Orphaned);
                     }
                     if beat.elapsed() >= HEARTBEAT || !self.slots.idle() {
@@ -281,6 +282,12 @@ impl Session {
         Ok(())
     }
 
+    /// Returns how the worker ends now that the coordinator is gone.
+    fn forsaken(&self) -> End {
+        let is_over = self.ending.is_empty() && self.queries.all().next().is_none();
+        if is_over { End::Released } else { End::Orphaned }
+    }
+
     fn end_query(&mut self, id: &str) {
         for attempt in self.slots.cancel_query(id) {
             self.after_grace(attempt);
@@ -293,7 +300,7 @@ impl Session {
         self.settle();
     }
 
-    /// Answers for ended queries whose last task here is over.
+    /// Reports ended queries whose last task on this worker has stopped.
     fn settle(&mut self) {
         if self.ending.is_empty() {
             return;
@@ -304,7 +311,7 @@ impl Session {
         self.ending = still;
         let over: Vec<Arc<Query>> = over;
         for query in over {
-            // The coordinator knows all that was staged, and commits or removes it.
+            // Forget staged files: the coordinator knows them all, and commits or removes them.
             if let Ok(settings) = query.settings() {
                 settings.sinks.iter().for_each(|plan| sink::forget(&plan.query));
             }
@@ -327,7 +334,7 @@ impl Session {
         }
     }
 
-    /// Whether it is time to go.
+    /// Decides whether the worker ends now, and how.
     fn review(&mut self) -> Option<End> {
         if let Some(since) = self.leaving {
             let served = !self.store.holds_files() || since.elapsed() > Duration::from_millis(self.args.drain_ms);
@@ -335,26 +342,27 @@ impl Session {
                 return Some(End::Drained);
             }
         }
-        if self.slots.hopeless() == 0 || !self.slots.idle() || self.queries.all().next().is_some() {
+        if self.slots.hopeless() == 0 {
             self.hopeless_since = None;
             return None;
         }
         let since = *self.hopeless_since.get_or_insert_with(Instant::now);
-        (since.elapsed() > HOPELESS_FOR).then_some(End::Restart)
+        let alone = self.slots.idle() && self.queries.all().next().is_none();
+        (alone || since.elapsed() > HOPELESS_FOR).then_some(End::Restart)
     }
 
-    /// Memory cannot be got back otherwise: tells what runs why it failed, and makes room for a new process.
+    /// Restarts the worker when memory cannot be freed otherwise: reports why the running tasks failed, then ends.
     async fn surrender(&mut self, verdict: QueryError) -> End {
         for running in self.slots.running() {
             let _ = self.outbox.send(wire(Report::Ended(running.attempt.clone(), Err(verdict.clone().into()))));
         }
         self.send(from_worker::Message::Leaving(proto::Leaving { reason: verdict.message }));
-        // The stream's own task writes these; it needs a moment, and memory is short.
+        // Give the stream's own task a moment to send these; memory is short.
         tokio::time::sleep(Duration::from_millis(100)).await;
         End::Restart
     }
 
-    /// The coordinator will not clean up: staged sink files of every query this worker knows go.
+    /// Removes the staged sink files of all queries here, since the coordinator will not.
     fn abort_all(&self) {
         for query in self.queries.all().chain(&self.ending) {
             self.slots.cancel_query(&query.id);

@@ -9,7 +9,7 @@ use polars_buffer::Buffer;
 
 use crate::shuffle;
 
-/// A worker's own store for writing and everyone's for reading, for one run.
+/// Writes to this worker's store and reads from every worker's, for one run.
 pub struct Shuffled {
     pub store: Arc<shuffle::Store>,
     pub reader: shuffle::Reader,

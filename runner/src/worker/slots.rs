@@ -1,5 +1,5 @@
-//! The task threads of a worker: a queue in arrival order, threads with big stacks that run one task each, panics
-//! contained, cancellation by a flag. Knows nothing of the stream: reports go to a function.
+//! Runs a worker's task threads: a queue in arrival order, threads with large stacks that run one task each, panics
+//! caught, cancellation by a flag. Knows nothing of the stream: reports go to a function.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,11 +11,11 @@ use bytes::Bytes;
 
 use crate::proto::Attempt;
 use floe_wire::error::{Category, QueryError, Result, TaskError};
-use floe_wire::graph::{NodeMetrics, TaskOutput};
+use floe_wire::task::{NodeMetrics, TaskOutput};
 
 use super::queries::Query;
 
-/// Deep plans recurse; the pages are only touched when used.
+/// Stack of a task thread: deep plans recurse; unused pages cost nothing.
 const STACK_BYTES: usize = 256 << 20;
 
 pub struct Job {
@@ -25,12 +25,12 @@ pub struct Job {
     pub traceparent: String,
 }
 
-/// A task that runs.
+/// A running task.
 pub struct Running {
     pub attempt: Attempt,
     pub cancel: Arc<AtomicBool>,
     pub progress: Arc<floe_exec::Progress>,
-    /// Why it is being stopped, if that is not a cancellation: reported in place of its own result.
+    /// The error to report in place of its result, if the worker stops it for another reason than a cancellation.
     verdict: Mutex<Option<QueryError>>,
 }
 
@@ -39,7 +39,7 @@ pub enum Report {
     Ended(Attempt, Result<TaskOutput, TaskError>),
 }
 
-/// What the task threads did so far.
+/// Counts of what the task threads have done.
 #[derive(Default)]
 pub struct Counters {
     pub done: AtomicU64,
@@ -67,7 +67,7 @@ impl Counters {
         }
     }
 
-    /// Polars' nodes by their kind, over all tasks so far.
+    /// Counts by kind of Polars' node, over all tasks so far.
     pub fn nodes(&self) -> BTreeMap<String, NodeMetrics> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -79,7 +79,7 @@ type Reporter = dyn Fn(Report) + Send + Sync;
 pub struct Slots {
     state: Mutex<State>,
     wake: Condvar,
-    /// Tasks given up whose threads still run.
+    /// Detached tasks whose threads still run.
     hopeless: AtomicU32,
     pub counters: Counters,
     run: Box<RunTask>,
@@ -158,10 +158,10 @@ impl Slots {
             let result = catch_unwind(AssertUnwindSafe(|| (self.run)(&job, &running)))
                 .unwrap_or_else(|panic| Err(panicked(panic.as_ref()).into()));
             let Job { attempt, query, .. } = job;
-            // Drops the query before the report: its end waits for this.
+            // Drop the query before the report: its end waits for this.
             drop(query);
             if self.state().running.remove(&attempt).is_none() {
-                // Given up meanwhile: another thread has the slot, and nobody wants the result.
+                // Detached meanwhile: another thread has the slot, and the result is not needed.
                 self.hopeless.fetch_sub(1, Ordering::AcqRel);
                 return;
             }
@@ -203,13 +203,13 @@ impl Slots {
             .collect()
     }
 
-    /// Stops a task with a verdict of the worker's own, which is what the coordinator is told.
+    /// Stops a task with an error of the worker's own, which is reported in place of its result.
     pub fn condemn(&self, running: &Running, verdict: QueryError) {
         *running.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
         running.cancel.store(true, Ordering::Release);
     }
 
-    /// Gives up a task that does not stop: a new thread takes its slot.
+    /// Detaches a task that does not stop: a new thread takes over its slot.
     pub fn detach(self: &Arc<Self>, attempt: &Attempt) -> Result<()> {
         let mut state = self.state();
         if state.running.remove(attempt).is_none() {
@@ -243,7 +243,7 @@ impl Slots {
     }
 }
 
-/// A panic as an error: a bug of Floe or of Polars, which the confirmation on one node tells apart.
+/// Turns a panic into an internal error; the second run on one node shows whether Floe or Polars is at fault.
 pub fn panicked(panic: &(dyn std::any::Any + Send)) -> QueryError {
     let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_string(),

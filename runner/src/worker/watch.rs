@@ -20,7 +20,7 @@ const HARD_PERCENT: u64 = 115;
 /// … and above this one, do not wait for tasks to stop.
 const LAST_PERCENT: u64 = 130;
 
-/// Runs on its own thread. Calls `give_up` when only a restart can free the memory.
+/// Watches on its own thread; calls `give_up` when only a restart can free the memory.
 pub fn watch(limit_bytes: u64, store: Arc<Store>, slots: Arc<Slots>, give_up: impl Fn(QueryError) + Send + 'static) {
     let run = move || {
         let (mut over_since, mut condemned): (Option<Instant>, Option<Instant>) = (None, None);

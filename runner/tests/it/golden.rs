@@ -63,8 +63,8 @@ fn cases() -> Vec<(&'static str, LazyFrame, Options)> {
     let by_hash = Options { broadcast_limit_bytes: 0, ..usual.clone() };
     let some = |limit| Options { broadcast_limit_bytes: limit, ..usual.clone() };
     let single = Options { mode: Mode::SingleNode, ..usual.clone() };
-    let one_file = Options { sinks: vec![SinkShape { single_file: true }], ..usual.clone() };
-    let files = Options { sinks: vec![SinkShape { single_file: false }], ..usual.clone() };
+    let one_file = Options { sinks: vec![SinkShape { single_file: true, file_bytes: None }], ..usual.clone() };
+    let files = Options { sinks: vec![SinkShape { single_file: false, file_bytes: None }], ..usual.clone() };
     let sums = [col("sum").sum().alias("all"), (col("sum") * col("day")).sum() / len().cast(DataType::Float64)];
     let twice = sales().group_by([col("shop")]).agg([col("sum").max()]).cache();
     vec![
@@ -149,7 +149,11 @@ fn cases() -> Vec<(&'static str, LazyFrame, Options)> {
         ("one worker", sales().select([col("sum").reverse()]), usual.clone()),
         ("single node", sales().group_by([col("shop")]).agg([len()]), single),
         ("sink of one file", ordered("sum"), one_file),
-        ("sink of files", sales().filter(col("sum").gt(lit(3))), files),
+        ("sink of files", sales().filter(col("sum").gt(lit(3))), files.clone()),
+        ("sink of files that tasks do not fill", ordered("sum"), {
+            let sinks = vec![SinkShape { single_file: false, file_bytes: Some(8000) }];
+            Options { adaptive: true, partition_bytes: 100, sinks, ..files }
+        }),
     ]
 }
 

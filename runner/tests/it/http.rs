@@ -83,8 +83,32 @@ fn queries_are_submitted_watched_and_read() {
         let bytes = result.bytes().await.unwrap();
         let frame = IpcStreamReader::new(std::io::Cursor::new(bytes)).finish().unwrap();
         assert!(frame.equals_missing(&expected));
+        for (format, begins, lines) in [("table", "shape: (2, ", None), ("ndjson", "{", Some(2))] {
+            let result = url(&format!("/api/v1/queries/q1/result?format={format}&rows=2"));
+            let result = client.get(result).bearer_auth(token).send().await.unwrap().text().await.unwrap();
+            assert!(result.starts_with(begins) && lines.is_none_or(|n| result.lines().count() == n), "{result}");
+        }
+        // A page of two rows after the first one is the same in every form.
+        let page = expected.slice(1, 2);
+        let ask = async |format: &str| {
+            let result = url(&format!("/api/v1/queries/q1/result?format={format}&offset=1&rows=2"));
+            let answer = client.get(result).bearer_auth(token).send().await.unwrap();
+            assert_eq!(answer.headers()["floe-offset"], "1");
+            answer.bytes().await.unwrap()
+        };
+        let stream = IpcStreamReader::new(std::io::Cursor::new(ask("stream").await)).finish().unwrap();
+        let parquet = ParquetReader::new(std::io::Cursor::new(ask("parquet").await)).finish().unwrap();
+        assert!(stream.equals_missing(&page) && parquet.equals_missing(&page), "{stream} {parquet}");
+        let json: Vec<Value> = serde_json::from_slice(&ask("json").await).unwrap();
+        let ndjson = String::from_utf8(ask("ndjson").await.to_vec()).unwrap();
+        let lines: Vec<Value> = ndjson.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(json.len() == 2 && json == lines, "{json:?} {ndjson}");
+        assert_eq!(String::from_utf8(ask("csv").await.to_vec()).unwrap().lines().count(), 3);
         let metrics = client.get(url("/metrics")).bearer_auth("engine-token").send().await.unwrap();
-        assert!(metrics.text().await.unwrap().contains("floe_queries_ended_total{outcome=\"succeeded\"} 1"));
+        let metrics = metrics.text().await.unwrap();
+        assert!(metrics.contains("floe_queries_ended_total{outcome=\"succeeded\"} 1"), "{metrics}");
+        let launched = metrics.lines().find_map(|line| line.strip_prefix("floe_tasks_launched_total "));
+        assert!(launched.unwrap().parse::<u64>().unwrap() > 0 && metrics.contains("\nfloe_tasks_retried_total 0\n"), "{metrics}");
 
         // Of several pieces, each with a dictionary of its own.
         let body = serde_json::to_vec(&job("pieces", &pieces, Mode::Distributed)).unwrap();
@@ -171,4 +195,75 @@ fn queries_that_find_no_room_wait_or_are_refused() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
+}
+
+#[test]
+fn results_come_in_the_form_that_is_asked_for_and_plans_are_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(dir.path());
+    let data = dir.path().join("data");
+    let plan = staged(scan(&parquet(&data, 2, 400, 10)));
+    let expected = plan.clone().collect().unwrap();
+    let categories =
+        plan.clone().with_columns([lit("x").cast(DataType::from_categories(Categories::global())).alias("c")]);
+    runtime().block_on(async {
+        let client = reqwest::Client::new();
+        let url = |path: &str| format!("{}/api/v1/{path}", server.url);
+        let get = |path: &str| client.get(url(path)).bearer_auth("engine-token").send();
+        let post = |path: &str, job: &floe_api::job::Job| {
+            client.post(url(path)).bearer_auth("engine-token").body(serde_json::to_vec(job).unwrap()).send()
+        };
+
+        let explained = post("explain", &job("looked-at", &plan, Mode::Distributed)).await.unwrap();
+        assert!(explained.text().await.unwrap().contains("stage 0:"));
+        let json = post("explain?format=json", &job("looked-at", &plan, Mode::Distributed)).await.unwrap();
+        assert!(json.json::<Value>().await.unwrap()["stages"].is_array());
+        let wrong = plan.clone().select([col("nothing")]);
+        let refused = post("explain", &job("looked-at", &wrong, Mode::Distributed)).await.unwrap();
+        assert_eq!(refused.status(), 400);
+        assert!(refused.text().await.unwrap().contains("ColumnNotFoundError"));
+        assert_eq!(get("queries/looked-at").await.unwrap().status(), 404, "it was not run");
+
+        // Relative paths are relative to what the job says, and the events tell of the stages to who comes late.
+        let mut relative = job("relative", &staged(scan("data/*.parquet")), Mode::Distributed);
+        relative.base = Some(dir.path().to_path_buf());
+        assert_eq!(post("queries", &relative).await.unwrap().status(), 202);
+        let events = tokio::time::timeout(Duration::from_secs(30), async {
+            get("queries/relative/events").await.unwrap().text().await
+        });
+        assert!(events.await.unwrap().unwrap().contains("\"type\":\"done\""));
+        let late = get("queries/relative/events").await.unwrap().text().await.unwrap();
+        assert!(late.starts_with("data: {\"type\":\"planned\""), "{late}");
+
+        let file = get("queries/relative/result?format=file&compat=newest").await.unwrap();
+        assert_eq!(file.headers()["content-type"], "application/vnd.apache.arrow.file");
+        let bytes = file.bytes().await.unwrap();
+        assert!(IpcReader::new(std::io::Cursor::new(bytes)).finish().unwrap().equals_missing(&expected));
+        let first = get("queries/relative/result?rows=3&compat=newest").await.unwrap();
+        assert_eq!(first.headers()["content-type"], "application/vnd.apache.arrow.stream");
+        let first = IpcStreamReader::new(std::io::Cursor::new(first.bytes().await.unwrap())).finish().unwrap();
+        assert!(first.equals_missing(&expected.head(Some(3))));
+        for wrong in ["format=xlsx", "compat=newer"] {
+            assert_eq!(get(&format!("queries/relative/result?{wrong}")).await.unwrap().status(), 400);
+        }
+
+        // Dictionaries of categories grow, which a file does not allow.
+        assert_eq!(post("queries", &job("categories", &categories, Mode::Distributed)).await.unwrap().status(), 202);
+        get("queries/categories/events").await.unwrap().text().await.unwrap();
+        let stream = get("queries/categories/result?format=file").await.unwrap();
+        assert_eq!(stream.headers()["content-type"], "application/vnd.apache.arrow.stream");
+    });
+}
+
+#[test]
+fn an_engine_ends_with_the_process_that_it_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    // Not the one that started it: that one is gone, then.
+    let mut server = serve_with(dir.path(), &["--parent", "1"]);
+    let until = Instant::now() + Duration::from_secs(20);
+    while server.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "it goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    eventually("processes", Duration::from_secs(5), || processes_of(dir.path()));
 }

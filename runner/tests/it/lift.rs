@@ -242,3 +242,37 @@ fn rows_that_meet_by_their_place_stay_there() {
         super::stages::distributed(floe_plan::optimize(apart.logical_plan).unwrap(), &three_workers()).unwrap();
     assert_eq!(ours.height(), 0, "{ours}");
 }
+
+/// So few rows are gathered to be put in order; nothing is left of the stages that would have asked for neighbours.
+#[test]
+fn runs_of_a_few_ordered_groups() {
+    let few = rows().limit(20).collect().unwrap().lazy();
+    let groups = few.group_by_stable([col("g")]).agg([col("x").min()]);
+    check("runs", &groups.with_columns([col("x").rle_id().alias("run")]), &three_workers(), true);
+}
+
+/// Rows that were never promised an order stay so through any number of nodes on one worker.
+#[test]
+fn nodes_on_one_worker_over_rows_in_any_order() {
+    let groups = rows().group_by([col("g")]).agg([col("x").sum()]);
+    let turned = groups.select([col("x").reverse()]).with_columns([col("x").reverse().is_not_null().alias("known")]);
+    check("turned twice", &turned, &three_workers(), false);
+    let others = rows().limit(11).select([col("t")]);
+    let beside = concat_lf_horizontal([turned, others], HConcatOptions::default()).unwrap();
+    check("beside others", &beside.select([col("x"), col("known")]), &three_workers(), false);
+}
+
+/// Polars fails on some of these without a group.
+#[test]
+fn tasks_without_groups() {
+    let few = rows().filter(col("g").eq(lit(3)));
+    let whole = few.group_by([col("g")]);
+    let aggregates =
+        [col("x").arg_max(), col("f").arg_min().alias("least"), (col("t").arg_max() + lit(1)).alias("next")];
+    distributed("arguments", &whole.agg(aggregates));
+    let none = rows().filter(col("t").gt(lit(5000))).group_by([col("g"), col("t")]);
+    // Polars itself fails here.
+    let none = none.agg([col("x").arg_max().alias("at")]).logical_plan;
+    let (none, _) = super::stages::distributed(floe_plan::optimize(none).unwrap(), &three_workers()).unwrap();
+    assert_eq!(none.height(), 0, "{none}");
+}

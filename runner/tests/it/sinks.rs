@@ -64,6 +64,31 @@ fn files_hold_what_was_asked_for_however_scans_are_cut() {
 }
 
 #[test]
+fn files_are_filled_however_small_the_partitions_of_an_exchange_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = scan(&parquet(&dir.path().join("in"), 4, 1_000_000, 4_000_000));
+    let others = input.clone().select([col("k"), col("v").alias("w")]);
+    let plan = input.select([col("k"), col("v")]).join(others, [col("k")], [col("k")], JoinArgs::new(JoinType::Inner));
+    let mut job = job("files", &plan, Mode::Distributed);
+    // Partitions of 8 MiB.
+    job.spec.compute.memory = "64Mi".into();
+    let uri = format!("{}/out/", dir.path().display());
+    job.spec.sink = Some(serde_json::from_value(json!({ "uri": uri, "format": "parquet" })).unwrap());
+    let outcome = runtime().block_on(async {
+        let engine = Engine::start(options(2, dir.path())).await.unwrap();
+        let outcome = run(&engine, job).await.unwrap();
+        stop(engine).await;
+        outcome
+    });
+    let tasks = tasks(&outcome);
+    let [.., joins, writers] = tasks[..] else { panic!("{tasks:?}") };
+    assert!(joins >= 8 && writers == 2, "{tasks:?}");
+    assert_eq!((outcome.fell_back, outcome.sinks[0].files), (None, 2));
+    let sorted = |frame: LazyFrame| frame.sort(["k"], SortMultipleOptions::default()).collect().unwrap();
+    assert!(sorted(scan(&format!("{uri}*.parquet"))).equals(&sorted(plan)));
+}
+
+#[test]
 fn partitions_come_in_files_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let plan = scan(&parquet(&dir.path().join("in"), 4, 20_000, 5));

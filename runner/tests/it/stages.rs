@@ -148,7 +148,7 @@ fn keys_of_the_smaller_side_drop_rows_of_the_larger() {
             .stages
             .iter()
             .flat_map(|stage| &stage.leaves)
-            .any(|leaf| matches!(leaf, Leaf::Exchange { read: Read::Keys, .. }))
+            .any(|leaf| matches!(leaf, Leaf::Exchange { read: Read::KeySummaries, .. }))
     };
     for nulls_equal in [false, true] {
         for how in [JoinType::Inner, JoinType::Left, JoinType::Right, JoinType::Full, JoinType::Semi, JoinType::Anti] {
@@ -207,7 +207,7 @@ fn a_side_that_turns_out_small_is_sent_whole() {
                     // A small left side of a semi or anti join narrows the right one then.
                     let narrowed = options.runtime_filters && !right_small;
                     let graph = check(&name, &plan, &options, false);
-                    let switches = graph.stages.iter().any(|stage| stage.instead.is_some());
+                    let switches = graph.stages.iter().any(|stage| stage.adaptive.is_some());
                     assert!(switches == wanted || narrowed, "{name}:\n{}", explained(&graph));
                 }
             }

@@ -1,6 +1,5 @@
-//! The rest of the checker: what only the fragments tell. Each is decoded as a task would, and looked at without the
-//! planner's own notion of it: whether it is what is stated, whether its nodes give the order that is claimed, and
-//! whether the rows of its joins are where they must be.
+//! Checks decoded fragments without the planner's own bookkeeping: each fragment matches its stated facts, its nodes
+//! give the order that the stage claims, and every join has its matching rows in one task.
 
 mod order;
 mod placement;
@@ -13,13 +12,13 @@ pub use promise::promised;
 use polars_plan::plans::{IR, IRPlan};
 use polars_utils::arena::Node;
 
-use super::context::columns;
-use super::fragment::Fragment;
+use crate::close::columns;
+use crate::fragment::Fragment;
 use floe_wire::check::Finding;
 use floe_wire::facts::{Column, StageFacts};
 use floe_wire::graph::{Leaf, Read, StageGraph, StageId};
 
-/// All that is wrong with a graph, its fragments included.
+/// Finds what is wrong with a graph; looks into the fragments only if the graph itself is sound.
 pub fn check(graph: &StageGraph) -> Vec<Finding> {
     let mut findings = graph.check();
     if !findings.is_empty() {
@@ -27,14 +26,14 @@ pub fn check(graph: &StageGraph) -> Vec<Finding> {
     }
     for stage in &graph.stages {
         let mut form = |fragment: &[u8], leaves: &[Leaf], facts: &StageFacts| {
-            // A stage without leaves holds its data, and is the whole plan.
+            // A stage without leaves holds the whole plan with its data.
             if !leaves.is_empty() {
                 let leaves: Vec<&Leaf> = leaves.iter().filter(|leaf| !reads_keys(leaf)).collect();
                 findings.extend(check_form(graph, stage.id, fragment, &leaves, facts));
             }
         };
         form(&stage.fragment, &stage.leaves, &stage.facts);
-        if let Some(adaptive) = &stage.instead {
+        if let Some(adaptive) = &stage.adaptive {
             form(&adaptive.fragment, &adaptive.leaves, &adaptive.facts);
         }
     }
@@ -42,7 +41,7 @@ pub fn check(graph: &StageGraph) -> Vec<Finding> {
 }
 
 fn reads_keys(leaf: &Leaf) -> bool {
-    matches!(leaf, Leaf::Exchange { read: Read::Keys, .. })
+    matches!(leaf, Leaf::Exchange { read: Read::KeySummaries, .. })
 }
 
 fn check_form(
@@ -72,7 +71,7 @@ fn check_form(
         differs(&placeholder.columns, columns(&schema(*node)));
     }
     let mut output = columns(&schema(plan.lp_top));
-    output.extend(fragment.tag.iter().map(|tag| super::context::tag_column(&tag.column)));
+    output.extend(fragment.tag.iter().map(|tag| crate::close::tag_column(&tag.column)));
     differs(&facts.columns, output);
     let form = Form { graph, stage, plan, leaves, tasks: facts.tasks };
     findings.extend(order::check(&form, &facts.order));

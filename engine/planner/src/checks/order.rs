@@ -1,4 +1,4 @@
-//! Whether the nodes of a fragment give the order that its stage claims.
+//! Checks that the nodes of a fragment give the order that its stage claims.
 
 use polars_ops::frame::{JoinType, MaintainOrderJoin};
 use polars_plan::plans::{IR, is_scalar_ae};
@@ -9,12 +9,12 @@ use floe_wire::check::Finding;
 use floe_wire::facts::RowOrder;
 use floe_wire::graph::{Exchange, Leaf, Read};
 
-/// The order of a node's rows over all tasks of its stage.
+/// The order of a node's rows across all tasks of its stage.
 enum Given {
     Promised,
-    /// Sorted by some of their columns, they would be in the promised order.
+    /// Not in the promised order, but sorting by the order tags restores it.
     Tagged,
-    /// Each task has the rows of a range of keys, in any order.
+    /// Each task holds one range of keys, in any order.
     Ranges,
     Not(String),
 }

@@ -1,4 +1,4 @@
-//! Whether the rows that a join brings together are in one task.
+//! Checks that every join has its matching rows in one task.
 
 use polars_ops::frame::JoinType;
 use polars_plan::plans::expr_ir::ExprIR;
@@ -10,16 +10,16 @@ use floe_wire::check::Finding;
 use floe_wire::facts::HIDDEN_PREFIX;
 use floe_wire::graph::{Exchange, Leaf, Read};
 
-/// Which rows of a relation a task has.
+/// Which rows of a relation one task holds.
 #[derive(Clone)]
 enum Place {
     /// All of them.
     Everywhere,
-    /// Those of some hashes of these columns.
+    /// A hash partition by these columns.
     Hashed(Vec<String>),
-    /// Those that are cut for it at the source: rows, or ranges of a key.
+    /// Its part of a scan or frame: files, row groups, or a range of a key.
     Source,
-    /// Some of its own.
+    /// Some of the rows, by no rule that the checker knows.
     Own,
 }
 
@@ -84,7 +84,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Keys under their new names; if one of them is gone, rows that are equal in it are only somewhere.
+    /// Renames the keys. If one is dropped, the rows stay partitioned but no column shows it any more: `Own`.
     fn renamed(&self, keys: Vec<String>, exprs: &[ExprIR]) -> Place {
         let new_name = |key: &String| {
             let of = |e: &&ExprIR| self.column(e).as_ref() == Some(key);
@@ -138,7 +138,7 @@ impl Walk<'_> {
                         by.iter().flatten().map(|name: &polars_utils::pl_str::PlSmallStr| name.to_string()).collect()
                     };
                     let (left_by, right_by) = (names(&options.left_by), names(&options.right_by));
-                    meet(l, r, |key| places(&left_by, key), |key| places(&right_by, key))?;
+                    join_partitions(l, r, |key| places(&left_by, key), |key| places(&right_by, key))?;
                     Ok(Place::Hashed(l.clone()))
                 }
                 _ => {
@@ -146,12 +146,12 @@ impl Walk<'_> {
                         on.iter().map(|e| self.column(e).unwrap_or_default()).collect()
                     };
                     let (left_on, right_on) = (of(left_on), of(right_on));
-                    meet(l, r, |key| places(&left_on, key), |key| places(&right_on, key))?;
+                    join_partitions(l, r, |key| places(&left_on, key), |key| places(&right_on, key))?;
                     Ok(Place::Hashed(l.clone()))
                 }
             },
-            // Both sides are cut by ranges of one pair of keys, at their scans or where such rows were kept; that they are cut
-            // alike is for those who cut them.
+            // Both sides are cut by ranges of one pair of keys, at their scans or at a stage that kept the rows.
+            // Whether the cuts are the same is not checked here.
             (Place::Own | Place::Source, Place::Own | Place::Source)
                 if !matches!(how, How::Cross | How::IEJoin | How::Range | How::AsOf(_)) =>
             {
@@ -166,9 +166,9 @@ fn places(on: &[String], key: &str) -> Vec<usize> {
     (0..on.len()).filter(|at| on[*at] == key).collect()
 }
 
-/// Rows that the join calls equal must be equal in the keys that they are exchanged by: each pair of those is a pair of the
-/// join. Keys that are computed, or categories as text, are in hidden columns that the join does not name.
-fn meet(
+/// Checks that rows which the join calls equal are in one partition: each pair of exchange keys must be a pair of join
+/// keys. Hidden columns (computed keys, categories as text) pass, because the join does not name them.
+fn join_partitions(
     left: &[String],
     right: &[String],
     left_places: impl Fn(&str) -> Vec<usize>,

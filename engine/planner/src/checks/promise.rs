@@ -1,5 +1,5 @@
-//! Whether Polars promises an order of a node's rows at all, read off the user's plan before it is cut: what its passes say
-//! of a node holds for rows that come to it in order.
+//! Decides whether Polars promises an order of a node's rows, from the user's plan before it is cut. Polars' own passes
+//! answer for a node only on the assumption that its input is in order.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ pub fn promised(node: Node, ir: &Arena<IR>, ex: &Arena<AExpr>) -> bool {
 struct Walk<'a> {
     ir: &'a Arena<IR>,
     ex: &'a Arena<AExpr>,
-    /// Common subplans have several users.
+    /// Results so far: a common subplan has several users.
     seen: HashMap<Node, bool>,
 }
 

@@ -1,4 +1,4 @@
-//! Sound graphs of real plans, and every rule that looks at fragments broken in one of them.
+//! Tests the checks on sound graphs of real plans; each rule about fragments is broken in one of them.
 
 use bytes::Bytes;
 use polars::prelude::*;
@@ -74,7 +74,7 @@ fn a_claimed_order_is_given() {
     assert!(no_order(sales().group_by([col("shop")]).agg([col("day").sum()])));
     assert!(no_order(sales().unique(Some(cols(["shop"])), UniqueKeepStrategy::Any)));
     assert!(no_order(sales().join(shops(), [col("shop")], [col("shop")], JoinArgs::new(JoinType::Full))));
-    // A sort that went missing: what is read by ranges stands in any order.
+    // A missing sort: what is read by ranges comes in any order.
     let mut unsorted = graph(sales().sort(["shop"], SortMultipleOptions::default()), 0);
     let last = unsorted.stages.len() - 1;
     change(&mut unsorted, last, |ir| {
@@ -96,7 +96,7 @@ fn the_rows_of_a_join_are_in_one_task() {
             }
         });
     };
-    // Of the side that is in every task, each task would give the unmatched rows.
+    // Joins that keep unmatched rows of the broadcast side: every task would emit them.
     let mut broadcast = join(JoinType::Inner, 1 << 20);
     rename(&mut broadcast, JoinType::Left);
     assert_eq!(check(&broadcast), []);
@@ -110,7 +110,7 @@ fn the_rows_of_a_join_are_in_one_task() {
     rename(&mut broadcast, JoinType::Right);
     assert!(apart(&broadcast), "{:?}", check(&broadcast));
 
-    // Rows that are exchanged by other columns than those that are compared.
+    // Sides that are exchanged by other columns than the join compares.
     let mut by_hash = join(JoinType::Inner, 0);
     for stage in &mut by_hash.stages {
         if let Exchange::Hash { keys, .. } = &mut stage.output {

@@ -1,16 +1,16 @@
-//! What a way to do a join costs, from estimates that may be unknown.
+//! The cost of each join strategy, from estimates that may be unknown.
 
 use std::cmp::Ordering;
 
 use floe_wire::facts::JoinCost;
 
-/// What is known of the size of a side of a join.
+/// The known size of one side of a join.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SideSize {
-    /// Counted on: of a filter no more than half.
+    /// The safe estimate: filters are assumed to pass half of the rows.
     pub bytes: Option<f64>,
     pub rows: Option<f64>,
-    /// The part of these that is likely there, by the looks of filters.
+    /// The share of these that is likely to be left, judged by the filters.
     pub likely: f64,
     pub tasks: u32,
     /// All rows are in one task already.
@@ -27,27 +27,27 @@ impl SideSize {
     }
 }
 
-/// A row that is shuffled is hashed and gathered by partition, written, and read: a byte of it counts so many times a byte
-/// of a broadcast, which is read as it is by each of its readers.
-const SHUFFLED: f64 = 3.0;
+/// A shuffled byte costs this many times a broadcast byte: a shuffled row is hashed, gathered by partition, written and
+/// read, while a broadcast is read as it is by each of its readers.
+const SHUFFLE_COST_FACTOR: f64 = 3.0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// Bytes that change workers.
+    /// Bytes that move between workers.
     pub network_bytes: Option<f64>,
-    /// Bytes that tasks handle on the way, by which ways are compared: none is more than any.
+    /// Bytes that tasks handle on the way, by which strategies are compared; none counts as more than any number.
     pub handled_bytes: Option<f64>,
-    /// The same if filters do what they look like, which decides between ways that cost the same.
+    /// The same by the likely estimate; breaks ties.
     pub likely_bytes: Option<f64>,
-    /// Bytes that a task of the join holds.
+    /// Bytes that one task of the join holds.
     pub held_bytes: Option<f64>,
-    /// Stages that wait for each other.
+    /// Stages that wait for one another.
     pub rounds: u32,
 }
 
 impl Cost {
-    /// Rows meet where they are read; the smaller side of each task is held.
-    pub fn in_place(left: &SideSize, right: &SideSize) -> Cost {
+    /// Co-located: matching rows are read by the same task, which holds the smaller side.
+    pub fn colocated(left: &SideSize, right: &SideSize) -> Cost {
         let smaller = left.bytes.zip(right.bytes).map(|(l, r)| l.min(r));
         Cost {
             network_bytes: Some(0.0),
@@ -58,7 +58,7 @@ impl Cost {
         }
     }
 
-    /// All tasks of `kept` read the whole of `sent`.
+    /// Broadcast: every task of `kept` reads the whole of `sent`.
     pub fn broadcast(sent: &SideSize, kept: &SideSize, workers: u32) -> Cost {
         let copies = f64::from(kept.tasks.max(workers));
         let all = sent.bytes.map(|bytes| bytes * copies);
@@ -71,19 +71,19 @@ impl Cost {
         }
     }
 
-    /// Both sides change hands once.
+    /// Shuffle: both sides are exchanged once.
     pub fn shuffle(left: &SideSize, right: &SideSize, partitions: u32) -> Cost {
         let both = left.bytes.zip(right.bytes).map(|(l, r)| l + r);
         Cost {
             network_bytes: both,
-            handled_bytes: both.map(|bytes| bytes * SHUFFLED),
-            likely_bytes: both.map(|bytes| bytes * SHUFFLED),
+            handled_bytes: both.map(|bytes| bytes * SHUFFLE_COST_FACTOR),
+            likely_bytes: both.map(|bytes| bytes * SHUFFLE_COST_FACTOR),
             held_bytes: both.map(|bytes| bytes / f64::from(partitions.max(1))),
             rounds: 1,
         }
     }
 
-    /// A shuffle of which the tasks of `first` tell those of `second` what they have.
+    /// A shuffle in which the tasks of `second` wait for the key summaries or the measured size of `first`.
     pub fn shuffle_after(
         first: &SideSize,
         second: &SideSize,
@@ -100,15 +100,16 @@ impl Cost {
         };
         if let (true, Some((few, many))) = (filter, first.bytes.zip(second.bytes)) {
             let part = first.likely_rows().zip(second.likely_rows()).map_or(1.0, |(few, many)| few / many.max(1.0));
-            better(Some(SHUFFLED * (few + many * part.min(1.0))));
+            better(Some(SHUFFLE_COST_FACTOR * (few + many * part.min(1.0))));
         }
         if adaptive {
-            better(first.likely_bytes().map(|few| few * (SHUFFLED + f64::from(second.tasks.max(workers)))));
+            better(first.likely_bytes().map(|few| few * (SHUFFLE_COST_FACTOR + f64::from(second.tasks.max(workers)))));
         }
         Cost { likely_bytes: likely, rounds: 2, ..whole }
     }
 
-    /// One side goes out to the tasks of the other, and no more than the smaller of the two comes back to its own.
+    /// Semi-join reduction: the left side goes to the tasks of the right one, and at most the bytes of the smaller side
+    /// come back.
     pub fn send_keys(left: &SideSize, right: &SideSize, workers: u32) -> Cost {
         let copies = |side: &SideSize| f64::from(side.tasks.max(workers));
         let found = left.bytes.map(|l| right.bytes.map_or(l, |r| l.min(r)));

@@ -1,14 +1,21 @@
-//! Which way a join is done. For every join all ways are listed, each with its cost or with the reason why it is not
-//! possible; the cheapest is taken, and the list goes into the plan for `floe explain`. Nothing here touches a plan:
-//! `operators` carries the choice out.
+//! Chooses the strategy of a join. Every strategy is listed with its cost or with the reason why it is not possible;
+//! the cheapest is chosen, and the list goes into the plan for `floe explain`. Nothing here touches a plan: `operators`
+//! carries the choice out.
 
 mod cost;
-mod join;
+mod enumerate;
+pub(crate) mod reorder;
+#[cfg(test)]
+mod reorder_tests;
+mod rows;
+mod semis;
 #[cfg(test)]
 mod tests;
 
 pub use cost::{Cost, SideSize};
-pub use join::{AsofFacts, EquiFacts, Limits, PairFacts, broadcast_pays_bytes, choose_asof, choose_equi, choose_pairs};
+pub use enumerate::{
+    AsofFacts, EquiFacts, Limits, PairFacts, broadcast_pays_bytes, choose_asof, choose_equi, choose_pairs,
+};
 
 use floe_wire::facts::{JoinDecision, JoinOption, RefusedOption};
 
@@ -35,20 +42,20 @@ impl Side {
     }
 }
 
-/// A way to do a join.
+/// A join strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// Both scans are cut at the same keys: rows meet where they are read.
+    /// Both scans are cut at the same keys: a co-located join.
     Colocated,
-    /// This side goes whole to every task of the other.
+    /// This side is broadcast to every task of the other.
     Broadcast(Side),
-    /// The left side goes to the tasks of the right one, which give back the keys that they have: a semi-join reduction
-    /// for a semi or anti join, of which the other ways then join what is left.
+    /// Semi-join reduction of a semi or anti join: the left side goes to the tasks of the right one, which send back
+    /// the keys that match. Another strategy then joins the left side with those.
     SendKeys,
-    /// Both sides are exchanged by the hashes of their keys. The tasks of one side may come first and tell of theirs.
+    /// A hash join. One side may run first, to summarize its keys or measure its size.
     Shuffle(Shuffle),
-    /// As-of: the right side goes whole to every task of the left, which also reads the last row of each task before its
-    /// own, so that rows that are not sorted are noticed.
+    /// An as-of join with halo rows: the right side is broadcast to every task of the left, which also reads the last
+    /// row of each task before it to detect rows that do not rise in the key.
     Halo,
     /// All rows in one task.
     SingleWorker,
@@ -56,11 +63,11 @@ pub enum Strategy {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shuffle {
-    /// The side that the other waits for.
+    /// The side that runs first, for which the other waits.
     pub first: Option<Side>,
-    /// Rows of the other side without a match are dropped before they are exchanged.
+    /// Unmatched rows of the other side are dropped before they are exchanged.
     pub runtime_filter: bool,
-    /// If it turns out small it is broadcast, and the other side is not exchanged.
+    /// If `first` turns out small it is broadcast, and the other side is not exchanged.
     pub adaptive: bool,
 }
 
@@ -86,15 +93,15 @@ impl Strategy {
     }
 }
 
-/// A way and what is thought of it.
+/// A strategy and its verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     pub strategy: Strategy,
-    /// What it costs and why it is good, or why it is not possible.
+    /// Its cost and its advantage, or why it is not possible.
     pub verdict: Result<(Cost, String), String>,
 }
 
-/// The way that is taken, and the others.
+/// The chosen strategy, and the others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
     pub strategy: Strategy,
@@ -105,8 +112,8 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The cheapest way; of equal ones that which is listed first. `last_resort`, which is always possible, is taken when no
-    /// other is.
+    /// Chooses the cheapest strategy, of equal ones the first in the list; `last_resort`, which is always possible, if
+    /// there is no other.
     fn of(candidates: Vec<Candidate>, last_resort: (Cost, String)) -> Choice {
         let (mut possible, mut refused) = (Vec::new(), Vec::new());
         for Candidate { strategy, verdict } in candidates {
@@ -115,7 +122,7 @@ impl Choice {
                 Err(why) => refused.push((strategy, why)),
             }
         }
-        // A stable sort.
+        // The sort is stable: of equal ones, the first stays first.
         possible.sort_by(|(_, a, _), (_, b, _)| a.compare(b));
         let mut possible = possible.into_iter();
         let Some((strategy, cost, reason)) = possible.next() else {
@@ -126,7 +133,7 @@ impl Choice {
         Choice { strategy, cost, reason, runner_up, refused }
     }
 
-    /// For those who read the plan.
+    /// The choice as `floe explain` shows it.
     pub fn decision(&self, join: &str) -> JoinDecision {
         let option = |strategy: Strategy, cost: &Cost| JoinOption { strategy: strategy.name(), cost: cost.stated() };
         JoinDecision {

@@ -1,6 +1,6 @@
 use polars_ops::frame::{JoinArgs, JoinType, JoinValidation};
 
-use super::join::{may_broadcast, may_lose_unmatched};
+use super::enumerate::{may_broadcast, may_lose_unmatched};
 use super::*;
 
 const MB: f64 = 1e6;
@@ -71,7 +71,7 @@ fn the_smaller_of_two_small_sides_is_broadcast() {
     assert_eq!(chosen(JoinType::Inner, few, one), Strategy::Broadcast(Side::Right), "the other one is in one task");
 }
 
-/// The rule that a broadcast must cost no more than three times both sides, at its border.
+/// A broadcast may cost at most three times both sides: the choice on either side of that border.
 #[test]
 fn a_broadcast_to_many_tasks_must_pay() {
     let kept = side(100.0 * MB, 13);
@@ -85,7 +85,7 @@ fn a_broadcast_to_many_tasks_must_pay() {
     let over = at(border + 1.0);
     assert_eq!(over.strategy, PLAIN);
     assert!(refused(&over, Strategy::Broadcast(Side::Right)).contains("13 tasks"), "{over:?}");
-    // What is taken is never dearer than the runner-up.
+    // The choice is never more expensive than the runner-up.
     for bytes in [0.1, 1.0, 5.0, 20.0, 29.0, 31.0, 100.0, 127.0, 500.0] {
         let choice = at(bytes * MB);
         let (_, runner_up) = choice.runner_up.unwrap_or((PLAIN, choice.cost));
@@ -155,7 +155,7 @@ fn a_side_that_may_turn_out_small_is_waited_for() {
     let huge = side(100_000.0 * MB, 800);
     let choice = chosen(JoinType::Inner, huge, hopeless);
     assert!(matches!(choice, Strategy::Shuffle(Shuffle { adaptive: false, .. })), "{choice:?}");
-    // A side that is small for sure is not sent if the other one is likely to be much smaller in the end.
+    // A surely small side is not broadcast if the other one is likely to be much smaller in the end.
     let filtered = SideSize { likely: 0.01, ..side(300.0 * MB, 4) };
     let choice = chosen(JoinType::Inner, filtered, side(100.0 * MB, 4));
     assert!(matches!(choice, Strategy::Shuffle(Shuffle { first: Some(Side::Left), adaptive: true, .. })), "{choice:?}");
@@ -173,7 +173,7 @@ fn a_few_keys_are_sent_to_many_rows() {
         assert_eq!(choose_equi(&sent, &limits()).strategy, Strategy::Broadcast(Side::Right));
         let off = Limits { runtime_filters: false, ..limits() };
         assert!(matches!(choose_equi(&equi(&args, few, many), &off).strategy, Strategy::Shuffle(_)));
-        // To very many workers, sending both sides once is less.
+        // With very many workers, exchanging both sides once is cheaper.
         let wide = Limits { workers: 10_000, adaptive: false, ..limits() };
         assert!(matches!(choose_equi(&equi(&args, few, many), &wide).strategy, Strategy::Shuffle(_)));
     }
@@ -223,7 +223,7 @@ fn a_decision_names_what_was_taken_and_what_was_not() {
     assert_eq!(decision.chosen.cost.network_bytes, Some(8_000_000));
     assert_eq!(decision.runner_up.map(|other| other.strategy), Some("shuffle of both sides".into()));
     let why = |name: &str| decision.refused.iter().find(|other| other.strategy == name).map(|other| other.why.as_str());
-    let once = "rows of the left side without a match are in the result of the left join once";
+    let once = "rows of the left side without a match would appear once per task in the result of the left join";
     assert_eq!(why("broadcast of the left side"), Some(once));
     assert!(why("co-located join").is_some() && why("semi-join reduction by the left side's keys").is_some());
 }

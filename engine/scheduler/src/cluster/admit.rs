@@ -1,11 +1,12 @@
-//! Which queries may start, which wait, and which are refused.
+//! Decides which queries start, which wait, and which are refused.
 
 use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
 use floe_wire::error::{Category, QueryError};
 
 use super::decide::Step;
-use super::state::{Open, Query, QueryNo, Waiting};
+use super::state::{MILLI, Open, Query, QueryNo, Waiting};
 use super::{Action, Claim};
 
 impl Step<'_> {
@@ -41,14 +42,20 @@ impl Step<'_> {
 
     pub(super) fn admit(&mut self) {
         while self.state.queries.len() < self.state.limits.max_running {
-            let Some(((_, no), Waiting { query, claim })) = self.state.waiting.pop_first() else { return };
+            let Some(key) = self.next_to_start() else { return };
+            let Some(Waiting { query, claim }) = self.state.waiting.remove(&key) else { return };
+            let (_, no) = key;
+            if let Some(group) = claim.group {
+                self.state.turns.insert(group.id, self.state.admitted + 1);
+            }
             self.state.waiting_bytes = self.state.waiting_bytes.saturating_sub(claim.job_bytes);
             self.state.admitted += 1;
-            // What others have had before it came is not its due.
+            // A new query gets no credit for service that others had before it arrived.
             let served = self.state.queries.values().map(|query| query.served).min().unwrap_or(0);
             let started = Query {
                 name: query.clone(),
                 claim,
+                weight: claim.weight,
                 leases: Default::default(),
                 held: 0,
                 open: Open::default(),
@@ -64,6 +71,28 @@ impl Step<'_> {
         }
     }
 
+    /// The next query to start: of the highest priority, the first of the group that runs least for its weight.
+    fn next_to_start(&self) -> Option<(Reverse<i32>, QueryNo)> {
+        let state = &*self.state;
+        let ((priority, _), first) = state.waiting.first_key_value()?;
+        if first.claim.group.is_none() {
+            return state.waiting.keys().next().copied();
+        }
+        let mut running: HashMap<u64, u64> = HashMap::new();
+        for group in state.queries.values().filter_map(|query| query.claim.group) {
+            *running.entry(group.id).or_default() += 1;
+        }
+        let rank = |claim: &Claim| {
+            claim.group.map_or((0, 0), |group| {
+                let has = running.get(&group.id).copied().unwrap_or(0);
+                let turn = state.turns.get(&group.id).copied().unwrap_or(0);
+                (has * MILLI / u64::from(group.weight.max(1)), turn)
+            })
+        };
+        let equals = state.waiting.range((*priority, 0)..=(*priority, QueryNo::MAX));
+        equals.min_by_key(|((_, no), waiting)| (rank(&waiting.claim), *no)).map(|(key, _)| *key)
+    }
+
     pub(super) fn left(&mut self, query: &str) {
         if let Some(no) = self.state.query_index.remove(query) {
             self.forget(no);
@@ -72,6 +101,19 @@ impl Step<'_> {
         {
             self.state.waiting_bytes = self.state.waiting_bytes.saturating_sub(waiting.claim.job_bytes);
         }
+        self.forget_turns();
+    }
+
+    /// Forgets the turns of groups without queries.
+    fn forget_turns(&mut self) {
+        let state = &mut *self.state;
+        if state.turns.is_empty() {
+            return;
+        }
+        let running = state.queries.values().map(|query| &query.claim);
+        let claims = running.chain(state.waiting.values().map(|waiting| &waiting.claim));
+        let there: HashSet<u64> = claims.filter_map(|claim| claim.group).map(|group| group.id).collect();
+        state.turns.retain(|id, _| there.contains(id));
     }
 
     fn waiting_key(&self, query: &str) -> Option<(Reverse<i32>, QueryNo)> {

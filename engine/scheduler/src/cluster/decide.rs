@@ -1,15 +1,15 @@
-//! One event in, actions out: what each event changes, and what follows. Who may start is in `admit`, who gets which slot
-//! in `grant`, how much is whose in `share`.
+//! Turns one event into actions: applies the event and what follows from it. Admission is in `admit`, grants of slots
+//! in `grant`, fair shares in `share`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::share::{Asked, shares};
 use super::state::{ClusterState, Group, Kind, Lease, MILLI, Open, Query, QueryNo, Status, Worker};
 use super::{Action, Demand, Event, Wish};
 use crate::Millis;
 
-/// Takes in one event and says what to do about it, in order. Total: any event may come in any state.
+/// Applies one event and returns the actions to carry out, in order. Total: any event may come in any state.
 pub fn decide(state: &mut ClusterState, event: Event, now: Millis) -> Vec<Action> {
     state.advance(now);
     let mut step = Step { state, caller: None, out: Vec::new() };
@@ -20,7 +20,7 @@ pub fn decide(state: &mut ClusterState, event: Event, now: Millis) -> Vec<Action
 
 pub(super) struct Step<'a> {
     pub state: &'a mut ClusterState,
-    /// Who says its demand, and gets an answer.
+    /// The query that reports its demand and gets an answer.
     pub caller: Option<QueryNo>,
     pub out: Vec<Action>,
 }
@@ -42,7 +42,7 @@ impl Step<'_> {
         }
     }
 
-    /// What follows from the state as it is now.
+    /// Takes the actions that follow from the present state.
     fn settle(&mut self) {
         self.admit();
         self.share_out();
@@ -72,7 +72,7 @@ impl Step<'_> {
         }
         for query in state.queries.values_mut() {
             if let Some(lease) = query.leases.get_mut(&at) {
-                // Whoever uses it has taken it for unusable since.
+                // Queries have treated it as unusable since.
                 lease.told = 0;
                 lease.fresh = lease.granted.saturating_sub(lease.running);
             }
@@ -88,7 +88,7 @@ impl Step<'_> {
         worker.kept_for = None;
         for query in state.queries.values_mut() {
             if let Some(lease) = query.leases.get_mut(at) {
-                // Nobody knows of it yet.
+                // No query knows of it yet.
                 lease.granted -= std::mem::take(&mut lease.fresh);
             }
             query.leases.retain(|_, lease| lease.tasks() > 0);
@@ -114,7 +114,7 @@ impl Step<'_> {
         state.recount();
     }
 
-    /// What a query runs and wishes now. What it was told that it may use, and does not, it gives back.
+    /// Applies a query's demand. Slots that it was told of and does not use are given back.
     fn demanded(&mut self, no: QueryNo, demand: Demand) {
         let mut open = self.open(&demand);
         let state = &mut *self.state;
@@ -141,7 +141,7 @@ impl Step<'_> {
         let Some(query) = state.queries.get_mut(&no) else { return };
         query.open = open;
         if idle && query.waits() {
-            // It did not ask while others were served.
+            // It gets no credit for the time in which it requested nothing.
             query.served = query.served.max(least_served);
         }
     }
@@ -157,8 +157,28 @@ impl Step<'_> {
         }
     }
 
-    /// How much of the slots is whose: by priority, then by weight.
+    /// Computes each query's weight: its claim's, or its part of its group's.
+    fn weigh(&mut self) {
+        let mut groups: HashMap<u64, u64> = HashMap::new();
+        let grouped = |query: &Query| query.claim.group.filter(|_| query.held > 0 || query.waits());
+        for (query, group) in self.state.queries.values().filter_map(|query| Some((query, grouped(query)?))) {
+            *groups.entry(group.id).or_default() += u64::from(query.claim.weight.max(1));
+        }
+        for query in self.state.queries.values_mut() {
+            query.weight = match grouped(query) {
+                None => query.claim.weight,
+                Some(group) => {
+                    let all = groups.get(&group.id).copied().unwrap_or(1).max(1);
+                    let whole = u64::from(query.claim.weight.max(1)) * u64::from(group.weight.max(1));
+                    u32::try_from(whole.saturating_mul(MILLI) / all).unwrap_or(u32::MAX).max(1)
+                }
+            };
+        }
+    }
+
+    /// Divides the slots among the queries by priority, then by weight.
     fn share_out(&mut self) {
+        self.weigh();
         let state = &mut *self.state;
         let usable = || state.workers.iter().filter(|worker| worker.usable());
         let slots: u64 = usable().map(|worker| u64::from(worker.slots)).sum();
@@ -181,7 +201,7 @@ impl Step<'_> {
             query.cost = tightest.map_or(1, |worker| worker.cost(&query.claim));
             let waiting = u64::from(query.unmet()) * u64::from(query.cost) + u64::from(query.open.alone) * largest;
             let amount = (u64::from(query.held) + waiting).saturating_mul(MILLI);
-            let asked = Asked { amount, weight: query.claim.weight };
+            let asked = Asked { amount, weight: query.weight };
             classes.entry(Reverse(query.claim.priority)).or_default().push((*no, asked));
         }
         for class in classes.values() {
@@ -195,7 +215,7 @@ impl Step<'_> {
         }
     }
 
-    /// Those who wait for what is theirs, and have no worker kept free.
+    /// Queries below their share that have open wishes and no worker kept free.
     pub(super) fn claimants(&self) -> Vec<QueryNo> {
         let mut kept = BTreeMap::<QueryNo, u32>::new();
         for (no, _) in self.state.workers.iter().filter_map(|worker| worker.kept_for) {
@@ -209,7 +229,7 @@ impl Step<'_> {
         claims.map(|(no, _)| *no).collect()
     }
 
-    /// How many tasks a query may go on to run on a worker as those that run there end.
+    /// How many tasks a query may keep running on a worker as tasks there end.
     fn may_go_on(&self, query: &Query, no: QueryNo, at: usize, lease: &Lease, contested: bool) -> u32 {
         let worker = &self.state.workers[at];
         let kept = worker.kept_for.is_some_and(|(other, kind)| other != no || kind == Kind::Alone);
@@ -221,7 +241,7 @@ impl Step<'_> {
         lease.running.saturating_sub(over.div_ceil(cost))
     }
 
-    /// Slots that others wait for are not used again when the tasks that have them end.
+    /// Takes back slots that others wait for: they are not used again when their tasks end.
     fn take_back(&mut self, no: QueryNo) {
         let contested = self.claimants().iter().any(|other| *other != no);
         let Some(query) = self.state.queries.get(&no) else { return };
@@ -240,7 +260,7 @@ impl Step<'_> {
         let mut grants = Vec::new();
         for (at, lease) in &mut query.leases {
             let fresh = std::mem::take(&mut lease.fresh) > 0;
-            // No slot is left for others, be it that it has them all.
+            // No slots are left for others, even if only because it holds them all.
             let worker = &state.workers[*at];
             let whole = lease.whole || lease.granted.saturating_mul(worker.cost(&query.claim)) >= worker.slots;
             if fresh || (lease.granted, whole) != (lease.told, lease.told_whole) {
@@ -251,13 +271,14 @@ impl Step<'_> {
                 grants.push((less, Action::Grant { query, worker, slots: lease.granted, whole }));
             }
         }
-        // What is taken back is said first: a query that hears of one worker starts tasks on all that it believes it has.
+        // Grants that take slots back come first: a query that hears of any worker starts tasks on all that it believes
+        // it has.
         grants.sort_by_key(|(less, _)| !less);
         self.out.extend(grants.into_iter().map(|(_, grant)| grant));
         query.leases.retain(|_, lease| lease.tasks() > 0);
     }
 
-    /// Calls those who may use more than they know, or use what others wait for.
+    /// Calls queries that may use more than they know, or that use slots others wait for.
     fn call(&mut self) {
         let claimants = self.claimants();
         let calls = |no: QueryNo, query: &Query| {
@@ -288,7 +309,7 @@ impl Query {
 }
 
 impl Open {
-    /// Takes off what was granted on a worker, and says how much of that is still wished.
+    /// Subtracts a grant on a worker from the wishes; returns how much of the grant they cover.
     fn take(&mut self, at: usize, whole: bool, granted: u32) -> u32 {
         if whole {
             let taken = granted.min(self.alone);

@@ -1,4 +1,4 @@
-//! Who gets the free slots, and where.
+//! Grants free slots: to which query, and on which worker.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -6,19 +6,19 @@ use std::collections::BTreeSet;
 use super::decide::Step;
 use super::state::{Kind, MILLI, Query, QueryNo};
 
-/// Lower goes first.
+/// A query's rank for the next slot; the lowest goes first.
 type Rank = (bool, bool, Reverse<i32>, u8, u64, u64, QueryNo, Kind);
 
-/// Where a wish is granted.
+/// The worker and wish of a grant.
 struct Place {
     worker: usize,
-    /// Of the query's groups, or of its slow tasks.
+    /// Index of the query's group, or of its slow task.
     wish: usize,
 }
 
 impl Step<'_> {
-    /// Grants free slots one at a time, to the query that is next. Whoever is next and needs more than is free anywhere
-    /// has a worker kept free.
+    /// Grants free slots one at a time, to the query that is next. If it needs more than is free anywhere, a worker is
+    /// kept free for it.
     pub(super) fn grant(&mut self) {
         self.drop_kept();
         loop {
@@ -27,7 +27,7 @@ impl Step<'_> {
                 match self.place(no, kind) {
                     Some(place) => {
                         if self.give(no, kind, &place) {
-                            // What is left of a worker that was kept is open to those who found no room.
+                            // The rest of a worker that was kept free is open again to queries that found no room.
                             passed.clear();
                         }
                     }
@@ -65,8 +65,8 @@ impl Step<'_> {
             false if query.entitled() => 1,
             false => 2,
         };
-        // What is lent is lent evenly.
-        let lent = if level == 2 { u64::from(query.held) * MILLI / u64::from(query.claim.weight.max(1)) } else { 0 };
+        // Slots beyond the shares are lent evenly.
+        let lent = if level == 2 { u64::from(query.held) * MILLI * MILLI / u64::from(query.weight.max(1)) } else { 0 };
         (kind == Kind::Slow, !starves, Reverse(query.claim.priority), level, lent, query.served, no, kind)
     }
 
@@ -110,14 +110,14 @@ impl Step<'_> {
         }
     }
 
-    /// What is kept free for others is not kept from those of higher priority.
+    /// Whether a query may use a worker kept free for another: it has higher priority, and the other does not starve.
     fn goes_before(&self, query: &Query, kept: QueryNo) -> bool {
         let (now, patience) = (self.state.now, self.state.limits.patience_ms);
         let kept = self.state.queries.get(&kept);
         kept.is_some_and(|kept| kept.claim.priority < query.claim.priority && !kept.starves(now, patience))
     }
 
-    /// Says whether the worker was kept free and is no longer.
+    /// Grants a slot; returns whether the worker was kept free and no longer is.
     fn give(&mut self, no: QueryNo, kind: Kind, place: &Place) -> bool {
         let Some(query) = self.state.queries.get_mut(&no) else { return false };
         match kind {
@@ -139,15 +139,16 @@ impl Step<'_> {
         fulfilled && worker.kept_for.take().is_some()
     }
 
-    /// Others do not wait for what is theirs, or it is this one's.
+    /// Whether a worker may be kept free for a query: it is below its share or starves, or no other query waits for its
+    /// share.
     fn may_keep(&self, no: QueryNo, query: &Query, kind: Kind) -> bool {
         let (now, patience) = (self.state.now, self.state.limits.patience_ms);
-        // Alone, a task may wait for others of its own query.
+        // A task that must run alone may also wait for others of its own query.
         let own = || kind == Kind::Alone && !self.claimants().iter().any(|other| *other != no);
         query.entitled() || query.starves(now, patience) || own()
     }
 
-    /// Lets go of workers that are kept for what is no longer wished or due; says whether there were any.
+    /// Releases workers that are kept free for wishes that are gone or no longer due; returns whether there were any.
     fn drop_kept(&mut self) -> bool {
         let mut seen: Vec<(QueryNo, Kind)> = Vec::new();
         let mut dropped = Vec::new();
@@ -168,7 +169,8 @@ impl Step<'_> {
         !dropped.is_empty()
     }
 
-    /// Keeps the workers that soonest have room for what does not fit anywhere now. `first`: nobody goes before it.
+    /// Keeps free the workers that will soonest have room for a wish that fits nowhere now. `first`: no query goes
+    /// before this one.
     fn keep_free(&mut self, no: QueryNo, kind: Kind, first: bool) {
         let Some(query) = self.state.queries.get(&no) else { return };
         let wished = match kind {
@@ -190,7 +192,7 @@ impl Step<'_> {
             else {
                 return;
             };
-            // Else those who need less would wait for this one.
+            // Otherwise queries that need less would wait for this one.
             if !first && others < 2 {
                 return;
             }

@@ -1,7 +1,7 @@
-//! Max-min fairness with weights: everybody gets in proportion to its weight, nobody more than it asks for, and what one
-//! does not need is shared by the others in the same way.
+//! Computes weighted max-min fair shares: each gets in proportion to its weight, none more than it requests, and what
+//! one does not need is shared by the others in the same way.
 
-/// What one asks for and what it weighs.
+/// One request and its weight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub amount: u64,
@@ -12,8 +12,8 @@ pub(super) struct Asked {
 pub(super) fn shares(whole: u64, asked: &[Asked]) -> Vec<u64> {
     let weight = |at: usize| u128::from(asked[at].weight.max(1));
     let mut order: Vec<usize> = (0..asked.len()).collect();
-    // By what each asks for a unit of weight: whoever asks for less than an even part is served in full, and its rest
-    // goes to those after it.
+    // In order of what each asks for per unit of weight: one that asks for less than an even part is served in full,
+    // and the rest of that part goes to those after it.
     order.sort_by(|a, b| {
         let (left, right) = (u128::from(asked[*a].amount) * weight(*b), u128::from(asked[*b].amount) * weight(*a));
         left.cmp(&right).then(a.cmp(b))
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_does_not_need_goes_to_the_others_by_weight() {
+    fn an_unneeded_share_goes_to_the_others_by_weight() {
         assert_eq!(of(12, &[(100, 1), (100, 1), (100, 1)]), [4, 4, 4]);
         assert_eq!(of(12, &[(1, 1), (100, 1), (100, 1)]), [1, 5, 6]);
         assert_eq!(of(12, &[(100, 2), (100, 1)]), [8, 4]);

@@ -1,5 +1,5 @@
-//! What is known of the workers and the queries, and the sums over both. All changes of what a query holds go through
-//! `lease`, so that the sums stay true.
+//! Holds the state of workers and queries, with sums over both. Every change of the slots that a query holds goes
+//! through `lease`, which updates the sums.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -12,16 +12,16 @@ pub(super) type QueryNo = u64;
 
 /// Slots are shared in thousandths.
 pub(super) const MILLI: u64 = 1_000;
-/// A slot held for a millisecond by a query of weight 1.
-const SERVED: u64 = 1 << 10;
+/// What a slot held for a millisecond adds to `served` at weight 1.
+const SERVED: u64 = 1 << 20;
 
-/// What a query may wish for, in the order in which it gets it.
+/// The kinds of wishes, in the order in which they are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// A worker for one task.
     Alone,
     Plain,
-    /// A second attempt at a slow task, where slots are left over.
+    /// A second attempt at a slow task, if slots are left over.
     Slow,
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Kind {
 #[derive(Clone, Debug)]
 pub struct ClusterState {
     pub(super) limits: Limits,
-    /// Places of workers that are gone are taken by later ones.
+    /// Later workers reuse the places of those that are gone.
     pub(super) workers: Vec<Worker>,
     pub(super) worker_index: HashMap<String, usize>,
     pub(super) queries: BTreeMap<QueryNo, Query>,
@@ -37,12 +37,14 @@ pub struct ClusterState {
     pub(super) waiting: BTreeMap<(Reverse<i32>, QueryNo), Waiting>,
     pub(super) waiting_bytes: u64,
     pub(super) arrivals: QueryNo,
+    /// By group: its last turn to start a query, as the number of queries started before.
+    pub(super) turns: HashMap<u64, u64>,
     pub(super) refused: u64,
     pub(super) admitted: u64,
     pub(super) now: Millis,
 }
 
-/// For metrics.
+/// Counts for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub running: u64,
@@ -50,7 +52,7 @@ pub struct Counts {
     /// Since the start.
     pub admitted: u64,
     pub refused: u64,
-    /// Of workers that take tasks.
+    /// Slots of workers that take tasks.
     pub slots: u64,
     /// Granted or in use.
     pub slots_used: u64,
@@ -74,7 +76,7 @@ pub(super) struct Worker {
     pub used: u32,
     /// Kept free for a task of this query that needs more than is free now.
     pub kept_for: Option<(QueryNo, Kind)>,
-    /// So far: evens out the spread of short tasks.
+    /// Number of grants so far, which evens out the spread of short tasks.
     pub grants: u64,
 }
 
@@ -90,23 +92,25 @@ pub(super) struct Query {
     pub name: String,
     pub claim: Claim,
     pub leases: BTreeMap<usize, Lease>,
+    /// Its weight in the division of slots, as of this decision.
+    pub weight: u32,
     /// Slots of all leases.
     pub held: u32,
-    /// What it wishes beyond what it was granted.
+    /// Its wishes beyond what it was granted.
     pub open: Open,
     /// Its share in thousandths of a slot, as of this decision.
     pub share: u64,
-    /// Slots that a task of it takes on the workers with the least memory for a slot.
+    /// Slots that one of its tasks takes on the workers with the least memory per slot.
     pub cost: u32,
-    /// Slots times milliseconds, by weight.
+    /// Slots times milliseconds, divided by weight.
     pub served: u64,
-    /// Since when it waits for its first slot.
+    /// When it began to wait without any slot.
     pub hungry_since: Option<Millis>,
-    /// It has been called and has not answered.
+    /// It was called and has not answered yet.
     pub called: bool,
 }
 
-/// Wishes, with workers by their place.
+/// Wishes, with workers by index.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Open {
     pub groups: Vec<Group>,
@@ -122,17 +126,17 @@ pub(super) struct Group {
     pub tasks: u32,
 }
 
-/// What a query has of a worker.
+/// A query's slots on a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lease {
     /// Tasks that it may run at once.
     pub granted: u32,
-    /// Of those, granted since it last said its demand.
+    /// Of those, granted since it last reported its demand.
     pub fresh: u32,
-    /// What it knows of `granted`.
+    /// The part of `granted` that it knows of.
     pub told: u32,
     pub running: u32,
-    /// For one task alone.
+    /// The whole worker, for one task alone.
     pub whole: bool,
     pub told_whole: bool,
 }
@@ -157,7 +161,7 @@ impl Worker {
         if claim.task_memory_bytes == 0 || self.memory_bytes == 0 {
             return 1;
         }
-        // Rounded, as sizes of tasks are estimates; never more than there are: alone it may have all.
+        // Rounded, since sizes of tasks are estimates; at most all slots, which a task that runs alone may have.
         let slots = claim.task_memory_bytes.saturating_mul(u64::from(self.slots));
         let cost = slots.saturating_add(self.memory_bytes / 2) / self.memory_bytes;
         cost.clamp(1, u64::from(self.slots.max(1))) as u32
@@ -188,7 +192,7 @@ impl Query {
         u32::try_from(self.share / MILLI).unwrap_or(u32::MAX)
     }
 
-    /// It holds less than its share.
+    /// Whether it holds less than its share.
     pub fn entitled(&self) -> bool {
         u64::from(self.held) * MILLI < self.share
     }
@@ -206,6 +210,7 @@ impl ClusterState {
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             arrivals: 0,
+            turns: HashMap::new(),
             refused: 0,
             admitted: 0,
             now: 0,
@@ -225,22 +230,28 @@ impl ClusterState {
         }
     }
 
-    /// How many queries go before this one, if it waits.
+    /// Slots that queries hold, by worker.
+    pub fn used(&self) -> impl Iterator<Item = (&str, u32)> {
+        let there = self.workers.iter().filter(|worker| worker.status != Status::Gone);
+        there.map(|worker| (worker.name.as_str(), worker.used))
+    }
+
+    /// How many queries are ahead of this one, if it waits.
     pub fn ahead(&self, query: &str) -> Option<usize> {
         self.waiting.values().position(|waiting| waiting.query == query)
     }
 
-    /// Time goes on: what queries hold counts as served.
+    /// Advances the clock: adds the slots that queries hold to what they were served.
     pub(super) fn advance(&mut self, now: Millis) {
         let passed = now.saturating_sub(self.now);
         self.now += passed;
         for query in self.queries.values_mut() {
             let served = u64::from(query.held).saturating_mul(passed).saturating_mul(SERVED);
-            query.served = query.served.saturating_add(served / u64::from(query.claim.weight.max(1)));
+            query.served = query.served.saturating_add(served / u64::from(query.weight.max(1)));
         }
     }
 
-    /// Changes what a query has of a worker, and the sums with it.
+    /// Changes a query's lease on a worker, and the sums with it.
     pub(super) fn lease(&mut self, no: QueryNo, at: usize, change: impl FnOnce(&mut Lease)) {
         let (Some(query), Some(worker)) = (self.queries.get_mut(&no), self.workers.get_mut(at)) else { return };
         let lease = query.leases.entry(at).or_default();
@@ -251,7 +262,7 @@ impl ClusterState {
         worker.used = worker.used - before + after;
     }
 
-    /// The sums again, after the size of a worker changed or it went.
+    /// Computes the sums again, after the size of a worker changed or it went.
     pub(super) fn recount(&mut self) {
         self.workers.iter_mut().for_each(|worker| worker.used = 0);
         for query in self.queries.values_mut() {

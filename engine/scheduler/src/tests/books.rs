@@ -1,5 +1,5 @@
-//! The scheduler's own books, counted again: every sum and set that it keeps up to date step by step must be what a fresh
-//! count gives.
+//! The scheduler's own books, counted again: every sum and set that it keeps up to date step by step must be what a
+//! fresh count gives.
 
 use std::collections::BTreeSet;
 

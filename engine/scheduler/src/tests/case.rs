@@ -7,6 +7,7 @@ use crate::{Action, Event, Limits, Millis, Outcome, State, decide};
 use floe_wire::chunk::*;
 use floe_wire::error::{Category, QueryError};
 use floe_wire::graph::*;
+use floe_wire::task::*;
 
 pub struct Case {
     pub state: State,
@@ -26,7 +27,7 @@ pub fn graph(inputs: &[&[u32]], roots: &[u32]) -> StageGraph {
             }
         },
         output: Exchange::Whole,
-        instead: None,
+        adaptive: None,
         facts: Default::default(),
         nondeterminism: None,
     };

@@ -1,4 +1,4 @@
-//! Whether a simulated query may end as it did.
+//! Checks whether a simulated query may end as it did.
 
 use super::scenario::{Kind, id, value_of};
 use super::watch::Watch;

@@ -1,4 +1,4 @@
-//! Any event in any state: events at random, most of them about things that are not, must neither break the books nor
+//! Any event in any state: random events, most of them about things that do not exist, must neither break the books nor
 //! bring a second end.
 
 use super::books::check_books;

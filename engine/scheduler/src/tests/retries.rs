@@ -1,12 +1,12 @@
-//! One test a rule: what is tried again, how often, where, and what the user reads when it is given up; slow and silent
-//! attempts.
+//! One test per rule: what is tried again, how often, where, and what the user reads when it is given up; slow and
+//! silent attempts.
 
 use super::case::*;
 use crate::{Event, Limits, ResolvedInputs};
 use floe_wire::error::Category;
 use floe_wire::graph::StageId;
 
-/// One stage of so many tasks on workers a, b, … of two slots.
+/// One stage of `tasks` tasks on workers a, b, … with two slots each.
 fn one_stage(tasks: usize, workers: &[&str], limits: Limits) -> Case {
     let mut case = Case::with(&[&[]], &[0], limits);
     for worker in workers {
@@ -32,7 +32,7 @@ fn io_failures_pause_longer_each_time_and_then_fail() {
         assert!((full / 2..=full).contains(&pause), "pause {pause} of at most {full}");
         let before = case.now + pause - 1;
         case.at(before).on(Event::Tick, &[]);
-        // Elsewhere, as there is an elsewhere.
+        // On another worker, as there is one.
         worker = if worker == "a" { "b" } else { "a" };
         let again = format!("launch 0.0#{} on {worker}", attempt + 1);
         case.at(before + 1).on(Event::Tick, &[again.as_str()]);
@@ -71,7 +71,7 @@ fn a_task_that_ends_its_workers_ends_the_query() {
     let mut case = one_stage(1, &["a"], Limits::default());
     case.on(lost("a"), &[]);
     case.on(up("b", 2), &["launch 0.0#1 on b"]).on(lost("b"), &[]);
-    // Twice is suspect: alone from now on.
+    // Two losses make it suspect: it runs alone from now on.
     case.on(up("c", 2), &["launch 0.0#2 on c alone"]).on(lost("c"), &[]);
     case.on(up("a", 2), &["launch 0.0#3 on a alone"]);
     let says = ["task 0 of stage 0 (work 0) was lost with its worker 4 times (workers a, b, c)", "spec.compute.memory"];
@@ -92,7 +92,7 @@ fn lost_workers_have_a_budget_of_their_own() {
 }
 
 #[test]
-fn cancelled_by_nobody_here_is_lost() {
+fn a_cancellation_from_elsewhere_counts_as_a_lost_worker() {
     let mut case = one_stage(1, &["a"], Limits::default());
     case.on(failed("0.0#0", "a", Category::Cancelled), &["launch 0.0#1 on a"]);
 }
@@ -117,7 +117,7 @@ fn out_of_memory_is_retried_alone_and_then_in_smaller_parts() {
     case.on(done("0.2#0", "a", "inline"), &["launch 0.0#1 on a alone"]);
     case.on(done("0.3#0", "b", "inline"), &["launch 0.5#0 on b"]);
     case.on(done("0.4#0", "b", "inline"), &[]);
-    // What was made so far goes, and numbers of attempts go on.
+    // What was made so far is dropped, and attempt numbers go on.
     let again = ["cancel 0.5#0 on b", "release 0", "resolve 0 finer 1"];
     case.on(failed("0.0#1", "a", Category::OutOfMemory), &again);
     case.on(done("0.5#0", "b", "inline"), &[]).on(resolved(0, &[""; 12]), &[]);
@@ -127,15 +127,15 @@ fn out_of_memory_is_retried_alone_and_then_in_smaller_parts() {
 }
 
 #[test]
-fn what_cannot_be_cut_any_further_says_what_to_change() {
+fn a_stage_that_cannot_be_cut_finer_fails_and_says_what_to_change() {
     let says = ["out-of-memory of 0.0#0", "had a worker for itself and ran out of memory", "compute.memory"];
-    // With one slot it was alone from the start: trying the same again would help nobody.
+    // With one slot it ran alone from the start: the same again would not help.
     let mut case = Case::with(&[&[]], &[0], Limits::default());
     case.acts(up("a", 1));
     case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]);
     case.on(failed("0.0#0", "a", Category::OutOfMemory), &["release 0", "resolve 0 finer 1"]);
     case.fails(finer(1, resolved(0, &[""])), "out-of-memory", &says);
-    // Nor is it cut again and again.
+    // Nor is it cut again without end.
     let mut case = Case::with(&[&[]], &[0], Limits { finer_per_stage: 2, ..Limits::default() });
     case.acts(up("a", 1));
     case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]);
@@ -158,10 +158,10 @@ fn a_stage_that_others_were_cut_by_stays_as_it_is() {
 }
 
 #[test]
-fn a_broadcast_that_does_not_fit_is_taken_back() {
+fn an_adaptive_broadcast_that_does_not_fit_is_undone() {
     let mut case = Case::with(&[&[], &[0], &[0, 1]], &[2], Limits::default());
     // Stage 2 may read all of 0 in place of what 1 would make.
-    case.state.stages[2].without = Some(1);
+    case.state.stages[2].replaces = Some(1);
     case.acts(up("a", 1));
     case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]);
     case.on(done("0.0#0", "a", "a"), &["resolve 1"]);
@@ -183,7 +183,7 @@ fn after_running_alone_a_worker_is_shared_again() {
 }
 
 #[test]
-fn faults_of_our_own_are_tried_once_more() {
+fn internal_errors_are_retried_once() {
     let mut case = one_stage(1, &["a"], Limits::default());
     case.on(failed("0.0#0", "a", Category::Internal), &["launch 0.0#1 on a"]);
     case.fails(failed("0.0#1", "a", Category::Internal), "internal", &["internal of 0.0#1", "failed 2 times"]);
@@ -197,7 +197,7 @@ fn user_errors_are_never_retried_and_stay_as_they_are() {
 }
 
 #[test]
-fn of_several_user_errors_the_first_task_s_is_told() {
+fn the_user_error_of_the_first_task_is_reported() {
     let mut case = one_stage(4, &["a", "b"], Limits::default());
     assert_eq!(case.tell(failed("0.2#0", "a", Category::User)), ["cancel 0.3#0 on b", "wake 100"]);
     case.at(50).on(failed("0.1#0", "b", Category::User), &[]);
@@ -280,7 +280,7 @@ fn a_task_that_waits_on_its_worker_is_not_slow() {
 }
 
 #[test]
-fn who_has_more_to_read_may_take_longer() {
+fn a_task_with_more_to_read_may_take_longer() {
     let mut case = Case::with(&[&[], &[0]], &[1], Limits { slow_min_ms: 10, ..Limits::default() });
     case.acts(up("a", 2));
     case.acts(up("b", 2));
@@ -323,7 +323,7 @@ fn second_attempts_do_not_hide_that_a_task_fails() {
 #[test]
 fn a_silent_attempt_is_replaced() {
     let mut case = one_stage(1, &["a", "b"], Limits { silent_ms: 1_000, ..Limits::default() });
-    // One that never told how it gets on may not be able to.
+    // An attempt that never sent progress may be unable to.
     case.at(50_000).on(Event::Tick, &[]);
     assert_eq!(case.tell(progress("0.0#0", "a", 1)), ["wake 51000"]);
     case.at(50_500).on(progress("0.0#0", "a", 1), &[]);

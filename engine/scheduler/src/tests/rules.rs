@@ -1,12 +1,12 @@
-//! One test a rule: dependencies, placement, lost workers and outputs, how a query ends.
+//! One test per rule: dependencies, placement, lost workers and outputs, how a query ends.
 
 use super::case::*;
 use crate::{Event, Limits, ResolvedInputs, StagePhase, State};
 use floe_wire::catalog::Catalog;
 use floe_wire::error::Category;
-use floe_wire::graph::{Exchange, Instead, Leaf, Nondeterminism, Read, StageId};
+use floe_wire::graph::{AdaptiveForm, Exchange, Leaf, Nondeterminism, Read, StageId};
 
-/// Two tasks, two readers, one worker each; all outputs where they were made.
+/// Two tasks, two readers, one worker each; all outputs stay where they were made.
 fn two_stages() -> Case {
     let mut case = Case::new(&[&[], &[0]], &[1]);
     case.on(up("a", 1), &["resolve 0"]);
@@ -56,10 +56,10 @@ fn a_side_waits_for_the_one_that_may_be_sent_whole() {
         Leaf::Source { what: String::new(), per_task: Vec::new() },
         Leaf::Exchange { stages: vec![StageId(0)], read: Read::All },
     ];
-    graph.stages[2].instead = Some(Box::new(Instead {
+    graph.stages[2].adaptive = Some(Box::new(AdaptiveForm {
         small: vec![StageId(0)],
         bytes: 100,
-        without: StageId(1),
+        replaces: StageId(1),
         label: String::new(),
         fragment: bytes::Bytes::new(),
         explain: Vec::new(),
@@ -89,7 +89,7 @@ fn nothing_to_do_is_done() {
 }
 
 #[test]
-fn what_no_result_is_made_from_never_runs() {
+fn a_stage_that_no_result_depends_on_never_runs() {
     let mut case = Case::new(&[&[], &[]], &[1]);
     case.on(up("a", 4), &["resolve 1"]);
     case.on(resolved(0, &[""]), &[]);
@@ -144,7 +144,7 @@ fn tasks_go_where_most_of_their_input_is() {
     case.on(up("a", 2), &["resolve 0"]).on(up("b", 2), &[]);
     case.on(resolved(0, &["", ""]), &["launch 0.0#0 on a", "launch 0.1#0 on b"]);
     case.on(done("0.0#0", "a", "a"), &[]).on(done("0.1#0", "b", "b"), &["resolve 1"]);
-    // Crosswise; and where two hold the same, the spread is even.
+    // Each goes to the other's worker; where both hold the same, the spread is even.
     let launched = ["launch 1.0#0 on b", "launch 1.1#0 on a", "launch 1.2#0 on a", "launch 1.3#0 on b"];
     case.on(resolved(1, &["0.1", "0.0", "0.0 0.1", "0.0 0.1"]), &launched);
 }
@@ -281,7 +281,7 @@ fn a_rerun_that_is_no_longer_needed_is_stopped() {
     case.on(done("0.0#0", "a", "a"), &["resolve 1"]).on(draining("a"), &[]);
     case.on(resolved(1, &["0.0"]), &["launch 1.0#0 on b"]);
     case.on(lost("a"), &["launch 0.0#1 on b"]);
-    // It had read it all.
+    // It had read all of it before.
     case.on(done("1.0#0", "b", "b"), &["cancel 0.0#1 on b", "resolve 2"]);
 }
 
@@ -295,7 +295,7 @@ fn outputs_that_cannot_be_fetched_are_made_again_and_no_others() {
     case.on(done("0.2#0", "a", "inline"), &["resolve 1"]);
     case.on(resolved(1, &["0.0 0.1 0.2"]), &["launch 1.0#0 on b"]);
     case.on(inputs_lost("1.0#7", "b", &["0.0#0"]), &[]);
-    // An inline output cannot be lost, and 0.9 does not exist; better not where it was lost.
+    // An inline output cannot be lost, and 0.9 does not exist; the rerun avoids the worker that lost the output.
     case.on(inputs_lost("1.0#0", "b", &["0.0#0", "0.2#0", "0.9#0"]), &["launch 0.0#1 on b"]);
     case.on(done("0.0#1", "b", "b"), &["launch 1.0#1 on b"]);
 }
@@ -334,7 +334,7 @@ fn a_resolution_can_show_that_a_rerun_is_not_needed() {
 }
 
 #[test]
-fn what_was_made_from_an_unstable_output_is_made_again_with_it() {
+fn readers_of_an_unstable_output_are_made_again_with_it() {
     for unstable in [false, true] {
         let mut graph = graph(&[&[], &[0], &[1]], &[2]);
         graph.stages[0].nondeterminism = unstable.then_some(Nondeterminism::AnyOfEqualRows);

@@ -1,4 +1,5 @@
-//! One random query: its stages and tasks, what each reads, where outputs are kept, and what is going to be done to it.
+//! Makes one random query: its stages and tasks, what each reads, where outputs are kept, and which faults happen to
+//! it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -6,6 +7,7 @@ use bytes::Bytes;
 
 use crate::Limits;
 use floe_wire::graph::*;
+use floe_wire::task::*;
 
 /// splitmix64
 #[derive(Clone)]
@@ -30,7 +32,7 @@ impl Rng {
     }
 }
 
-/// What is done to a query; decides what its end must be.
+/// What is done to a query, which decides how it must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// Nothing goes wrong: every task runs exactly once.
@@ -54,7 +56,7 @@ pub enum Kind {
     Split,
     /// A task that fits nowhere.
     TooBig,
-    /// A task with a fault of Floe's own, each time.
+    /// A task that hits a bug of Floe's own, each time.
     Broken,
 }
 
@@ -110,7 +112,7 @@ pub struct Scenario {
     pub kept: Vec<Kept>,
     pub limits: Limits,
     pub useful: Vec<bool>,
-    /// Stages whose tasks write something else in each attempt.
+    /// Stages whose tasks write something different in each attempt.
     pub unstable: Vec<bool>,
     pub user_errors: HashSet<TaskId>,
     pub poison: Option<TaskId>,
@@ -158,7 +160,7 @@ impl Scenario {
                 explain: Vec::new(),
                 leaves: if inputs.is_empty() { vec![source] } else { vec![exchange] },
                 output: Exchange::Whole,
-                instead: None,
+                adaptive: None,
                 facts: Default::default(),
                 nondeterminism: None,
             });
@@ -260,19 +262,24 @@ impl Scenario {
     }
 }
 
-/// The last stage may leave one of those that it reads out and do its work itself, if another one turns out small; half of
-/// the time it does.
-fn other_form(graph: &mut StageGraph, reads: &mut [Vec<Vec<TaskId>>], (small, without): (usize, usize), rng: &mut Rng) {
+/// The last stage may replace one of the stages that it reads and do its work itself, if another one turns out small;
+/// half of the time it does.
+fn other_form(
+    graph: &mut StageGraph,
+    reads: &mut [Vec<Vec<TaskId>>],
+    (small, replaced): (usize, usize),
+    rng: &mut Rng,
+) {
     let Some(mut stage) = graph.stages.pop() else { return };
-    let [small_id, without_id] = [small, without].map(|at| StageId(at as u32));
-    let read_elsewhere = graph.stages.iter().any(|other| graph.inputs(other).contains(&without_id));
-    if !read_elsewhere && graph.stages[without].instead.is_none() {
-        let mut leaves = graph.stages[without].leaves.clone();
+    let [small_id, replaced_id] = [small, replaced].map(|at| StageId(at as u32));
+    let read_elsewhere = graph.stages.iter().any(|other| graph.inputs(other).contains(&replaced_id));
+    if !read_elsewhere && graph.stages[replaced].adaptive.is_none() {
+        let mut leaves = graph.stages[replaced].leaves.clone();
         leaves.push(Leaf::Exchange { stages: vec![small_id], read: Read::All });
-        stage.instead = Some(Box::new(Instead {
+        stage.adaptive = Some(Box::new(AdaptiveForm {
             small: vec![small_id],
             bytes: 1,
-            without: without_id,
+            replaces: replaced_id,
             label: stage.label.clone(),
             fragment: Bytes::new(),
             explain: Vec::new(),
@@ -280,9 +287,9 @@ fn other_form(graph: &mut StageGraph, reads: &mut [Vec<Vec<TaskId>>], (small, wi
             facts: Default::default(),
         }));
         if rng.chance(50) {
-            let of_the_other: BTreeSet<TaskId> = std::mem::take(&mut reads[without]).into_iter().flatten().collect();
+            let of_the_other: BTreeSet<TaskId> = std::mem::take(&mut reads[replaced]).into_iter().flatten().collect();
             for task in &mut reads[stage.id.0 as usize] {
-                task.retain(|read| read.stage != without_id);
+                task.retain(|read| read.stage != replaced_id);
                 task.extend(of_the_other.iter().filter(|_| rng.chance(70)));
                 task.sort_unstable();
                 task.dedup();

@@ -1,4 +1,4 @@
-//! Counts of what simulations met.
+//! Counts the cases that simulations covered.
 
 /// What happened in a run or in all: a simulation in which nothing happens proves nothing.
 #[derive(Clone, Copy, Debug, Default)]

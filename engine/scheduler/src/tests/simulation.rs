@@ -1,4 +1,4 @@
-//! Thousands of random queries on random clusters, each from a seed that is printed when something does not hold.
+//! Thousands of random queries on random clusters, each from a seed that is printed when a check fails.
 //! `FLOE_SIM_SEED` runs one seed, `FLOE_SIM_RUNS` that many from the first.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,5 +1,5 @@
-//! What must hold at every step of a simulated query, checked against books kept apart from the scheduler's: only from
-//! the events it was told and the actions it took, by plain recursion where the scheduler counts.
+//! Checks what must hold at every step of a simulated query against books of its own, kept only from the events it was
+//! given and the actions it took, by plain recursion where the scheduler counts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -42,7 +42,7 @@ pub struct Watch<'a> {
     /// Tasks of the stages that were cut.
     cut: HashMap<usize, usize>,
     finer: HashMap<usize, u32>,
-    /// Stages of which a task did not fit though it was alone.
+    /// Stages with a task that did not fit though it ran alone.
     short: HashSet<usize>,
     /// Stages that were left out for one that starts over.
     left_out_before: HashSet<usize>,
@@ -115,8 +115,8 @@ impl<'a> Watch<'a> {
     fn take_back(&mut self, stage: usize, finer: u32) {
         let allowed = self.short.remove(&stage) || self.left_out_before.remove(&stage);
         assert!(allowed, "stage {stage} is fine enough");
-        if let Some(instead) = &self.scenario.graph.stages[stage].instead {
-            self.left_out_before.insert(instead.without.0 as usize);
+        if let Some(form) = &self.scenario.graph.stages[stage].adaptive {
+            self.left_out_before.insert(form.replaces.0 as usize);
         }
         assert!(!self.running.keys().any(|(task, _)| task.stage.0 as usize == stage), "old tasks of stage {stage} run");
         let others = |task: &TaskId| task.stage.0 as usize != stage;
@@ -191,7 +191,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Books what the scheduler is about to be told.
+    /// Records what the scheduler is about to be told.
     pub fn told(&mut self, event: &Event, now: Millis) {
         self.given_more.clear();
         match event {
@@ -286,7 +286,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Where an unstable task is to be made again, nothing made from its former output is there any more.
+    /// Drops all that was made from the former output of an unstable task that is to be made again.
     fn drop_what_does_not_fit(&mut self) {
         loop {
             let needed = self.needed();
@@ -444,7 +444,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What can run does, but for workers that are kept free for tasks that must run alone.
+    /// What can run must run, except on workers that are kept free for tasks that must run alone.
     fn check_idle(&self, needed: &HashSet<TaskId>, now: Millis) {
         let startable = needed.iter().filter(|task| {
             self.resolved.contains(&(task.stage.0 as usize))
@@ -452,7 +452,7 @@ impl<'a> Watch<'a> {
                 && self.runs(**task).is_empty()
                 && self.reads(**task).iter().all(|read| self.there.contains_key(read))
         });
-        // In its pause it does not wait for a worker; when the pause ends is not known here.
+        // A task in its pause does not wait for a worker; when the pause ends is not known here.
         let paused = |task: &&TaskId| {
             self.io_pause.get(task).is_some_and(|at| now - at <= self.scenario.limits.io_backoff_max_ms)
         };
@@ -467,7 +467,7 @@ impl<'a> Watch<'a> {
             assert!(!has_room, "{worker} has room and {others:?} wait");
         }
         let waiting = alone.iter().filter(|task| !paused(task)).count();
-        // Of workers that others have a part of, the cluster scheduler keeps some free.
+        // Workers that other queries have a part of are kept free by the cluster scheduler.
         let own = || usable().filter(|(_, on)| on.whole);
         let kept_free = own().filter(|(worker, _)| !self.given_more.contains(*worker)).count();
         assert!(kept_free >= waiting.min(own().count()), "{alone:?} wait and {:?} got more", self.given_more);

@@ -1,5 +1,5 @@
-//! A virtual cluster with a virtual clock: workers that compute, crash, return, drain and lose files, and a network that
-//! delays, doubles and reorders what they say. It plays the shell's part as the module's head asks of it.
+//! A virtual cluster with a virtual clock: workers that compute, crash, return, drain and lose files, and a network
+//! that delays, doubles and reorders what they say. It plays the shell's part as the module's head asks of it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,6 +11,7 @@ use floe_wire::catalog::Catalog;
 use floe_wire::chunk::*;
 use floe_wire::error::{Category, QueryError};
 use floe_wire::graph::*;
+use floe_wire::task::*;
 
 /// Something that happens in the cluster or on its way to the scheduler.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ pub struct World {
     finer: Vec<u32>,
     /// Workers come and go by what happens to all queries that share them, not by what happens to this one.
     shared: bool,
-    /// Ended by a task of this query, for whoever minds the shared workers.
+    /// The worker that a task of this query crashed, for the test that keeps the shared workers.
     pub crashed: Option<usize>,
 }
 
@@ -171,7 +172,7 @@ impl World {
         self.at(time, what);
     }
 
-    /// Over the network: late, sometimes very late, sometimes twice, in any order.
+    /// Sends it over the network: late, sometimes very late, sometimes twice, in any order.
     fn say(&mut self, scenario: &Scenario, event: Event) {
         let calm = scenario.kind == Kind::Calm;
         if !calm && self.rng.chance(5) {
@@ -181,7 +182,7 @@ impl World {
         self.later(0, slowest, Happening::Say(event));
     }
 
-    /// The shell carries out one action.
+    /// Carries out one action, as the shell does.
     pub fn carry_out(&mut self, scenario: &Scenario, state: &State, action: &Action) {
         match action {
             Action::Resolve { stage, finer } => {
@@ -301,7 +302,7 @@ impl World {
         let (task, attempt, worker) = (run.task, run.attempt, name(run.worker));
         if !lost.is_empty() {
             if self.rng.chance(30) {
-                // Wrongly of one that cannot be lost, too.
+                // Wrongly reports one that cannot be lost, too.
                 let inline =
                     |(output, _): &&(OutputId, Place)| scenario.kept[output.task.stage.0 as usize] == Kept::Inline;
                 lost.extend(run.inputs.iter().find(inline).map(|(output, _)| *output));
@@ -312,7 +313,7 @@ impl World {
         let value = scenario.value(task, attempt, values.into_iter());
         let hangs = scenario.kind.faulty() && self.now < self.quiet_after && self.rng.chance(1);
         if hangs {
-            // Nobody hears of it again.
+            // No more is heard of it.
             self.queue.retain(|_, what| match what {
                 Happening::Beat(beat) => (beat.task, beat.attempt) != (task, attempt),
                 Happening::Say(_)

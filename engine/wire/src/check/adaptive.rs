@@ -1,16 +1,16 @@
-//! The form that a stage takes if a side of its join turns out small: it reads what is there by then, leaves out what
-//! nobody else reads, and gives the same rows.
+//! Checks the adaptive form of a stage: it reads only stages that are done by then, leaves out only a stage that no
+//! other reads, and gives the same rows.
 
 use super::{AdaptiveFault, Finding, same_names};
 use crate::facts::BroadcastBound;
 use crate::graph::{Stage, StageGraph, StageId};
 
 pub(super) fn check(graph: &StageGraph, stage: &Stage, findings: &mut Vec<Finding>) {
-    let Some(form) = &stage.instead else { return };
+    let Some(form) = &stage.adaptive else { return };
     let mut faults = Vec::new();
     let reads = |of: &Stage, id: StageId| of.forms().any(|form| form.inputs().any(|input| input == id));
     let planned = |id: StageId| stage.forms().take(1).any(|form| form.inputs().any(|input| input == id));
-    let left_out = form.without;
+    let left_out = form.replaces;
     if !planned(left_out) {
         faults.push(AdaptiveFault::LeavesOutUnread(left_out));
     } else {

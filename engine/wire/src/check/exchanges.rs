@@ -1,10 +1,10 @@
-//! Rows that meet: exchanges have their keys, the sides of a join by hash match, and the leaves of a stage are cut into
-//! the same tasks.
+//! Checks that rows with equal keys are in one task: exchanges have their keys, the sides of a hash join match, and the
+//! leaves of a stage are cut into the same tasks.
 
 use super::{Finding, Form, has_column};
 use crate::graph::{Exchange, Leaf, Read, Stage, StageGraph, StageId};
 
-/// A stage writes what its exchange says.
+/// Checks that a stage writes what its exchange says.
 pub(super) fn check_output(graph: &StageGraph, stage: &Stage, findings: &mut Vec<Finding>) {
     let id = stage.id;
     let keys: &[String] = match &stage.output {
@@ -29,7 +29,7 @@ pub(super) fn check_output(graph: &StageGraph, stage: &Stage, findings: &mut Vec
     }
 }
 
-/// What a stage reads by partition is partitioned, and all of it in the same way.
+/// Checks that what a stage reads by partition is partitioned, and all of it in the same way.
 pub(super) fn check_inputs(graph: &StageGraph, form: Form<'_>, findings: &mut Vec<Finding>) {
     let stage = form.stage;
     let mut hashed: Option<&Stage> = None;
@@ -55,7 +55,15 @@ pub(super) fn check_inputs(graph: &StageGraph, form: Form<'_>, findings: &mut Ve
                 (Exchange::Whole, Read::Partition) => {
                     findings.push(Finding::NotPartitioned { stage, leaf, input: input.id });
                 }
-                (_, Read::All | Read::Forward | Read::Before | Read::After | Read::Keys) => {}
+                (
+                    _,
+                    Read::All
+                    | Read::Forward
+                    | Read::Neighbours { .. }
+                    | Read::Before
+                    | Read::After
+                    | Read::KeySummaries,
+                ) => {}
             }
         }
     }
@@ -72,7 +80,7 @@ fn check_sides(stage: StageId, left: &Stage, right: &Stage, findings: &mut Vec<F
             right_partitions,
         });
     }
-    // A key that is not there is a finding of its own.
+    // A missing key is reported elsewhere.
     let (Some(left_types), Some(right_types)) = (key_types(left), key_types(right)) else { return };
     if left_types != right_types {
         findings.push(Finding::KeyTypes { stage, left: left.id, right: right.id, left_types, right_types });
@@ -86,25 +94,25 @@ fn key_types(stage: &Stage) -> Option<Vec<String>> {
     types.filter(|types| !types.is_empty())
 }
 
-/// Into how many tasks something is cut: so many, and as many as each of these stages turns out to have.
+/// A number of tasks: `known`, plus the task counts of the stages `of`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tasks {
     known: u32,
     of: Vec<StageId>,
 }
 
-/// What a leaf says of the tasks of its stage.
+/// What a leaf requires of the tasks of its stage.
 #[derive(PartialEq, Eq)]
 enum Cut {
-    /// It goes with any number of them.
+    /// Any number of tasks.
     Any,
     Into(Tasks),
     Partitions,
-    /// Ranges are cut when the rows are known: no other leaf can be cut alike.
-    Ranges,
+    /// Cut once the rows are known, so no other leaf can be cut the same way.
+    BySize,
 }
 
-/// The leaves of a stage are cut into the same tasks, whatever sizes turn out, and into as many as were planned.
+/// Checks that the leaves of a stage are cut into the same tasks, whatever the sizes, and into as many as planned.
 pub(super) fn check_tasks(graph: &StageGraph, findings: &mut Vec<Finding>) {
     let mut tasks: Vec<Tasks> = Vec::with_capacity(graph.stages.len());
     for stage in &graph.stages {
@@ -113,12 +121,12 @@ pub(super) fn check_tasks(graph: &StageGraph, findings: &mut Vec<Finding>) {
             let cuts: Vec<Cut> = form.leaves.iter().map(|leaf| cut(graph, leaf, &tasks)).collect();
             let deciding: Vec<usize> = (0..cuts.len()).filter(|at| cuts[*at] != Cut::Any).collect();
             if let [first, rest @ ..] = &deciding[..] {
-                let other = rest.iter().find(|at| cuts[**at] != cuts[*first] || cuts[**at] == Cut::Ranges);
+                let other = rest.iter().find(|at| cuts[**at] != cuts[*first] || cuts[**at] == Cut::BySize);
                 if let Some(other) = other {
                     findings.push(Finding::TaskCounts { stage: stage.id, one: *first, other: *other });
                 }
                 own = match &cuts[*first] {
-                    Cut::Into(tasks) if stage.instead.is_none() => tasks.clone(),
+                    Cut::Into(tasks) if stage.adaptive.is_none() => tasks.clone(),
                     _ => Tasks { known: 0, of: vec![stage.id] },
                 };
             }
@@ -138,13 +146,14 @@ fn cut(graph: &StageGraph, leaf: &Leaf, tasks: &[Tasks]) -> Cut {
         Leaf::Exchange { stages, read } => (stages, read),
     };
     match read {
-        Read::All | Read::Keys => Cut::Any,
+        Read::All | Read::KeySummaries => Cut::Any,
         Read::Partition => match stages.first().map(|id| &graph.stages[id.0 as usize].output) {
-            Some(Exchange::Range { .. }) => Cut::Ranges,
+            Some(Exchange::Range { .. }) => Cut::BySize,
             Some(Exchange::Hash { .. }) => Cut::Partitions,
-            // A finding of its own.
+            // Reported elsewhere.
             Some(Exchange::Whole | Exchange::Result | Exchange::Sink { .. }) | None => Cut::Any,
         },
+        Read::Neighbours { .. } => Cut::BySize,
         Read::Forward | Read::Before | Read::After => {
             let mut sum = Tasks::default();
             for stage in stages {
@@ -158,7 +167,7 @@ fn cut(graph: &StageGraph, leaf: &Leaf, tasks: &[Tasks]) -> Cut {
     }
 }
 
-/// The tasks that a leaf was planned for; none: any number.
+/// The number of tasks that a leaf was planned for; none: any.
 fn planned_tasks(graph: &StageGraph, leaf: &Leaf) -> Option<u32> {
     let (stages, read) = match leaf {
         Leaf::Source { per_task, .. } => return Some(per_task.len() as u32),
@@ -166,8 +175,10 @@ fn planned_tasks(graph: &StageGraph, leaf: &Leaf) -> Option<u32> {
     };
     let stages = stages.iter().map(|id| &graph.stages[id.0 as usize]);
     match read {
-        Read::All | Read::Keys => None,
+        Read::All | Read::KeySummaries => None,
         Read::Partition => stages.map(|stage| stage.output.partitions()).max(),
-        Read::Forward | Read::Before | Read::After => Some(stages.map(|stage| stage.facts.tasks).sum()),
+        Read::Forward | Read::Neighbours { .. } | Read::Before | Read::After => {
+            Some(stages.map(|stage| stage.facts.tasks).sum())
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a stage graph.
+//! The faults of a stage graph.
 
 use crate::facts::Column;
 use crate::graph::StageId;
@@ -37,10 +37,12 @@ pub enum Finding {
     PartitionsUnread { stage: StageId },
     #[error("stage {reader} reads stage {input}, whose rows leave the query")]
     OutputRead { reader: StageId, input: StageId },
-    #[error("stages {left} and {right} meet in stage {stage} with {left_partitions} and {right_partitions} partitions")]
+    #[error(
+        "stages {left} and {right} are joined in stage {stage} with {left_partitions} and {right_partitions} partitions"
+    )]
     PartitionCounts { stage: StageId, left: StageId, right: StageId, left_partitions: u32, right_partitions: u32 },
     #[error(
-        "stages {left} and {right} meet in stage {stage} by keys of the types ({}) and ({})",
+        "stages {left} and {right} are joined in stage {stage} by keys of the types ({}) and ({})",
         .left_types.join(", "), .right_types.join(", ")
     )]
     KeyTypes { stage: StageId, left: StageId, right: StageId, left_types: Vec<String>, right_types: Vec<String> },
@@ -107,7 +109,7 @@ pub enum Finding {
     JoinApart { stage: StageId, why: String },
 }
 
-/// What is wrong with another form that a stage can take.
+/// A fault of a stage's adaptive form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdaptiveFault {
     #[error("leaves out stage {0}, which the planned form does not read")]

@@ -1,8 +1,8 @@
-//! A checker of stage graphs, apart from the planner that makes them: it knows nothing of Polars and trusts nothing but
-//! the plain data of the graph. A graph with a finding is a fault of the planner, and is not run.
+//! Checks stage graphs, independently of the planner that makes them: it knows nothing of Polars and trusts only the
+//! plain data of the graph. A graph with a finding is a fault of the planner, and is not run.
 //!
-//! Rules about who reads what come first; the others are looked at only where every stage that is named exists and comes
-//! before its readers.
+//! Rules about who reads what come first; the others apply only if every named stage exists and comes before its
+//! readers.
 
 mod adaptive;
 mod exchanges;
@@ -19,7 +19,7 @@ use crate::error::{Category, QueryError};
 use crate::facts::{Column, StageFacts};
 use crate::graph::{Exchange, Leaf, Read, Stage, StageGraph, StageId};
 
-/// Why a graph with these findings is not run.
+/// The error for a graph with these findings.
 pub fn rejection(findings: &[Finding]) -> Option<QueryError> {
     let (first, others) = findings.split_first()?;
     let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
@@ -27,7 +27,7 @@ pub fn rejection(findings: &[Finding]) -> Option<QueryError> {
     Some(QueryError::new(Category::Internal, "StageGraphError", message))
 }
 
-/// A form of a stage: the planned one, or the one that it may take instead.
+/// A form of a stage: the planned one or the adaptive one.
 #[derive(Clone, Copy)]
 struct Form<'a> {
     stage: StageId,
@@ -37,12 +37,12 @@ struct Form<'a> {
 }
 
 impl StageGraph {
-    /// All that is wrong with this graph.
+    /// Finds all faults of this graph.
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         self.check_places(&mut findings);
         if !findings.is_empty() {
-            // What follows looks stages up by their ids.
+            // The other rules look stages up by their ids.
             return findings;
         }
         for stage in &self.stages {
@@ -62,7 +62,7 @@ impl StageGraph {
         findings
     }
 
-    /// Every stage that is named exists, and stands before those that read it: there can be no cycle then.
+    /// Checks that every named stage exists and comes before its readers, which rules out cycles.
     fn check_places(&self, findings: &mut Vec<Finding>) {
         let exists = |id: StageId| (id.0 as usize) < self.stages.len();
         for (place, stage) in self.stages.iter().enumerate() {
@@ -78,7 +78,7 @@ impl StageGraph {
                     findings.push(Finding::InputAfterReader { reader, input });
                 }
             }
-            let chosen_by = stage.instead.iter().flat_map(|form| form.small.iter().chain([&form.without]));
+            let chosen_by = stage.adaptive.iter().flat_map(|form| form.small.iter().chain([&form.replaces]));
             findings
                 .extend(chosen_by.filter(|id| !exists(**id)).map(|id| Finding::UnknownInput { reader, input: *id }));
         }
@@ -88,18 +88,18 @@ impl StageGraph {
         findings.extend(alone.map(|node| Finding::UnknownSingleWorker { stage: node.stage }));
     }
 
-    /// Nothing is computed or written for nobody.
+    /// Checks that nothing is computed or written without a reader.
     fn check_readers(&self, findings: &mut Vec<Finding>) {
         let (mut read, mut by_partition, mut by_keys) =
             (BTreeSet::<StageId>::new(), BTreeSet::<StageId>::new(), BTreeSet::<StageId>::new());
         for leaf in self.stages.iter().flat_map(Stage::forms).flat_map(|form| form.leaves) {
             if let Leaf::Exchange { stages, read: how } = leaf {
                 match how {
-                    Read::Keys => by_keys.extend(stages),
+                    Read::KeySummaries => by_keys.extend(stages),
                     Read::Partition => by_partition.extend(stages),
-                    Read::All | Read::Forward | Read::Before | Read::After => {}
+                    Read::All | Read::Forward | Read::Neighbours { .. } | Read::Before | Read::After => {}
                 }
-                if *how != Read::Keys {
+                if *how != Read::KeySummaries {
                     read.extend(stages);
                 }
             }
@@ -119,7 +119,7 @@ impl StageGraph {
         }
     }
 
-    /// Every placeholder gets the columns that it expects.
+    /// Checks that every placeholder gets the columns that it expects.
     fn check_columns(&self, form: Form<'_>, findings: &mut Vec<Finding>) {
         for (leaf, (input, placeholder)) in form.filled().enumerate() {
             let Leaf::Exchange { stages, .. } = input else { continue };
@@ -142,7 +142,7 @@ impl StageGraph {
 impl Stage {
     fn forms(&self) -> impl Iterator<Item = Form<'_>> {
         let planned = Form { stage: self.id, leaves: &self.leaves, facts: &self.facts, adaptive: false };
-        let other = self.instead.iter().map(|form| Form {
+        let other = self.adaptive.iter().map(|form| Form {
             stage: self.id,
             leaves: &form.leaves,
             facts: &form.facts,
@@ -161,22 +161,22 @@ impl<'a> Form<'a> {
         self.leaves.iter().flat_map(of).copied()
     }
 
-    /// The leaves that fill placeholders, with these.
+    /// The leaves that fill placeholders, each with its placeholder.
     fn filled(self) -> impl Iterator<Item = (&'a Leaf, &'a crate::facts::Placeholder)> {
         self.leaves.iter().filter(|leaf| !reads_keys(leaf)).zip(&self.facts.placeholders)
     }
 }
 
 fn reads_keys(leaf: &Leaf) -> bool {
-    matches!(leaf, Leaf::Exchange { read: Read::Keys, .. })
+    matches!(leaf, Leaf::Exchange { read: Read::KeySummaries, .. })
 }
 
 fn has_column(columns: &[Column], name: &str) -> bool {
     columns.iter().any(|column| column.name == name)
 }
 
-/// Polars itself is not always of one mind about the type of a column (of coalesced keys of unlike numbers, of nulls in a
-/// union), and casts while it runs: names are what must agree.
+/// Only names must agree: Polars is not always consistent about the type of a column (coalesced keys of different
+/// number types, nulls in a union), and casts while it runs.
 fn same_names(one: &[Column], other: &[Column]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.name == other.name)
 }
@@ -201,7 +201,7 @@ fn check_leaves(form: Form<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// What several tasks read whole is known to be small, or cannot be done in another way.
+/// Checks that a broadcast is known to be small, or that the operation has no other form.
 fn check_broadcasts(form: Form<'_>, findings: &mut Vec<Finding>) {
     use crate::facts::BroadcastBound as Bound;
     let (stage, tasks) = (form.stage, form.facts.tasks);
@@ -217,7 +217,7 @@ fn check_broadcasts(form: Form<'_>, findings: &mut Vec<Finding>) {
             Some(Bound::Estimate { expected_bytes, limit_bytes }) if expected_bytes > limit_bytes => {
                 findings.push(Finding::BroadcastOverLimit { stage, leaf, expected_bytes, limit_bytes });
             }
-            // Only the form that is chosen by a measured size may rely on one.
+            // Only the adaptive form, which is chosen by a measured size, may rely on one.
             Some(Bound::Measured { .. }) if !form.adaptive => {
                 findings.push(Finding::UnlimitedBroadcast { stage, leaf, tasks });
             }
@@ -226,7 +226,7 @@ fn check_broadcasts(form: Form<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Runtime filters read summaries that are written, of keys that are there.
+/// Checks that runtime filters read summaries that are written, of keys that exist.
 fn check_key_filters(graph: &StageGraph, form: Form<'_>, findings: &mut Vec<Finding>) {
     let (stage, facts) = (form.stage, form.facts);
     let leaves: Vec<&Leaf> = form.leaves.iter().filter(|leaf| reads_keys(leaf)).collect();

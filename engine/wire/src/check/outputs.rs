@@ -1,4 +1,4 @@
-//! What the user gets: every output is written, with the columns of the user's plan, in the order that Polars promises.
+//! Checks that every output is written, with the columns of the user's plan, in the order that Polars promises.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ pub(super) fn check(graph: &StageGraph, findings: &mut Vec<Finding>) {
         }
         let stage = &graph.stages[root.0 as usize];
         let output = match stage.output {
-            // A plan with sinks has as many outputs, one without has the one that is kept for the client.
+            // A plan with sinks has an output for each; one without has a single output, kept for the client.
             Exchange::Result => 0,
             Exchange::Sink { sink } => sink as usize,
             Exchange::Hash { .. } | Exchange::Range { .. } | Exchange::Whole => {
@@ -37,7 +37,7 @@ pub(super) fn check(graph: &StageGraph, findings: &mut Vec<Finding>) {
         }
         written.insert(output);
     }
-    // What goes to a sink that does not exist is missed by another one: that is one fault.
+    // Rows for a sink that does not exist are missing from another one: report one fault.
     let unwritten = (0..graph.outputs.len()).filter(|output| !lost && !written.contains(output));
     findings.extend(unwritten.map(|output| Finding::OutputUnwritten { output }));
     for stage in &graph.stages {

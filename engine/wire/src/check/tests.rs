@@ -1,10 +1,10 @@
-//! One sound graph, and every rule broken in it alone.
+//! One sound graph, and each rule broken in it alone.
 
 use bytes::Bytes;
 
 use super::{AdaptiveFault, Finding};
 use crate::facts::{BroadcastBound, Column, Placeholder, PlanOutput, RowOrder, StageFacts};
-use crate::graph::{Exchange, Instead, Leaf, Read, SingleWorker, Stage, StageGraph, StageId};
+use crate::graph::{AdaptiveForm, Exchange, Leaf, Read, SingleWorker, Stage, StageGraph, StageId};
 
 fn columns(names: &[&str]) -> Vec<Column> {
     let dtype = |name: &str| if name == "k" { "Int64" } else { "String" };
@@ -32,7 +32,7 @@ fn stage(id: u32, tasks: u32, names: &[&str], inputs: Vec<(Leaf, Placeholder)>, 
         explain: Vec::new(),
         leaves,
         output,
-        instead: None,
+        adaptive: None,
         nondeterminism: None,
         facts: StageFacts { columns: columns(names), tasks, placeholders, ..StageFacts::default() },
     }
@@ -71,12 +71,12 @@ fn sound() -> StageGraph {
     ];
     stages[0].facts.key_summary = Some(vec!["k".into()]);
     stages[1].facts.key_filters = vec![vec!["k".into()]];
-    stages[1].leaves.push(read(0, Read::Keys));
+    stages[1].leaves.push(read(0, Read::KeySummaries));
     let measured = BroadcastBound::Measured { limit_bytes: 50 };
-    stages[2].instead = Some(Box::new(Instead {
+    stages[2].adaptive = Some(Box::new(AdaptiveForm {
         small: vec![StageId(0)],
         bytes: 50,
-        without: StageId(1),
+        replaces: StageId(1),
         label: String::new(),
         fragment: Bytes::new(),
         explain: Vec::new(),
@@ -99,11 +99,11 @@ fn broken(f: impl FnOnce(&mut StageGraph)) -> Vec<Finding> {
     graph.check()
 }
 
-fn adaptive(f: impl FnOnce(&mut StageGraph, &mut Instead)) -> Vec<Finding> {
+fn adaptive(f: impl FnOnce(&mut StageGraph, &mut AdaptiveForm)) -> Vec<Finding> {
     broken(|graph| {
-        let mut form = graph.stages[2].instead.take().unwrap();
+        let mut form = graph.stages[2].adaptive.take().unwrap();
         f(graph, &mut form);
-        graph.stages[2].instead = Some(form);
+        graph.stages[2].adaptive = Some(form);
     })
 }
 
@@ -188,7 +188,7 @@ fn partitions_are_read_where_they_are_made() {
         g.stages[4].facts.placeholders.pop();
     });
     assert_eq!(unread, [Finding::Unread { stage: S[3] }]);
-    // The third scan once more, by ranges, and read in another way.
+    // The third scan twice, by ranges, and read in another way.
     let mixed = broken(|g| {
         let ranges = |partitions| Exchange::Range { key: "c".into(), partitions };
         let mut again = g.stages[3].clone();
@@ -223,7 +223,7 @@ fn the_sides_of_a_join_match() {
 fn leaves_are_cut_into_the_tasks_that_are_planned() {
     let found = broken(|g| g.stages[4].leaves[1] = read(3, Read::Forward));
     assert_eq!(found, [Finding::TaskCounts { stage: S[4], one: 0, other: 1 }]);
-    // As many partitions as tasks of the scan: rows of equal keys would still not be where its rows are.
+    // As many partitions as the scan has tasks: rows of equal keys would still not be where the scan's rows are.
     let found = broken(|g| g.stages[2].leaves[0] = source(4));
     assert!(found.contains(&Finding::TaskCounts { stage: S[2], one: 0, other: 1 }), "{found:?}");
     assert_eq!(broken(|g| g.stages[3].facts.tasks = 2), [Finding::PlannedTasks { stage: S[3], planned: 2, cut: 1 }]);
@@ -259,7 +259,7 @@ fn the_user_gets_the_columns_and_the_order_of_the_plan() {
     let tag = Column::new("__floe_ord1", "UInt64");
     let hidden = broken(|g| g.stages[4].facts.columns.push(tag.clone()));
     assert_eq!(hidden, [Finding::HiddenColumn { stage: S[4], column: tag.name.clone() }]);
-    // Unless the user has a column of that name.
+    // A user's own column may have that name.
     let own = broken(|g| {
         g.stages[4].facts.columns.push(tag.clone());
         g.outputs[0].columns.push(tag.clone());
@@ -296,7 +296,7 @@ fn key_summaries_are_written_and_read() {
 
 #[test]
 fn the_adaptive_form_leaves_out_what_nobody_else_reads() {
-    assert_eq!(adaptive(|_, form| form.without = S[3]), fault(AdaptiveFault::LeavesOutUnread(S[3])));
+    assert_eq!(adaptive(|_, form| form.replaces = S[3]), fault(AdaptiveFault::LeavesOutUnread(S[3])));
     let shared = adaptive(|g, _| {
         g.stages[4].leaves.push(read(1, Read::All));
         g.stages[4].facts.placeholders.push(placeholder(&["k", "b"], Some(LIMIT)));
@@ -314,7 +314,7 @@ fn the_adaptive_form_is_chosen_by_a_size_that_is_known_in_time() {
     assert_eq!(adaptive(|_, form| form.small.clear()), fault(AdaptiveFault::MeasuresNothing));
     assert_eq!(adaptive(|_, form| form.small = vec![S[3]]), fault(AdaptiveFault::MeasuresUnread(S[3])));
     let late = adaptive(|g, form| {
-        (form.small, form.without) = (vec![S[1]], S[0]);
+        (form.small, form.replaces) = (vec![S[1]], S[0]);
         form.leaves[0] = read(1, Read::All);
         form.facts.placeholders[0].columns = columns(&["k", "b"]);
         g.stages[0].facts.key_summary = None;
@@ -343,7 +343,7 @@ fn a_faulty_graph_is_rejected_by_its_first_finding() {
 }
 
 #[test]
-fn findings_are_told_in_plain_words() {
+fn findings_are_reported_in_plain_words() {
     let (expected, written) = (columns(&["k", "a"]), columns(&["k"]));
     let finding = Finding::LeafColumns { stage: S[4], leaf: 1, input: S[3], expected, written };
     let text = "leaf 1 of stage 4 expects other columns than stage 3 writes: column 1 should be \"a\" (String), and is nothing";

@@ -2,6 +2,7 @@
 
 mod merge;
 mod network_policy;
+mod pins;
 mod pod;
 mod secret;
 #[cfg(test)]
@@ -16,8 +17,9 @@ use kube::Resource;
 use super::facts::PlanSecrets;
 
 pub use network_policy::network_policy;
+pub use pins::{pinned, pins};
 pub use pod::{check_template, pod};
-pub use secret::{job_secrets, read_first};
+pub use secret::{PLAN_KEY, TOKEN_KEY, job_secrets, read_first};
 
 /// Ports of the pods: the coordinator's gRPC and HTTP, a worker's HTTP.
 pub const CONTROL_PORT: u16 = 7070;
@@ -45,6 +47,8 @@ pub struct PodInputs<'a> {
     pub plan: PlanSecrets,
     /// The attempt whose Secret a cleaning pod uses.
     pub attempt: u32,
+    /// The image that the attempt began with, over whatever is said now.
+    pub image: Option<&'a str>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,13 +59,12 @@ pub enum BuildError {
     Job(#[from] serde_json::Error),
 }
 
-pub fn owner(query: &DistributedQuery) -> OwnerReference {
-    let (api_version, kind) = (DistributedQuery::api_version(&()), DistributedQuery::kind(&()));
+pub fn owner<K: Resource<DynamicType = ()>>(object: &K) -> OwnerReference {
     OwnerReference {
-        api_version: api_version.into_owned(),
-        kind: kind.into_owned(),
-        name: query.metadata.name.clone().unwrap_or_default(),
-        uid: query.metadata.uid.clone().unwrap_or_default(),
+        api_version: K::api_version(&()).into_owned(),
+        kind: K::kind(&()).into_owned(),
+        name: object.meta().name.clone().unwrap_or_default(),
+        uid: object.meta().uid.clone().unwrap_or_default(),
         controller: Some(true),
         block_owner_deletion: Some(true),
     }

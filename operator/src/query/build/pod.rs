@@ -19,6 +19,14 @@ const GRACE_SECONDS: i64 = 30;
 /// How long a pod tolerates a node that does not answer.
 const NODE_SECONDS: i64 = 30;
 const CLEAN_SECONDS: i64 = 120;
+/// /tmp of workers and cleaning pods, which hardly use it.
+const TMP_BYTES: u64 = 256 << 20;
+/// More of it for packages of the query's own.
+const PACKAGES_BYTES: u64 = 4 << 30;
+/// What a container's logs take of the node's disk.
+const LOGS_BYTES: u64 = 64 << 20;
+/// Of the coordinator's space, what a result leaves free.
+const DISK_SLACK_BYTES: u64 = 64 << 20;
 /// The default log level: a few lines per query, and what plan scripts print.
 const LOGS: &str = "warn,floe=info";
 
@@ -37,6 +45,9 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     merge(&mut pod, &from_compute(compute));
     let mut pod: Pod = serde_json::from_value(pod).map_err(|e| BuildError::Template(e.to_string()))?;
     if let Some(spec) = &mut pod.spec {
+        for container in spec.containers.iter_mut().filter(|container| container.name == MAIN) {
+            container.image = inputs.image.map(str::to_owned).or(container.image.take());
+        }
         spec.restart_policy = Some("Never".to_owned());
         spec.automount_service_account_token = Some(false);
         spec.image_pull_secrets = spec.image_pull_secrets.take().filter(|secrets| !secrets.is_empty());
@@ -78,6 +89,17 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
 struct Part {
     container: Value,
     volumes: Vec<Value>,
+    size: Size,
+}
+
+/// What the container gets.
+struct Size {
+    cpus: Quantity,
+    cpu_limit: Option<Quantity>,
+    memory: Quantity,
+    tmp_bytes: u64,
+    /// Of the node's disk, beside /tmp and logs.
+    disk_bytes: u64,
 }
 
 /// Floe's pod, before the user's changes.
@@ -100,6 +122,9 @@ fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
     });
     let general: Vec<Value> = inputs.defaults.runner_env.iter().map(|(name, value)| env(name, value)).collect();
     merge(&mut container, &json!({"env": general}));
+    for (name, value) in compute.variables_of_functions() {
+        merge(&mut container, &json!({"env": [env(name, &value)]}));
+    }
     merge(&mut container, &json!({"env": [env("TMPDIR", "/tmp"), env("HOME", "/tmp")]}));
     merge(&mut container, &part.container);
     // The defaults for pulling are those of Floe's image, not of the query's own.
@@ -107,9 +132,11 @@ fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
     if let (Some(policy), true) = (&inputs.defaults.pull_policy, own_image) {
         merge(&mut container, &json!({"imagePullPolicy": policy}));
     }
+    let resources = resources(&part.size, compute.scratch.size.is_some());
+    merge(&mut container, &json!({"resources": resources}));
     let pull_secrets: Vec<Value> =
         inputs.defaults.pull_secrets.iter().filter(|_| own_image).map(|name| json!({"name": name})).collect();
-    let mut volumes = vec![json!({"name": "floe-tmp", "emptyDir": {}})];
+    let mut volumes = vec![json!({"name": "floe-tmp", "emptyDir": {"sizeLimit": part.size.tmp_bytes.to_string()}})];
     volumes.extend(part.volumes);
     json!({
         "metadata": {},
@@ -143,27 +170,37 @@ fn coordinator(inputs: &PodInputs<'_>, place: Place) -> Part {
     let mut env = vec![
         env("FLOE_JOB", &format!("/etc/floe/{JOB_KEY}")),
         token(inputs, attempt),
-        env("FLOE_LISTEN", &format!("0.0.0.0:{CONTROL_PORT}")),
-        env("FLOE_HTTP", &format!("0.0.0.0:{HTTP_PORT}")),
+        env("FLOE_LISTEN", &format!("[::]:{CONTROL_PORT}")),
+        env("FLOE_HTTP", &format!("[::]:{HTTP_PORT}")),
         env("FLOE_TERMINATION_LOG", "/dev/termination-log"),
         env("FLOE_LINGER_SECONDS", "10"),
         env("POLARS_MAX_THREADS", &threads(&size.cpus)),
     ];
+    let disk_bytes = size.scratch.bytes().unwrap_or(0);
     if spec.sink.is_none() {
+        let (here, on_disk) = (size.memory.bytes().unwrap_or(0) / 4, disk_bytes.saturating_sub(DISK_SLACK_BYTES));
         env.push(self::env("FLOE_STAY", "true"));
+        env.push(self::env("FLOE_RESULT_HERE_BYTES", &here.to_string()));
+        env.push(self::env("FLOE_RESULT_DISK_BYTES", &on_disk.to_string()));
     }
     let container = json!({
         "args": ["coordinator"],
         "env": env,
         "ports": [port("control", CONTROL_PORT), port("http", HTTP_PORT)],
-        "resources": resources(&size.cpus, &size.memory),
         "livenessProbe": {
             "httpGet": {"path": "/healthz", "port": HTTP_PORT},
             "initialDelaySeconds": 20, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 6,
         },
         "volumeMounts": [{"name": "floe-job", "mountPath": "/etc/floe", "readOnly": true}],
     });
-    Part { container, volumes: vec![job_volume(inputs, attempt, true)] }
+    let size = Size {
+        cpus: size.cpus.clone(),
+        cpu_limit: spec.compute.coordinator_cpu_limit(),
+        memory: size.memory.clone(),
+        tmp_bytes: disk_bytes,
+        disk_bytes: 0,
+    };
+    Part { container, volumes: vec![job_volume(inputs, attempt, true)], size }
 }
 
 fn cleaner(inputs: &PodInputs<'_>) -> Part {
@@ -176,10 +213,16 @@ fn cleaner(inputs: &PodInputs<'_>) -> Part {
             env("FLOE_TERMINATION_LOG", "/dev/termination-log"),
             env("POLARS_MAX_THREADS", &threads(&size.cpus)),
         ],
-        "resources": resources(&size.cpus, &size.memory),
         "volumeMounts": [{"name": "floe-job", "mountPath": "/etc/floe", "readOnly": true}],
     });
-    Part { container, volumes: vec![job_volume(inputs, inputs.attempt, false)] }
+    let size = Size {
+        cpus: size.cpus.clone(),
+        cpu_limit: inputs.query.spec.compute.coordinator_cpu_limit(),
+        memory: size.memory.clone(),
+        tmp_bytes: TMP_BYTES,
+        disk_bytes: 0,
+    };
+    Part { container, volumes: vec![job_volume(inputs, inputs.attempt, false)], size }
 }
 
 /// A worker is told its coordinator's address once both run (see `poll`).
@@ -195,7 +238,7 @@ fn worker(id: String, inputs: &PodInputs<'_>) -> Part {
         env("FLOE_MEMORY_DIR", "/memory"),
         env("FLOE_MEMORY_LIMIT", &memory.to_string()),
         env("FLOE_SHUFFLE_MEMORY", &shuffle.to_string()),
-        env("FLOE_WORKER_LISTEN", &format!("0.0.0.0:{WORKER_PORT}")),
+        env("FLOE_WORKER_LISTEN", &format!("[::]:{WORKER_PORT}")),
         json!({"name": "FLOE_WORKER_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}),
         env("POLARS_MAX_THREADS", &threads(&compute.cpus)),
     ];
@@ -206,7 +249,6 @@ fn worker(id: String, inputs: &PodInputs<'_>) -> Part {
         "args": ["worker"],
         "env": env,
         "ports": [port("http", WORKER_PORT)],
-        "resources": resources(&compute.cpus, &compute.memory),
         "volumeMounts": [
             {"name": "floe-scratch", "mountPath": "/scratch"},
             {"name": "floe-memory", "mountPath": "/memory"},
@@ -214,7 +256,15 @@ fn worker(id: String, inputs: &PodInputs<'_>) -> Part {
     });
     let memory_volume =
         json!({"name": "floe-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shuffle.to_string()}});
-    Part { container, volumes: vec![scratch(compute), memory_volume] }
+    let disk = compute.scratch.size.as_ref().filter(|_| compute.scratch.medium == ScratchMedium::EmptyDir);
+    let size = Size {
+        cpus: compute.cpus.clone(),
+        cpu_limit: compute.cpu_limit.clone(),
+        memory: compute.memory.clone(),
+        tmp_bytes: TMP_BYTES + if compute.requirements.is_empty() { 0 } else { PACKAGES_BYTES },
+        disk_bytes: disk.and_then(Quantity::bytes).unwrap_or(0),
+    };
+    Part { container, volumes: vec![scratch(compute), memory_volume], size }
 }
 
 fn scratch(compute: &ComputeSpec) -> Value {
@@ -278,12 +328,20 @@ fn port(name: &str, port: u16) -> Value {
     json!({"name": name, "containerPort": port, "protocol": "TCP"})
 }
 
-/// Memory is requested and limited; CPUs are only requested, so that idle ones can be used.
-fn resources(cpus: &Quantity, memory: &Quantity) -> Value {
-    json!({
-        "requests": {"cpu": cpus.as_str(), "memory": memory.as_str()},
-        "limits": {"memory": memory.as_str()},
-    })
+/// Memory is requested and limited; CPUs are only requested, so that idle ones can be used, unless the user limits them. The
+/// node's disk is counted where the user says how large the scratch space is.
+fn resources(size: &Size, counts_disk: bool) -> Value {
+    let (cpus, memory) = (size.cpus.as_str(), size.memory.as_str());
+    let mut resources = json!({"requests": {"cpu": cpus, "memory": memory}, "limits": {"memory": memory}});
+    if let Some(limit) = &size.cpu_limit {
+        resources["limits"]["cpu"] = json!(limit.as_str());
+    }
+    if counts_disk {
+        let bytes = json!((size.disk_bytes + size.tmp_bytes + LOGS_BYTES).to_string());
+        resources["requests"]["ephemeral-storage"] = bytes.clone();
+        resources["limits"]["ephemeral-storage"] = bytes;
+    }
+    resources
 }
 
 fn threads(cpus: &Quantity) -> String {

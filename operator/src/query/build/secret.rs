@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use floe_api::job::Job;
-use floe_api::{DslSource, PlanSource};
+use floe_api::{DslSource, PlanSource, Quantity};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
@@ -19,6 +19,8 @@ pub const PLAN_DIR: &str = "/etc/floe/plan";
 /// Base64 of an inline plan up to this size travels in the job.
 const INLINE_LIMIT_BYTES: usize = 512 << 10;
 const PART_BYTES: usize = 700_000;
+/// Less than this is of no use to a script.
+const SCRIPT_LEAST_BYTES: u64 = 256 << 20;
 
 /// Secrets of one attempt.
 pub struct JobSecrets {
@@ -26,8 +28,8 @@ pub struct JobSecrets {
     pub plan_parts: Vec<Secret>,
 }
 
-/// The Secrets of an attempt. Later attempts reuse the first one's plan, parameters, tables and sink, even if the object has
-/// changed; storage, compute and execution come from the current object.
+/// The Secrets of an attempt. Later attempts reuse the first one's plan, parameters, tables, views and sink, even if the
+/// object has changed; storage, compute and execution come from the current object.
 pub fn job_secrets(
     inputs: &Inputs,
     attempt: u32,
@@ -47,6 +49,9 @@ pub fn job_secrets(
     compute.tolerations.clear();
     compute.topology_spread_constraints.clear();
     compute.node_selector.clear();
+    if let Some(python) = &mut spec.plan.python {
+        python.memory.get_or_insert_with(|| script_memory(&spec.compute.coordinator.memory));
+    }
     let mut job = Job::new(uid.clone(), name.clone(), spec);
     job.attempt = attempt;
     job.secrets.clone_from(&inputs.secrets);
@@ -57,6 +62,7 @@ pub fn job_secrets(
             job.spec.plan = first.spec.plan.clone();
             job.spec.params = first.spec.params.clone();
             job.spec.tables = first.spec.tables.clone();
+            job.spec.views = first.spec.views.clone();
             job.spec.sink = first.spec.sink.clone();
             job.traceparent = first.traceparent.clone().or(job.traceparent);
             *plan
@@ -91,6 +97,12 @@ pub fn job_secrets(
         })
         .collect();
     Ok(JobSecrets { job: secret, plan_parts })
+}
+
+/// What a script may use that names nothing: half of what the coordinator has, which runs it beside itself.
+fn script_memory(coordinator: &Quantity) -> Quantity {
+    let all = coordinator.bytes().unwrap_or(0);
+    Quantity::new((all / 2).max(SCRIPT_LEAST_BYTES.min(all)).to_string())
 }
 
 /// Takes a plan that lies in another object, or is too large for the job, out of the job; the job names the place

@@ -75,7 +75,7 @@ fn defaults() -> Defaults {
 fn made(text: &str, place: Place) -> Pod {
     let (query, defaults) = (query(text), defaults());
     let plan = PlanSecrets { attempt: 1, parts: 0 };
-    let inputs = PodInputs { query: &query, defaults: &defaults, plan, attempt: 1 };
+    let inputs = PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: None };
     pod(place, &inputs).unwrap()
 }
 
@@ -153,6 +153,91 @@ fn the_users_wishes_come_over_floes_own() {
 }
 
 #[test]
+fn packages_are_named_to_every_pod_and_have_room() {
+    let text = PLAIN.replace("  plan:", "  compute: {requirements: [six==1.17.0, attrs]}\n  plan:");
+    for place in [WORKER, Place::Coordinator { attempt: 1 }] {
+        let (plain, with) = (made(PLAIN, place).spec.unwrap(), made(&text, place).spec.unwrap());
+        let named = with.containers[0].env.iter().flatten().find(|variable| variable.name == "FLOE_REQUIREMENTS");
+        assert_eq!(named.and_then(|variable| variable.value.as_deref()), Some("six==1.17.0\nattrs"));
+        let tmp = |spec: &k8s_openapi::api::core::v1::PodSpec| {
+            let volume = spec.volumes.iter().flatten().find(|volume| volume.name == "floe-tmp").unwrap();
+            volume.empty_dir.as_ref().unwrap().size_limit.as_ref().unwrap().0.parse::<u64>().unwrap()
+        };
+        let more = tmp(&with) - tmp(&plain);
+        assert_eq!(more, if place == WORKER { 4 << 30 } else { 0 });
+    }
+}
+
+#[test]
+fn a_namespace_with_quotas_of_limits_gets_limits_on_every_pod() {
+    let text = format!("{PLAIN}  compute: {{cpus: 500m, cpuLimit: '2', scratch: {{size: 1Gi}}}}\n");
+    let mib = |pod: &Pod,
+               of: fn(
+        &k8s_openapi::api::core::v1::ResourceRequirements,
+    ) -> Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
+               name: &str| {
+        let resources = pod.spec.as_ref().unwrap().containers[0].resources.as_ref().unwrap();
+        of(resources).and_then(|amounts| amounts.get(name)).map(|amount| amount.0.clone())
+    };
+    for (place, cpu, disk_mib) in
+        [(COORDINATOR, "1", 4096u64 + 64), (WORKER, "2", 1024 + 256 + 64), (Place::Clean, "1", 256 + 64)]
+    {
+        let pod = made(&text, place);
+        assert_eq!(mib(&pod, |r| r.limits.as_ref(), "cpu").as_deref(), Some(cpu), "{place:?}");
+        let disk = Some((disk_mib << 20u64).to_string());
+        assert_eq!(mib(&pod, |r| r.limits.as_ref(), "ephemeral-storage"), disk, "{place:?}");
+        assert_eq!(mib(&pod, |r| r.requests.as_ref(), "ephemeral-storage"), disk, "{place:?}");
+        let plain = made(PLAIN, place);
+        assert_eq!(mib(&plain, |r| r.limits.as_ref(), "cpu"), None, "idle CPUs may be used");
+        assert_eq!(mib(&plain, |r| r.limits.as_ref(), "ephemeral-storage"), None);
+    }
+}
+
+#[test]
+fn an_attempt_keeps_its_image_and_its_sizes() {
+    let (before, mut defaults) = (query(PLAIN), defaults());
+    let first = pins(&before, &defaults).unwrap();
+    assert_eq!((first.image.as_str(), first.memory.as_str()), ("floe-runner:test", "2Gi"));
+    // The operator is upgraded, and the spec changes.
+    defaults.runner_image = "floe-runner:next".into();
+    let mut after = before.clone();
+    after.spec.compute.memory = "4Gi".into();
+    after.spec.compute.workers = Some(7);
+    let second = pins(&after, &defaults).unwrap();
+    assert_eq!((second.image.as_str(), second.memory.as_str()), ("floe-runner:next", "4Gi"));
+    assert_ne!(first.compute, second.compute);
+    let query = pinned(&after, Some(&first));
+    let plan = PlanSecrets::default();
+    let inputs = PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: Some(&first.image) };
+    let old = PodInputs { query: &before, defaults: &self::defaults(), plan, attempt: 1, image: None };
+    assert_eq!(
+        pod(WORKER, &inputs).unwrap(),
+        pod(WORKER, &old).unwrap(),
+        "a worker that is made later is like the first"
+    );
+    // Only the number of workers changes: nothing has to be made again.
+    let mut more = before.clone();
+    more.spec.compute.workers = Some(7);
+    assert_eq!(pins(&more, &self::defaults()).unwrap(), first);
+    // A template's image is pinned as well.
+    let text =
+        format!("{PLAIN}  compute: {{podTemplate: {{spec: {{containers: [{{name: floe, image: 'mine:2'}}]}}}}}}\n");
+    assert_eq!(pins(&self::query(&text), &self::defaults()).unwrap().image, "mine:2");
+}
+
+#[test]
+fn a_script_fits_beside_its_coordinator() {
+    for (coordinator, script) in [("1Gi", 512), ("8Gi", 4096), ("384Mi", 256), ("128Mi", 128)] {
+        let mut query = query(PLAIN);
+        query.spec.compute.coordinator.memory = coordinator.into();
+        let inputs = Inputs { query: Arc::new(query), ..Inputs::default() };
+        let (job, _, _) = read_first(&job_secrets(&inputs, 1, "t", None).unwrap().job).unwrap();
+        let memory = job.spec.plan.python.unwrap().memory.unwrap();
+        assert_eq!(memory.bytes(), Some(script << 20), "{coordinator}");
+    }
+}
+
+#[test]
 fn a_job_carries_secrets_and_later_attempts_repeat_the_first() {
     let mut first = query(PLAIN);
     first.spec.params.insert("day".into(), "monday".into());
@@ -193,7 +278,7 @@ fn large_plans_lie_in_secrets_of_their_own() {
     assert_eq!(plan, PlanSecrets { attempt: 1, parts: 2 });
     assert_eq!(job.spec.plan.dsl.unwrap().path.as_deref(), Some("/etc/floe/plan"));
     let defaults = defaults();
-    let inputs = PodInputs { query: &large, defaults: &defaults, plan, attempt: 1 };
+    let inputs = PodInputs { query: &large, defaults: &defaults, plan, attempt: 1, image: None };
     let text = serde_json::to_string(&pod(COORDINATOR, &inputs).unwrap()).unwrap();
     assert!(text.contains("q-floe-1-uid-plan-1") && text.contains("plan/part-001"), "{text}");
 }

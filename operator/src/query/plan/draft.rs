@@ -7,9 +7,11 @@ use floe_api::{DistributedQuerySpec, DistributedQueryStatus, Phase, WorkerCounts
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::scale::target;
 use super::{
     ACCEPTED, Action, CLEANED_UP, COORDINATOR_READY, Notice, PLANNED, Plan, SUCCEEDED, Settings, WORKERS_READY,
 };
+use crate::conditions;
 use crate::query::facts::{Observed, PodFacts};
 
 /// Longer messages are cut, so that the status stays small.
@@ -34,7 +36,8 @@ impl<'a> Draft<'a> {
             seen,
             settings,
             now,
-            status: seen.status.clone(),
+            // Its place is told anew each time, as long as it has one.
+            status: DistributedQueryStatus { ahead: None, ..seen.status.clone() },
             actions: Vec::new(),
             notices: Vec::new(),
             wants_inputs: false,
@@ -89,42 +92,25 @@ impl<'a> Draft<'a> {
     /// Sets a condition. Its transition time changes only if its status does.
     pub fn set(&mut self, kind: &str, truth: Truth, reason: Reason, message: &str) {
         let generation = self.seen.query.metadata.generation;
-        let known = self.status.conditions.iter_mut().find(|c| c.type_ == kind);
-        match known {
-            Some(known) => {
-                if known.status != truth.as_str() {
-                    truth.as_str().clone_into(&mut known.status);
-                    known.last_transition_time = Time(self.now);
-                }
-                known.reason = reason.as_str().to_owned();
-                known.message = cut(message, MAX_MESSAGE_BYTES);
-                known.observed_generation = generation;
-            }
-            None => self.status.conditions.push(Condition {
-                type_: kind.to_owned(),
-                status: truth.as_str().to_owned(),
-                reason: reason.as_str().to_owned(),
-                message: cut(message, MAX_MESSAGE_BYTES),
-                last_transition_time: Time(self.now),
-                observed_generation: generation,
-            }),
-        }
+        let message = cut(message, MAX_MESSAGE_BYTES);
+        let made = conditions::made(kind, truth.as_str(), reason.as_str(), message, generation, self.now);
+        conditions::set(&mut self.status.conditions, made);
     }
 
     /// The conditions at the start of an attempt.
     pub fn begin_attempt(&mut self, attempt: u32) {
         self.status.attempt = Some(attempt);
         self.status.attempt_started_at = Some(Time(self.now));
+        self.status.pinned = None;
+        self.status.context = None;
         self.status.stages.clear();
         self.status.stages_total = None;
         self.status.stages_summary = None;
         self.status.progress = None;
         self.status.single_worker.clear();
         self.status.warnings.clear();
+        self.status.workers = None;
         self.workers(0);
-        if let Some(workers) = &mut self.status.workers {
-            workers.replaced.clear();
-        }
         self.phase(Phase::Starting);
         self.set(COORDINATOR_READY, Truth::False, Reason::PodsStarting, "");
         self.set(WORKERS_READY, Truth::False, Reason::PodsStarting, "");
@@ -132,11 +118,28 @@ impl<'a> Draft<'a> {
         self.set(SUCCEEDED, Truth::Unknown, Reason::Waiting, "");
     }
 
+    /// The coordinator has taken the query up.
+    pub fn started(&mut self) {
+        if self.status.started_at.is_some() {
+            return;
+        }
+        self.status.started_at = Some(Time(self.now));
+        let created = self.seen.query.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        self.status.waited = created.map(|created| duration_text(self.now.duration_since(created).as_secs()));
+    }
+
     pub fn workers(&mut self, ready: u32) {
-        let desired = self.spec().compute.worker_count();
-        let replaced = self.status.workers.take().map(|w| w.replaced).unwrap_or_default();
+        if self.seen.is_borrowed() {
+            // It has none of its own: those that are there are wanted.
+            let summary = Some(ready.to_string());
+            let there = WorkerCounts { ready, desired: ready, summary, ..WorkerCounts::default() };
+            self.status.workers = (ready > 0).then_some(there);
+            return;
+        }
+        let desired = target(&self.status, &self.spec().compute);
+        let before = self.status.workers.take().unwrap_or_default();
         self.status.workers =
-            Some(WorkerCounts { ready, desired, summary: Some(format!("{ready}/{desired}")), replaced });
+            Some(WorkerCounts { ready, desired, summary: Some(format!("{ready}/{desired}")), ..before });
     }
 
     /// Ends the query. Later plans remove what it made, once this status is written.
@@ -146,19 +149,26 @@ impl<'a> Draft<'a> {
         let message = sentence(reason, what);
         self.tell(reason, &message);
         self.status.finished_at = Some(Time(self.now));
-        if let Some(started) = &self.status.started_at {
-            self.status.duration = Some(duration_text(self.now.duration_since(started.0).as_secs()));
+        let created = self.seen.query.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        if let Some(created) = created {
+            self.status.duration = Some(duration_text(self.now.duration_since(created).as_secs()));
         }
         let truth = if phase == Phase::Succeeded { Truth::True } else { Truth::False };
         self.set(SUCCEEDED, truth, reason, &message);
         match reason {
-            Reason::BadSpec | Reason::Unsupported => self.set(ACCEPTED, Truth::False, reason, &message),
+            Reason::BadSpec | Reason::NotAllowed | Reason::Unsupported => {
+                self.set(ACCEPTED, Truth::False, reason, &message)
+            }
             _ => self.set(ACCEPTED, Truth::True, Reason::Accepted, ""),
         }
-        for kind in [COORDINATOR_READY, WORKERS_READY] {
-            self.set(kind, Truth::False, reason, "the query has ended");
-        }
+        // What a query that has ended has not is no fault.
+        let open = |c: &Condition| c.type_ == PLANNED && c.status != Truth::True.as_str();
+        self.status.conditions.retain(|c| ![COORDINATOR_READY, WORKERS_READY].contains(&c.type_.as_str()) && !open(c));
         self.workers(0);
+        if let Some(workers) = &mut self.status.workers {
+            workers.summary = Some(workers.desired.to_string());
+            workers.surplus_since = None;
+        }
         self.requeue = None;
         self.look_again(Duration::from_millis(50));
     }

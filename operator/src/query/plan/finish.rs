@@ -4,15 +4,16 @@
 
 use std::time::Duration;
 
-use floe_api::Phase;
 use floe_api::reason::{Reason, sentence};
+use floe_api::{Phase, ResultHolder};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::borrow;
 use super::draft::{Draft, Truth, condition};
 use super::live;
 use super::{Action, CLEANED_UP};
-use crate::query::facts::PodState;
+use crate::query::facts::{PodFacts, PodState};
 use crate::query::names::Place;
 
 /// How long a cleaning pod may run.
@@ -21,6 +22,8 @@ const CLEAN: SignedDuration = SignedDuration::from_secs(120);
 const CLEAN_UNMADE: SignedDuration = SignedDuration::from_secs(210);
 /// How long a coordinator may take to end after it was told to, before its pod is deleted.
 const DISMISSAL: SignedDuration = SignedDuration::from_secs(30);
+/// How long the coordinator of a context may take to say that it has cleaned up.
+const LENDER: SignedDuration = SignedDuration::from_secs(60);
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long a result without a sink is kept.
@@ -43,8 +46,12 @@ pub fn finished(draft: &mut Draft<'_>) {
         }
         return delete_pods(draft);
     }
-    release_if_clean(draft);
-    if let Some(until) = kept_until(draft, ended).filter(|until| *until > draft.now) {
+    let kept = kept_until(draft, ended).filter(|until| *until > draft.now);
+    // What a context keeps for a query is there until it is told to forget it.
+    if !(draft.seen.is_borrowed() && kept.is_some()) {
+        release_if_clean(draft);
+    }
+    if let Some(until) = kept {
         return keep(draft, ended, until);
     }
     if let Some(pod) = draft.seen.coordinator()
@@ -79,6 +86,7 @@ pub fn finished(draft: &mut Draft<'_>) {
         } else {
             format!("{rows} rows; they were removed {ttl} s after the end")
         };
+        draft.status.result_with = None;
         draft.tell(Reason::ResultExpired, &sentence(Reason::ResultExpired, &message));
     }
 }
@@ -111,6 +119,7 @@ fn kept_until(draft: &Draft<'_>, ended: Timestamp) -> Option<Timestamp> {
             draft.seen.coordinator().filter(|pod| pod.is_running())?;
             result_ttl(draft)
         }
+        Some(Phase::Failed) if draft.seen.is_borrowed() => return None,
         Some(Phase::Failed) => Duration::from_secs(draft.spec().keep_failed_pods_seconds?.into()),
         None
         | Some(Phase::Pending | Phase::Starting | Phase::Planning | Phase::Running | Phase::Committing)
@@ -122,19 +131,28 @@ fn kept_until(draft: &Draft<'_>, ended: Timestamp) -> Option<Timestamp> {
 fn keep(draft: &mut Draft<'_>, ended: Timestamp, until: Timestamp) {
     draft.look_again_at(until);
     let shown = until.strftime("%FT%TZ").to_string();
+    if draft.status.phase == Some(Phase::Succeeded) {
+        if draft.status.result_with == Some(ResultHolder::Coordinator) {
+            let seen = draft.seen;
+            for pod in seen.pods.iter().filter(|pod| matches!(pod.place, Place::Worker { .. })) {
+                draft.delete(pod);
+            }
+        }
+        return;
+    }
     if !draft.is_dirty() {
         draft.set(CLEANED_UP, Truth::False, Reason::PodsKept, &format!("Pods stay until {shown}"));
     }
-    if draft.status.phase == Some(Phase::Succeeded) {
-        return;
-    }
-    // Keep the logs, but stop the work: the coordinator ends, and its workers with it.
+    // Keep the logs, but stop the work: the coordinator ends, and its workers with it. A worker that never met its coordinator
+    // would wait for it, and has nothing to tell.
     let seen = draft.seen;
     let late = draft.now > ended + DISMISSAL;
+    let has_met = |pod: &PodFacts| seen.report.as_ref().is_none_or(|report| report.workers.contains(&pod.name));
     for pod in seen.pods.iter().filter(|pod| !pod.is_ended()) {
         match (&pod.place, &pod.ip) {
             (Place::Coordinator { .. }, Some(ip)) if !late => draft.act(Action::Dismiss { ip: ip.clone() }),
-            (Place::Coordinator { .. } | Place::Worker { .. }, _) if late => draft.delete(pod),
+            (Place::Worker { .. }, _) if late || pod.is_running() && !has_met(pod) => draft.delete(pod),
+            (Place::Coordinator { .. }, _) if late => draft.delete(pod),
             (Place::Coordinator { .. } | Place::Worker { .. } | Place::Clean, _) => {}
         }
         draft.look_again(Duration::from_secs(5));
@@ -148,6 +166,18 @@ fn delete_pods(draft: &mut Draft<'_>) {
     }
 }
 
+/// Deletes all pods but the one that cleans up; returns how many are yet to end.
+pub fn send_away(draft: &mut Draft<'_>) -> u32 {
+    let seen = draft.seen;
+    release_if_clean(draft);
+    let mut left = 0;
+    for pod in seen.pods.iter().filter(|pod| pod.place != Place::Clean) {
+        draft.delete(pod);
+        left += u32::from(!pod.is_over(draft.now));
+    }
+    left
+}
+
 /// Removes the finalizer once it is known that nothing is left outside the cluster: the coordinator has reported an
 /// outcome, or it never ran. A pod that is bound to a node may already run without the status saying so, unless the
 /// status says what holds it up.
@@ -156,6 +186,13 @@ pub fn release_if_clean(draft: &mut Draft<'_>) {
         return;
     }
     let seen = draft.seen;
+    if seen.is_borrowed() {
+        let is_clean = seen.status.phase == Some(Phase::Succeeded) || seen.verdict().is_some() || seen.is_absent;
+        if is_clean || seen.status.context.is_none() {
+            draft.act(Action::RemoveFinalizer);
+        }
+        return;
+    }
     let ran = seen.status.started_at.is_some()
         || seen.report.is_some()
         || match seen.coordinator() {
@@ -183,8 +220,14 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
     if !seen.has_finalizer() || draft.actions.contains(&Action::RemoveFinalizer) {
         return Sweep::Done;
     }
-    // The coordinator may still report that it has cleaned up.
-    if seen.coordinator().is_some_and(|pod| !pod.is_over(draft.now)) {
+    // The coordinator may still report that it has cleaned up. One of a context does not end: once it has nothing more to say,
+    // what is left is of earlier attempts.
+    let has_said_all = seen.verdict().is_some()
+        || seen.is_absent
+        || seen.status.phase == Some(Phase::Succeeded)
+        || draft.now > since + LENDER;
+    let is_awaited = !(seen.is_borrowed() && has_said_all);
+    if seen.coordinator().is_some_and(|pod| !pod.is_over(draft.now)) && is_awaited {
         return Sweep::Underway;
     }
     let fail = |draft: &mut Draft<'_>, why: String| {
@@ -237,6 +280,9 @@ pub fn teardown(draft: &mut Draft<'_>) {
         return;
     }
     let since = draft.seen.query.metadata.deletion_timestamp.as_ref().map_or(draft.now, |t| t.0);
+    if draft.seen.is_borrowed() && !draft.seen.is_absent {
+        borrow::dismiss(draft);
+    }
     release_if_clean(draft);
     delete_pods(draft);
     match sweep(draft, since) {

@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use floe_api::Phase;
 use floe_api::reason::{Reason, sentence};
 use floe_api::report::{Outcome, Report, RunPhase};
+use floe_api::{Phase, PinnedStatus, ResultHolder};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::after;
+use super::borrow;
 use super::crew::crew;
 use super::draft::{Draft, Truth, condition};
 use super::finish;
+use super::line;
 use super::progress;
 use super::trouble::{capital, stuck_of, tell_trouble};
 use super::{ACCEPTED, Action, CLEANED_UP, COORDINATOR_READY, PLANNED, WORKERS_READY};
 use crate::coordinator::Verdict;
-use crate::query::facts::{Loss, PodFacts, PodState};
+use crate::query::facts::{Loss, PodFacts, PodState, Turn};
 use crate::query::names::Place;
 use crate::query::validate::validate;
 use crate::query::verdict::{self, Meaning};
@@ -44,11 +46,17 @@ pub fn live(draft: &mut Draft<'_>) {
         }
         return work(draft);
     }
-    if let Some(verdict) = draft.seen.verdict() {
+    if let Some(verdict) = draft.seen.verdict().filter(|verdict| !line::is_given_back_by(draft, verdict)) {
         return judge(draft, verdict);
     }
     if draft.spec().cancel || draft.spec().suspend {
         return stop(draft);
+    }
+    if line::is_giving_back(&draft.seen.status) {
+        return line::give_back(draft);
+    }
+    if borrow::is_stopping(draft) {
+        return borrow::resume(draft);
     }
     if deadline_passed(draft) {
         return;
@@ -80,13 +88,19 @@ fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
     match verdict::meaning(&error, planned) {
         Meaning::Final(reason) => {
             if reason == Reason::OutOfMemory {
-                words = format!("{words} (a worker's limit is {})", draft.spec().compute.memory);
+                words = format!("{words} (a worker's limit is {})", draft.seen.worker_memory());
             }
             progress::show_failure(&mut draft.status, draft.seen.report.as_deref());
             draft.end(Phase::Failed, reason, &words);
         }
+        // It had no workers because others had the room for them.
+        Meaning::Again(_) if line::holds_in_vain(draft) => line::give_back(draft),
         Meaning::Again(reason) => lose_attempt(draft, reason, &words, true),
         Meaning::Stopped if draft.spec().cancel || draft.spec().suspend => stop(draft),
+        Meaning::Stopped if borrow::is_stopping(draft) => borrow::begin_again(draft),
+        Meaning::Stopped if draft.seen.is_borrowed() => {
+            draft.end(Phase::Cancelled, Reason::Cancelled, "The query was cancelled at its coordinator")
+        }
         // It was stopped by a client, or because its pod is being removed. How the pod ended tells which.
         Meaning::Stopped => match draft.seen.coordinator() {
             Some(pod) if pod.disruption.is_some() || pod.deleting_at.is_some() => {
@@ -108,10 +122,11 @@ fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
 }
 
 fn succeed(draft: &mut Draft<'_>, outcome: &Outcome) {
-    draft.status.started_at.get_or_insert(Time(draft.now));
-    progress::show_outcome(&mut draft.status, draft.seen.report.as_deref(), outcome);
+    draft.started();
+    let sink = draft.spec().sink.as_ref();
+    progress::show_outcome(&mut draft.status, draft.seen.report.as_deref(), outcome, sink);
     let rows = outcome.rows;
-    let message = match (&outcome.sink_uri, &draft.spec().sink) {
+    let message = match (&draft.status.result_uri, sink) {
         (Some(uri), _) => format!("{rows} rows at {uri}"),
         (None, Some(sink)) => format!("{rows} rows at {}", sink.uri),
         (None, None) => {
@@ -120,6 +135,9 @@ fn succeed(draft: &mut Draft<'_>, outcome: &Outcome) {
         }
     };
     draft.set(PLANNED, Truth::True, Reason::Planned, "");
+    let is_kept = outcome.sink_uri.is_none() && sink.is_none();
+    let holder = if outcome.workers_free { ResultHolder::Coordinator } else { ResultHolder::Workers };
+    draft.status.result_with = is_kept.then_some(holder);
     draft.end(Phase::Succeeded, Reason::Completed, &message);
 }
 
@@ -127,12 +145,13 @@ fn succeed(draft: &mut Draft<'_>, outcome: &Outcome) {
 pub fn stop(draft: &mut Draft<'_>) {
     let seen = draft.seen;
     let target = if draft.spec().cancel { Phase::Cancelled } else { Phase::Suspended };
-    finish::release_if_clean(draft);
-    let mut left = 0;
-    for pod in seen.pods.iter().filter(|pod| pod.place != Place::Clean) {
-        draft.delete(pod);
-        left += u32::from(!pod.is_over(draft.now));
+    if borrow::is_at_work(draft) {
+        borrow::dismiss(draft);
+        let reason = if target == Phase::Cancelled { Reason::Cancelled } else { Reason::Suspended };
+        draft.tell(reason, "Stopping: the context's coordinator was told");
+        return draft.look_again(Duration::from_millis(500));
     }
+    let left = finish::send_away(draft);
     if left > 0 {
         draft.workers(0);
         let reason = if target == Phase::Cancelled { Reason::Cancelled } else { Reason::Suspended };
@@ -157,7 +176,7 @@ pub fn stop(draft: &mut Draft<'_>) {
     draft.tell(Reason::Suspended, &sentence(Reason::Suspended, "No pods while spec.suspend is true"));
 }
 
-fn has_plan(report: Option<&Report>) -> bool {
+pub fn has_plan(report: Option<&Report>) -> bool {
     report.and_then(|report| report.plan.as_ref()).is_some_and(|plan| !plan.stages.is_empty())
 }
 
@@ -177,6 +196,12 @@ fn deadline_passed(draft: &mut Draft<'_>) -> bool {
 fn work(draft: &mut Draft<'_>) {
     if let Some(trouble) = draft.seen.trouble.as_ref().filter(|t| t.fatal) {
         return draft.end(Phase::Failed, trouble.reason, &trouble.message);
+    }
+    if after::waits(draft) {
+        return;
+    }
+    if draft.seen.is_borrowed() {
+        return borrow::work(draft);
     }
     match coordinator(draft) {
         Coordinator::NotMade => start(draft),
@@ -226,7 +251,7 @@ fn coordinator<'a>(draft: &Draft<'a>) -> Coordinator<'a> {
 }
 
 /// An attempt failed through no fault of the query.
-fn lose_attempt(draft: &mut Draft<'_>, reason: Reason, words: &str, is_clean: bool) {
+pub fn lose_attempt(draft: &mut Draft<'_>, reason: Reason, words: &str, is_clean: bool) {
     let (attempt, limit) = (draft.attempt(), draft.spec().backoff_limit);
     let failures = draft.status.failures.unwrap_or(0).saturating_add(1);
     draft.status.failures = Some(failures);
@@ -252,18 +277,25 @@ fn lose_attempt(draft: &mut Draft<'_>, reason: Reason, words: &str, is_clean: bo
     draft.look_again(Duration::from_millis(50));
 }
 
-/// Creates everything that an attempt needs.
+/// Makes the coordinator and what it needs. The workers follow once it runs: a query without room for its coordinator keeps
+/// nobody else from working.
 fn start(draft: &mut Draft<'_>) {
     let attempt = draft.attempt();
     if let Some(at) = pause(draft).filter(|at| *at > draft.now) {
         return draft.look_again_at(at);
     }
     draft.workers(0);
+    if matches!(draft.seen.turn, Turn::Waiting(_)) {
+        if !starting_deadline_passed(draft) {
+            line::tell(draft, COORDINATOR_READY);
+        }
+        return;
+    }
     let Some(inputs) = draft.seen.inputs.clone() else {
         draft.wants_inputs = true;
         return;
     };
-    if let Err(invalid) = validate(&inputs.query) {
+    if let Err(invalid) = validate(&inputs.query, &draft.settings.policy) {
         return draft.end(Phase::Failed, invalid.reason, &invalid.message);
     }
     draft.set(ACCEPTED, Truth::True, Reason::Accepted, "");
@@ -283,14 +315,9 @@ fn start(draft: &mut Draft<'_>) {
     draft.act(Action::EnsureJob { attempt });
     draft.act(Action::EnsurePolicy);
     draft.act(Action::CreatePod(Place::Coordinator { attempt }));
-    for index in 0..draft.spec().compute.worker_count() {
-        let place = Place::Worker { attempt, index, replacement: 0 };
-        if draft.seen.pod(place).is_none() {
-            draft.act(Action::CreatePod(place));
-        }
-    }
+    draft.status.pinned.clone_from(&draft.seen.pins);
     match &draft.seen.trouble {
-        None => draft.tell(Reason::PodsStarting, "The pods are being made"),
+        None => draft.tell(Reason::PodsStarting, "The coordinator's pod is being made"),
         Some(trouble) => {
             let message = sentence(trouble.reason, &trouble.message);
             draft.tell(trouble.reason, &message);
@@ -301,7 +328,7 @@ fn start(draft: &mut Draft<'_>) {
 }
 
 /// When the next attempt may start.
-fn pause(draft: &Draft<'_>) -> Option<Timestamp> {
+pub fn pause(draft: &Draft<'_>) -> Option<Timestamp> {
     let failures = draft.status.failures.filter(|failures| *failures > 0)?;
     let began = draft.status.attempt_started_at.as_ref()?.0;
     Some(began + SignedDuration::from_secs(1 << (failures - 1).min(5)))
@@ -311,9 +338,13 @@ fn pause(draft: &Draft<'_>) -> Option<Timestamp> {
 fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     let report = draft.seen.report.clone();
     if report.is_some() {
-        draft.status.started_at.get_or_insert(Time(draft.now));
+        draft.started();
     }
-    let crew = match crew(draft) {
+    if draft.status.pinned.is_none() {
+        // The operator went away between making the coordinator and writing of it.
+        draft.status.pinned.clone_from(&draft.seen.pins);
+    }
+    let crew = match crew(draft, coordinator) {
         Ok(crew) => crew,
         Err(lost) => {
             progress::show_failure(&mut draft.status, report.as_deref());
@@ -364,10 +395,31 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     if phase == Phase::Starting && starting_deadline_passed(draft) {
         return;
     }
+    if is_changed(draft) {
+        if phase == Phase::Starting {
+            return line::give_back(draft);
+        }
+        let generation = draft.seen.query.metadata.generation;
+        if draft.seen.status.observed_generation != generation {
+            let note =
+                "spec.compute has changed: apart from the number of workers, that holds from the next attempt on";
+            draft.notice(false, Reason::Changed, note.to_owned(), None);
+        }
+    }
+    if phase == Phase::Starting && line::holds_in_vain(draft) {
+        return line::give_back(draft);
+    }
     tell_trouble(draft, phase, &stuck, coordinator);
 }
 
-fn starting_deadline_passed(draft: &mut Draft<'_>) -> bool {
+/// Whether the pods of the attempt are not those that the spec now describes.
+fn is_changed(draft: &Draft<'_>) -> bool {
+    let digest = |pins: &Option<PinnedStatus>| pins.as_ref().map(|pins| pins.compute.clone());
+    let now = digest(&draft.seen.pins);
+    now.is_some() && now != digest(&draft.status.pinned)
+}
+
+pub fn starting_deadline_passed(draft: &mut Draft<'_>) -> bool {
     let Some(seconds) = draft.spec().starting_deadline_seconds else { return false };
     let Some(began) = draft.status.attempt_started_at.as_ref().map(|t| t.0) else { return false };
     let end = began + SignedDuration::from_secs(seconds.into());

@@ -1,28 +1,47 @@
 //! Decides from everything observed of a query what to do, what its status says, and when to look again. Pure and total:
 //! no client, no clock. `live` decides while a query runs, `finish` after its end, on deletion, or while it is suspended.
 
+pub mod after;
+#[cfg(test)]
+mod after_tests;
+mod borrow;
+#[cfg(test)]
+mod borrow_tests;
 mod crew;
 mod draft;
+#[cfg(test)]
+mod end_tests;
 mod finish;
+#[cfg(test)]
+pub mod labour;
+mod line;
 mod live;
 mod progress;
 #[cfg(test)]
 mod properties;
+pub mod scale;
+#[cfg(test)]
+mod scale_tests;
 #[cfg(test)]
 mod tests;
 mod trouble;
+#[cfg(test)]
+mod turn_tests;
 #[cfg(test)]
 pub mod world;
 
 use std::time::Duration;
 
 use floe_api::{DistributedQueryStatus, Phase, Reason};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::facts::Observed;
 use super::names::Place;
+use super::policy::Policy;
+use crate::context::register::Loan;
 
 use draft::Draft;
+pub use draft::cut;
 
 pub const ACCEPTED: &str = "Accepted";
 pub const COORDINATOR_READY: &str = "CoordinatorReady";
@@ -36,6 +55,8 @@ pub const CLEANED_UP: &str = "CleanedUp";
 pub struct Settings {
     /// How long a result without a sink is kept if the query has no TTL.
     pub result_ttl: Duration,
+    /// What queries are allowed.
+    pub policy: Policy,
 }
 
 #[derive(Clone, Debug)]
@@ -59,9 +80,19 @@ pub enum Action {
     },
     EnsurePolicy,
     CreatePod(Place),
+    /// Gives the job to a coordinator of the context that the query borrows.
+    Submit {
+        attempt: u32,
+        ip: String,
+    },
     /// Cancels the query at its coordinator, or ends the coordinator's lingering.
     Dismiss {
         ip: String,
+    },
+    /// The coordinator gives the worker no more tasks.
+    Drain {
+        ip: String,
+        worker: String,
     },
     DeletePod {
         name: String,
@@ -80,7 +111,7 @@ impl Action {
     pub fn wave(&self) -> u8 {
         match self {
             Action::AddFinalizer | Action::EnsureJob { .. } | Action::EnsurePolicy | Action::Dismiss { .. } => 0,
-            Action::CreatePod(_) | Action::DeletePod { .. } => 1,
+            Action::CreatePod(_) | Action::Submit { .. } | Action::Drain { .. } | Action::DeletePod { .. } => 1,
             Action::DeleteShared { .. } => 2,
             Action::RemoveFinalizer | Action::DeleteQuery => 3,
         }
@@ -97,15 +128,32 @@ pub struct Notice {
     pub pod: Option<String>,
 }
 
+/// How long a deletion waits for the contexts to be read.
+const UNREAD: SignedDuration = SignedDuration::from_secs(60);
+
+/// Whether the context that it borrows has not been looked at yet.
+fn is_unknown(observed: &Observed, now: Timestamp) -> bool {
+    let deleted = observed.query.metadata.deletion_timestamp.as_ref();
+    observed.loan == Loan::NotYet
+        && observed.query.spec.managed_by.is_none()
+        && deleted.is_none_or(|at| now.duration_since(at.0) < UNREAD)
+}
+
 pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
     let mut draft = Draft::new(observed, settings, now);
+    if is_unknown(observed, now) {
+        // Its coordinator would seem to be gone.
+        draft.look_again(live::RETRY);
+        return draft.into_plan();
+    }
+    if observed.query.metadata.deletion_timestamp.is_some() {
+        // Whoever manages the query: nobody else takes Floe's finalizer away.
+        finish::teardown(&mut draft);
+        return draft.into_plan();
+    }
     if observed.query.spec.managed_by.is_some() {
         // Managed by another controller: do not even write its status.
         return draft.idle();
-    }
-    if observed.query.metadata.deletion_timestamp.is_some() {
-        finish::teardown(&mut draft);
-        return draft.into_plan();
     }
     if let Some(fault) = &observed.unreadable {
         live::unreadable(&mut draft, fault);

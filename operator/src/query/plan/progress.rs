@@ -2,7 +2,7 @@
 //! stays small enough whatever the plan.
 
 use floe_api::report::{Outcome, PlanReport, Report};
-use floe_api::{DistributedQueryStatus, MAX_STAGES, SingleWorkerStatus, StageState, StageStatus};
+use floe_api::{DistributedQueryStatus, MAX_STAGES, SingleWorkerStatus, SinkSpec, StageState, StageStatus};
 
 use super::draft::cut;
 
@@ -44,8 +44,13 @@ pub fn show(status: &mut DistributedQueryStatus, report: &Report) {
     notes(status, plan);
 }
 
-/// The same for a query that succeeded.
-pub fn show_outcome(status: &mut DistributedQueryStatus, report: Option<&Report>, outcome: &Outcome) {
+/// The same for a query that succeeded, whose result went to `sink` if the spec has one.
+pub fn show_outcome(
+    status: &mut DistributedQueryStatus,
+    report: Option<&Report>,
+    outcome: &Outcome,
+    sink: Option<&SinkSpec>,
+) {
     if let Some(report) = report {
         show(status, report);
     }
@@ -79,7 +84,7 @@ pub fn show_outcome(status: &mut DistributedQueryStatus, report: Option<&Report>
     status.rows = Some(outcome.rows);
     status.bytes_written = Some(outcome.bytes_written);
     status.bytes_shuffled = Some(outcome.bytes_shuffled);
-    status.result_uri.clone_from(&outcome.sink_uri);
+    status.result_uri = result_uri(outcome, sink);
     if !outcome.single_worker.is_empty() {
         status.single_worker = single_worker(&outcome.single_worker);
     }
@@ -92,6 +97,13 @@ pub fn show_outcome(status: &mut DistributedQueryStatus, report: Option<&Report>
         status.warnings.insert(0, cut(&warning, MAX_NOTE_BYTES));
         status.warnings.truncate(MAX_NOTES);
     }
+}
+
+/// Where the result is, as the user wrote it: the slash at the end tells that it is a directory, and readers go by it.
+fn result_uri(outcome: &Outcome, sink: Option<&SinkSpec>) -> Option<String> {
+    let uri = outcome.sink_uri.as_ref()?;
+    let as_written = sink.map(|sink| &sink.uri).filter(|written| written.trim_end_matches('/') == uri);
+    Some(as_written.unwrap_or(uri).clone())
 }
 
 /// Marks the stages that were running when the query failed.
@@ -167,11 +179,27 @@ mod tests {
         let bytes = serde_json::to_vec(&status).unwrap().len();
         assert!(bytes < 800_000, "an object holds some 1.5 MB, its spec included: {bytes}");
         let outcome = Outcome { fell_back: Some(long), ..Outcome::default() };
-        show_outcome(&mut status, Some(&report), &outcome);
+        show_outcome(&mut status, Some(&report), &outcome, None);
         assert_eq!(status.stages_summary.as_deref(), Some("3000/3000"));
         assert!(serde_json::to_vec(&status).unwrap().len() < 800_000);
         assert_eq!(status.warnings.len(), MAX_NOTES);
         assert!(status.warnings[0].starts_with("the stages failed"), "however many others there are");
+    }
+
+    #[test]
+    fn the_result_is_where_the_spec_says_in_its_words() {
+        let at = |reported: &str, written: Option<&str>| {
+            let outcome = Outcome { sink_uri: Some(reported.to_owned()), ..Outcome::default() };
+            let sink = written.map(|uri| SinkSpec { uri: uri.to_owned(), ..SinkSpec::default() });
+            let mut status = DistributedQueryStatus::default();
+            show_outcome(&mut status, None, &outcome, sink.as_ref());
+            status.result_uri.unwrap()
+        };
+        assert_eq!(at("s3://b/out", Some("s3://b/out/")), "s3://b/out/");
+        assert_eq!(at("s3://b/out.csv", Some("s3://b/out.csv")), "s3://b/out.csv");
+        // A sink of the plan's own, or one that was changed before the query was seen to start.
+        assert_eq!(at("s3://b/own", None), "s3://b/own");
+        assert_eq!(at("s3://b/out", Some("s3://b/other/")), "s3://b/out");
     }
 
     #[test]
@@ -182,11 +210,11 @@ mod tests {
         }))
         .unwrap();
         let mut status = DistributedQueryStatus::default();
-        show_outcome(&mut status, None, &outcome);
+        show_outcome(&mut status, None, &outcome, None);
         let fell_back = format!("the stages failed, and the query ran again on one worker: {why}");
         assert_eq!(status.warnings, [fell_back, "zfill differs".to_owned()]);
         let mut status = DistributedQueryStatus::default();
-        show_outcome(&mut status, None, &Outcome { fell_back: None, ..outcome });
+        show_outcome(&mut status, None, &Outcome { fell_back: None, ..outcome }, None);
         assert_eq!(status.warnings, ["zfill differs"]);
     }
 }

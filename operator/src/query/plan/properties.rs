@@ -3,15 +3,16 @@
 
 use floe_api::Reason;
 use floe_api::report::{Category, RunPhase, WORKER_ORPHANED, WORKER_RESTART};
-use floe_api::{DistributedQueryStatus, Phase};
+use floe_api::{DistributedQueryStatus, Phase, WorkerCounts};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 
+use super::labour::Work;
 use super::world::{World, settings};
 use super::{Action, plan};
 use crate::coordinator::Verdict;
-use crate::query::facts::{Ending, Loss, Missing, PodState, Stuck, Trouble};
+use crate::query::facts::{Ending, Loss, Missing, PodState, Stuck, Trouble, Turn, Waiting};
 use crate::query::names::FINALIZER;
 
 #[derive(Clone, Debug)]
@@ -32,6 +33,7 @@ enum Blow {
     DeleteQuery,
     MissSecret(bool),
     Refuse(Option<bool>),
+    Queue(Option<(u32, bool)>),
     Politeness(bool),
 }
 
@@ -61,6 +63,7 @@ fn blow() -> impl Strategy<Value = Blow> {
         1 => Just(Blow::DeleteQuery),
         1 => any::<bool>().prop_map(Blow::MissSecret),
         1 => proptest::option::of(any::<bool>()).prop_map(Blow::Refuse),
+        1 => proptest::option::of((0u32..3, any::<bool>())).prop_map(Blow::Queue),
         1 => any::<bool>().prop_map(Blow::Politeness),
     ]
 }
@@ -131,6 +134,17 @@ fn strike(world: &mut World, blow: &Blow) {
         Blow::Refuse(refusal) => {
             world.trouble = refusal.map(|fatal| Trouble { reason: Reason::Quota, message: "no".into(), fatal });
         }
+        Blow::Queue(place) => {
+            world.turn = place.map_or(Turn::Free, |(ahead, give_back)| {
+                Turn::Waiting(Waiting {
+                    ahead,
+                    words: "exceeded quota".into(),
+                    give_back,
+                    is_never: false,
+                    for_nodes: false,
+                })
+            });
+        }
         Blow::Politeness(polite) => world.polite = polite,
     }
 }
@@ -139,13 +153,14 @@ fn strike(world: &mut World, blow: &Blow) {
 fn calm(world: &mut World) {
     world.missing.clear();
     world.trouble = None;
+    world.turn = Turn::Free;
     world.query.spec.suspend = false;
     if world.is_gone {
         return;
     }
     for _ in 0..1500 {
         if world.coordinator().is_some_and(|pod| pod.is_running() && pod.deleting_at.is_none())
-            && world.report.as_ref().is_some_and(|report| report.workers.len() >= 2)
+            && world.report.as_ref().is_some_and(|report| report.workers.len() >= world.least())
             && world.report.as_ref().is_some_and(|report| Verdict::of(report).is_none())
         {
             world.say(RunPhase::Succeeded);
@@ -165,6 +180,24 @@ fn calm(world: &mut World) {
         world.tick();
     }
     panic!("never at rest: {:?}\n{:#?}", world.status(), world.pods);
+}
+
+/// What the workers of a query that scales have to do.
+fn stages() -> impl Strategy<Value = Vec<Work>> {
+    let work = (1u32..9, 1u32..60, any::<bool>());
+    proptest::collection::vec(work.prop_map(|(tasks, seconds, is_held)| Work { tasks, seconds, is_held }), 1..4)
+}
+
+/// What a status may say of them.
+fn workers() -> impl Strategy<Value = WorkerCounts> {
+    let counts = || proptest::collection::btree_map((0u32..4).prop_map(|index| index.to_string()), 0u32..3, 0..3);
+    (0u32..5, counts(), counts(), any::<bool>()).prop_map(|(desired, replaced, released, is_surplus)| WorkerCounts {
+        desired,
+        replaced,
+        released,
+        surplus_since: is_surplus.then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
+        ..WorkerCounts::default()
+    })
 }
 
 fn any_phase() -> impl Strategy<Value = Option<Phase>> {
@@ -190,8 +223,9 @@ proptest! {
         blows in proptest::collection::vec((blow(), any::<bool>()), 0..40),
         limit in 0u32..3,
         without_sink in any::<bool>(),
+        stages in proptest::option::of(stages()),
     ) {
-        let mut world = World::new();
+        let mut world = stages.map_or_else(World::new, |stages| World::elastic(&stages));
         world.query.spec.backoff_limit = limit;
         if without_sink {
             world.query.spec.sink = None;
@@ -216,9 +250,11 @@ proptest! {
         failures in proptest::option::of(0u32..4),
         started in any::<bool>(),
         finalizer in any::<bool>(),
+        stages in proptest::option::of(stages()),
+        workers in proptest::option::of(workers()),
         blows in proptest::collection::vec(blow(), 0..10),
     ) {
-        let mut world = World::new();
+        let mut world = stages.map_or_else(World::new, |stages| World::elastic(&stages));
         // Pods and objects of some attempt are there.
         for _ in 0..3 {
             world.reconcile();
@@ -229,6 +265,7 @@ proptest! {
             phase,
             attempt,
             failures,
+            workers,
             started_at: started.then_some(Time(now)),
             finished_at: phase.filter(|p| p.is_terminal()).map(|_| Time(now)),
             ..DistributedQueryStatus::default()
@@ -244,8 +281,11 @@ proptest! {
     }
 
     #[test]
-    fn a_plan_is_a_function_of_what_is_seen(blows in proptest::collection::vec(blow(), 0..20)) {
-        let mut world = World::new();
+    fn a_plan_is_a_function_of_what_is_seen(
+        blows in proptest::collection::vec(blow(), 0..20),
+        stages in proptest::option::of(stages()),
+    ) {
+        let mut world = stages.map_or_else(World::new, |stages| World::elastic(&stages));
         for blow in &blows {
             strike(&mut world, blow);
             if world.is_gone {

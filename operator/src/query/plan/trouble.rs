@@ -4,9 +4,11 @@ use floe_api::Phase;
 use floe_api::reason::{Reason, sentence};
 
 use super::draft::{Draft, Truth};
+use super::line;
 use super::live::RETRY;
+use super::scale::target;
 use super::{COORDINATOR_READY, WORKERS_READY};
-use crate::query::facts::{PodFacts, PodState};
+use crate::query::facts::{PodFacts, PodState, Turn};
 
 /// What holds the query up first, or how far its start has got.
 pub fn tell_trouble(draft: &mut Draft<'_>, phase: Phase, stuck: &[(&PodFacts, Hold)], coordinator: &PodFacts) {
@@ -21,6 +23,8 @@ pub fn tell_trouble(draft: &mut Draft<'_>, phase: Phase, stuck: &[(&PodFacts, Ho
         if draft.status.conditions.iter().any(|c| c.type_ == kind && c.status == "False") {
             draft.set(kind, Truth::False, *reason, &message);
         }
+    } else if matches!(draft.seen.turn, Turn::Waiting(_)) {
+        line::tell(draft, WORKERS_READY);
     } else if let Some(trouble) = &draft.seen.trouble {
         draft.tell(trouble.reason, &sentence(trouble.reason, &trouble.message));
         draft.look_again(RETRY);
@@ -28,7 +32,7 @@ pub fn tell_trouble(draft: &mut Draft<'_>, phase: Phase, stuck: &[(&PodFacts, Ho
         draft.tell(Reason::Unreachable, &sentence(Reason::Unreachable, &capital(words)));
     } else if phase == Phase::Starting {
         let running = draft.seen.pods.iter().filter(|pod| pod.is_running() && pod.attempt() == draft.status.attempt);
-        let (running, all) = (running.count(), draft.spec().compute.worker_count() + 1);
+        let (running, all) = (running.count(), target(&draft.status, &draft.spec().compute) + 1);
         draft.tell(Reason::PodsStarting, &format!("{running} of {all} pods are running"));
     } else {
         draft.tell_nothing();

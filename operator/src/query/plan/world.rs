@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use floe_api::report::{Category, Outcome, PlanReport, Report, RunError, RunPhase, StageInfo};
-use floe_api::{DistributedQuery, DistributedQueryStatus, Phase};
+use floe_api::{ComputeSpec, DistributedQuery, DistributedQueryStatus, Phase};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Action, Plan, Settings, plan};
+use super::labour::Labour;
+use super::{Action, Notice, Plan, Settings, plan};
+use crate::context::register::{Lent, Loan};
 use crate::coordinator::Verdict;
-use crate::query::facts::{Ending, Inputs, Loss, Missing, Observed, PodFacts, PodState, Trouble};
+use crate::query::build::{self, Defaults};
+use crate::query::facts::{Before, Ending, Inputs, Loss, Missing, Observed, PodFacts, PodState, Trouble, Turn};
 use crate::query::names::{FINALIZER, Place};
+use crate::query::policy::Policy;
 
 pub const QUERY: &str = r#"
 apiVersion: floe.dev/v1alpha1
@@ -27,7 +31,7 @@ spec:
 "#;
 
 pub fn settings() -> Settings {
-    Settings { result_ttl: Duration::from_secs(600) }
+    Settings { result_ttl: Duration::from_secs(600), policy: Policy::default() }
 }
 
 pub struct World {
@@ -36,13 +40,29 @@ pub struct World {
     pub pods: BTreeMap<String, PodFacts>,
     made: BTreeSet<String>,
     pub report: Option<Report>,
+    /// What the workers have to do, if the coordinator tells that.
+    pub labour: Option<Labour>,
+    /// All Events so far.
+    pub notices: Vec<Notice>,
     pub silence: Option<String>,
     pub missing: Vec<Missing>,
     pub trouble: Option<Trouble>,
+    pub before: Vec<Before>,
+    pub turn: Turn,
+    /// The image that the operator gives to pods.
+    pub image: &'static str,
     pub shared: bool,
     pub is_gone: bool,
     /// Coordinators that are told to stop leave a word.
     pub polite: bool,
+    /// Coordinators take results without a sink to themselves.
+    pub brings: bool,
+    /// The context that a borrowing query has, and whether its coordinator knows nothing of the query.
+    pub loan: Loan,
+    pub is_absent: bool,
+    /// How often the job was given to it, and how often it was told to stop or to forget.
+    pub submitted: u32,
+    pub dismissed: u32,
     uids: u32,
 }
 
@@ -51,20 +71,78 @@ impl World {
         let mut query = floe_api::from_yaml(QUERY).unwrap();
         query.metadata.uid = Some("query-uid".into());
         query.metadata.generation = Some(1);
+        query.metadata.creation_timestamp = Some(Time(Timestamp::from_second(1_800_000_000).unwrap()));
         Self {
             query,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             pods: BTreeMap::new(),
             made: BTreeSet::new(),
             report: None,
+            labour: None,
+            notices: Vec::new(),
             silence: None,
             missing: Vec::new(),
             trouble: None,
+            before: Vec::new(),
+            turn: Turn::Free,
+            image: "runner:1",
             shared: false,
             is_gone: false,
             polite: true,
+            brings: true,
+            loan: Loan::Own,
+            is_absent: false,
+            submitted: 0,
+            dismissed: 0,
             uids: 0,
         }
+    }
+
+    /// A query that borrows the context `warm`, which there is not.
+    pub fn borrowing() -> Self {
+        let mut world = Self::new();
+        world.query.spec.compute = ComputeSpec::default();
+        world.query.spec.compute.context_ref = Some(floe_api::NameRef { name: "warm".into() });
+        world.loan = Loan::Missing;
+        world
+    }
+
+    /// The context has this coordinator, and no other.
+    pub fn lend(&mut self, revision: u32) {
+        let pod = PodFacts {
+            name: format!("warm-g{revision}-c"),
+            uid: format!("lead-{revision}"),
+            place: Place::Coordinator { attempt: revision },
+            created_at: Some(self.now),
+            deleting_at: None,
+            ip: Some(format!("10.1.0.{revision}")),
+            node: Some("node".into()),
+            disruption: None,
+            unready: false,
+            state: PodState::Running,
+        };
+        let serving = Some(pod.uid.clone());
+        self.loan = Loan::Lent(Arc::new(Lent { serving, coordinators: vec![pod], ..Lent::default() }));
+        self.report = None;
+    }
+
+    /// Of a context's coordinator only what it says of this attempt.
+    fn heard(&self) -> Option<Report> {
+        let is_borrowed = self.query.spec.compute.context_ref.is_some();
+        let attempt = self.status().attempt.unwrap_or(0);
+        self.report.clone().filter(|report| !is_borrowed || report.attempt == attempt)
+    }
+
+    fn lender(&self) -> Option<PodFacts> {
+        let Loan::Lent(lent) = &self.loan else { return None };
+        let seat = self.status().context?;
+        let pod = lent.coordinators.iter().find(|pod| pod.uid == seat.coordinator_uid)?;
+        Some(PodFacts { place: Place::Coordinator { attempt: self.status().attempt.unwrap_or(0) }, ..pod.clone() })
+    }
+
+    fn is_lender(&self, ip: &str) -> bool {
+        let Loan::Lent(lent) = &self.loan else { return false };
+        lent.coordinators.iter().any(|pod| pod.ip.as_deref() == Some(ip))
     }
 
     pub fn status(&self) -> DistributedQueryStatus {
@@ -79,6 +157,11 @@ impl World {
         self.status().reason.unwrap_or_default()
     }
 
+    fn pins(&self) -> Option<floe_api::PinnedStatus> {
+        let defaults = Defaults { runner_image: self.image.into(), ..Defaults::default() };
+        build::pins(&self.query, &defaults).ok()
+    }
+
     pub fn observed(&self, with_inputs: bool) -> Observed {
         let inputs = Inputs { query: Arc::new(self.query.clone()), missing: self.missing.clone(), ..Inputs::default() };
         Observed {
@@ -91,10 +174,16 @@ impl World {
                 .filter(|name| !self.pods.contains_key(*name))
                 .map(|name| (name.clone(), Loss::deleted()))
                 .collect(),
-            report: self.report.clone().map(Arc::new),
+            report: self.heard().map(Arc::new),
+            is_absent: self.is_absent,
+            loan: self.loan.clone(),
+            lender: self.lender(),
             silence: self.silence.clone(),
             inputs: with_inputs.then(|| Arc::new(inputs)),
             trouble: self.trouble.clone(),
+            before: self.before.clone(),
+            turn: self.turn.clone(),
+            pins: self.pins(),
             unreadable: None,
         }
     }
@@ -107,6 +196,8 @@ impl World {
             assert!(!decided.wants_inputs, "inputs were given");
         }
         let before = self.phase();
+        self.notices.extend(decided.notices.iter().cloned());
+        self.hold_needed(&decided);
         for action in &decided.actions {
             self.act(action);
         }
@@ -128,9 +219,30 @@ impl World {
             }
             Action::EnsureJob { .. } | Action::EnsurePolicy => self.shared = true,
             Action::CreatePod(place) => self.create(*place),
+            Action::Submit { attempt, ip } => {
+                assert!(self.is_lender(ip), "{ip} is no coordinator's");
+                self.submitted += 1;
+                self.is_absent = false;
+                let workers = vec!["warm-g1-w0".into()];
+                self.report = Some(Report { attempt: *attempt, workers, ..Report::default() });
+            }
+            Action::Dismiss { ip } if self.query.spec.compute.context_ref.is_some() => {
+                assert!(self.is_lender(ip), "{ip} is no coordinator's");
+                self.dismissed += 1;
+                if self.report.as_ref().is_some_and(|report| Verdict::of(report).is_none()) {
+                    self.fail(Category::Cancelled, "Cancelled");
+                }
+            }
             Action::Dismiss { ip } => {
                 assert!(self.pods.values().any(|pod| pod.ip.as_deref() == Some(ip)), "{ip} is not a pod's");
                 self.end_coordinator(Some(cancelled()));
+            }
+            Action::Drain { ip, worker } => {
+                let is_lead = |pod: &PodFacts| matches!(pod.place, Place::Coordinator { .. });
+                let at = |pod: &PodFacts| pod.ip.as_deref() == Some(ip);
+                assert!(self.pods.values().any(|pod| is_lead(pod) && at(pod)), "{ip} is no coordinator's");
+                assert!(self.pods.contains_key(worker), "{worker} is no pod of the query");
+                self.labour.as_mut().unwrap().drain(worker);
             }
             Action::DeletePod { name, uid } => {
                 let pod = self.pods.get_mut(name).unwrap_or_else(|| panic!("{name} is no pod of the query"));
@@ -211,6 +323,9 @@ impl World {
         for name in left {
             self.pods.remove(&name);
         }
+        if self.query.spec.compute.context_ref.is_some() {
+            return;
+        }
         let place = Place::Coordinator { attempt };
         let is_up = self.pods.values().any(|pod| pod.place == place && pod.is_running());
         if !is_up && self.report.as_ref().is_some_and(|report| Verdict::of(report).is_none()) {
@@ -221,8 +336,15 @@ impl World {
         }
         let connected = self.pods.values().filter(|pod| pod.is_running() && pod.attempt() == Some(attempt));
         let workers: Vec<String> = connected.filter(|pod| pod.place != place).map(|pod| pod.name.clone()).collect();
-        if let Some(report) = &mut self.report {
-            report.workers = workers;
+        match (&mut self.report, &mut self.labour) {
+            (Some(report), labour) => {
+                report.workers = workers;
+                if let Some(labour) = labour {
+                    labour.go_on(report);
+                }
+            }
+            (None, Some(labour)) => labour.begin_again(),
+            (None, None) => {}
         }
     }
 
@@ -235,7 +357,7 @@ impl World {
         });
         if phase == RunPhase::Succeeded {
             let sink_uri = self.query.spec.sink.as_ref().map(|sink| sink.uri.clone());
-            report.outcome = Some(Outcome { rows: 7, sink_uri, ..Outcome::default() });
+            report.outcome = Some(Outcome { rows: 7, sink_uri, workers_free: self.brings, ..Outcome::default() });
         }
     }
 
@@ -258,7 +380,7 @@ impl World {
     }
 
     pub fn start_up(&mut self) {
-        self.run_until("all pods", |w| w.report.as_ref().is_some_and(|r| r.workers.len() == 2));
+        self.run_until("all pods", |w| w.report.as_ref().is_some_and(|r| r.workers.len() >= w.least()));
         self.say(RunPhase::Running);
         self.run_until("Running", |w| w.phase() == Some(Phase::Running));
     }

@@ -1,5 +1,5 @@
-//! Two coordinators at one query: the first lives on while the second stages. What becomes visible is what the second
-//! wrote, whatever the first still does and whenever.
+//! Two coordinators of one query: the first lives on while the second stages. Only what the second wrote becomes
+//! visible, whatever the first still does and whenever.
 
 use floe_api::{SinkMode, SinkSpec};
 use polars::prelude::*;
@@ -9,7 +9,7 @@ use crate::sink::{abort, commit, fault};
 
 const OLD: std::ops::Range<i64> = 0..4;
 
-/// What the first wrote: small files and one that is too large to travel with a message.
+/// What the first writes: small files and one that is too large to travel in a message.
 fn first_rows() -> [DataFrame; 2] {
     let noise = (col("noise") % lit(1_000_000_007u64)).cast(DataType::Int64).alias("a");
     [rows(100, 107), large(200, 600_000).lazy().select([noise]).collect().unwrap()]
@@ -94,7 +94,7 @@ fn zombie(place: &Place, name: &str, (mode, shape): (SinkMode, Shape), point: u3
     let act = || {
         if matches!(act, Act::Commit | Act::CommitThenAbort) {
             let late = commit(&first, &first_staged);
-            // What was aborted before has nothing to be taken over: it only looks whether its files are there.
+            // After an abort there is nothing to take over: it only checks that its files are there.
             if stopped && !again.get() {
                 let error = late.map(drop).unwrap_err();
                 assert_eq!(error.class, "Superseded", "{name}: {error}");
@@ -106,7 +106,7 @@ fn zombie(place: &Place, name: &str, (mode, shape): (SinkMode, Shape), point: u3
         }
     };
     if let (false, SinkMode::Error, Shape::File) = (stopped, mode, shape) {
-        // All of the first is done and gone: its file looks like anybody's.
+        // The first is done and gone: its file looks like any other.
         assert_eq!(place.attempt(&spec, "q", 2).map(drop).unwrap_err().class, "SinkExists", "{name}");
         floe_storage::delete_prefix(&place.uri(name), &place.options).unwrap();
         return false;
@@ -125,7 +125,7 @@ fn zombie(place: &Place, name: &str, (mode, shape): (SinkMode, Shape), point: u3
     }
     assert_eq!(place.sorted(), expected(mode), "{name}");
     assert_eq!(summary.rows, 6, "{name}");
-    // Where the first could still act, it has cleaned up its own.
+    // If the first could still act, it has cleaned up its own.
     abort(&first).unwrap();
     assert!(place.is_clean(), "{name}: {:?}", place.everything());
     floe_storage::delete_prefix(&place.uri(name), &place.options).unwrap();

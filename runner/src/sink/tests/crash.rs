@@ -1,4 +1,4 @@
-//! A commit that dies at any step: what readers can come to see is the old state or the new one, once.
+//! A commit that dies at any step: readers see the old state or the new one, once.
 
 use floe_api::SinkMode;
 
@@ -19,7 +19,7 @@ enum Then {
     Another,
     /// It is dead; the same query runs again from the start.
     Again,
-    /// It is dead; somebody else cleans up after it.
+    /// It is dead; another process cleans up after it.
     Sweep,
 }
 
@@ -31,7 +31,7 @@ fn expected(mode: SinkMode, committed: bool) -> Vec<i64> {
     }
 }
 
-/// Crashes after each number of steps until the commit gets through, and tells how many crash points there were.
+/// Crashes after each number of steps until the commit gets through; returns how many crash points there were.
 fn every_point(place: &Place, mode: SinkMode, partitioned: bool, then: Then) -> u32 {
     for point in 0..200 {
         let name = format!("{mode:?}-{partitioned}-{then:?}-{point}/t/");

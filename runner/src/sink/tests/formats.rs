@@ -76,7 +76,7 @@ fn files_are_limited() {
     assert_eq!(place.values(), (0..12).collect::<Vec<_>>());
 }
 
-/// A file is as large as it was asked for, whatever its rows take in memory, as soon as that is known.
+/// A file has the size that was asked for, whatever its rows take in memory, once the ratio is known.
 #[test]
 fn files_have_the_size_that_was_asked_for() {
     const WANTED: u64 = 1 << 20;
@@ -124,7 +124,7 @@ fn no_rows_still_have_a_schema() {
     }
 }
 
-/// Odd values in keys: what Polars makes of them is what we make of them, and its scan reads them back.
+/// Odd values in keys: we name partitions as Polars does, and its scan reads them back.
 #[test]
 fn partitions_are_those_of_polars() {
     for place in [local(), s3()] {
@@ -279,7 +279,7 @@ fn a_dropped_task_takes_its_files_along() {
 }
 
 #[test]
-fn what_a_format_cannot_hold_is_polars_own_error() {
+fn unsupported_types_give_the_error_of_polars() {
     let place = local();
     let nested = df!("l" => [Series::new("".into(), [1, 2])]).unwrap();
     let spec = SinkSpec { format: Some(Format::Csv), ..place.spec("t/", SinkMode::Error) };

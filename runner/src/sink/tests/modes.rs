@@ -1,4 +1,4 @@
-//! What each mode does with what is there, and that nothing shows before commit or stays after abort.
+//! What each mode does with existing files, and that nothing shows before commit or stays after abort.
 
 use floe_api::{SinkMode, SinkSpec};
 
@@ -63,7 +63,7 @@ fn commit_is_idempotent(place: &Place) {
     assert_eq!((first.rows, first.files), (300_003, 2), "the empty task gives no file");
     assert!(place.is_clean(), "{:?}", place.everything());
     let after = place.everything();
-    // Somebody else appends; then the first coordinator, unsure whether it had committed, does it again.
+    // Another query appends; then the first coordinator, unsure whether it had committed, commits again.
     place.run(&spec, "other", &[rows(900_000, 900_001)]).unwrap();
     assert_eq!(commit(&plan, &staged).unwrap(), first);
     assert!(place.is_clean());
@@ -82,7 +82,7 @@ fn commit_is_idempotent_on_s3() {
     commit_is_idempotent(&s3());
 }
 
-/// Whatever was begun: staged files of finished tasks, of one that is under way, of one that was dropped.
+/// Whatever was begun: staged files of finished tasks, of a running one, of one that was dropped.
 fn abort_leaves_nothing(place: &Place) {
     let spec = place.spec("deep/er/t/", SinkMode::Error);
     let plan = place.prepare(&spec, "q").unwrap();
@@ -171,7 +171,7 @@ fn one_file_replaces_one_file() {
 }
 
 #[test]
-fn what_a_spec_cannot_mean_is_named() {
+fn contradictions_in_a_spec_are_named() {
     let place = local();
     let base = || place.spec("t/", SinkMode::Error);
     let file = || place.spec("t.parquet", SinkMode::Error);
@@ -222,7 +222,7 @@ fn what_a_spec_cannot_mean_is_named() {
 }
 
 #[test]
-fn what_the_store_refuses_is_the_users() {
+fn requests_that_the_store_refuses_are_user_errors() {
     let place = s3();
     let wrong: Options = [("aws_secret_access_key", "wrong")].into_iter().collect::<Options>().or(&place.options);
     let spec = place.spec("t/", SinkMode::Error);

@@ -164,7 +164,7 @@ impl Place {
         Ok(plan)
     }
 
-    /// A whole query: prepared, one task a frame, committed.
+    /// A whole query: prepared, one task per frame, committed.
     pub fn run(&self, spec: &SinkSpec, query: &str, frames: &[DataFrame]) -> Result<Summary> {
         let plan = self.prepare(spec, query)?;
         let staged = stage(&plan, frames);
@@ -178,7 +178,7 @@ pub(super) fn task(task: u32) -> TaskId {
     TaskId { stage: StageId(2), task }
 }
 
-/// One task, from its rows to what it tells of them.
+/// Runs one task, from its rows to its report.
 pub(super) fn write(plan: &Plan, id: TaskId, frame: &DataFrame) -> Result<Vec<Bytes>> {
     let sink = Box::new(TaskSink::new(plan, id, 1)?);
     let mut rows = frame.clone().lazy().to_alp_optimized().unwrap();

@@ -32,7 +32,7 @@ pub fn aggregate(g: &mut Gen, scope: &Scope) -> Expr {
 }
 
 fn of(g: &mut Gen, scope: &Scope, e: Expr, dtype: &DataType) -> Expr {
-    // What every dtype has.
+    // Aggregates that every dtype has.
     match g.below(24) {
         0 => return e.first(),
         1 => return e.last(),

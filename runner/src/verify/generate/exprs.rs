@@ -16,7 +16,7 @@ pub fn any(g: &mut Gen, scope: &Scope, depth: usize) -> Expr {
     of(g, scope, col(name), &dtype, depth)
 }
 
-/// An expression made from one of this dtype; what comes out can be of another.
+/// Makes an expression from one of this dtype; the result may have another dtype.
 pub fn of(g: &mut Gen, scope: &Scope, e: Expr, dtype: &DataType, depth: usize) -> Expr {
     if depth == 0 || g.chance(0.15) {
         return e;
@@ -76,7 +76,7 @@ pub fn of(g: &mut Gen, scope: &Scope, e: Expr, dtype: &DataType, depth: usize) -
     }
 }
 
-/// Of several columns at once.
+/// An expression over several columns at once.
 fn several(g: &mut Gen, scope: &Scope) -> Expr {
     let numbers = scope.names(DataType::is_primitive_numeric);
     let picked: Vec<Expr> = (0..2 + g.below(2)).filter_map(|_| g.pick_of(&numbers)).map(col).collect();
@@ -153,7 +153,7 @@ pub fn boolean(g: &mut Gen, scope: &Scope, depth: usize) -> Expr {
     }
 }
 
-/// Something of the same dtype: a literal or another column.
+/// A literal or another column of the same dtype.
 pub fn alike(g: &mut Gen, scope: &Scope, dtype: &DataType) -> Expr {
     let same = scope.names(|d| d == dtype);
     if g.chance(0.35)

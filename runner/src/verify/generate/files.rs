@@ -83,7 +83,7 @@ fn parquet(g: &mut Gen, frame: &DataFrame, dir: &Path) -> PolarsResult<DslPlan> 
     Ok(LazyFrame::scan_parquet(reference(&at), args)?.logical_plan)
 }
 
-/// Partitioned by `k`, which then comes last and from the paths.
+/// Partitions by `k`, which then comes last and is read from the paths.
 fn hive(g: &mut Gen, frame: &DataFrame, dir: &Path) -> PolarsResult<DslPlan> {
     let dir = fresh(g, dir)?;
     let groups = frame.partition_by_stable(["k"], true)?;
@@ -147,7 +147,7 @@ pub fn sink(g: &mut Gen, plan: DslPlan, scope: &Scope, dir: &Path) -> DslPlan {
     DslPlan::Sink { input: plan.into(), payload }
 }
 
-/// Columns that text files can hold and give back.
+/// The columns that text files can hold and give back.
 fn texts(frame: &DataFrame, json: bool) -> PolarsResult<DataFrame> {
     let keep: Vec<PlSmallStr> = frame
         .columns()

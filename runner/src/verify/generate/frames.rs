@@ -75,7 +75,7 @@ fn strings(g: &mut Gen, rows: usize, distinct: i64, skew: f64, nulls: f64) -> Po
     Ok(Column::new("s".into(), values))
 }
 
-/// Never null and sorted: what as-of joins, rolling and dynamic groups want.
+/// Never null and sorted, as as-of joins, rolling and dynamic groups require.
 fn times(g: &mut Gen, rows: usize) -> PolarsResult<Column> {
     let mut at = 1_700_000_000_000_000_i64;
     let step = *g.pick(&[1_000_000_i64, 3_600_000_000, 86_400_000_000]);
@@ -142,7 +142,7 @@ pub fn column(g: &mut Gen, name: &str, dtype: &DataType, rows: usize, nulls: f64
     series(g, name, dtype, rows, nulls).map(Column::from)
 }
 
-/// Built by values; categories are strings until the end.
+/// Builds a series from values; categories are strings until the end.
 fn series(g: &mut Gen, name: &str, dtype: &DataType, rows: usize, nulls: f64) -> PolarsResult<Series> {
     let plain = plain(dtype);
     if rows == 0 {

@@ -20,7 +20,7 @@ pub fn join(g: &mut Gen, left: DslPlan, right: DslPlan) -> DslPlan {
             both.push((name.clone(), name.clone()));
         }
     }
-    // The small keys first, lest most joins come out empty.
+    // The small keys first, or most joins would come out empty.
     let mut keys: Vec<(PlSmallStr, PlSmallStr)> = Vec::new();
     for wanted in ["k", "s"] {
         if let Some(pair) = both.iter().find(|(l, _)| l == wanted)
@@ -82,7 +82,7 @@ pub fn join(g: &mut Gen, left: DslPlan, right: DslPlan) -> DslPlan {
             JoinCoalesce::CoalesceColumns,
             JoinCoalesce::KeepColumns,
         ]));
-        // Few hold: most fail, and must fail alike.
+        // Few hold: most such plans fail, and must fail alike.
         if g.chance(0.05) {
             builder = builder.validate(*g.pick(&[
                 JoinValidation::OneToOne,

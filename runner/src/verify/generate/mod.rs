@@ -25,7 +25,7 @@ pub fn plan_bytes(seed: u64, index: u64, dir: &Path) -> PolarsResult<Vec<u8>> {
 
 /// The plan of this seed and index.
 pub fn plan(seed: u64, index: u64, dir: &Path) -> PolarsResult<DslPlan> {
-    // One stream of random numbers a plan, so that each can be made again alone.
+    // One stream of random numbers per plan, so that each can be made again alone.
     let mut g = Gen::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index.wrapping_mul(0xD1B5_4A32_D192_ED03));
     ops::plan(&mut g, dir)
 }
@@ -80,7 +80,7 @@ impl Gen {
     }
 }
 
-/// The columns in reach of an expression.
+/// The columns that an expression can use.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub cols: Vec<(PlSmallStr, DataType)>,
@@ -107,7 +107,7 @@ impl Scope {
     }
 }
 
-/// Dtypes that group, join and sort.
+/// Dtypes to group, join and sort by.
 fn is_key(dtype: &DataType) -> bool {
     !dtype.is_nested() && !dtype.is_null() && !dtype.is_float()
 }

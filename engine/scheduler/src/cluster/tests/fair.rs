@@ -1,5 +1,5 @@
-//! What must hold after every decision of the cluster scheduler, worked out anew: its sums, and who may have how much,
-//! by bisection where the scheduler divides.
+//! Checks what must hold after every decision of the cluster scheduler, computed independently: its sums, and the fair
+//! shares, by bisection where the scheduler divides.
 
 use std::collections::BTreeMap;
 
@@ -31,13 +31,13 @@ pub fn check_books(state: &ClusterState) {
     assert_eq!(state.waiting_bytes, bytes);
 }
 
-/// Slots that a task of a query takes at most.
+/// The most slots that one task of a query takes.
 fn cost(state: &ClusterState, query: &Query) -> f64 {
     let usable = state.workers.iter().filter(|worker| worker.usable());
     usable.map(|worker| worker.cost(&query.claim)).max().unwrap_or(1).into()
 }
 
-/// Slots that each query ought to have, by priority and weight and how long it has waited.
+/// Slots that each query should have, by priority, weight and how long it has waited.
 fn ideal(state: &ClusterState) -> BTreeMap<QueryNo, f64> {
     let usable = || state.workers.iter().filter(|worker| worker.usable());
     let largest: f64 = usable().map(|worker| f64::from(worker.slots)).fold(0.0, f64::max);
@@ -61,7 +61,7 @@ fn ideal(state: &ClusterState) -> BTreeMap<QueryNo, f64> {
             .filter(|(_, query)| query.claim.priority == priority)
             .map(|(no, query)| {
                 let wished = f64::from(query.unmet()) * cost(state, query) + f64::from(query.open.alone) * largest;
-                (*no, f64::from(query.held) + wished, f64::from(query.claim.weight))
+                (*no, f64::from(query.held) + wished, f64::from(query.weight))
             })
             .collect();
         let given = |level: f64| class.iter().map(|(_, asked, weight)| asked.min(weight * level)).sum::<f64>();
@@ -102,7 +102,7 @@ fn alone(query: &Query) -> usize {
     query.leases.values().filter(|lease| lease.whole).count()
 }
 
-/// What queries hold that were given more by a decision is to be just.
+/// If a decision gave a query more, the queries' slots must then be fair shares.
 pub fn check_shares(before: &Before, state: &ClusterState) {
     let held = |no: &QueryNo| before.0.get(no).copied().unwrap_or_default();
     if state.queries.iter().all(|(no, query)| query.held <= held(no).slots) {
@@ -127,7 +127,7 @@ pub fn check_shares(before: &Before, state: &ClusterState) {
             let whole = alone(query) > before.alone;
             let most = state.workers.iter().map(|worker| f64::from(worker.slots)).fold(0.0, f64::max);
             let task = if whole { most } else { cost(state, query) };
-            // Kept workers are out of reach of those who wait, but not of those they are kept for.
+            // Queries that wait cannot get a kept worker, unless it is kept for them.
             if due > 1e-6 {
                 assert!(
                     has <= of(no) + task + 1e-6,
@@ -147,13 +147,13 @@ pub fn check_shares(before: &Before, state: &ClusterState) {
     }
 }
 
-/// Whoever others wait for goes on with no more than its own, as far as it has been called.
+/// A query that others wait for goes on with no more than its own, once it has been called.
 pub fn check_lent(state: &ClusterState) {
     let ideal = ideal(state);
-    // Beyond what thousandths of a slot round away.
+    // Ignores what thousandths of a slot round away.
     let due = |no: &QueryNo, query: &Query| ideal[no] - f64::from(query.held) > 0.01;
     let waits = |no: &QueryNo, query: &Query| query.unmet() > 0 && due(no, query);
-    // Who has just been granted more speaks again when it has launched.
+    // A query that was just granted more speaks again when it has launched.
     let speaks = |query: &Query| query.called || query.leases.values().any(|lease| lease.granted > lease.running);
     for (no, query) in state.queries.iter().filter(|(_, query)| !speaks(query)) {
         let again = query.leases.iter().map(|(at, lease)| {
@@ -173,7 +173,7 @@ pub fn check_lent(state: &ClusterState) {
     }
 }
 
-/// Whoever has a worker alone runs one task there.
+/// A query that has a worker alone runs one task there.
 pub fn check_whole(state: &ClusterState) {
     for query in state.queries.values() {
         let whole = query.leases.values().find(|lease| lease.whole && lease.tasks() > 1);
@@ -181,7 +181,7 @@ pub fn check_whole(state: &ClusterState) {
     }
 }
 
-/// No slot is free while somebody could use it.
+/// No slot is free while a query could use it.
 pub fn check_idle(state: &ClusterState) {
     for query in state.queries.values() {
         for worker in state.workers.iter().filter(|worker| worker.kept_for.is_none()) {

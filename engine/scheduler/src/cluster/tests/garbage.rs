@@ -1,7 +1,7 @@
-//! Any event in any state: demands that fit nothing, queries and workers that are not there.
+//! Any event in any state: demands that fit nothing, queries and workers that do not exist.
 
 use super::fair::check_books;
-use crate::cluster::{Claim, ClusterState, Demand, Event, Limits, Running, Wish, decide};
+use crate::cluster::{Claim, ClusterState, Demand, Event, Group, Limits, Running, Wish, decide};
 use crate::tests::scenario::Rng;
 
 fn event(rng: &mut Rng) -> Event {
@@ -16,6 +16,7 @@ fn event(rng: &mut Rng) -> Event {
             let claim = Claim {
                 priority: rng.below(3) as i32 - 1,
                 weight: rng.below(4) as u32,
+                group: rng.chance(50).then(|| Group { id: rng.below(3), weight: rng.below(3) as u32 }),
                 task_memory_bytes: rng.below(3) * 700,
                 job_bytes: rng.below(100),
             };
@@ -48,7 +49,7 @@ fn garbage_does_not_break_the_books() {
             let event = event(&mut rng);
             let _ = decide(&mut state, event, now);
             let _ = (state.counts(), state.ahead("q0"));
-            // What queries say that they run may be more than there is, so only the sums must hold.
+            // Queries may report more tasks than there are slots, so only the sums must hold.
             check_sums(&state);
         }
     }

@@ -1,7 +1,7 @@
-//! One test a rule.
+//! One test per rule.
 
 use super::script::{Script, anywhere, running};
-use crate::cluster::{Action, Claim, Demand, Event, Limits, Running, Wish, decide};
+use crate::cluster::{Action, Claim, Demand, Event, Group, Limits, Running, Wish, decide};
 
 fn arrives(query: &str, claim: Claim) -> Event {
     Event::Arrived { query: query.to_owned(), claim }
@@ -25,19 +25,19 @@ fn one_query_gets_what_it_can_use_and_gives_back_what_it_cannot() {
     script.queries(&["a"]);
     script.wants("a", &[], 3, &["a: 2 on w0", "a: 1 on w1"]);
     script.wants("a", &[("w0", 2), ("w1", 1)], 0, &[]);
-    // A task ends, and nothing is to follow it.
+    // A task ends, and no other follows it.
     script.wants("a", &[("w0", 1), ("w1", 1)], 0, &["a: 1 on w0"]);
     script.wants("a", &[], 0, &["a: 0 on w0", "a: 0 on w1"]);
     assert_eq!(script.state.counts().slots_used, 0);
 }
 
 #[test]
-fn what_is_granted_to_one_is_nobody_elses_until_it_says_so() {
+fn a_granted_slot_stays_taken_until_its_query_gives_it_back() {
     let mut script = Script::new(&[2]);
     script.queries(&["a", "b"]);
     script.wants("a", &[], 1, &["a: 1 on w0"]);
     script.wants("b", &[], 2, &["b: 1 on w0"]);
-    // It did not use it: the other one does.
+    // It did not use the slot, so the other query does.
     script.wants("a", &[], 0, &["a: 0 on w0", "call b"]);
     script.wants("b", &[("w0", 1)], 1, &["b: 2 on w0"]);
 }
@@ -48,7 +48,7 @@ fn idle_slots_are_lent_and_come_back_as_tasks_end() {
     script.queries(&["a", "b"]);
     script.wants("a", &[], 10, &["a: 4 on w0"]);
     script.wants("a", &[("w0", 4)], 6, &[]);
-    // Nothing that runs is stopped; it only goes on with fewer.
+    // Nothing that runs is stopped: it goes on with fewer slots.
     script.wants("b", &[], 10, &["call a"]);
     script.wants("a", &[("w0", 4)], 6, &["a: 2 on w0"]);
     script.wants("a", &[("w0", 3)], 6, &["call b"]);
@@ -57,7 +57,7 @@ fn idle_slots_are_lent_and_come_back_as_tasks_end() {
     script.wants("a", &[("w0", 2)], 6, &["call b"]);
     script.wants("b", &[("w0", 1)], 9, &["b: 2 on w0"]);
     script.wants("b", &[("w0", 2)], 8, &[]);
-    // Both have theirs: each goes on by itself.
+    // Both have their share: each goes on by itself.
     script.wants("a", &[("w0", 2)], 5, &[]);
     script.wants("b", &[("w0", 2)], 0, &[]);
     script.wants("b", &[("w0", 1)], 0, &["b: 1 on w0", "call a"]);
@@ -77,7 +77,7 @@ fn slots_are_shared_by_weight() {
 }
 
 #[test]
-fn a_slot_that_does_not_divide_goes_around() {
+fn a_left_over_slot_goes_to_each_query_in_turn() {
     let mut script = Script::new(&[1]);
     script.queries(&["a", "b", "c"]);
     script.wants("a", &[], 5, &["a: 1 on w0"]);
@@ -114,7 +114,7 @@ fn priority_comes_before_weight_and_nobody_starves() {
     script.wants("low", &[], 9, &["call high"]);
     script.wants("high", &[], 9, &["high: 2 on w0"]);
     script.at(9_999).wants("high", &[("w0", 2)], 9, &[]);
-    // It has waited long enough for one.
+    // It has waited long enough for a slot.
     script.at(10_000).wants("high", &[("w0", 2)], 9, &["high: 1 on w0"]);
     script.wants("high", &[("w0", 1)], 9, &["call low"]);
     script.wants("low", &[], 9, &["low: 1 on w0"]);
@@ -139,12 +139,69 @@ fn one_query_may_run_and_others_wait_by_priority_then_arrival() {
     assert_eq!(script.state.counts().admitted, 3);
 }
 
+fn of(id: u64, weight: u32) -> Claim {
+    Claim { group: Some(Group { id, weight }), ..Claim::default() }
+}
+
+#[test]
+fn groups_start_queries_in_turn_however_many_they_send() {
+    let mut script = Script::with(&[1], Limits { max_running: 2, ..Limits::default() });
+    script.query("a0", of(1, 1)).query("a1", of(1, 1));
+    for query in ["a2", "a3", "a4"] {
+        script.on(arrives(query, of(1, 1)), &[]);
+    }
+    for query in ["b0", "b1"] {
+        script.on(arrives(query, of(2, 1)), &[]);
+    }
+    script.on(arrives("c0", of(3, 1)), &[]).on(arrives("first", Claim { priority: 1, ..of(1, 1) }), &[]);
+    script.on(left("a0"), &["admit first"]);
+    // Those of whom nothing runs come before it, and each in turn.
+    script.on(left("a1"), &["admit b0"]);
+    script.on(left("first"), &["admit c0"]);
+    script.on(left("b0"), &["admit a2"]);
+    script.on(left("c0"), &["admit b1"]);
+    script.on(left("b1"), &["admit a3"]);
+    assert_eq!(script.state.turns.len(), 1, "groups without a query are forgotten");
+}
+
+#[test]
+fn a_group_of_weight_two_runs_twice_as_many() {
+    let mut script = Script::with(&[1], Limits { max_running: 3, ..Limits::default() });
+    script.query("hold", of(9, 1)).query("b0", of(2, 1)).query("a0", of(1, 2));
+    for (query, group, weight) in [("a1", 1, 2), ("b1", 2, 1), ("b2", 2, 1)] {
+        script.on(arrives(query, of(group, weight)), &[]);
+    }
+    script.on(left("hold"), &["admit a1"]);
+    script.on(left("a0"), &["admit b1"]);
+}
+
+#[test]
+fn slots_are_shared_among_groups_and_in_them_among_queries() {
+    let mut script = Script::new(&[4]);
+    script.query("a", of(1, 1)).query("b", of(1, 1)).query("c", of(2, 1));
+    script.wants("a", &[], 9, &["a: 4 on w0"]);
+    script.wants("a", &[("w0", 4)], 5, &[]);
+    script.wants("b", &[], 9, &["call a"]);
+    script.wants("c", &[], 9, &[]);
+    script.wants("a", &[("w0", 4)], 5, &["a: 1 on w0"]);
+    assert_eq!([1, 2].map(|group| share(&script, group)), [2_000, 2_000]);
+    script.on(left("b"), &[]);
+    script.wants("a", &[("w0", 4)], 5, &["a: 2 on w0"]);
+    assert_eq!([1, 2].map(|group| share(&script, group)), [2_000, 2_000]);
+}
+
+/// Thousandths of slots that a group is due.
+fn share(script: &Script, group: u64) -> u64 {
+    let queries = script.state.queries.values();
+    queries.filter(|query| query.claim.group.is_some_and(|of| of.id == group)).map(|query| query.share).sum()
+}
+
 #[test]
 fn jobs_that_wait_are_bounded_in_bytes() {
     let limits = Limits { max_running: 1, max_waiting_bytes: 100, ..Limits::default() };
     let mut script = Script::with(&[1], limits);
     let job = |job_bytes| Claim { job_bytes, ..Claim::default() };
-    // What does not wait is not bounded.
+    // The job of a query that runs does not count against the limit.
     script.query("a", job(1_000));
     script.on(arrives("b", job(60)), &[]).on(arrives("c", job(60)), &["refuse c TooManyQueries"]);
     script.on(arrives("d", job(40)), &[]);
@@ -182,7 +239,7 @@ fn a_task_that_must_run_alone_gets_a_worker_kept_free_for_it() {
     script.wants("a", &[("w0", 2), ("w1", 2)], 5, &[]);
     let alone = || Demand { alone: 1, ..Demand::default() };
     script.demands("b", alone(), &["call a"]);
-    // One of the two workers is to become idle.
+    // One of the two workers must become idle.
     script.wants("a", &[("w0", 2), ("w1", 2)], 5, &["a: 0 on w0"]);
     script.wants("a", &[("w0", 1), ("w1", 2)], 5, &[]);
     script.wants("a", &[("w1", 2)], 5, &["call b"]);
@@ -222,7 +279,7 @@ fn more_memory_than_there_is_takes_the_whole_worker_and_estimates_are_rounded() 
 }
 
 #[test]
-fn whoever_has_all_slots_of_a_worker_has_it_for_itself() {
+fn a_query_with_all_slots_of_a_worker_has_it_for_itself() {
     let mut script = Script::new(&[1, 2]);
     script.queries(&["a"]);
     let demand = Demand { wishes: anywhere(2), ..Demand::default() };

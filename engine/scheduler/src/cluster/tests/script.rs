@@ -33,7 +33,7 @@ fn text(state: &ClusterState, action: &Action) -> String {
 }
 
 impl Script {
-    /// With workers w0, w1, … of so many slots.
+    /// With workers w0, w1, … that have these numbers of slots.
     pub fn new(workers: &[u32]) -> Self {
         Self::with(workers, Limits::default())
     }
@@ -85,7 +85,7 @@ impl Script {
         self.on(Event::Arrived { query: query.to_owned(), claim }, &[&format!("admit {query}")])
     }
 
-    /// A query runs this and wishes so many tasks anywhere.
+    /// A query runs this and wishes for `tasks` more tasks anywhere.
     #[track_caller]
     pub fn wants(&mut self, query: &str, runs: &[(&str, u32)], tasks: u32, expected: &[&str]) -> &mut Self {
         let demand = Demand { running: running(runs), wishes: anywhere(tasks), ..Demand::default() };

@@ -1,0 +1,257 @@
+//! `ScheduledQuery`: queries that are made of a template at the times of a cron line, as Kubernetes' CronJob makes Jobs.
+//!
+//! `cron` reads the line, `calendar` tells its times in a time zone, `render` makes the query of one time. All pure.
+
+pub mod calendar;
+pub mod cron;
+pub mod render;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{DistributedQuerySpec, schema};
+
+/// On every query of a schedule: the schedule's name.
+pub const LABEL_SCHEDULE: &str = "floe.dev/scheduled-query";
+/// On every query of a schedule: the time that it was made for (RFC 3339).
+pub const SCHEDULED_AT: &str = "floe.dev/scheduled-at";
+/// A query's name is the schedule's and nine characters more, and names pods.
+pub const MAX_NAME_CHARS: usize = 41;
+
+/// Queries of one template, at the times of a cron line.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "floe.dev",
+    version = "v1alpha1",
+    kind = "ScheduledQuery",
+    plural = "scheduledqueries",
+    singular = "scheduledquery",
+    shortname = "sq",
+    category = "all",
+    namespaced,
+    status = "ScheduledQueryStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "Queries that are made of a template at the times of a cron line, as a CronJob makes Jobs.",
+    printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule", description = "When queries are made"),
+    printcolumn(name = "Timezone", type_ = "string", json_path = ".spec.timeZone", description = "The time zone of the schedule"),
+    printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend", description = "Whether no queries are made"),
+    printcolumn(name = "Active", type_ = "integer", json_path = ".status.activeQueries", description = "Queries that have not ended"),
+    printcolumn(name = "Last", type_ = "date", json_path = ".status.lastScheduleTime", description = "Time since the last query was due"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextScheduleTime", description = "When the next query is due"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since the schedule was created"),
+    printcolumn(name = "Succeeded", type_ = "date", json_path = ".status.lastSuccessfulTime", priority = 1, description = "Time since a query last succeeded"),
+    printcolumn(name = "Missed", type_ = "integer", json_path = ".status.missedTimes", priority = 1, description = "Times that passed without a query"),
+    validation = Rule::new("self.metadata.name.size() <= 41 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name names queries: write at most 41 lower-case letters, digits and -, beginning with a letter"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.schedule.matches('^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[^@ ][^ ]*( +[^ ]+){4})$')").message("spec.schedule must have five fields (minute hour day month weekday), such as \"30 2 * * *\", or be one of @hourly, @daily, @weekly, @monthly and @yearly; the time zone is spec.timeZone"),
+    validation = Rule::new("self.timeZone.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$') && self.timeZone != 'Local'").message("spec.timeZone must be the name of a time zone, such as Europe/Berlin or Etc/UTC"),
+    validation = Rule::new("self.concurrencyPolicy != 'Replace' || self.catchUp != 'All'").message("spec.catchUp: All would start missed queries to stop them at once by spec.concurrencyPolicy: Replace: write catchUp: Latest"),
+    validation = Rule::new("!has(self.queryTemplate.spec.cancel) || !self.queryTemplate.spec.cancel").message("spec.queryTemplate.spec.cancel would stop every query at once: leave it out; spec.suspend stops the schedule"),
+)]
+pub struct ScheduledQuerySpec {
+    /// When queries are made: minute, hour, day of the month, month and day of the week (`30 2 * * MON-FRI`), or one of
+    /// @hourly, @daily (@midnight), @weekly, @monthly and @yearly (@annually). If day and day of the week are both given, one
+    /// of them is enough.
+    #[schemars(length(min = 1, max = 256))]
+    pub schedule: String,
+    /// The time zone in which `schedule` is read, by its IANA name. Where a clock is set forward or back, a schedule of fixed
+    /// hours has each of its times once, and one of every hour goes on as the time does.
+    #[serde(default = "utc")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: String,
+    /// What happens when it is time for a query and another one has not ended. Forbid: the new one waits. Replace: the other
+    /// one is deleted. Allow: both run.
+    #[serde(default)]
+    pub concurrency_policy: ConcurrencyPolicy,
+    /// What happens with times that passed without a query: while the operator was down or the schedule suspended, while
+    /// another query ran, or while a query was refused. Latest: the last of them gets one. All: each gets one, the
+    /// oldest first, of the last 100. None: a time that is `startingDeadlineSeconds` old (60 if left out) gets none.
+    #[serde(default)]
+    pub catch_up: CatchUp,
+    /// A time that is older than this gets no query any more. Left out, `catchUp` alone decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31536000))]
+    pub starting_deadline_seconds: Option<u32>,
+    /// Make no queries. Those that are there go on. Times that pass meanwhile count as missed.
+    #[serde(default)]
+    pub suspend: bool,
+    /// How many succeeded queries are kept; older ones are deleted.
+    #[serde(default = "three")]
+    #[schemars(range(max = 1000))]
+    pub successful_queries_history_limit: u32,
+    /// How many failed and cancelled queries are kept; older ones are deleted.
+    #[serde(default = "one")]
+    #[schemars(range(max = 1000))]
+    pub failed_queries_history_limit: u32,
+    /// Parameters of the queries by name, beside those of `queryTemplate.spec.params`. Their values are of a type and may have
+    /// templates such as `{{ .scheduledDate }}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub params: BTreeMap<String, ParamSpec>,
+    /// What the queries are made of.
+    pub query_template: QueryTemplate,
+}
+
+fn utc() -> String {
+    "Etc/UTC".to_owned()
+}
+
+fn three() -> u32 {
+    3
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Default for ScheduledQuerySpec {
+    fn default() -> Self {
+        Self {
+            schedule: String::new(),
+            time_zone: utc(),
+            concurrency_policy: ConcurrencyPolicy::default(),
+            catch_up: CatchUp::default(),
+            starting_deadline_seconds: None,
+            suspend: false,
+            successful_queries_history_limit: three(),
+            failed_queries_history_limit: one(),
+            params: BTreeMap::new(),
+            query_template: QueryTemplate::default(),
+        }
+    }
+}
+
+/// What happens when it is time for a query and another one has not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConcurrencyPolicy {
+    /// The new one waits until no other one is there.
+    // Unlike a CronJob: two runs of one template mostly write one sink, and each takes many pods.
+    #[default]
+    Forbid,
+    /// The others are deleted.
+    Replace,
+    /// Both run.
+    Allow,
+}
+
+/// What happens with times that passed without a query.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CatchUp {
+    /// The last of them gets a query.
+    #[default]
+    Latest,
+    /// Each of the last 100 gets one, the oldest first.
+    All,
+    /// They get none.
+    None,
+}
+
+/// The value of a parameter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParamSpec {
+    /// What the value is. A date (`2026-03-01`) and a datetime (RFC 3339) reach the query as text.
+    #[serde(default, rename = "type")]
+    pub kind: ParamType,
+    /// The value, or a text with templates that makes it.
+    #[schemars(schema_with = "schema::any_scalar")]
+    pub value: serde_json::Value,
+}
+
+/// Types of parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ParamType {
+    #[default]
+    String,
+    Int,
+    Float,
+    Bool,
+    Date,
+    Datetime,
+}
+
+/// A query without its name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueryTemplate {
+    /// Labels and annotations of the queries.
+    #[serde(default)]
+    pub metadata: TemplateMeta,
+    /// The spec of the queries. Texts in `params`, the values of `labels` and `sink.uri` may have templates.
+    pub spec: DistributedQuerySpec,
+}
+
+/// Labels and annotations that every query gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateMeta {
+    /// Labels of the queries; values may have templates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the queries; values may have templates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// How a schedule stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduledQueryStatus {
+    /// Accepted, and QueryCreated (whether the last query that was due could be made), each with its reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The queries that have not ended, the first 50 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub active: Vec<ActiveQuery>,
+    /// How many queries have not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_queries: Option<u32>,
+    /// The latest time for which a query was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Time>,
+    /// When a query last succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_successful_time: Option<Time>,
+    /// The next time of the schedule. Not there while it is suspended or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_schedule_time: Option<Time>,
+    /// The time whose query waits for another one to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_time: Option<Time>,
+    /// Times that passed without a query so far; of a long row of them only 100 are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_times: Option<u32>,
+    /// Times up to this one have their query, or get none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_until: Option<Time>,
+    /// The schedule and time zone that this status speaks of: times before a change of them are not caught up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_schedule: Option<String>,
+}
+
+/// A query that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveQuery {
+    /// The name of the query.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The time that it was made for.
+    pub scheduled_at: Time,
+}

@@ -1,0 +1,489 @@
+//! Functions by the names that the traverser gives them. Namespaces with many of them are in `texts`.
+
+use polars::prelude::*;
+use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, PowFunction, RangeFunction, TrigonometricFunction};
+use polars_plan::prelude::{lit, when};
+use serde_json::Value;
+
+use super::exprs::{closed_window, duration};
+use super::{damaged, lacking, texts, titles, values};
+use floe_polars::polars_error;
+use floe_wire::error::Result;
+
+/// The arguments of one function: what is not among its input columns.
+pub struct Args<'a> {
+    name: &'a str,
+    args: &'a [Value],
+}
+
+impl<'a> Args<'a> {
+    pub fn any(&self, at: usize) -> Result<&'a Value> {
+        self.args.get(at).ok_or_else(|| damaged(format!("{} has too few arguments", self.name)))
+    }
+
+    fn wrong(&self, at: usize) -> floe_wire::error::QueryError {
+        damaged(format!("argument {at} of {} is of another type than it should be", self.name))
+    }
+
+    pub fn bool(&self, at: usize) -> Result<bool> {
+        self.any(at)?.as_bool().ok_or_else(|| self.wrong(at))
+    }
+
+    pub fn opt_bool(&self, at: usize) -> Result<Option<bool>> {
+        Ok(self.any(at)?.as_bool())
+    }
+
+    pub fn int(&self, at: usize) -> Result<i64> {
+        self.any(at)?.as_i64().ok_or_else(|| self.wrong(at))
+    }
+
+    pub fn size(&self, at: usize) -> Result<usize> {
+        self.any(at)?.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(at))
+    }
+
+    pub fn small<T: TryFrom<i64>>(&self, at: usize) -> Result<T> {
+        T::try_from(self.int(at)?).map_err(|_| self.wrong(at))
+    }
+
+    pub fn float(&self, at: usize) -> Result<f64> {
+        values::float(self.any(at)?)?.ok_or_else(|| self.wrong(at))
+    }
+
+    pub fn text(&self, at: usize) -> Result<&'a str> {
+        self.any(at)?.as_str().ok_or_else(|| self.wrong(at))
+    }
+
+    pub fn opt_text(&self, at: usize) -> Result<Option<&'a str>> {
+        Ok(self.any(at)?.as_str())
+    }
+
+    pub fn list(&self, at: usize) -> Result<&'a [Value]> {
+        self.any(at)?.as_array().map(Vec::as_slice).ok_or_else(|| self.wrong(at))
+    }
+
+    pub fn names(&self, at: usize) -> Result<Vec<PlSmallStr>> {
+        self.list(at)?.iter().map(|name| name.as_str().map(PlSmallStr::from).ok_or_else(|| self.wrong(at))).collect()
+    }
+
+    pub fn floats(&self, at: usize) -> Result<Vec<f64>> {
+        self.list(at)?.iter().map(|n| values::float(n)?.ok_or_else(|| self.wrong(at))).collect()
+    }
+
+    pub fn char(&self, at: usize) -> Result<char> {
+        self.text(at)?.chars().next().ok_or_else(|| self.wrong(at))
+    }
+
+    pub fn dtype(&self, at: usize) -> Result<DataType> {
+        values::dtype(self.any(at)?.get("dtype").ok_or_else(|| self.wrong(at))?)
+    }
+
+    pub fn span(&self, at: usize) -> Result<Duration> {
+        duration(&serde_json::from_value(self.any(at)?.clone()).map_err(|_| self.wrong(at))?)
+    }
+
+    pub fn opt_span(&self, at: usize) -> Result<Option<Duration>> {
+        if self.any(at)?.is_null() { Ok(None) } else { self.span(at).map(Some) }
+    }
+
+    pub fn unit(&self, at: usize) -> Result<TimeUnit> {
+        values::time_unit(Some(self.any(at)?))
+    }
+}
+
+pub fn build(name: &str, args: &[Value], input: Vec<Expr>, dtype: Option<&DataType>) -> Result<Expr> {
+    let a = Args { name, args };
+    if input.is_empty() {
+        return Err(lacking(format!("the function {name} without arguments")));
+    }
+    if let Some(built) = by_others(&a, &input, dtype)? {
+        return Ok(built);
+    }
+    let function = match name.split_once('.') {
+        Some(("BooleanFunction", name)) => FunctionExpr::Boolean(boolean(name, &a)?),
+        Some(("StringFunction", name)) => FunctionExpr::StringExpr(texts::string(name, &a, dtype)?),
+        Some(("TemporalFunction", name)) => FunctionExpr::TemporalExpr(texts::temporal(name, &a)?),
+        Some(("ListFunction", name)) => FunctionExpr::ListExpr(texts::list(name, &a)?),
+        Some(("ArrayFunction", name)) => FunctionExpr::ArrayExpr(texts::array(name, &a)?),
+        Some(("StructFunction", name)) => FunctionExpr::StructExpr(texts::structure(name, &a)?),
+        Some(("BitwiseFunction", name)) => FunctionExpr::Bitwise(texts::bitwise(name)?),
+        Some(("RangeFunction", name)) => FunctionExpr::Range(range(name, &a)?),
+        Some(("RollingFunction", name)) => return rolling(name, &a, input),
+        _ => plain(name, &a, args.len(), dtype)?,
+    };
+    Ok(Expr::Function { input, function })
+}
+
+/// What this engine expresses by other functions.
+fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Option<Expr>> {
+    let two = || -> Result<(Expr, Expr)> {
+        let [left, right] = input else { return Err(damaged(format!("{} takes two columns", a.name))) };
+        Ok((left.clone(), right.clone()))
+    };
+    let built = match a.name {
+        // Both sides at the scale of the result: the engine multiplies and divides with 256 bits between.
+        "decimal_mul" | "decimal_div" => {
+            let (left, right) = two()?;
+            let to = DataType::Decimal(38, a.size(0)?);
+            let (left, right) = (left.strict_cast(to.clone()), right.strict_cast(to));
+            if a.name == "decimal_mul" { left * right } else { left.true_div(right) }
+        }
+        // As whole numbers of the result's last digit.
+        "trunc_rem" if dtype.is_some_and(DataType::is_decimal) => {
+            let (left, right) = two()?;
+            let Some(DataType::Decimal(_, scale)) = dtype else { return Err(damaged("a decimal without a scale")) };
+            let unit = lit(10i128.pow(u32::try_from(*scale).unwrap_or(0)));
+            let whole = |side: Expr| {
+                let exact = DataType::Decimal(38, *scale);
+                (side.strict_cast(exact) * unit.clone().cast(DataType::Decimal(38, 0))).strict_cast(DataType::Int128)
+            };
+            let rest = trunc_rem(whole(left), whole(right)).strict_cast(DataType::Decimal(38, *scale));
+            rest.true_div(unit.cast(DataType::Decimal(38, *scale)))
+        }
+        "StringFunction.Titlecase" => {
+            let [text] = input else { return Err(damaged("INITCAP takes one column")) };
+            titles::titled(text.clone())?
+        }
+        // Products in the type of the elements, as Polars has them: those of small integers go round.
+        "ArrayFunction.Dot" => {
+            let (left, right) = two()?;
+            let list = |side: Expr| build("ArrayFunction.ToList", &[], vec![side], None);
+            build("ListFunction.Sum", &[], vec![list(left)? * list(right)?], None)?
+        }
+        // Division that rounds to zero, from the one that rounds down.
+        "trunc_rem" => {
+            let (left, right) = two()?;
+            trunc_rem(left, right)
+        }
+        "trunc_int_div" => {
+            let (left, right) = two()?;
+            if dtype.is_some_and(DataType::is_float) {
+                left.true_div(right).truncate(0)
+            } else {
+                let rest = left.clone() % right.clone();
+                let quotient = left.clone().floor_div(right.clone());
+                let other_sign = left.lt(lit(0)).neq(right.lt(lit(0)));
+                when(rest.neq(lit(0)).and(other_sign)).then(quotient.clone() + lit(1)).otherwise(quotient)
+            }
+        }
+        _ => return Ok(None),
+    };
+    // Literals above must not change the type.
+    Ok(Some(match dtype {
+        Some(dtype) => built.cast(dtype.clone()),
+        None => built,
+    }))
+}
+
+/// The rest that has the sign of what is divided.
+fn trunc_rem(left: Expr, right: Expr) -> Expr {
+    let rest = left.clone() % right.clone();
+    let other_sign = left.lt(lit(0)).neq(right.clone().lt(lit(0)));
+    when(rest.clone().neq(lit(0)).and(other_sign)).then(rest.clone() - right).otherwise(rest)
+}
+
+fn boolean(name: &str, a: &Args) -> Result<BooleanFunction> {
+    use BooleanFunction as B;
+    Ok(match name {
+        "Any" => B::Any { ignore_nulls: a.bool(0)? },
+        "All" => B::All { ignore_nulls: a.bool(0)? },
+        "IsEmpty" => B::IsEmpty { ignore_nulls: a.bool(0)? },
+        "HasNulls" => B::HasNulls,
+        "IsNull" => B::IsNull,
+        "IsNotNull" => B::IsNotNull,
+        "IsFinite" => B::IsFinite,
+        "IsInfinite" => B::IsInfinite,
+        "IsNan" => B::IsNan,
+        "IsNotNan" => B::IsNotNan,
+        "IsFirstDistinct" => B::IsFirstDistinct,
+        "IsLastDistinct" => B::IsLastDistinct,
+        "IsUnique" => B::IsUnique,
+        "IsDuplicated" => B::IsDuplicated,
+        "IsBetween" => B::IsBetween { closed: closed_interval(a.text(0)?)? },
+        "IsIn" => B::IsIn { nulls_equal: a.bool(0)? },
+        "IsClose" => B::IsClose {
+            abs_tol: polars_utils::total_ord::TotalOrdWrap(a.float(0)?),
+            rel_tol: polars_utils::total_ord::TotalOrdWrap(a.float(1)?),
+            nans_equal: a.bool(2)?,
+        },
+        "IsSorted" => B::IsSorted { descending: a.opt_bool(0)?, nulls_last: a.opt_bool(1)? },
+        "AllHorizontal" => B::AllHorizontal,
+        "AnyHorizontal" => B::AnyHorizontal,
+        "Not" => B::Not,
+        _ => return Err(lacking(format!("the function BooleanFunction.{name}"))),
+    })
+}
+
+fn closed_interval(name: &str) -> Result<ClosedInterval> {
+    Ok(match name {
+        "both" => ClosedInterval::Both,
+        "left" => ClosedInterval::Left,
+        "right" => ClosedInterval::Right,
+        "none" => ClosedInterval::None,
+        _ => return Err(damaged(format!("an interval that is closed {name}"))),
+    })
+}
+
+fn range(name: &str, a: &Args) -> Result<RangeFunction> {
+    use RangeFunction as R;
+    let zone = |at| TimeZone::opt_try_new(a.opt_text(at)?).map_err(polars_error);
+    let unit = |at| if a.any(at)?.is_null() { Ok(None) } else { a.unit(at).map(Some) };
+    let arguments = |at| -> Result<DateRangeArgs> {
+        Ok(match a.text(at)? {
+            "start_end_interval" => DateRangeArgs::StartEndInterval,
+            "start_end_samples" => DateRangeArgs::StartEndSamples,
+            "start_interval_samples" => DateRangeArgs::StartIntervalSamples,
+            "end_interval_samples" => DateRangeArgs::EndIntervalSamples,
+            other => return Err(damaged(format!("a range of {other}"))),
+        })
+    };
+    Ok(match name {
+        "IntRange" => R::IntRange { step: a.int(0)?, dtype: a.dtype(1)?.into() },
+        "IntRanges" => R::IntRanges { dtype: a.dtype(0)?.into() },
+        "LinearSpace" => R::LinearSpace { closed: closed_interval(a.text(0)?)? },
+        "DateRange" => {
+            R::DateRange { interval: a.opt_span(0)?, closed: closed_window(a.text(1)?)?, arg_type: arguments(2)? }
+        }
+        "DateRanges" => {
+            R::DateRanges { interval: a.opt_span(0)?, closed: closed_window(a.text(1)?)?, arg_type: arguments(2)? }
+        }
+        "DatetimeRange" => R::DatetimeRange {
+            interval: a.opt_span(0)?,
+            closed: closed_window(a.text(1)?)?,
+            time_unit: unit(2)?,
+            time_zone: zone(3)?,
+            arg_type: arguments(4)?,
+        },
+        "DatetimeRanges" => R::DatetimeRanges {
+            interval: a.opt_span(0)?,
+            closed: closed_window(a.text(1)?)?,
+            time_unit: unit(2)?,
+            time_zone: zone(3)?,
+            arg_type: arguments(4)?,
+        },
+        "TimeRange" => R::TimeRange { interval: a.span(0)?, closed: closed_window(a.text(1)?)? },
+        "TimeRanges" => R::TimeRanges { interval: a.span(0)?, closed: closed_window(a.text(1)?)? },
+        _ => return Err(lacking(format!("the function RangeFunction.{name}"))),
+    })
+}
+
+/// Rolling windows of a number of rows: (window_size, min_periods, weights, center, parameters).
+fn rolling(name: &str, a: &Args, input: Vec<Expr>) -> Result<Expr> {
+    let [column] = input.as_slice() else { return Err(lacking(format!("RollingFunction.{name} of several columns"))) };
+    let weights = if a.any(2)?.is_null() { None } else { Some(a.floats(2)?) };
+    let options = RollingOptionsFixedWindow {
+        window_size: a.size(0)?,
+        min_periods: a.size(1)?,
+        weights,
+        center: a.bool(3)?,
+        fn_params: None,
+    };
+    let column = column.clone();
+    let of = |at: usize| a.list(4)?.get(at).ok_or_else(|| damaged(format!("{name} has too few parameters")));
+    let ddof = || of(0)?.as_u64().and_then(|n| u8::try_from(n).ok()).ok_or_else(|| damaged("no ddof"));
+    Ok(match name {
+        "Min" => column.rolling_min(options),
+        "Max" => column.rolling_max(options),
+        "Mean" => column.rolling_mean(options),
+        "Sum" => column.rolling_sum(options),
+        "Var" => column.rolling_var(with_ddof(options, ddof()?)),
+        "Std" => column.rolling_std(with_ddof(options, ddof()?)),
+        "Quantile" => {
+            let method = quantile_method(of(1)?.as_str().unwrap_or_default())?;
+            column.rolling_quantile(method, values::float(of(0)?)?.unwrap_or(f64::NAN), options)
+        }
+        _ => return Err(lacking(format!("the function RollingFunction.{name}"))),
+    })
+}
+
+fn with_ddof(options: RollingOptionsFixedWindow, ddof: u8) -> RollingOptionsFixedWindow {
+    RollingOptionsFixedWindow { fn_params: Some(RollingFnParams::Var(RollingVarParams { ddof })), ..options }
+}
+
+fn quantile_method(name: &str) -> Result<QuantileMethod> {
+    Ok(match name {
+        "nearest" => QuantileMethod::Nearest,
+        "lower" => QuantileMethod::Lower,
+        "higher" => QuantileMethod::Higher,
+        "midpoint" => QuantileMethod::Midpoint,
+        "linear" => QuantileMethod::Linear,
+        "equiprobable" => QuantileMethod::Equiprobable,
+        _ => return Err(damaged(format!("the quantile method {name}"))),
+    })
+}
+
+fn trigonometry(name: &str) -> Option<TrigonometricFunction> {
+    use TrigonometricFunction as T;
+    Some(match name {
+        "cos" => T::Cos,
+        "cot" => T::Cot,
+        "sin" => T::Sin,
+        "tan" => T::Tan,
+        "arccos" => T::ArcCos,
+        "arcsin" => T::ArcSin,
+        "arctan" => T::ArcTan,
+        "cosh" => T::Cosh,
+        "sinh" => T::Sinh,
+        "tanh" => T::Tanh,
+        "arccosh" => T::ArcCosh,
+        "arcsinh" => T::ArcSinh,
+        "arctanh" => T::ArcTanh,
+        "degrees" => T::Degrees,
+        "radians" => T::Radians,
+        _ => return None,
+    })
+}
+
+fn plain(name: &str, a: &Args, arguments: usize, dtype: Option<&DataType>) -> Result<FunctionExpr> {
+    use FunctionExpr as F;
+    if let Some(function) = trigonometry(name) {
+        return Ok(F::Trigonometry(function));
+    }
+    let seed = |at: usize| -> Result<Option<u64>> { Ok(a.any(at)?.as_i64().map(|seed| seed as u64)) };
+    Ok(match name {
+        "abs" => F::Abs,
+        "negate" => F::Negate,
+        "null_count" => F::NullCount,
+        "pow" => F::Pow(PowFunction::Generic),
+        "sqrt" => F::Pow(PowFunction::Sqrt),
+        "cbrt" => F::Pow(PowFunction::Cbrt),
+        "hash" => {
+            let part = |at: usize| a.any(at)?.as_u64().ok_or_else(|| damaged("a seed of hash"));
+            F::Hash(part(0)?, part(1)?, part(2)?, part(3)?)
+        }
+        "argwhere" => F::ArgWhere,
+        "index_of" => F::IndexOf,
+        "atan2" => F::Atan2,
+        "sign" => F::Sign,
+        "fill_null" => F::FillNull,
+        "fill_null_with_strategy" => {
+            let limit = a.any(1)?.as_u64().map(|n| n as IdxSize);
+            F::FillNullWithStrategy(match a.text(0)? {
+                "forward" => FillNullStrategy::Forward(limit),
+                "backward" => FillNullStrategy::Backward(limit),
+                "min" => FillNullStrategy::Min,
+                "max" => FillNullStrategy::Max,
+                "mean" => FillNullStrategy::Mean,
+                "zero" => FillNullStrategy::Zero,
+                "one" => FillNullStrategy::One,
+                other => return Err(damaged(format!("fill_null by {other}"))),
+            })
+        }
+        "rechunk" => F::Rechunk,
+        "shift_and_fill" => F::ShiftAndFill,
+        "shift" => F::Shift,
+        "drop_nans" => F::DropNans,
+        "drop_nulls" => F::DropNulls,
+        "quantile" => F::Quantile { method: quantile_method(a.text(0)?)? },
+        "mode" => F::Mode { maintain_order: a.bool(0)? },
+        "skew" => F::Skew(a.bool(0)?),
+        "kurtosis" => F::Kurtosis(a.bool(0)?, a.bool(1)?),
+        "repeat_by" => F::RepeatBy,
+        "arg_unique" => F::ArgUnique,
+        "arg_min" => F::ArgMin,
+        // The traverser gives arg_sort this name, too.
+        "arg_max" if arguments == 2 => F::ArgSort { descending: a.bool(0)?, nulls_last: a.bool(1)? },
+        "arg_max" => F::ArgMax,
+        "arg_sort" => F::ArgSort { descending: a.bool(0)?, nulls_last: a.bool(1)? },
+        "min_by" => F::MinBy,
+        "max_by" => F::MaxBy,
+        "product" => F::Product,
+        "repeat" => F::Repeat,
+        "rank" => F::Rank {
+            options: RankOptions {
+                method: match a.text(0)? {
+                    "average" => RankMethod::Average,
+                    "min" => RankMethod::Min,
+                    "max" => RankMethod::Max,
+                    "dense" => RankMethod::Dense,
+                    "ordinal" => RankMethod::Ordinal,
+                    "random" => RankMethod::Random,
+                    other => return Err(damaged(format!("the rank method {other}"))),
+                },
+                descending: a.bool(1)?,
+            },
+            seed: seed(2)?,
+        },
+        "clip" => F::Clip { has_min: a.bool(0)?, has_max: a.bool(1)? },
+        "as_list" => F::AsList,
+        "as_struct" => F::AsStruct,
+        "top_k" => F::TopK { descending: a.bool(0)? },
+        "cum_count" => F::CumCount { reverse: a.bool(0)? },
+        "cum_sum" => F::CumSum { reverse: a.bool(0)? },
+        "cum_prod" => F::CumProd { reverse: a.bool(0)? },
+        "cum_min" => F::CumMin { reverse: a.bool(0)? },
+        "cum_max" => F::CumMax { reverse: a.bool(0)? },
+        "reverse" => F::Reverse,
+        "value_counts" => {
+            F::ValueCounts { sort: a.bool(0)?, parallel: a.bool(1)?, name: a.text(2)?.into(), normalize: a.bool(3)? }
+        }
+        "unique_counts" => F::UniqueCounts,
+        "approx_n_unique" => F::ApproxNUnique,
+        "coalesce" => F::Coalesce,
+        "diff" => F::Diff(texts::null_behavior(a.text(0)?)?),
+        "pct_change" => F::PctChange,
+        "interpolate" => F::Interpolate(match a.text(0)? {
+            "nearest" => InterpolationMethod::Nearest,
+            _ => InterpolationMethod::Linear,
+        }),
+        "interpolate_by" => F::InterpolateBy,
+        "entropy" => F::Entropy { base: a.float(0)?, normalize: a.bool(1)? },
+        "log" => F::Log,
+        "log1p" => F::Log1p,
+        "exp" => F::Exp,
+        "unique" => F::Unique(a.bool(0)?),
+        "round" => F::Round {
+            decimals: a.small(0)?,
+            mode: match a.text(1)? {
+                "half_to_even" => RoundMode::HalfToEven,
+                "half_away_from_zero" => RoundMode::HalfAwayFromZero,
+                other => return Err(lacking(format!("rounding {other}"))),
+            },
+        },
+        "round_sig_figs" => F::RoundSF { digits: a.small(0)? },
+        "truncate" => F::Truncate { decimals: a.small(0)? },
+        "floor" => F::Floor,
+        "ceil" => F::Ceil,
+        "concat" => F::ConcatExpr(a.bool(0)?),
+        "corr" => F::Correlation {
+            method: match a.text(0)? {
+                "pearson" => polars_plan::dsl::CorrelationMethod::Pearson,
+                "spearman_rank" => polars_plan::dsl::CorrelationMethod::SpearmanRank(a.bool(1)?),
+                "covariance" => polars_plan::dsl::CorrelationMethod::Covariance(a.small(1)?),
+                other => return Err(lacking(format!("the correlation {other}"))),
+            },
+        },
+        // The traverser has these two the wrong way round.
+        "peak_max" => F::PeakMin,
+        "peak_min" => F::PeakMax,
+        "cut" => F::Cut {
+            breaks: a.floats(0)?,
+            labels: if a.any(1)?.is_null() { None } else { Some(a.names(1)?) },
+            left_closed: a.bool(2)?,
+            include_breaks: a.bool(3)?,
+        },
+        "qcut" => F::QCut {
+            probs: a.floats(0)?,
+            labels: if a.any(1)?.is_null() { None } else { Some(a.names(1)?) },
+            left_closed: a.bool(2)?,
+            allow_duplicates: a.bool(3)?,
+            include_breaks: a.bool(4)?,
+        },
+        "rle" => F::RLE,
+        "rle_id" => F::RLEID,
+        "to_physical" => F::ToPhysical,
+        "max_horizontal" => F::MaxHorizontal,
+        "min_horizontal" => F::MinHorizontal,
+        "sum_horizontal" => F::SumHorizontal { ignore_nulls: a.bool(0)? },
+        "mean_horizontal" => F::MeanHorizontal { ignore_nulls: a.bool(0)? },
+        "replace" => F::Replace,
+        "replace_strict" => F::ReplaceStrict { return_dtype: dtype.cloned().map(Into::into) },
+        "gather_every" => F::GatherEvery { n: a.size(1)?, offset: a.size(0)? },
+        "reinterpret" => F::Reinterpret(None, Some(a.dtype(0)?)),
+        "extend_constant" => F::ExtendConstant,
+        "top_k_by" => {
+            let flags = a.list(0)?.iter().map(|flag| flag.as_bool().ok_or_else(|| damaged("top_k_by")));
+            F::TopKBy { descending: flags.collect::<Result<_>>()? }
+        }
+        _ => return Err(lacking(format!("the function {name}"))),
+    })
+}

@@ -1,0 +1,271 @@
+//! SQL: Polars 2.1 resolves a text in a child process over empty frames of the tables' schemas; the plan crosses
+//! (`crossing`), and scans of the tables are put in. What SQL means is Polars' to say; what Floe adds is in `statement` and
+//! `views`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use floe_api::TableSpec;
+use floe_api::job::Job;
+use polars_lazy::frame::LazyFrame;
+use polars_plan::dsl::DslPlan;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::crossing::{self, Crossing, FIRST_TABLE_ROWS, dtype_data};
+use crate::python::{Choice, Purpose};
+use crate::recursion::Recursion;
+use crate::{Loaded, StorageOptions, decode_at};
+use floe_polars::{on_big_stack, panics_as_polars, polars_error};
+use floe_wire::error::{QueryError, Result};
+
+mod child;
+mod errors;
+mod functions;
+pub mod inside;
+mod report;
+mod statement;
+mod text;
+mod texts;
+mod views;
+
+use child::Planner;
+use errors::{Columns, Known};
+use statement::Ask;
+use text::Sql;
+use texts::Texts;
+
+pub use functions::FUNCTIONS;
+pub use report::lines;
+
+/// A longer text is refused. The API allows less.
+const TEXT_LIMIT_BYTES: usize = 1 << 20;
+/// For starting Python with Polars, on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// For resolving a text.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
+
+pub fn run(text: &str, job: &Job, storage: &StorageOptions, base: &Path, python: &Choice) -> Result<Loaded> {
+    if text.len() > TEXT_LIMIT_BYTES {
+        return Err(QueryError::user(
+            "QueryTooLarge",
+            format!("the SQL text has {} KiB, at most {} KiB are read", text.len() >> 10, TEXT_LIMIT_BYTES >> 10),
+        ));
+    }
+    let sql = Sql::read(text).map_err(|fault| errors::at(None, text, "SQLSyntaxError", &fault))?;
+    let texts = Texts::read(sql, &job.spec.views, &job.spec.params)?;
+    let tables = job.spec.tables.keys();
+    let names: Vec<&str> = tables.chain(job.spec.views.keys()).map(String::as_str).collect();
+    let ask = texts.query().ask.clone();
+    if ask == Ask::ShowTables {
+        let mut names = names;
+        names.sort_unstable();
+        return Ok(plain(report::names(&names)?));
+    }
+    let mut sources = Sources::default();
+    let used = texts.tables(job);
+    let mut planner = Planner::get(&python.find(Purpose::Sql, &mut |line| tracing::warn!("{line}"))?)?;
+    let scans: Scans = answer(&texts, &names, &[], planner.ask(&request(&used, base), START_LIMIT)?)?;
+    for (name, scan) in scans.scans {
+        sources.add(&name, scan, storage, base).map_err(|error| texts.at_table(&name, error))?;
+    }
+    let (plan, recursions) = resolved(&texts, &names, planner, &sources)?;
+    let mut loaded = plain(plan);
+    loaded.recursions = recursions;
+    loaded.warnings = sources.warnings;
+    loaded.renamed = sources.renamed;
+    loaded.explain = ask == Ask::Explain;
+    Ok(loaded)
+}
+
+/// The plan of a text over plans, and over the files that it names: SQL that a serialized plan holds.
+pub fn over(
+    text: &str,
+    tables: Vec<(String, LazyFrame)>,
+    storage: &StorageOptions,
+    base: &Path,
+    python: &Choice,
+) -> Result<Loaded> {
+    let sql = Sql::read(text).map_err(|fault| errors::at(None, text, "SQLSyntaxError", &fault))?;
+    let (no_views, no_params) = Default::default();
+    let texts = Texts::read(sql, &no_views, &no_params)?;
+    if texts.query().ask != Ask::Query {
+        return Err(crate::refuse::sql(Some(text)));
+    }
+    let mut sources = Sources::default();
+    for (name, frame) in tables {
+        sources.put(&name, frame)?;
+    }
+    let owned: Vec<String> = sources.tables.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<&str> = owned.iter().map(String::as_str).collect();
+    let mut planner = Planner::get(&python.find(Purpose::Sql, &mut |line| tracing::warn!("{line}"))?)?;
+    let scans: Scans = answer(&texts, &names, &[], planner.ask(&request(&texts.files(), base), START_LIMIT)?)?;
+    for (name, scan) in scans.scans {
+        sources.add(&name, scan, storage, base).map_err(|error| texts.at_table(&name, error))?;
+    }
+    let (plan, recursions) = resolved(&texts, &names, planner, &sources)?;
+    Ok(Loaded { recursions, warnings: sources.warnings, renamed: sources.renamed, ..plain(plan) })
+}
+
+/// What Polars makes of a text, as a plan over its sources.
+fn resolved(
+    texts: &Texts,
+    names: &[&str],
+    mut planner: Planner,
+    sources: &Sources,
+) -> Result<(DslPlan, Vec<Recursion>)> {
+    let request = json!({
+        "query": texts.query().query,
+        "views": texts.views(),
+        "tables": sources.schemas(),
+        "first_rows": FIRST_TABLE_ROWS,
+    });
+    let resolved = planner.ask(&request, RESOLVE_LIMIT)?;
+    planner.give_back();
+    let resolved: Resolved = answer(texts, names, &sources.columns(), resolved)?;
+    let tables: Vec<&crossing::Table> = sources.tables.iter().map(|(_, table)| table).collect();
+    on_big_stack(|| {
+        panics_as_polars(|| {
+            let (frame, mut recursions) = crossing::build(&resolved.crossing, &tables, &texts.orders())?;
+            for recursion in &mut recursions {
+                recursion.endless = texts.at_word("RECURSIVE", recursion.endless.clone());
+                recursion.large = texts.at_word("RECURSIVE", recursion.large.clone());
+            }
+            let plan = match texts.query().ask {
+                Ask::Query | Ask::Explain | Ask::ShowTables => frame.logical_plan,
+                Ask::Describe => report::columns(frame)?,
+                Ask::Summarize => report::summary(frame)?,
+            };
+            Ok((plan, recursions))
+        })
+    })
+    .map_err(|error| errors::refused(texts.all.iter().rev().map(|(sql, _)| sql), error))
+}
+
+fn plain(plan: DslPlan) -> Loaded {
+    Loaded { plan, warnings: vec![], renamed: vec![], explain: false, recursions: vec![] }
+}
+
+fn request(tables: &BTreeMap<String, TableSpec>, base: &Path) -> Value {
+    let tables = tables.iter().map(|(name, table)| {
+        let format = table.resolved_format().map_or("unknown", |format| format.as_str());
+        // No storage options: the credentials are put into the scans here.
+        (name.clone(), json!({"format": format, "uris": [&table.uri], "options": &table.options, "storage": {}}))
+    });
+    json!({
+        "tables": tables.collect::<serde_json::Map<_, _>>(),
+        "base": base,
+        "memory_bytes": child::MEMORY_BYTES,
+    })
+}
+
+#[derive(Deserialize)]
+struct Reported {
+    class: String,
+    message: String,
+    /// The view in whose text it is; none for the query's own.
+    #[serde(default)]
+    view: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Scans {
+    scans: BTreeMap<String, Scan>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Scan {
+    Plan(String),
+    Error(Reported),
+}
+
+#[derive(Deserialize)]
+struct Resolved {
+    crossing: Crossing,
+}
+
+fn answer<T: for<'a> Deserialize<'a>>(texts: &Texts, tables: &[&str], columns: &[Columns], answer: Value) -> Result<T> {
+    if let Some(error) = answer.get("error") {
+        let error: Reported = serde_json::from_value(error.clone()).map_err(unreadable)?;
+        return Err(match error.class.as_str() {
+            "MemoryError" => child::too_much_memory(),
+            "QueryTooLarge" => QueryError::user(error.class, error.message),
+            "SqlEnvironment" => QueryError::user(
+                error.class,
+                format!(
+                    "{}; run `floe setup`, which makes an environment of Floe's own, or name a Python with Polars 2.1 by \
+                     FLOE_PYTHON. Serialized plans (spec.plan.dsl) need no Python",
+                    error.message
+                ),
+            ),
+            class => {
+                let (sql, statement) = texts.of_view(error.view.as_deref());
+                errors::located(sql, statement, &Known { tables, columns }, class, &error.message)
+            }
+        });
+    }
+    serde_json::from_value(answer).map_err(unreadable)
+}
+
+fn unreadable(error: serde_json::Error) -> QueryError {
+    QueryError::internal(format!("the SQL planner's answer is not readable: {error}"))
+}
+
+/// The tables as plans, in the order in which their frames count rows.
+#[derive(Default)]
+struct Sources {
+    tables: Vec<(String, crossing::Table)>,
+    warnings: Vec<String>,
+    renamed: Vec<(String, String)>,
+}
+
+impl Sources {
+    fn add(&mut self, name: &str, scan: Scan, storage: &StorageOptions, base: &Path) -> Result<()> {
+        let what = |error: QueryError| QueryError {
+            message: format!(
+                "table {}: {}",
+                name.strip_prefix("__floe_file_").map_or(name, |_| "of a file"),
+                error.message
+            ),
+            ..error
+        };
+        let plan = match scan {
+            Scan::Error(error) => return Err(what(QueryError::user(error.class, error.message))),
+            Scan::Plan(plan) => STANDARD.decode(plan).map_err(|e| QueryError::internal(e.to_string()))?,
+        };
+        let loaded = decode_at(&plan, storage, Some(base))?;
+        self.put(name, LazyFrame::from(loaded.plan))
+            .map_err(|error| crate::as_written(error, &loaded.renamed))
+            .map_err(what)?;
+        self.warnings.extend(loaded.warnings);
+        self.renamed.extend(loaded.renamed);
+        Ok(())
+    }
+
+    fn put(&mut self, name: &str, mut frame: LazyFrame) -> Result<()> {
+        let schema = on_big_stack(|| panics_as_polars(|| frame.collect_schema().map_err(polars_error)))?;
+        let columns = schema.iter().map(|(name, dtype)| {
+            let data = dtype_data(dtype).ok_or_else(|| {
+                let message = format!("the column {name} has the type {dtype}, which SQL cannot use");
+                QueryError::user("UnsupportedPlan", message)
+            })?;
+            Ok((name.to_string(), data))
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        self.tables.push((name.to_owned(), crossing::Table { frame, columns }));
+        Ok(())
+    }
+
+    fn columns(&self) -> Vec<Columns> {
+        let names = |table: &crossing::Table| table.columns.iter().map(|(name, _)| name.clone()).collect();
+        self.tables.iter().map(|(name, table)| (name.clone(), names(table))).collect()
+    }
+
+    fn schemas(&self) -> Vec<Value> {
+        self.tables.iter().map(|(name, table)| json!([name, table.columns])).collect()
+    }
+}

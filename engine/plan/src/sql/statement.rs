@@ -1,0 +1,358 @@
+//! What a text asks for, and the changes that make it a query that Polars reads: parameters, table functions, marks on the
+//! orders of windows.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::text::{Edits, Fault, Kind, Sql, Token};
+use crate::crossing::{ORDER_MARK, Order};
+use floe_api::Format;
+use floe_api::suggest::nearest;
+
+/// Parentheses nested deeper than this are refused before anyone recurses over them.
+const MAX_DEPTH: usize = 200;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    Query,
+    Explain,
+    /// The columns of a query or table.
+    Describe,
+    /// Figures of each column of a query or table.
+    Summarize,
+    ShowTables,
+}
+
+/// A statement ready for Polars.
+#[derive(Debug)]
+pub struct Statement {
+    pub ask: Ask,
+    /// The query as Polars gets it. Empty for SHOW TABLES.
+    pub query: String,
+    pub edits: Edits,
+    /// The orders of windows with several keys, by their number in the marks.
+    pub orders: Vec<Order>,
+    /// Tables that the text names by their files.
+    pub files: Vec<File>,
+    /// What other texts of the same query have numbered before this one.
+    before: Numbered,
+}
+
+/// A table that a text names by its files.
+#[derive(Debug, PartialEq)]
+pub struct File {
+    /// The name that is put in.
+    pub name: String,
+    pub format: Format,
+    pub uri: String,
+    /// Where the text has the URI.
+    pub at: usize,
+}
+
+/// How many orders and files have a number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Numbered {
+    pub orders: usize,
+    pub files: usize,
+}
+
+const READERS: [(&str, Format); 9] = [
+    ("read_parquet", Format::Parquet),
+    ("scan_parquet", Format::Parquet),
+    ("read_csv", Format::Csv),
+    ("scan_csv", Format::Csv),
+    ("read_json", Format::Ndjson),
+    ("read_ndjson", Format::Ndjson),
+    ("scan_ndjson", Format::Ndjson),
+    ("read_ipc", Format::Ipc),
+    ("scan_ipc", Format::Ipc),
+];
+
+pub fn read(sql: &Sql, params: &BTreeMap<String, Value>, before: Numbered) -> Result<Statement, Fault> {
+    let mut edits = Edits::default();
+    let end = end_of_statement(sql, &mut edits)?;
+    if let Some(token) = sql.tokens.iter().find(|token| token.depth > MAX_DEPTH) {
+        return Err(Fault { at: token.start, message: format!("parentheses nest more than {MAX_DEPTH} deep here") });
+    }
+    let (ask, begin) = asked(sql, end)?;
+    let query_begin = sql.tokens.get(begin).map_or(sql.text.len(), |token| token.start);
+    // Blank instead of gone, so that places stay as they are.
+    edits.replace(0, query_begin, blank(&sql.text[..query_begin]));
+    if matches!(ask, Ask::Describe | Ask::Summarize) && is_name(sql, begin, end) {
+        edits.replace(query_begin, query_begin, "SELECT * FROM ");
+    } else if ask != Ask::ShowTables {
+        only_a_query(sql, begin, end)?;
+    }
+    let mut statement = Statement { ask, query: String::new(), edits, orders: vec![], files: vec![], before };
+    for at in begin..end {
+        let token = sql.tokens[at];
+        match token.kind {
+            Kind::Param => statement.edits.replace(token.start, token.end, literal(sql, &token, params)?),
+            Kind::Word => {
+                statement.file(sql, at)?;
+                statement.window(sql, at);
+            }
+            _ => {}
+        }
+    }
+    statement.query = statement.edits.apply(sql.text);
+    if statement.ask == Ask::ShowTables {
+        statement.query.clear();
+    }
+    if sql.view.is_some() && statement.ask != Ask::Query {
+        let message = format!("a view is a query, and {} is none: write SELECT …", sql.slice(&sql.tokens[0]));
+        return Err(Fault { at: sql.tokens[0].start, message });
+    }
+    Ok(statement)
+}
+
+fn blank(text: &str) -> String {
+    text.chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect()
+}
+
+/// The number of tokens before a closing semicolon. A second statement is refused.
+fn end_of_statement(sql: &Sql, edits: &mut Edits) -> Result<usize, Fault> {
+    let semicolon = |at: &usize| sql.is_symbol(*at, ";");
+    let end = (0..sql.tokens.len()).find(semicolon).unwrap_or(sql.tokens.len());
+    if let Some(next) = (end..sql.tokens.len()).find(|at| !semicolon(at)) {
+        let message = "a second statement begins here: a query is one statement".into();
+        return Err(Fault { at: sql.tokens[next].start, message });
+    }
+    if end == 0 {
+        return Err(Fault { at: 0, message: "there is no query: write SELECT …".into() });
+    }
+    if let Some(first) = sql.tokens.get(end) {
+        edits.replace(first.start, sql.text.len(), "");
+    }
+    Ok(end)
+}
+
+fn asked(sql: &Sql, end: usize) -> Result<(Ask, usize), Fault> {
+    let first = &sql.tokens[0];
+    let word = sql.slice(first).to_ascii_uppercase();
+    let (ask, begin) = match word.as_str() {
+        "EXPLAIN" => {
+            if sql.is(1, "ANALYZE") || sql.is_symbol(1, "(") {
+                let message = "EXPLAIN takes no options: it shows the stages without running them".into();
+                return Err(Fault { at: sql.tokens[1].start, message });
+            }
+            (Ask::Explain, 1)
+        }
+        "DESCRIBE" | "DESC" => (Ask::Describe, 1),
+        "SUMMARIZE" => (Ask::Summarize, 1),
+        "SHOW" if sql.is(1, "TABLES") && end == 2 => return Ok((Ask::ShowTables, 2)),
+        "SHOW" => {
+            let message = "SHOW shows TABLES and nothing else: write SHOW TABLES".into();
+            return Err(Fault { at: first.start, message });
+        }
+        _ => (Ask::Query, 0),
+    };
+    if begin >= end {
+        let message = format!("{word} is not followed by a query or a table");
+        return Err(Fault { at: first.start, message });
+    }
+    Ok((ask, begin))
+}
+
+/// Whether all that is asked about is a name, of one or several parts.
+fn is_name(sql: &Sql, begin: usize, end: usize) -> bool {
+    let part = |at: usize| matches!(sql.tokens[at].kind, Kind::Word | Kind::Quoted);
+    let single = !QUERIES.iter().any(|word| sql.is(begin, word)) && (begin..end).len() % 2 == 1;
+    let call = end - begin == 4 && READERS.iter().any(|(name, _)| sql.is(begin, name));
+    call || single && (begin..end).all(|at| if (at - begin) % 2 == 0 { part(at) } else { sql.is_symbol(at, ".") })
+}
+
+const QUERIES: [&str; 4] = ["SELECT", "WITH", "FROM", "VALUES"];
+
+/// Refuses what is no query. After the common tables of WITH, the statement itself is looked at.
+fn only_a_query(sql: &Sql, begin: usize, end: usize) -> Result<(), Fault> {
+    let is_query =
+        |at: usize| sql.is_symbol(at, "(") || ["SELECT", "FROM", "VALUES", "TABLE"].iter().any(|word| sql.is(at, word));
+    let mut at = begin;
+    if sql.is(begin, "WITH") {
+        // The first word of the outermost level after a closing parenthesis that does not go on with the list.
+        at = (begin + 1..end)
+            .find(|at| {
+                sql.tokens[*at].depth == 0
+                    && sql.is_symbol(at - 1, ")")
+                    && !sql.is_symbol(*at, ")")
+                    && !sql.is_symbol(*at, ",")
+                    && !sql.is(*at, "AS")
+            })
+            .unwrap_or(begin + 1);
+        if at == begin + 1 {
+            // The grammar is wrong: Polars says where.
+            return Ok(());
+        }
+    }
+    if is_query(at) {
+        return Ok(());
+    }
+    let token = &sql.tokens[at];
+    let word = sql.slice(token).to_ascii_uppercase();
+    let message = match word.as_str() {
+        "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" | "CREATE" | "DROP" | "ALTER" | "COPY" | "SET"
+        | "USE" | "BEGIN" | "COMMIT" | "ROLLBACK" | "GRANT" | "REVOKE" | "CALL" | "ATTACH" | "INSTALL" | "LOAD"
+        | "PRAGMA" | "EXPORT" | "IMPORT" | "VACUUM" | "REPLACE" | "ANALYZE" => {
+            format!("{word} is no query: write SELECT …; where the result goes is spec.sink's to say")
+        }
+        _ => {
+            let known = ["SELECT", "WITH", "FROM", "VALUES", "EXPLAIN", "DESCRIBE", "SUMMARIZE", "SHOW"];
+            let meant = nearest(&word, known).map(|near| format!("did you mean {near}?"));
+            let meant = meant.unwrap_or_else(|| {
+                "write SELECT, WITH, FROM, VALUES, EXPLAIN, DESCRIBE, SUMMARIZE or SHOW TABLES".into()
+            });
+            format!("a query does not begin with {}: {meant}", sql.slice(token))
+        }
+    };
+    Err(Fault { at: token.start, message })
+}
+
+/// A parameter as a literal of its type. It goes in as a token: nothing in a value can become SQL.
+fn literal(sql: &Sql, token: &Token, params: &BTreeMap<String, Value>) -> Result<String, Fault> {
+    let name = &sql.slice(token)[1..];
+    let value = params.get(name).ok_or_else(|| {
+        let known: Vec<&str> = params.keys().map(String::as_str).collect();
+        let meant = nearest(name, known.iter().copied()).map(|near| format!("; did you mean ${near}?"));
+        let list =
+            if known.is_empty() { "there are none".to_owned() } else { format!("there are: {}", known.join(", ")) };
+        let message = format!("no parameter {name} in spec.params{} ({list})", meant.unwrap_or_default());
+        Fault { at: token.start, message }
+    })?;
+    let text = value_as_literal(value).map_err(|what| Fault {
+        at: token.start,
+        message: format!("the parameter {name} is {what}, which has no place in SQL"),
+    })?;
+    if value.is_array() && !(sql.text[..token.start].trim_end().ends_with('(')) {
+        return Ok(format!("({text})"));
+    }
+    Ok(text)
+}
+
+fn value_as_literal(value: &Value) -> Result<String, &'static str> {
+    Ok(match value {
+        Value::Null => "NULL".into(),
+        Value::Bool(true) => "TRUE".into(),
+        Value::Bool(false) => "FALSE".into(),
+        // Parentheses keep a sign apart from an operator before it.
+        Value::Number(number) if number.is_f64() => format!("CAST('{number}' AS DOUBLE)"),
+        Value::Number(number) if number.to_string().starts_with('-') => format!("({number})"),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) if text.contains('\0') => return Err("a text with a zero byte"),
+        Value::String(text) => format!("'{}'", text.replace('\'', "''")),
+        Value::Array(items) if items.is_empty() => return Err("an empty list"),
+        Value::Array(items) => {
+            if items.iter().any(|item| item.is_array() || item.is_object()) {
+                return Err("a list of lists or objects");
+            }
+            items.iter().map(value_as_literal).collect::<Result<Vec<_>, _>>()?.join(", ")
+        }
+        Value::Object(_) => return Err("an object"),
+    })
+}
+
+impl Statement {
+    /// A table function over a file becomes a table of its own.
+    fn file(&mut self, sql: &Sql, at: usize) -> Result<(), Fault> {
+        let Some((name, format)) = READERS.iter().find(|(name, _)| sql.is(at, name)) else { return Ok(()) };
+        if !sql.is_symbol(at + 1, "(") {
+            return Ok(());
+        }
+        let token = &sql.tokens[at];
+        let (Some(argument), Some(close)) = (sql.tokens.get(at + 2), sql.closing(at + 1)) else { return Ok(()) };
+        if argument.kind != Kind::Text || close != at + 3 {
+            let message = format!("{name} takes one text, the file's URI: for options, name the table in spec.tables");
+            return Err(Fault { at: argument.start, message });
+        }
+        let text = sql.slice(argument);
+        let uri = text[1..text.len() - 1].replace("''", "'");
+        let table = format!("__floe_file_{}", self.before.files + self.files.len());
+        let end = sql.tokens[close].end;
+        self.edits.replace(token.start, end, format!("\"{table}\""));
+        self.files.push(File { name: table, format: *format, uri, at: argument.start });
+        Ok(())
+    }
+
+    /// Marks the first key of a window's ORDER BY of several keys: what Polars makes of it does not show the
+    /// directions.
+    fn window(&mut self, sql: &Sql, at: usize) {
+        let named = at >= 1 && sql.is(at, "AS") && in_window_clause(sql, at);
+        if !(sql.is(at, "OVER") || named) || !sql.is_symbol(at + 1, "(") {
+            return;
+        }
+        let Some(close) = sql.closing(at + 1) else { return };
+        let depth = sql.tokens[at + 1].depth + 1;
+        let Some(order) =
+            (at + 2..close).find(|at| sql.tokens[*at].depth == depth && sql.is(*at, "ORDER") && sql.is(at + 1, "BY"))
+        else {
+            return;
+        };
+        let begin = order + 2;
+        let end = (begin..close)
+            .find(|at| {
+                sql.tokens[*at].depth == depth && ["ROWS", "RANGE", "GROUPS"].iter().any(|word| sql.is(*at, word))
+            })
+            .unwrap_or(close);
+        let mut keys = vec![];
+        let mut from = begin;
+        for at in begin..=end {
+            if at == end || (sql.tokens[at].depth == depth && sql.is_symbol(at, ",")) {
+                keys.push(key(sql, from, at));
+                from = at + 1;
+            }
+        }
+        if keys.len() < 2 || keys.iter().any(|(from, to, ..)| from >= to) {
+            return;
+        }
+        let (from, to, ..) = keys[0];
+        let (start, end) = (sql.tokens[from].start, sql.tokens[to - 1].end);
+        let mark = format!("CASE WHEN '{ORDER_MARK}{}' IS NULL THEN ", self.before.orders + self.orders.len());
+        // The key itself keeps its place, for what else is changed in it.
+        self.edits.replace(start, start, format!("{mark}NULL ELSE "));
+        self.edits.replace(end, end, " END");
+        self.orders.push(Order {
+            descending: keys.iter().map(|key| key.2).collect(),
+            nulls_last: keys.iter().map(|key| key.3).collect(),
+        });
+    }
+}
+
+/// Whether `AS` belongs to `WINDOW name AS (…), name AS (…)`.
+fn in_window_clause(sql: &Sql, at: usize) -> bool {
+    let depth = sql.tokens[at].depth;
+    let mut before = at;
+    // Back over earlier windows of the clause.
+    while before >= 2 {
+        if sql.is(before - 2, "WINDOW") {
+            return true;
+        }
+        if !sql.is_symbol(before - 2, ",") {
+            return false;
+        }
+        let found = (0..before - 2).rev().find(|at| sql.tokens[*at].depth == depth && sql.is(*at, "AS"));
+        let Some(found) = found else { return false };
+        before = found;
+    }
+    false
+}
+
+/// A key's expression, whether it descends, and whether nulls come last: as Polars takes them when nothing is said.
+fn key(sql: &Sql, from: usize, to: usize) -> (usize, usize, bool, bool) {
+    let mut end = to;
+    let mut nulls = None;
+    if end >= from + 2 && sql.is(end - 2, "NULLS") && (sql.is(end - 1, "FIRST") || sql.is(end - 1, "LAST")) {
+        nulls = Some(sql.is(end - 1, "LAST"));
+        end -= 2;
+    }
+    let mut descending = false;
+    if end > from && (sql.is(end - 1, "DESC") || sql.is(end - 1, "ASC")) {
+        descending = sql.is(end - 1, "DESC");
+        end -= 1;
+    }
+    (from, end, descending, nulls.unwrap_or(!descending))
+}
+
+#[cfg(test)]
+#[path = "statement_tests.rs"]
+mod tests;

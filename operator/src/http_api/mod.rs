@@ -1,0 +1,134 @@
+//! The HTTP API, served by every replica when it is asked for: queries and contexts as resources, for clients that have no
+//! kubectl. It keeps no state: they are objects, and results lie with their coordinators.
+//!
+//! A request goes `call` (who is it, may they, what do they want) → `queries`, `contexts`, `progress`, `result` or `logs` (act) → an
+//! answer or a `Problem`. Acting takes an `auth::Allowed`, which only the check of `auth` makes. `operations` is the table of everything that
+//! is served; the router and the OpenAPI document are both made from it.
+
+mod auth;
+mod cache;
+mod call;
+mod change;
+mod contexts;
+mod coordinator;
+mod document;
+mod idempotency;
+mod limits;
+mod listen;
+mod logs;
+mod object;
+mod operations;
+mod params;
+mod problem;
+mod progress;
+mod queries;
+mod rest;
+mod result;
+mod reviews;
+mod stall;
+mod submission;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// Logs that are read at the same time, and of them those of one caller.
+const LOGS: usize = 4;
+const LOGS_OF_CALLER: usize = 2;
+
+/// What the options say.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub listen: std::net::SocketAddr,
+    /// Certificate chain and key, as PEM files that may change while they are used.
+    pub tls: Option<(std::path::PathBuf, std::path::PathBuf)>,
+    /// Tokens must be for one of these. None: for the API server.
+    pub audiences: Vec<String>,
+    /// Namespaces that are served. None: all.
+    pub namespaces: Vec<String>,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests a second of one caller, with twice as many at once.
+    pub requests_per_second: u32,
+    pub body_bytes: usize,
+    /// Results and progress that are streamed at the same time, and of them those of one caller.
+    pub streams: usize,
+    pub streams_of_caller: usize,
+    /// How long one stream may take.
+    pub stream: Duration,
+    pub connections: usize,
+}
+
+/// What every request needs.
+pub struct Api {
+    client: Client,
+    reviews: reviews::Reviews,
+    callers: limits::Buckets,
+    /// Of those whose token is not known yet, by address.
+    strangers: limits::Buckets,
+    streams: Arc<limits::Slots>,
+    /// Of logs that are read at the same time: each is held in memory.
+    logs: Arc<limits::Slots>,
+    coordinators: coordinator::Coordinators,
+    metrics: Arc<Metrics>,
+    settings: Settings,
+    document: String,
+}
+
+impl Api {
+    fn new(client: Client, settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Api> {
+        let limits = settings.limits;
+        Ok(Api {
+            reviews: reviews::Reviews::new(client.clone(), settings.audiences.clone()),
+            callers: limits::Buckets::new(limits.requests_per_second),
+            strangers: limits::Buckets::new(limits.requests_per_second),
+            streams: limits::Slots::new(limits.streams, limits.streams_of_caller),
+            logs: limits::Slots::new(LOGS, LOGS_OF_CALLER),
+            coordinators: coordinator::Coordinators::new().context("no HTTP client")?,
+            document: document::text(),
+            client,
+            metrics,
+            settings,
+        })
+    }
+}
+
+/// Prints the OpenAPI document.
+pub fn print() -> anyhow::Result<()> {
+    std::io::Write::write_all(&mut std::io::stdout(), document::text().as_bytes()).context("cannot print")
+}
+
+/// A server that has its address.
+pub struct Server {
+    listener: listen::Listener,
+    router: axum::Router,
+}
+
+impl Server {
+    pub async fn bind(client: Client, settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Server> {
+        let at = settings.listen;
+        let listener = listen::Listener::bind(&settings)
+            .await
+            .with_context(|| format!("the HTTP API cannot be served at {at}"))?;
+        let router = operations::router(Arc::new(Api::new(client, settings, metrics)?));
+        tracing::info!(at = %at, "the HTTP API is served");
+        Ok(Server { listener, router })
+    }
+
+    /// Until `stop`; what is being answered then gets a moment.
+    pub async fn run(self, stop: CancellationToken) {
+        self.listener.serve(self.router, stop).await;
+    }
+}

@@ -1,0 +1,298 @@
+//! Queries and contexts as answers show them. Pure.
+
+use std::collections::BTreeMap;
+
+use kube::api::DynamicObject;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// A query with all that is known of it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Query {
+    name: String,
+    namespace: String,
+    /// Of this query, and of no other that had or will have its name.
+    uid: String,
+    /// When it was created (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+    /// It goes as soon as nothing of it is left outside the cluster.
+    deleting: bool,
+    labels: BTreeMap<String, String>,
+    /// As it was written, with the defaults.
+    #[schemars(schema_with = "spec")]
+    spec: Value,
+    /// What became of it so far.
+    #[schemars(schema_with = "status")]
+    status: Value,
+}
+
+/// A query in a list.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Item {
+    name: String,
+    namespace: String,
+    uid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+    deleting: bool,
+    labels: BTreeMap<String, String>,
+    /// Where it is. Succeeded, Failed and Cancelled are final.
+    phase: String,
+    /// Why it is there, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The same in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// Share of the tasks that are done, as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<String>,
+    /// Rows of the result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<u64>,
+    /// Where the result is, if the query has a sink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_uri: Option<String>,
+    /// Time from its creation to its end, as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<String>,
+}
+
+/// Queries of a namespace, by name.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Page {
+    pub items: Vec<Item>,
+    /// Where the next page begins, if there is one.
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A context with all that is known of it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Context {
+    name: String,
+    namespace: String,
+    /// Of this context, and of no other that had or will have its name.
+    uid: String,
+    /// When it was created (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+    /// It is going, and its pods with it.
+    deleting: bool,
+    labels: BTreeMap<String, String>,
+    /// As it was written, with the defaults.
+    #[schemars(schema_with = "context_spec")]
+    spec: Value,
+    /// How it is now.
+    #[schemars(schema_with = "context_status")]
+    status: Value,
+}
+
+/// A context in a list.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContextItem {
+    name: String,
+    namespace: String,
+    uid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+    deleting: bool,
+    labels: BTreeMap<String, String>,
+    /// Where it is. Every phase but Failed takes queries.
+    phase: String,
+    /// What holds it up, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The same in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// Workers connected and wanted, as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<String>,
+    /// Queries that run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queries_running: Option<u64>,
+    /// Queries that wait for others to end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queries_waiting: Option<u64>,
+    /// Memory in use on the workers of what they have, as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<String>,
+}
+
+/// Contexts of a namespace, by name.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ContextPage {
+    pub items: Vec<ContextItem>,
+    /// Where the next page begins, if there is one.
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// What the pods of a query have logged.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Logs {
+    /// Whether nothing was left out for its size: pods beyond the first, lines beyond the share of a pod.
+    pub complete: bool,
+    /// In the order of their time. What a process wrote, an event of the runner or any other text, and whose it is.
+    #[schemars(schema_with = "log_lines")]
+    pub lines: Vec<Value>,
+}
+
+fn log_lines(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "items": {
+        "type": "object",
+        "required": ["pod"],
+        // Other processes may write objects, too, with what they like in these fields.
+        "properties": {
+            "time": {"description": "When the kubelet took the line (RFC 3339)."},
+            "pod": {"type": "string", "description": "The pod that wrote it."},
+            "level": {"description": "Of an event of the runner: TRACE, DEBUG, INFO, WARN or ERROR."},
+            "message": {"description": "What it says."},
+            "stage": {"description": "The number of the stage that it speaks of."},
+        },
+    }})
+}
+
+/// Rows as JSON.
+#[derive(JsonSchema)]
+#[schemars(extend("required" = ["offset", "rows"]))]
+#[allow(dead_code, reason = "the form of the answer, for the document; it is written while it is read")]
+pub struct Rows {
+    /// How many rows come before these.
+    offset: u64,
+    /// Rows of the whole result.
+    total: Option<u64>,
+    /// The address of the next page, if there is one.
+    next: Option<String>,
+    /// An object for each row, its fields in the order of the columns.
+    rows: Vec<BTreeMap<String, Value>>,
+}
+
+/// A progress event.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "the form of an event, for the document")]
+pub struct Progress {
+    name: String,
+    namespace: String,
+    uid: String,
+    #[schemars(schema_with = "status")]
+    status: Value,
+}
+
+/// The event of a query that is gone.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "the form of an event, for the document")]
+pub struct Deleted {
+    name: String,
+    namespace: String,
+    uid: String,
+}
+
+pub fn spec(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"$ref": "#/components/schemas/QuerySpec"})
+}
+
+pub fn status(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"$ref": "#/components/schemas/QueryStatus"})
+}
+
+pub fn context_spec(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"$ref": "#/components/schemas/ContextSpec"})
+}
+
+pub fn context_status(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"$ref": "#/components/schemas/ContextStatus"})
+}
+
+pub fn phase(object: &DynamicObject) -> &str {
+    object.data["status"]["phase"].as_str().unwrap_or("Pending")
+}
+
+pub fn has_ended(object: &DynamicObject) -> bool {
+    matches!(phase(object), "Succeeded" | "Failed" | "Cancelled")
+}
+
+fn whole(value: Value) -> Value {
+    if value.is_object() { value } else { json!({}) }
+}
+
+pub fn query(object: DynamicObject) -> Query {
+    let (metadata, mut data) = (object.metadata, object.data);
+    Query {
+        name: metadata.name.unwrap_or_default(),
+        namespace: metadata.namespace.unwrap_or_default(),
+        uid: metadata.uid.unwrap_or_default(),
+        created_at: metadata.creation_timestamp.map(|time| time.0.to_string()),
+        deleting: metadata.deletion_timestamp.is_some(),
+        labels: metadata.labels.unwrap_or_default(),
+        spec: whole(data["spec"].take()),
+        status: whole(data["status"].take()),
+    }
+}
+
+pub fn item(object: DynamicObject) -> Item {
+    let status = &object.data["status"];
+    let text = |field: &str| status[field].as_str().map(str::to_owned);
+    Item {
+        phase: phase(&object).to_owned(),
+        reason: text("reason"),
+        message: text("message"),
+        progress: text("progress"),
+        rows: status["rows"].as_u64(),
+        result_uri: text("resultUri"),
+        duration: text("duration"),
+        name: object.metadata.name.unwrap_or_default(),
+        namespace: object.metadata.namespace.unwrap_or_default(),
+        uid: object.metadata.uid.unwrap_or_default(),
+        created_at: object.metadata.creation_timestamp.map(|time| time.0.to_string()),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        labels: object.metadata.labels.unwrap_or_default(),
+    }
+}
+
+pub fn context(object: DynamicObject) -> Context {
+    let (metadata, mut data) = (object.metadata, object.data);
+    Context {
+        name: metadata.name.unwrap_or_default(),
+        namespace: metadata.namespace.unwrap_or_default(),
+        uid: metadata.uid.unwrap_or_default(),
+        created_at: metadata.creation_timestamp.map(|time| time.0.to_string()),
+        deleting: metadata.deletion_timestamp.is_some(),
+        labels: metadata.labels.unwrap_or_default(),
+        spec: whole(data["spec"].take()),
+        status: whole(data["status"].take()),
+    }
+}
+
+pub fn context_item(object: DynamicObject) -> ContextItem {
+    let status = &object.data["status"];
+    let text = |field: &str| status[field].as_str().map(str::to_owned);
+    ContextItem {
+        phase: status["phase"].as_str().unwrap_or("Starting").to_owned(),
+        reason: text("reason"),
+        message: text("message"),
+        workers: status["workers"]["summary"].as_str().map(str::to_owned),
+        queries_running: status["queriesRunning"].as_u64(),
+        queries_waiting: status["queriesWaiting"].as_u64(),
+        memory: text("memory"),
+        name: object.metadata.name.unwrap_or_default(),
+        namespace: object.metadata.namespace.unwrap_or_default(),
+        uid: object.metadata.uid.unwrap_or_default(),
+        created_at: object.metadata.creation_timestamp.map(|time| time.0.to_string()),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        labels: object.metadata.labels.unwrap_or_default(),
+    }
+}
+
+pub fn progress(object: &DynamicObject) -> Value {
+    let (metadata, status) = (&object.metadata, &object.data["status"]);
+    let status = if status.is_object() { status.clone() } else { json!({}) };
+    json!({"name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid, "status": status})
+}

@@ -1,0 +1,237 @@
+"""A query that an object of a cluster stands for: its status, its end, its rows."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from floe._report import Report
+from floe._request import Execution
+from floe._retry import Patience, goes_on, patiently
+from floe.exceptions import ConnectionLostError, ContextError, PlanError, ResultGoneError, builtin
+
+if TYPE_CHECKING:
+    from floe._forward import Forwarded
+    from floe._kubernetes import Kubernetes
+
+GROUP, VERSION, PLURAL = "floe.dev", "v1alpha1", "distributedqueries"
+#: A watch ends after this time and begins anew.
+WATCH_SECONDS = 60
+#: How long a call may take to connect, and to be answered: one that hangs is one that fails.
+CALL_SECONDS = (5.0, 30.0)
+#: Answers of an API server, or of what stands before it, that the next one may not give; 0 is none at all.
+_PASSING = (0, 408, 410, 429, 500, 502, 503, 504)
+
+_CATEGORIES = {
+    "OutOfMemory": "OutOfMemory",
+    "CoordinatorOutOfMemory": "OutOfMemory",
+    "StorageFailed": "Io",
+    "Deadline": "Deadline",
+    "StartingDeadline": "Deadline",
+    "Cancelled": "Cancelled",
+    "BackoffLimit": "LostWorker",
+    "CoordinatorLost": "LostWorker",
+    "WorkerLost": "LostWorker",
+    "Internal": "Internal",
+}
+
+
+def library() -> Any:
+    """The client library, which only this context needs."""
+    try:
+        return importlib.import_module("kubernetes")
+    except ImportError as error:
+        raise ContextError("floe.Kubernetes needs the client library of Kubernetes: pip install kubernetes") from error
+
+
+@contextlib.contextmanager
+def api_errors(what: str) -> Iterator[None]:
+    """Errors of the API server in its own words."""
+    import urllib3
+
+    kubernetes = library()
+    try:
+        yield
+    except kubernetes.client.ApiException as error:
+        try:
+            message = json.loads(error.body)["message"]
+        except (TypeError, ValueError, KeyError):
+            message = error.reason or str(error)
+        if error.status == 401:
+            message = f"{message}: the credentials of the kubeconfig are refused or have expired"
+        raised: type[ContextError | PlanError] = ConnectionLostError if error.status in _PASSING else ContextError
+        raise (PlanError if error.status == 422 else raised)(f"{what}: {message}") from error
+    except urllib3.exceptions.HTTPError as error:
+        # Of several tries, why the last one failed.
+        why = getattr(error, "reason", None) or error
+        raise ConnectionLostError(f"{what}: the API server does not answer: {why}") from error
+
+
+class ClusterExecution(Execution):
+    """A query that an object of a cluster stands for."""
+
+    def __init__(self, context: Kubernetes, name: str, uid: str = "") -> None:
+        self.id, self.report = name, Report(phase="Pending")
+        self._context, self._uid = context, uid
+        self._attempt = 1
+        self._coordinator_pod: str | None = None
+        self._forwarded: Forwarded | None = None
+
+    def _take(self, made: dict[str, Any]) -> None:
+        """Takes a status in."""
+        status, report = made.get("status") or {}, self.report
+        self._attempt = status.get("attempt", 1)
+        # That of a context, if the query borrows one.
+        self._coordinator_pod = (status.get("context") or {}).get("coordinator")
+        if stages := status.get("stages"):
+            report.stages = {}
+            for stage in stages:
+                report.progress(stage)
+        workers = status.get("workers", {})
+        report.workers = tuple(str(number) for number in range(workers.get("ready", 0)))
+        report.warnings = tuple(status.get("warnings", ()))
+        report.single_worker = tuple(f"{one['node']}: {one['reason']}" for one in status.get("singleWorker", ()))
+        report.phase = status.get("phase", "Pending")
+        if report.phase == "Succeeded":
+            report.outcome = {"rows": status.get("rows", 0), "bytesShuffled": status.get("bytesShuffled", 0)}
+            if uri := status.get("resultUri"):
+                report.outcome["sinkUri"] = uri
+        elif report.ended:
+            report.failed(_error(status))
+
+    def refresh(self) -> Report:
+        kubernetes = library()
+        context = self._context
+        with api_errors(f"cannot read query {self.id}"):
+            try:
+                found = context._objects.get_namespaced_custom_object(
+                    GROUP, VERSION, context._namespace, PLURAL, self.id, _request_timeout=CALL_SECONDS
+                )
+            except kubernetes.client.exceptions.NotFoundException as error:
+                where = f"namespace {context._namespace}"
+                raise ResultGoneError(
+                    f"there is no query {self.id} in {where}: it was deleted, or is elsewhere"
+                ) from error
+        self._uid = found["metadata"]["uid"]
+        self._take(found)
+        return self.report
+
+    def watch(self, tell: Callable[[Report], None]) -> Report:
+        with goes_on(self.id, "runs on"):
+            return self._watched(tell)
+
+    def _watched(self, tell: Callable[[Report], None]) -> Report:
+        patience = Patience()
+        while not self.report.ended:
+            try:
+                self.refresh()
+                patience.heard()
+                tell(self.report)
+                if not self.report.ended:
+                    self._follow(tell)
+            except ConnectionLostError as error:
+                patience.wait(error)
+        return self.report
+
+    def _follow(self, tell: Callable[[Report], None]) -> None:
+        """Takes in what happens, until the watch ends or the query has."""
+        context, watching = self._context, library().watch.Watch()
+        with api_errors(f"cannot watch query {self.id}"):
+            events = watching.stream(
+                context._objects.list_namespaced_custom_object,
+                GROUP,
+                VERSION,
+                context._namespace,
+                PLURAL,
+                field_selector=f"metadata.name={self.id}",
+                timeout_seconds=WATCH_SECONDS,
+                _request_timeout=(CALL_SECONDS[0], WATCH_SECONDS + 10.0),
+            )
+            for event in events:
+                if event["type"] == "DELETED":
+                    raise ResultGoneError(f"query {self.id} was deleted")
+                self._take(event["object"])
+                tell(self.report)
+                if self.report.ended:
+                    return
+
+    def cancel(self) -> None:
+        context = self._context
+        with api_errors(f"cannot cancel query {self.id}"):
+            context._objects.patch_namespaced_custom_object(
+                GROUP,
+                VERSION,
+                context._namespace,
+                PLURAL,
+                self.id,
+                {"spec": {"cancel": True}},
+                _request_timeout=CALL_SECONDS,
+            )
+
+    def forget(self) -> None:
+        kubernetes = library()
+        if self._forwarded is not None:
+            self._forwarded.close()
+        context = self._context
+        with (
+            api_errors(f"cannot delete query {self.id}"),
+            contextlib.suppress(kubernetes.client.exceptions.NotFoundException),
+        ):
+            context._objects.delete_namespaced_custom_object(
+                GROUP, VERSION, context._namespace, PLURAL, self.id, _request_timeout=CALL_SECONDS
+            )
+
+    def _coordinator(self) -> Forwarded:
+        """The query's coordinator, through the API server."""
+        from floe._forward import Forwarded
+
+        if self._forwarded is None:
+            context = self._context
+
+            def listed() -> Any:
+                with api_errors(f"cannot read the token of query {self.id}"):
+                    return context._core.list_namespaced_secret(
+                        context._namespace, label_selector=f"floe.dev/query={self.id}", _request_timeout=CALL_SECONDS
+                    ).items
+
+            secrets = patiently(listed)
+            # Each attempt has a token of its own.
+            own = [secret for secret in secrets if secret.metadata.name.startswith(f"{self.id}-floe-{self._attempt}-")]
+            tokens = [secret.data["token"] for secret in own or secrets if "token" in (secret.data or {})]
+            if not tokens:
+                raise ResultGoneError(f"the rows of query {self.id} are gone: its coordinator has ended")
+            token = base64.b64decode(tokens[0]).decode()
+            pod = self._coordinator_pod or f"{self.id}-{self._attempt}-c"
+            self._forwarded = Forwarded(context._core, context._namespace, pod, token)
+        return self._forwarded
+
+    def explain(self, format: str) -> str:
+        return self._coordinator().explain(self._uid, format)
+
+    def frame(self, rows: int | None = None) -> pl.DataFrame:
+        with goes_on(self.id, "keeps its rows for some minutes"):
+            return self._coordinator().frame(self._uid, rows)
+
+    def batches(self) -> Iterator[pl.DataFrame]:
+        with goes_on(self.id, "keeps its rows for some minutes"):
+            yield from self._coordinator().batches(self._uid)
+
+
+def _error(status: Mapping[str, Any]) -> dict[str, Any]:
+    """A status' reason and message as an error: its class stands before the message, what to do after it."""
+    reason, message = status.get("reason", ""), status.get("message", "")
+    if status.get("phase") == "Cancelled":
+        return {"category": "Cancelled", "class": "Cancelled", "message": message}
+    category = _CATEGORIES.get(reason, "User")
+    match = re.fullmatch(r"(?s)([A-Z]\w+): (.*?)(\. To do: .*)?", message)
+    raised = match[1] if match is not None else ""
+    if match is not None and (hasattr(pl.exceptions, raised) or (category == "User" and builtin(raised) is not None)):
+        return {"category": "User", "class": raised, "message": match[2]}
+    return {"category": category, "class": reason, "message": message}

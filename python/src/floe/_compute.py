@@ -1,0 +1,413 @@
+"""`floe.ComputeContext`: a coordinator and workers that stay on a cluster, as an object of it."""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import contextlib
+import json
+import os
+import time
+import uuid
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ContextDecorator
+from typing import Any, Literal, Union
+
+from floe import _html
+from floe._cluster import GROUP, VERSION, api_errors, library
+from floe._compute_select import choose
+from floe._compute_size import Described
+from floe._compute_size import compute as compute_of
+from floe._compute_status import ComputeContextStatus
+from floe._context import set_compute_context
+from floe._direct import DirectExecution
+from floe._forward import Forwarded
+from floe._kubernetes import LABELS, Kubernetes, _no_ir
+from floe._query import DirectQuery
+from floe._request import Execution, Request
+from floe._requirements import lines
+from floe._warn import warn
+from floe.exceptions import ContextBusyError, ContextError, IgnoredArgumentWarning, ResultGoneError
+
+CONTEXTS = "computecontexts"
+#: Between two looks at a context that starts.
+LOOK_SECONDS = 0.3
+#: So long it is trusted that a coordinator still serves.
+TRUST_SECONDS = 5.0
+Kubeconfig = Union[str, "os.PathLike[str]", None]
+
+
+class ComputeContext(Described, Kubernetes, ContextDecorator):
+    """A warm context of a cluster: a coordinator and workers that stay between queries, and follow the work in number.
+
+    It is a `ComputeContext` object, made by `start` or by the first query. In a `with` block or as a decorator it is the context
+    of queries that name none, started at its begin and stopped at its end. One without a name is stopped at the end of this
+    process, too; one with a name outlives it, and other processes use it by that name.
+
+    Parameters
+    ----------
+    name
+        Name of the object. One that is there is used as it is; its sizes must not be given then.
+    cpus, memory
+        Size of each worker. A number for memory is in GiB; text is a quantity of Kubernetes.
+    storage
+        A number: GiB of disk of each worker, for shuffles. Text: a Secret with credentials for object stores.
+    cluster_size
+        The most workers.
+    min_workers
+        Workers that are kept until the context is idle. Left out, all of them.
+    idle_timeout_mins
+        Minutes without a query after which all workers go. The next query brings them back.
+    max_queries
+        Queries that run at once; more wait.
+    connection_mode
+        `"proxy"`: queries are objects of the cluster, which outlive this process. `"direct"`: queries go to the coordinator over one
+        open connection through the API server, which takes far less time; they end with the coordinator. Needs the rights to
+        list `secrets` and to get and create `pods/portforward`.
+    labels
+        Labels of the object, as a mapping or as names.
+    env_vars
+        Environment variables of the pods.
+    namespace, context, kubeconfig, image, ttl, compute, credentials, storage_options, requirements
+        As those of `floe.Kubernetes`.
+    cpu_architectures, instance_type, workspace, log_level, insecure
+        Mean nothing here, and warn. `compute={"nodeSelector": …}` chooses machines.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        cpus: int | float | str | None = None,
+        memory: int | str | None = None,
+        storage: int | str | None = None,
+        cluster_size: int | None = None,
+        min_workers: int | None = None,
+        idle_timeout_mins: int | None = None,
+        max_queries: int | None = None,
+        connection_mode: Literal["direct", "proxy"] = "proxy",
+        labels: Mapping[str, str] | Sequence[str] | str | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        namespace: str | None = None,
+        credentials: Mapping[str, str] | Literal["environment", "plan"] | None = None,
+        storage_options: Mapping[str, str] | None = None,
+        context: str | None = None,
+        kubeconfig: str | os.PathLike[str] | None = None,
+        image: str | None = None,
+        ttl: int = 3600,
+        compute: Mapping[str, Any] | None = None,
+        requirements: str | os.PathLike[str] | Iterable[str] | None = None,
+        cpu_architectures: object = None,
+        instance_type: object = None,
+        workspace: object = None,
+        log_level: object = None,
+        insecure: bool = False,
+    ) -> None:
+        if connection_mode not in ("direct", "proxy"):
+            raise ValueError(f"connection_mode: {connection_mode!r} is neither 'direct' nor 'proxy'")
+        for argument, number in (("cluster_size", cluster_size), ("max_queries", max_queries)):
+            if number is not None and number < 1:
+                raise ValueError(f"{argument}: {number} is below 1")
+        ignored = {
+            "cpu_architectures": cpu_architectures,
+            "instance_type": instance_type,
+            "workspace": workspace,
+            "log_level": log_level,
+            "insecure": insecure or None,
+        }
+        for argument in (argument for argument, value in ignored.items() if value is not None):
+            warn(f"{argument} means nothing to a context of Floe", IgnoredArgumentWarning)
+        super().__init__(
+            namespace,
+            storage=storage if isinstance(storage, str) else None,
+            credentials=credentials,
+            storage_options=storage_options,
+            context=context,
+            kubeconfig=kubeconfig,
+            ttl=ttl,
+        )
+        size = compute_of(compute, cpus, memory, storage, env_vars)
+        if image is not None:
+            size["image"] = image
+        if requirements is not None:
+            size["requirements"] = lines(requirements)
+        self._size: dict[str, Any] = {"compute": size} if size else {}
+        if cluster_size is not None or min_workers is not None:
+            most = cluster_size or max(min_workers or 1, 1)
+            self._size |= {"maxWorkers": most, "minWorkers": most if min_workers is None else min_workers}
+        if idle_timeout_mins is not None:
+            self._size["idleTimeoutSeconds"] = idle_timeout_mins * 60
+        if max_queries is not None:
+            self._size["maxQueriesAtOnce"] = max_queries
+        self._named = name is not None
+        self._name = name or f"py-{uuid.uuid4().hex[:12]}"
+        names = {labels: ""} if isinstance(labels, str) else labels or {}
+        self._labels = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, "")
+        self._direct = connection_mode == "direct"
+        self._started = self._made = False
+        self._setting: set_compute_context | None = None
+        self._coordinator: Forwarded | None = None
+        self._coordinator_pod, self._trusted_until = "", 0.0
+
+    @property
+    def name(self) -> str:
+        """Name of the object."""
+        return self._name
+
+    @property
+    def connection_mode(self) -> str:
+        """How queries reach the coordinator."""
+        return "direct" if self._direct else "proxy"
+
+    def _read(self) -> dict[str, Any] | None:
+        kubernetes = library()
+        with api_errors(f"cannot read context {self._name}"):
+            try:
+                found: dict[str, Any] = self._objects.get_namespaced_custom_object(
+                    GROUP, VERSION, self._namespace, CONTEXTS, self._name
+                )
+            except kubernetes.client.exceptions.NotFoundException:
+                return None
+        return found
+
+    def start(self, *, wait: bool = False) -> None:
+        """Make the object, if it is not there. With `wait` return once it takes queries."""
+        found = self._read()
+        if found is None:
+            self._create()
+        elif self._size and not self._made:
+            raise ContextError(
+                f"context {self._name} is there already, with sizes of its own: leave cpus, memory and the like out, or change the object"
+            )
+        self._started = True
+        while wait and (status := self.get_status()) is not ComputeContextStatus.IDLE:
+            if status is ComputeContextStatus.RUNNING:
+                return
+            if not status.is_available():
+                raise ContextError(f"context {self._name} does not start: {self._message() or status.name.lower()}")
+            time.sleep(LOOK_SECONDS)
+
+    def _create(self) -> None:
+        spec = dict(self._size)
+        if self._storage:
+            spec["storage"] = self._storage
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "ComputeContext",
+            "metadata": {"name": self._name, "labels": {**LABELS, **self._labels}},
+            "spec": spec,
+        }
+        with api_errors(f"cannot create context {self._name}"):
+            self._objects.create_namespaced_custom_object(GROUP, VERSION, self._namespace, CONTEXTS, body)
+        self._made = True
+        if not self._named:
+            _unnamed.add(self)
+
+    def stop(self, *, wait: bool = False) -> None:
+        """Delete the object, and with it the pods. Queries that run there wait for a context of this name.
+
+        With `wait` return once the object is gone.
+        """
+        kubernetes = library()
+        self._drop_coordinator()
+        with (
+            api_errors(f"cannot delete context {self._name}"),
+            contextlib.suppress(kubernetes.client.exceptions.NotFoundException),
+        ):
+            self._objects.delete_namespaced_custom_object(GROUP, VERSION, self._namespace, CONTEXTS, self._name)
+        self._made = False
+        _unnamed.discard(self)
+        while wait and self._read() is not None:
+            time.sleep(LOOK_SECONDS)
+
+    def get_status(self) -> ComputeContextStatus:
+        """Where the context is."""
+        found = self._read()
+        if found is None:
+            return ComputeContextStatus.STOPPED if self._started else ComputeContextStatus.UNINITIALIZED
+        if found["metadata"].get("deletionTimestamp"):
+            return ComputeContextStatus.STOPPING
+        status = found.get("status") or {}
+        phase = status.get("phase", "Starting")
+        if phase in ("Starting", "Failed"):
+            return ComputeContextStatus[phase.upper()]
+        busy = status.get("queriesRunning", 0) + status.get("queriesWaiting", 0) > 0
+        return ComputeContextStatus.RUNNING if busy else ComputeContextStatus.IDLE
+
+    def _message(self) -> str:
+        status = (self._read() or {}).get("status") or {}
+        return str(status.get("message") or status.get("reason") or "")
+
+    @classmethod
+    def list(
+        cls, namespace: str | None = None, *, context: str | None = None, kubeconfig: Kubeconfig = None
+    ) -> Sequence[tuple[ComputeContext, ComputeContextStatus]]:
+        """All contexts of a namespace, and where each is."""
+        with Kubernetes(namespace, context=context, kubeconfig=kubeconfig) as cluster:
+            with api_errors("cannot list contexts"):
+                found = cluster._objects.list_namespaced_custom_object(GROUP, VERSION, cluster.namespace, CONTEXTS)
+            names = [one["metadata"]["name"] for one in found["items"]]
+        contexts = [cls(name=name, namespace=namespace, context=context, kubeconfig=kubeconfig) for name in names]
+        return [(one, one.get_status()) for one in contexts]
+
+    @classmethod
+    def connect(
+        cls,
+        compute_id: str,
+        namespace: str | None = None,
+        *,
+        context: str | None = None,
+        kubeconfig: Kubeconfig = None,
+        connection_mode: Literal["direct", "proxy"] = "proxy",
+    ) -> ComputeContext:
+        """Use a context that is there and takes queries, by its name."""
+        access: dict[str, Any] = {"namespace": namespace, "context": context, "kubeconfig": kubeconfig}
+        found = cls(name=compute_id, connection_mode=connection_mode, **access)
+        status = found.get_status()
+        if not status.is_available():
+            state = "is not there" if status.is_uninitialized() else f"is {status.name.lower()}"
+            raise ContextError(f"context {compute_id} {state}: ComputeContext.list tells which there are, start makes one")
+        found._started = True
+        return found
+
+    @classmethod
+    def select(
+        cls, namespace: str | None = None, *, context: str | None = None, kubeconfig: Kubeconfig = None
+    ) -> ComputeContext | None:
+        """Ask on the terminal which of the contexts that take queries to use. `q` chooses none."""
+        listed = cls.list(namespace, context=context, kubeconfig=kubeconfig)
+        return choose([(one, status) for one, status in listed if status.is_available()])
+
+    def _described(self) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+        found = self._read() if self._started or not self._size else None
+        if found is None:
+            return self._size, self._labels
+        labels = found["metadata"].get("labels") or {}
+        return found.get("spec") or {}, {key: value for key, value in labels.items() if key not in LABELS}
+
+    def __enter__(self) -> ComputeContext:
+        self.start()
+        self._setting = set_compute_context(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._setting is not None:
+            self._setting.__exit__(None, None, None)
+            self._setting = None
+        if self._made:
+            self.stop()
+        self._drop_coordinator()
+
+    def close(self) -> None:
+        """Close the connections. The context and its queries go on."""
+        self._drop_coordinator()
+        super().close()
+
+    def _spec(self, request: Request) -> dict[str, Any]:
+        for field in ("min_workers", "max_workers"):
+            if getattr(request, field) is not None:
+                warn(f"{field} means nothing to a context, whose workers are there already", IgnoredArgumentWarning)
+        spec = super()._spec(request)
+        spec["compute"] = {"contextRef": {"name": self._name}}
+        return spec
+
+    def _submit(self, request: Request) -> Execution:
+        if not self._started:
+            self.start()
+        if not self._direct:
+            return super()._submit(request)
+        # This way is open to nobody else, so that only who asks for it has credentials put apart.
+        request, credentials = self._apart(request) if self._of_plan else (request, self._credentials)
+        id, spec = str(uuid.uuid4()), self._spec(request)
+        # The coordinator knows its own sizes.
+        del spec["compute"], spec["ttlSecondsAfterFinished"]
+        job = {"id": id, "name": request.name, "attempt": 1, "spec": spec, "secrets": self._secrets(spec, credentials)}
+        coordinator = self._serving()
+        try:
+            coordinator.json("POST", "/api/v1/queries", json.dumps(job).encode())
+        except ContextBusyError:
+            raise
+        except (ContextError, ResultGoneError):
+            # It may have been replaced, or has taken the job in all the same.
+            self._drop_coordinator()
+            coordinator = self._serving()
+            try:
+                coordinator.report(id)
+            except ResultGoneError:
+                coordinator.json("POST", "/api/v1/queries", json.dumps(job).encode())
+        return DirectExecution(coordinator, id)
+
+    def query(self, id: str) -> DirectQuery:
+        """Take up a query that is there, by its id. One of a direct connection is there as long as its coordinator is."""
+        if not self._direct:
+            return super().query(id)
+        execution = DirectExecution(self._serving(), id)
+        execution.refresh()
+        return DirectQuery(execution, _no_ir)
+
+    def _secrets(self, spec: dict[str, Any], credentials: Mapping[str, str] | None) -> dict[str, dict[str, str]]:
+        """What the operator would have put into the job: credentials by the name of the storage."""
+        if credentials is not None:
+            spec.setdefault("storage", self._storage)
+            return {"": dict(credentials)}
+        storage = spec.get("storage") or ((self._read() or {}).get("spec") or {}).get("storage")
+        if not storage:
+            return {}
+        spec["storage"] = {key: value for key, value in storage.items() if key != "secretRef"}
+        if "secretRef" not in storage:
+            return {}
+        named = storage["secretRef"]["name"]
+        with api_errors(f"cannot read the Secret {named}"):
+            data = self._core.read_namespaced_secret(named, self._namespace).data or {}
+        return {"": {key: base64.b64decode(value).decode() for key, value in data.items()}}
+
+    def _serving(self) -> Forwarded:
+        """The coordinator that takes queries, through the API server; waits until there is one."""
+        if self._coordinator is not None and time.monotonic() < self._trusted_until:
+            return self._coordinator
+        self.start(wait=True)
+        found = self._read() or {"metadata": {"uid": ""}}
+        pod = f"{self._name}-g{(found.get('status') or {}).get('serving', 0)}-c"
+        if self._coordinator is None or pod != self._coordinator_pod:
+            secret = f"{self._name}-context"
+            with api_errors(f"cannot read the token of context {self._name}"):
+                listed = self._core.list_namespaced_secret(
+                    self._namespace, label_selector=f"floe.dev/context={self._name}"
+                ).items
+            tokens = [one.data["token"] for one in listed if one.metadata.name.startswith(secret) and "token" in (one.data or {})]
+            if not tokens:
+                raise ContextError(f"context {self._name} has no token yet")
+            self._drop_coordinator()
+            token = base64.b64decode(tokens[0]).decode()
+            self._coordinator = Forwarded(self._core, self._namespace, pod, token)
+            self._coordinator_pod = pod
+        self._trusted_until = time.monotonic() + TRUST_SECONDS
+        return self._coordinator
+
+    def _drop_coordinator(self) -> None:
+        if self._coordinator is not None:
+            self._coordinator.close()
+        self._coordinator, self._trusted_until = None, 0.0
+
+    def __repr__(self) -> str:
+        return f"ComputeContext(name={self._name!r}, namespace={self._namespace!r}, {self._size})"
+
+    def _repr_html_(self) -> str:
+        found = self._read() or {}
+        status, spec = found.get("status") or {}, found.get("spec") or self._size
+        rows: dict[str, Any] = {"name": self._name, "namespace": self._namespace, "phase": status.get("phase", "not started")}
+        rows["workers"] = (status.get("workers") or {}).get("summary", f"at most {spec.get('maxWorkers', 2)}")
+        rows["queries"] = f"{status.get('queriesRunning', 0)} running, {status.get('queriesWaiting', 0)} waiting"
+        rows |= {key: value for key, value in (spec.get("compute") or {}).items() if key in ("cpus", "memory")}
+        return _html.card("floe.ComputeContext", _html.table(rows))
+
+
+_unnamed: weakref.WeakSet[ComputeContext] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_unnamed() -> None:
+    for context in [*_unnamed]:
+        with contextlib.suppress(Exception):
+            context.stop()

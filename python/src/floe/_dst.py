@@ -1,0 +1,235 @@
+"""Destinations by the names of Polars Cloud: what `spawn` and the sinks of `remote` write to, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from polars._typing import (
+        ArrowSchemaExportable,
+        CsvQuoteStyle,
+        IpcCompression,
+        ParquetCompression,
+        ParquetMetadata,
+        SyncOnCloseMethod,
+    )
+    from polars.interchange import CompatLevel
+    from polars.io.cloud import CredentialProviderFunction
+    from polars.io.partition import PartitionBy
+
+
+class Dst:
+    """Where the rows of a query go."""
+
+    #: The `sink_*` method of a LazyFrame that writes it.
+    _kind: str | None = None
+
+    def _arguments(self) -> dict[str, Any]:
+        """Arguments of that method, but its target."""
+        return {name: value for name, value in vars(self).items() if name != "uri"}
+
+    def _reading(self) -> dict[str, Any]:
+        """Arguments of the `scan_*` function that reads it back."""
+        return {}
+
+
+class ParquetDst(Dst):
+    """Parquet files. Arguments are those of :meth:`polars.LazyFrame.sink_parquet`.
+
+    Examples
+    --------
+    >>> ParquetDst("out/", compression="lz4").compression
+    'lz4'
+    """
+
+    _kind = "parquet"
+
+    def __init__(
+        self,
+        uri: str | Path | PartitionBy,
+        *,
+        compression: ParquetCompression = "zstd",
+        compression_level: int | None = None,
+        statistics: bool | str | dict[str, bool] = True,
+        row_group_size: int | None = None,
+        data_page_size: int | None = None,
+        maintain_order: bool = True,
+        storage_options: dict[str, Any] | None = None,
+        credential_provider: CredentialProviderFunction | Literal["auto"] | None = "auto",
+        sync_on_close: SyncOnCloseMethod | None = None,
+        mkdir: bool = False,
+        metadata: ParquetMetadata | None = None,
+        arrow_schema: ArrowSchemaExportable | None = None,
+    ) -> None:
+        self.uri = uri
+        self.compression = compression
+        self.compression_level = compression_level
+        self.statistics = statistics
+        self.row_group_size = row_group_size
+        self.data_page_size = data_page_size
+        self.maintain_order = maintain_order
+        self.storage_options = storage_options
+        self.credential_provider = credential_provider
+        self.sync_on_close = sync_on_close
+        self.mkdir = mkdir
+        self.metadata = metadata
+        self.arrow_schema = arrow_schema
+
+
+class CsvDst(Dst):
+    """CSV files. Arguments are those of :meth:`polars.LazyFrame.sink_csv`."""
+
+    _kind = "csv"
+
+    def __init__(
+        self,
+        uri: str | Path | PartitionBy,
+        *,
+        include_bom: bool = False,
+        compression: Literal["uncompressed", "gzip", "zstd"] = "uncompressed",
+        compression_level: int | None = None,
+        check_extension: bool = True,
+        include_header: bool = True,
+        separator: str = ",",
+        line_terminator: str = "\n",
+        quote_char: str = '"',
+        batch_size: int = 1024,
+        datetime_format: str | None = None,
+        date_format: str | None = None,
+        time_format: str | None = None,
+        float_scientific: bool | None = None,
+        float_precision: int | None = None,
+        decimal_comma: bool = False,
+        null_value: str | None = None,
+        quote_style: CsvQuoteStyle | None = None,
+        maintain_order: bool = True,
+        storage_options: dict[str, Any] | None = None,
+        credential_provider: CredentialProviderFunction | Literal["auto"] | None = "auto",
+        sync_on_close: SyncOnCloseMethod | None = None,
+        mkdir: bool = False,
+    ) -> None:
+        self.uri = uri
+        self.include_bom = include_bom
+        self.compression = compression
+        self.compression_level = compression_level
+        self.check_extension = check_extension
+        self.include_header = include_header
+        self.separator = separator
+        self.line_terminator = line_terminator
+        self.quote_char = quote_char
+        self.batch_size = batch_size
+        self.datetime_format = datetime_format
+        self.date_format = date_format
+        self.time_format = time_format
+        self.float_scientific = float_scientific
+        self.float_precision = float_precision
+        self.decimal_comma = decimal_comma
+        self.null_value = null_value
+        self.quote_style = quote_style
+        self.maintain_order = maintain_order
+        self.storage_options = storage_options
+        self.credential_provider = credential_provider
+        self.sync_on_close = sync_on_close
+        self.mkdir = mkdir
+
+    def _reading(self) -> dict[str, Any]:
+        return {
+            "has_header": self.include_header,
+            "separator": self.separator,
+            "quote_char": self.quote_char,
+            "decimal_comma": self.decimal_comma,
+            "null_values": self.null_value,
+        }
+
+
+class IpcDst(Dst):
+    """Arrow IPC files. Arguments are those of :meth:`polars.LazyFrame.sink_ipc`."""
+
+    _kind = "ipc"
+
+    def __init__(
+        self,
+        uri: str | Path | PartitionBy,
+        *,
+        compression: IpcCompression | None = "zstd",
+        compat_level: CompatLevel | None = None,
+        record_batch_size: int | None = None,
+        maintain_order: bool = True,
+        storage_options: dict[str, Any] | None = None,
+        credential_provider: CredentialProviderFunction | Literal["auto"] | None = "auto",
+        sync_on_close: SyncOnCloseMethod | None = None,
+        mkdir: bool = False,
+    ) -> None:
+        self.uri = uri
+        self.compression = compression
+        self.compat_level = compat_level
+        self.record_batch_size = record_batch_size
+        self.maintain_order = maintain_order
+        self.storage_options = storage_options
+        self.credential_provider = credential_provider
+        self.sync_on_close = sync_on_close
+        self.mkdir = mkdir
+
+
+class NdjsonDst(Dst):
+    """Files of JSON lines. Arguments are those of :meth:`polars.LazyFrame.sink_ndjson`. Floe's own name."""
+
+    _kind = "ndjson"
+
+    def __init__(
+        self,
+        uri: str | Path | PartitionBy,
+        *,
+        compression: Literal["uncompressed", "gzip", "zstd"] = "uncompressed",
+        compression_level: int | None = None,
+        check_extension: bool = True,
+        maintain_order: bool = True,
+        storage_options: dict[str, Any] | None = None,
+        credential_provider: CredentialProviderFunction | Literal["auto"] | None = "auto",
+        sync_on_close: SyncOnCloseMethod | None = None,
+        mkdir: bool = False,
+    ) -> None:
+        self.uri = uri
+        self.compression = compression
+        self.compression_level = compression_level
+        self.check_extension = check_extension
+        self.maintain_order = maintain_order
+        self.storage_options = storage_options
+        self.credential_provider = credential_provider
+        self.sync_on_close = sync_on_close
+        self.mkdir = mkdir
+
+
+class CallbackDst(Dst):
+    """A function of this process that takes the rows, batch by batch and in order, until it returns `True`."""
+
+    def __init__(
+        self,
+        function: Callable[[pl.DataFrame], bool | None],
+        *,
+        chunk_size: int | None = None,
+        maintain_order: bool = False,
+    ) -> None:
+        self.function = function
+        self.chunk_size = chunk_size
+        self.maintain_order = maintain_order
+
+
+class TmpDst(Dst):
+    """The rows stay with the context."""
+
+
+class ClientDst(Dst):
+    """The rows are read by this process.
+
+    `ttl` means nothing: rows stay until they are read, or make room for those of later queries.
+    """
+
+    def __init__(self, *, ttl: int | timedelta | None = None, maintain_order: bool | None = None) -> None:
+        self.ttl = timedelta(seconds=ttl) if isinstance(ttl, int) else ttl
+        self.maintain_order = maintain_order

@@ -1,0 +1,245 @@
+"""Warm contexts: queries that borrow one run without pods of their own, workers follow the work, and changes, losses and
+deletions harm nobody."""
+
+from __future__ import annotations
+
+import time
+
+import polars as pl
+import pytest
+
+from tests import support
+from tests.e2e import kube, store
+from tests.e2e.queries import GROUPS, SLOW
+
+SMALL = {"cpus": "50m", "memory": "384Mi", "coordinator": {"cpus": "50m", "memory": "640Mi", "scratch": "512Mi"}}
+COUNT = "SELECT l_suppkey, count(*) AS n FROM lineitem GROUP BY l_suppkey"
+
+
+class Contexts:
+    """The contexts of one namespace."""
+
+    def __init__(self, queries):
+        self.queries, self.namespace = queries, queries.namespace
+
+    def create(self, name: str = "warm", **spec) -> None:
+        spec = {"minWorkers": 1, "maxWorkers": 2, "compute": SMALL, "storage": store.STORAGE, **spec}
+        body = {"apiVersion": "floe.dev/v1alpha1", "kind": "ComputeContext", "metadata": {"name": name}, "spec": spec}
+        kube.apply(body, namespace=self.namespace)
+
+    def status(self, name: str = "warm") -> dict:
+        return (kube.get("computecontexts", self.namespace, name) or {}).get("status") or {}
+
+    def wait(self, what: str, ask, limit_seconds: float = 60, name: str = "warm") -> dict:
+        def now():
+            status = self.status(name)
+            return status if status and ask(status) else None
+
+        return kube.wait(
+            f"{name}: {what}", limit_seconds, now, lambda: f"last: {self.status(name)}\n{kube.story(self.namespace)}"
+        )
+
+    def ready(self, workers: int = 1) -> dict:
+        return self.wait(f"{workers} workers", lambda status: status.get("workers", {}).get("ready", 0) >= workers)
+
+    def pods(self, role: str | None = None, name: str = "warm") -> list[dict]:
+        return kube.items("pods", self.namespace, f"floe.dev/context={name}" + (f",floe.dev/role={role}" if role else ""))
+
+    def change(self, name: str = "warm", **spec) -> None:
+        kube.patch("computecontexts", self.namespace, name, {"spec": spec})
+
+    def delete(self, name: str = "warm") -> None:
+        kube.request("DELETE", kube.path("computecontexts", self.namespace, name))
+
+    def query(self, script: str = GROUPS, **more) -> dict:
+        spec = self.queries.spec(script, **more)
+        spec["compute"] = {"contextRef": {"name": "warm"}}
+        # The context has it.
+        del spec["storage"]
+        return spec
+
+    def sql(self, **more) -> dict:
+        return {**self.query(), "plan": {"sql": COUNT}, **more}
+
+
+@pytest.fixture
+def contexts(queries):
+    made = Contexts(queries)
+    yield made
+    queries.nothing_left()
+    for one in kube.items("computecontexts", queries.namespace):
+        made.delete(one["metadata"]["name"])
+    kube.wait("no pods of contexts", 60, lambda: not kube.items("pods", queries.namespace, "floe.dev/context"))
+
+
+@pytest.fixture(scope="session")
+def counts() -> pl.DataFrame:
+    lines = pl.scan_parquet(f"s3://{store.BUCKET}/sf0.1/lineitem/*.parquet", storage_options=store.options())
+    return lines.group_by("l_suppkey").agg(pl.len().alias("n")).collect(engine="streaming")
+
+
+def check(queries, name: str, counts: pl.DataFrame) -> None:
+    uri = f"s3://{store.BUCKET}/{queries.prefix}/{name}/**/*.parquet"
+    frame = pl.read_parquet(uri, storage_options=store.options()).select("l_suppkey", pl.col("n").cast(pl.UInt32))
+    support.assert_same(frame, counts, ordered=False)
+
+
+def test_a_query_on_a_context_has_no_pods_and_its_result_is_read_as_any_other(contexts, queries, counts):
+    contexts.create()
+    contexts.ready()
+    queries.create("sink", contexts.query())
+    status = queries.succeeded("sink")
+    assert status["attempt"] == 1 and status["context"]["name"] == "warm" and status["rows"] == counts.height
+    assert not queries.pods("sink") and status["stages"] and status["progress"] == "100%"
+    check(queries, "sink", counts)
+    # Without a sink; its credentials are its own.
+    queries.create("rows", contexts.sql(sink=None))
+    queries.succeeded("rows")
+    frame = queries.read("rows").select("l_suppkey", pl.col("n").cast(pl.UInt32))
+    support.assert_same(frame, counts, ordered=False)
+    # A tiny one, once all is warm.
+    begin = time.monotonic()
+    queries.create("tiny", {"plan": {"sql": "SELECT 1 AS one"}, "compute": {"contextRef": {"name": "warm"}}})
+    queries.succeeded("tiny")
+    assert time.monotonic() - begin < 10
+    assert queries.read("tiny").to_dict(as_series=False) == {"one": [1]}
+    # What fails is told as always.
+    queries.create("wrong", contexts.query('result = scan("lineitem").select("nothing")'))
+    assert "ColumnNotFoundError" in queries.failed("wrong", "BadPlan")["message"]
+
+
+def test_a_query_waits_for_a_context_that_is_not_there(contexts, queries):
+    queries.create("early", contexts.sql())
+    status = queries.told("early", "MissingContext")
+    assert status["phase"] == "Pending" and "no ComputeContext warm" in status["message"]
+    contexts.create()
+    queries.succeeded("early")
+
+
+def test_twenty_queries_at_once_share_it(contexts, queries, counts):
+    contexts.create(maxWorkers=3, maxQueriesAtOnce=6)
+    contexts.ready()
+    # These keep the workers busy while others are planned.
+    heavy = [f"heavy-{number}" for number in range(3)]
+    for name in heavy:
+        queries.create(name, contexts.query(SLOW.replace("* 30", "* 2")))
+    names = [f"many-{number}" for number in range(20)]
+    for name in names:
+        queries.create(name, contexts.sql())
+    contexts.wait("more workers", lambda status: status["workers"]["ready"] > 1, 90)
+    names = heavy + names
+    for name in names:
+        status = queries.succeeded(name, limit_seconds=240)
+        assert status.get("failures", 0) == 0 and status["attempt"] == 1
+    for name in ("many-0", "many-19"):
+        check(queries, name, counts)
+    assert len(contexts.pods("coordinator")) == 1
+
+
+def test_users_take_turns_however_many_queries_they_send(contexts, queries):
+    contexts.create(maxQueriesAtOnce=1, fairShare={"label": "user"})
+    contexts.ready()
+    # Nothing starts until all are there.
+    queries.create("hold", contexts.query(SLOW, labels={"user": "carol"}))
+    queries.phase("hold", "Running", limit_seconds=60)
+    many = [f"alice-{number}" for number in range(8)]
+    for name in many:
+        queries.create(name, contexts.query(sink=None, labels={"user": "alice"}))
+    queries.create("bob", contexts.query(sink=None, labels={"user": "bob"}))
+    contexts.wait("all of them", lambda status: status.get("queriesWaiting", 0) == 9)
+    queries.change("hold", cancel=True)
+    served = queries.succeeded("bob", limit_seconds=120)["finishedAt"]
+    ends = [queries.succeeded(name, limit_seconds=240)["finishedAt"] for name in many]
+    # Each takes its time to start a script, so ends lie apart: at most one went before it.
+    assert sum(end > served for end in ends) >= 4, (served, ends)
+
+
+@pytest.mark.alone
+def test_without_queries_it_is_one_pod_and_the_next_query_brings_workers_back(contexts, queries):
+    contexts.create(idleTimeoutSeconds=5, cooldownSeconds=2)
+    contexts.ready()
+    status = contexts.wait("idle", lambda status: status["phase"] == "Idle" and status["workers"]["ready"] == 0, 90)
+    assert status["workers"]["wanted"] == 0
+    kube.wait("one pod", 60, lambda: len(contexts.pods()) == 1, lambda: kube.story(contexts.namespace))
+    queries.create("again", contexts.sql())
+    status = queries.succeeded("again")
+    assert status["attempt"] == 1 and status.get("failures", 0) == 0
+
+
+def test_a_change_of_size_fails_no_query(contexts, queries, counts):
+    contexts.create()
+    contexts.ready()
+    queries.create("long", contexts.query(SLOW.replace("* 30", "* 4")))
+    queries.phase("long", "Running", limit_seconds=60)
+    queries.create("kept", contexts.sql(sink=None))
+    queries.succeeded("kept")
+    before = contexts.status()["serving"]
+    contexts.change(compute={**SMALL, "memory": "448Mi"})
+    contexts.wait("the change", lambda status: status["phase"] == "Changing" or status["serving"] != before)
+    queries.create("meanwhile", contexts.sql())
+    status = contexts.wait("another coordinator", lambda status: status["serving"] != before, 150)
+    queries.create("after", contexts.sql())
+    for name in ("meanwhile", "after", "long"):
+        ended = queries.succeeded(name, limit_seconds=240)
+        assert ended["attempt"] == 1 and ended.get("failures", 0) == 0
+    assert queries.status("after")["context"]["coordinator"] != queries.status("long")["context"]["coordinator"]
+    check(queries, "after", counts)
+    # Its coordinator stays for the result, and goes with it.
+    assert queries.read("kept").height == counts.height
+    queries.delete("kept")
+    new = str(status["serving"])
+    kube.wait(
+        "the former pods are gone", 120,
+        lambda: all(pod["metadata"]["labels"]["floe.dev/attempt"] == new for pod in contexts.pods()),
+        lambda: f"{contexts.status()}\n{kube.story(contexts.namespace)}",
+    )  # fmt: skip
+    limits = contexts.pods("worker")[0]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits["memory"] == "448Mi"
+
+
+def test_a_cancelled_query_disturbs_no_other(contexts, queries, counts):
+    contexts.create(maxWorkers=2)
+    contexts.ready()
+    queries.create("slow", contexts.query(SLOW))
+    queries.phase("slow", "Running", limit_seconds=60)
+    queries.create("beside", contexts.sql())
+    queries.change("slow", cancel=True)
+    queries.phase("slow", "Cancelled", limit_seconds=60)
+    assert queries.succeeded("beside")["attempt"] == 1
+    check(queries, "beside", counts)
+    assert not store.keys(f"{queries.prefix}/slow/")
+    # Suspended and resumed it begins again.
+    queries.create("held", contexts.query(SLOW))
+    queries.phase("held", "Running", limit_seconds=60)
+    queries.change("held", suspend=True)
+    queries.phase("held", "Suspended", limit_seconds=60)
+    queries.change("held", suspend=False)
+    assert queries.phase("held", "Running", limit_seconds=60)["attempt"] == 2
+    queries.delete("held")
+    contexts.wait("it was told", lambda status: status["queriesRunning"] == 0)
+
+
+def test_a_lost_coordinator_makes_its_queries_run_again(contexts, queries):
+    contexts.create()
+    contexts.ready()
+    queries.create("loss", contexts.query(SLOW.replace("* 30", "* 2")))
+    queries.phase("loss", "Running", limit_seconds=60)
+    victim = contexts.pods("coordinator")[0]["metadata"]["name"]
+    kube.kubectl("delete", "pod", "-n", contexts.namespace, victim, "--grace-period=0", "--force")
+    status = queries.succeeded("loss", limit_seconds=240)
+    assert status["attempt"] == 2 and status["context"]["coordinator"] != victim
+
+
+@pytest.mark.alone
+def test_a_deleted_context_leaves_nothing_and_its_queries_wait(contexts, queries):
+    contexts.create()
+    contexts.ready()
+    queries.create("orphan", contexts.query(SLOW))
+    queries.phase("orphan", "Running", limit_seconds=60)
+    contexts.delete()
+    kube.wait("no pods", 60, lambda: not contexts.pods(), lambda: kube.story(contexts.namespace))
+    left = [kind for kind in ("secrets", "networkpolicies") if kube.items(kind, contexts.namespace, "floe.dev/context")]
+    assert not left
+    queries.told("orphan", "MissingContext", limit_seconds=60)
+    queries.change("orphan", cancel=True)
+    queries.phase("orphan", "Cancelled", limit_seconds=90)

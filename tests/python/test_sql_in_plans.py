@@ -1,0 +1,93 @@
+"""SQL that Polars 2.x keeps in a plan, together with Python functions, and over files or nothing."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from tests.python.test_sql import KEEPS_SQL
+
+pytestmark = pytest.mark.skipif(not KEEPS_SQL, reason="this version of Polars resolves SQL itself")
+
+
+def rows() -> pl.LazyFrame:
+    return pl.LazyFrame({"k": [at % 5 for at in range(50)], "n": range(50)})
+
+
+def doubled(of: str) -> pl.Expr:
+    return pl.col(of).map_elements(lambda value: value * 2, return_dtype=pl.Int64)
+
+
+def plus(of: str) -> pl.Expr:
+    return pl.col(of).map_elements(lambda value: value + 1, return_dtype=pl.Int64)
+
+
+def execute(text: str, **tables: pl.LazyFrame) -> pl.LazyFrame:
+    return pl.SQLContext(tables, eager=False).execute(text)
+
+
+BOTH = "select a.k, a.n, b.n as m from a join b on a.n = b.n order by a.n, a.k"
+QUERIES = {
+    "above SQL": lambda: execute("select k, n from t where n % 2 = 0", t=rows()).with_columns(doubled("n").alias("m")),
+    "below SQL": lambda: execute("select k, sum(n) as s from t group by k order by k", t=rows().with_columns(doubled("n"))),
+    "in the first table": lambda: execute(BOTH, a=rows().with_columns(doubled("k")), b=rows()),
+    "in the second table": lambda: execute(BOTH, a=rows(), b=rows().with_columns(doubled("n"))),
+    "in both tables": lambda: execute(BOTH, a=rows().with_columns(plus("n")), b=rows().with_columns(doubled("n"))),
+    "above, below and between": lambda: execute(
+        "select k, n from inside where k > 1 order by n",
+        inside=execute("select * from t", t=rows().with_columns(doubled("n"))).with_columns(plus("n")),
+    ).with_columns(plus("k")),
+    "in groups": lambda: (
+        execute("select * from t", t=rows())
+        .group_by("k")
+        .agg(pl.col("n").map_batches(lambda s: s.max() - s.min(), return_dtype=pl.Int64, returns_scalar=True))
+        .sort("k")
+    ),
+    "of frames": lambda: execute("select k from t order by k", t=rows().map_batches(lambda df: df.head(3))),
+    "a table that is shared": lambda: execute(
+        "select count(*) as c from a join b on a.n = b.n", **dict.fromkeys("ab", rows().with_columns(doubled("n")))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_functions_around_sql(ctx, name):
+    query = QUERIES[name]()
+    want = query.collect(engine="in-memory")
+    assert_frame_equal(query.remote(ctx).collect(), want)
+    assert_frame_equal(query.remote(ctx).distributed().collect(), want)
+
+
+def test_a_text_over_files(ctx, tmp_path):
+    frame = rows().collect()
+    frame.write_parquet(tmp_path / "t.parquet")
+    frame.write_csv(tmp_path / "t.csv")
+    frame.write_ndjson(tmp_path / "t.ndjson")
+    for function, file in [("read_parquet", "t.parquet"), ("read_csv", "t.csv"), ("read_ndjson", "t.ndjson")]:
+        query = pl.sql(f"select k, sum(n) as s from {function}('{tmp_path}/{file}') group by k order by k", eager=False)
+        want = frame.group_by("k").agg(pl.col("n").sum().alias("s")).sort("k")
+        assert_frame_equal(query.remote(ctx).collect(), want)
+        assert_frame_equal(query.remote(ctx).distributed().collect(), want)
+
+
+def test_files_beside_tables_and_functions(ctx, tmp_path):
+    rows().collect().write_parquet(tmp_path / "t.parquet")
+    text = f"select a.n, b.k from a join read_parquet('{tmp_path}/t.parquet') b on a.n = b.n order by a.n"
+    query = execute(text, a=rows().with_columns(doubled("n"))).with_columns(plus("k"))
+    assert_frame_equal(query.remote(ctx).collect(), query.collect(engine="in-memory"))
+
+
+def test_a_file_that_is_not_there_is_told_at_its_place(ctx, tmp_path):
+    query = pl.sql(f"select * from read_parquet('{tmp_path}/nothing.parquet')", eager=False)
+    with pytest.raises(FileNotFoundError, match="nothing.parquet"):
+        query.remote(ctx).collect()
+
+
+def test_a_text_over_nothing(ctx):
+    query = pl.sql("select 1 as a, 'x' as b", eager=False)
+    assert query.remote(ctx).collect().rows() == [(1, "x")]
+    assert query.with_columns(plus("a")).remote(ctx).distributed().collect().rows() == [(2, "x")]
+    # Beside one over a table: each has its place in the plan.
+    beside = pl.concat([query.select(n=pl.col("a").cast(pl.Int64)), execute("select n from t where n > 47", t=rows())])
+    assert sorted(beside.remote(ctx).collect()["n"]) == [1, 48, 49]
