@@ -70,8 +70,8 @@ impl Cx<'_> {
         rel.branches().iter().try_for_each(|branch| self.collect(branch.root(), &mut nodes, &mut leaves))?;
         Ok(leaves.iter().any(|leaf| {
             let Leaf::Exchange { stages, read: Read::Partition } = leaf else { return false };
-            let inputs = stages.iter().filter_map(|stage| self.graph.stages.get(stage.0 as usize));
-            inputs.into_iter().any(|stage| matches!(stage.output, Exchange::Range { .. }))
+            let mut inputs = stages.iter().filter_map(|stage| self.graph.stages.get(stage.0 as usize));
+            inputs.any(|stage| matches!(stage.output, Exchange::Range { .. }))
         }))
     }
 
