@@ -155,6 +155,14 @@ pub struct ShellArgs {
     /// Directory for shuffle and spill files
     #[arg(long, env = "FLOE_SCRATCH")]
     pub scratch: Option<PathBuf>,
+    /// Run the statements on this warm context of a cluster (a ComputeContext) instead of on this machine
+    #[arg(long, value_name = "CONTEXT", conflicts_with_all = ["workers", "secret", "config_map"])]
+    pub on: Option<String>,
+    /// With --on: the Secret, in the context's namespace, that holds the storage's credentials
+    #[arg(long, value_name = "SECRET", requires = "on")]
+    pub storage: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 #[derive(Debug, clap::Args)]

@@ -54,7 +54,7 @@ class Queries:
             "compute": {"workers": workers, **SMALL},
             "execution": {"mode": "distributed"},
             "sink": {"uri": f"s3://{store.BUCKET}/{self.prefix}/NAME/", "format": "parquet", "mode": "overwrite"},
-            "activeDeadlineSeconds": 300,
+            "activeDeadlineSeconds": 600,
         }
         if names:
             spec["tables"] = {
@@ -96,7 +96,7 @@ class Queries:
         assert status["phase"] in phases, f"{name} is {status}\n{kube.story(self.namespace)}"
         return status
 
-    def succeeded(self, name: str, limit_seconds: float = 180) -> dict:
+    def succeeded(self, name: str, limit_seconds: float = 500) -> dict:
         return self.phase(name, "Succeeded", limit_seconds=limit_seconds)
 
     def failed(self, name: str, reason: str, limit_seconds: float = 60) -> dict:

@@ -56,7 +56,7 @@ def test_an_environment_from_a_config_map_that_comes_later(queries):
     assert "settings" in status["message"] + str(status["conditions"])
     meta = {"name": "settings", "namespace": queries.namespace}
     kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"A": "b"}})
-    queries.succeeded("late", limit_seconds=240)
+    queries.succeeded("late")
 
 
 def test_a_bucket_that_is_not_there(queries):

@@ -47,13 +47,15 @@ def test_a_worker_is_replaced(queries, medium, medium_result, how):
     def replaced():
         pods = queries.pods("loss", "worker")
         same = [p for p in pods if p["metadata"]["labels"]["floe.dev/worker"] == index]
-        return any(p["metadata"]["name"] != victim["metadata"]["name"] for p in same)
+        return [p["metadata"]["name"] for p in same if p["metadata"]["uid"] != victim["metadata"]["uid"]]
 
-    kube.wait("the worker is replaced", 30, replaced, lambda: kube.story(queries.namespace))
-    status = queries.succeeded("loss", limit_seconds=240)
+    (name,) = kube.wait("the worker is replaced", 60, replaced, lambda: kube.story(queries.namespace))
+    status = queries.succeeded("loss")
     assert status["attempt"] == 1, "a lost worker costs no attempt"
     check(queries, "loss", medium_result)
-    assert any(victim["metadata"]["name"] in event["message"] for event in queries.events("loss"))
+    # An operator that lost its lease just then saw no loss: it makes the pod that it misses again.
+    if name != victim["metadata"]["name"]:
+        assert any(victim["metadata"]["name"] in event["message"] for event in queries.events("loss"))
 
 
 @pytest.mark.parametrize("how", [kill, evict], ids=["killed", "evicted"])
@@ -61,7 +63,7 @@ def test_without_its_coordinator_the_query_starts_again(queries, medium, medium_
     queries.create("loss", queries.spec(medium))
     mid_stage(queries, "loss")
     how(queries.namespace, queries.pod("loss", "coordinator"))
-    status = queries.succeeded("loss", limit_seconds=300)
+    status = queries.succeeded("loss")
     assert status["attempt"] == 2
     check(queries, "loss", medium_result)
 

@@ -56,7 +56,7 @@ def test_killed(queries, medium, medium_result, phase):
     queries.create("on", queries.spec(medium))
     until(queries, "on", phase)
     kill_operators()
-    status = queries.succeeded("on", limit_seconds=240)
+    status = queries.succeeded("on")
     assert status["attempt"] == 1, "the query did not notice"
     check(queries, "on", medium_result)
     queries.no_pods("on")
@@ -86,7 +86,7 @@ def test_what_happens_without_an_operator_is_seen_when_it_is_back(queries):
         kube.kubectl("scale", "deployment/floe", "-n", "floe-system", "--replicas=1")
     ready(1)
     for name in ("before", "meanwhile"):
-        assert queries.succeeded(name, limit_seconds=180)["attempt"] == 1
+        assert queries.succeeded(name)["attempt"] == 1
     kube.wait("the deleted one is gone", 60, lambda: queries.get("deleted") is None)
 
 
@@ -103,7 +103,7 @@ def test_two_replicas_and_one_killed(queries, medium, medium_result):
         kube.kubectl("delete", "pod", "-n", "floe-system", victim, "--grace-period=0", "--force")
         kube.wait("another leads", 60, lambda: victim not in kube.get("leases", "floe-system", "floe")["spec"]["holderIdentity"])
         for name in names:
-            status = queries.succeeded(name, limit_seconds=300)
+            status = queries.succeeded(name)
             assert status["attempt"] == 1
             check(queries, name, medium_result)
     finally:
@@ -120,7 +120,7 @@ def test_upgraded_while_a_query_runs(queries, medium, medium_result):
                  "-p", '[{"op": "remove", "path": "/spec/names/shortNames"}]')  # fmt: skip
     helm("upgrade", "floe", CHART, "-n", "floe-system", "--reuse-values", "--set", "podAnnotations.touched=now", "--wait", "--timeout=120s")
     assert "dq" in kube.kubectl("get", crd, kube.QUERIES, "-o", "jsonpath={.spec.names.shortNames}")
-    assert queries.succeeded("on", limit_seconds=240)["attempt"] == 1
+    assert queries.succeeded("on")["attempt"] == 1
     check(queries, "on", medium_result)
     ready(1)
 
@@ -140,7 +140,7 @@ def test_an_upgrade_of_the_runners_image_waits_for_the_next_attempt(queries, med
         queries.wait("on", "a replaced worker", lambda s: s.get("workers", {}).get("replaced") or s.get("phase") == "Succeeded", 60)
         images = {c["image"] for pod in queries.pods("on") for c in pod["spec"]["containers"]}
         assert images <= {name}, images
-        assert queries.succeeded("on", limit_seconds=240)["attempt"] == 1
+        assert queries.succeeded("on")["attempt"] == 1
         check(queries, "on", medium_result)
     finally:
         helm("upgrade", "floe", CHART, "-n", "floe-system", "--reuse-values", "--set", f"runner.image.tag={tag}", "--wait", "--timeout=120s")

@@ -123,7 +123,7 @@ def test_pdsh(queries, number, scale):
     spec["compute"] |= {"cpus": "200m", "memory": "1536Mi"}
     del spec["execution"]
     queries.create(f"q{number}", spec)
-    status = queries.succeeded(f"q{number}", limit_seconds=300)
+    status = queries.succeeded(f"q{number}")
     assert status["workers"]["desired"] == 3
     support.assert_same(result(queries, f"q{number}"), single_node(script, scale))
 
@@ -170,7 +170,7 @@ def test_thirty_at_once(queries):
     for name in names:
         queries.create(name, spec)
     for name in names:
-        queries.succeeded(name, limit_seconds=300)
+        queries.succeeded(name)
     print(f"30 queries in {time.monotonic() - begin:.1f} s")
     want = scan("nation").group_by("n_regionkey").agg(pl.len()).collect()
     for name in names:

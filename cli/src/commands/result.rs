@@ -108,22 +108,12 @@ pub fn run(args: ResultArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         let mut coordinator = Coordinator::reach(&cluster, &query).await?;
-        // A table needs no more rows than it shows, of a long result.
-        let rest = match to {
-            To::Terminal { rows } if status.rows.is_some_and(|all| all > rows.max(WHOLE_ROWS)) => {
-                format!("/result?rows={rows}")
-            }
-            To::Terminal { .. } | To::File { .. } | To::Stdout { .. } => "/result".to_owned(),
-        };
-        let body = coordinator.ask(&rest).await?;
         let total = status.rows.unwrap_or_default();
+        if let (To::Terminal { rows }, Some(runner)) = (&to, &runner) {
+            return print_table(&mut coordinator, runner, *rows, total).await;
+        }
+        let body = coordinator.ask("/result").await?;
         match (to, runner) {
-            (To::Terminal { rows }, Some(runner)) => {
-                let mut command = Command::new(&runner);
-                command.args(["convert", "--to", "table", "--total", &total.to_string()]);
-                command.env("POLARS_FMT_MAX_ROWS", rows.to_string());
-                pipe(body, command).await
-            }
             (To::Stdout { format }, Some(runner)) => {
                 let mut command = Command::new(&runner);
                 command.args(["convert", "--to", format.as_str()]);
@@ -134,9 +124,25 @@ pub fn run(args: ResultArgs) -> Result<ExitCode, Failure> {
                 Ok(ExitCode::SUCCESS)
             }
             (To::File { path, format }, runner) => write(body, &path, format, runner.as_deref(), total).await,
-            (To::Terminal { .. }, None) => Err(Failure::Internal("a table without a runner".to_owned())),
+            (To::Terminal { .. }, _) => Err(Failure::Internal("a table without a runner".to_owned())),
         }
     })
+}
+
+/// Prints the first rows of a result as a table.
+pub async fn print_table(
+    coordinator: &mut Coordinator,
+    runner: &Path,
+    rows: u64,
+    total: u64,
+) -> Result<ExitCode, Failure> {
+    // A table needs no more rows than it shows, of a long result.
+    let rest = if total > rows.max(WHOLE_ROWS) { format!("/result?rows={rows}") } else { "/result".to_owned() };
+    let body = coordinator.ask(&rest).await?;
+    let mut command = Command::new(runner);
+    command.args(["convert", "--to", "table", "--total", &total.to_string()]);
+    command.env("POLARS_FMT_MAX_ROWS", rows.to_string());
+    pipe(body, command).await
 }
 
 /// Half a result must not pass for a whole one: the file gets its name when all of it is there.

@@ -1,15 +1,19 @@
-//! `floe shell`: SQL statements one after another over a warm engine, typed at a prompt or read from standard input.
+//! `floe shell`: SQL statements one after another over a warm engine or a warm context, typed at a prompt or read from standard
+//! input.
 //!
-//! `split`, `command`, `complete`, `edit`, `keys` and `catalog` decide, purely; `session` runs statements, `terminal` reads and
-//! draws, `history` keeps.
+//! `split`, `command`, `complete`, `edit`, `keys` and `catalog` decide, purely; `session` runs statements by an `engine`, `terminal`
+//! reads and draws, `history` keeps.
 
 mod catalog;
 mod command;
 mod complete;
 mod edit;
+mod engine;
 mod history;
 mod keys;
+mod local;
 mod progress;
+mod remote;
 mod session;
 mod split;
 mod terminal;
@@ -20,7 +24,8 @@ use std::process::ExitCode;
 use floe_api::report::Category;
 
 use self::command::{COMMANDS, Command};
-use self::session::{Ended, Session};
+use self::engine::Ended;
+use self::session::Session;
 use self::terminal::{Terminal, Typed};
 use crate::args::ShellArgs;
 use crate::error::Failure;

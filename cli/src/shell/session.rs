@@ -1,83 +1,41 @@
-//! What a shell has between statements: tables, views and settings, and the warm engine. Runs a statement and shows what
-//! came of it.
+//! What a shell has between statements: tables, views and settings, and the engine. Runs a statement and shows what came of
+//! it.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use floe_api::FieldError;
 use floe_api::data::Format;
-use floe_api::report::{Category, Event, Outcome, RunError};
-use floe_api::{FieldError, StageState};
+use floe_api::report::Outcome;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::catalog;
 use super::complete::Columns;
+use super::engine::{Done, Ended, Engine};
+use super::local::Local;
 use super::progress::Progress;
+use super::remote::Remote;
 use super::split::first_words;
-use super::terminal;
 use crate::args::{Output, QueryArgs, ShellArgs};
-use crate::commands::setup;
 use crate::error::Failure;
-use crate::process::GRACE;
-use crate::query::{self, Prepared, object_at};
-use crate::warm::{self, Refused, Warm};
+use crate::query::{self, object_at};
 use crate::{human, print, process};
 
 /// For the columns that Tab proposes: somebody waits.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Columns of a table are narrower than this on average.
-const COLUMN_WIDTH: usize = 14;
-
-/// A table's width where no terminal is: lines are not cut.
-const WIDE: usize = 1000;
-
-/// How a statement ended, when it gave no rows.
-#[derive(Debug)]
-pub enum Ended {
-    Query(RunError),
-    Failure(Failure),
-}
-
-impl Ended {
-    pub fn category(&self) -> Category {
-        match self {
-            Ended::Query(error) => error.category,
-            Ended::Failure(failure) => failure.category(),
-        }
-    }
-}
-
-impl From<Failure> for Ended {
-    fn from(failure: Failure) -> Self {
-        Ended::Failure(failure)
-    }
-}
-
-impl From<Refused> for Ended {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Query(error) => Ended::Query(error),
-            Refused::Failure(failure) => Ended::Failure(failure),
-        }
-    }
-}
 
 pub struct Session {
     runtime: tokio::runtime::Runtime,
     /// Keeps Ctrl-C from ending the shell.
     _interrupt: Signal,
-    runner: PathBuf,
+    engine: Option<Engine>,
     /// The query that each statement becomes, but for its text.
     base: Value,
-    args: QueryArgs,
-    scratch: Option<PathBuf>,
     output: Output,
     pub quiet: bool,
     pub rows: u64,
     pub timing: bool,
-    warm: Option<Warm>,
     columns: Columns,
 }
 
@@ -91,66 +49,37 @@ impl Session {
             let _here = runtime.enter();
             interrupts()?
         };
+        let base = base(&args)?;
+        let (output, quiet, rows) = (args.output, args.quiet, args.rows);
+        let engine = match &args.on {
+            Some(context) => Engine::Remote(Box::new(runtime.block_on(Remote::new(&args, context))?)),
+            None => Engine::Local(Box::new(Local::new(args.query, args.scratch)?)),
+        };
         let session = Session {
             runtime,
             _interrupt: interrupt,
-            runner: process::find_runner()?,
-            base: base(&args)?,
-            args: args.query,
-            scratch: args.scratch,
-            output: args.output,
-            quiet: args.quiet,
-            rows: args.rows,
+            engine: Some(engine),
+            base,
+            output,
+            quiet,
+            rows,
             timing: true,
-            warm: None,
             columns: Columns::new(),
         };
         // All but the text is wrong now, or never.
-        session.prepared("SELECT 1")?;
+        session.check()?;
         Ok(session)
     }
 
-    /// Starts the engine and has it get ready for SQL, without waiting for that.
     pub fn start(&mut self) -> Result<(), Failure> {
-        let prepared = self.prepared("SELECT 1")?;
-        setup::before(&self.runner, [&prepared.job])?;
-        let (workers, threads, memory_bytes) = size(&prepared);
-        let is_terminal = std::io::stdout().is_terminal();
-        let wide = if is_terminal { terminal::width() } else { WIDE };
-        let mut env = prepared.env;
-        // How tables look is the shell's to say, unless the user has said it.
-        for (name, value) in [
-            ("POLARS_FMT_MAX_ROWS", "-1".to_owned()),
-            (
-                "POLARS_FMT_MAX_COLS",
-                if is_terminal { (wide / COLUMN_WIDTH).max(8).to_string() } else { "-1".to_owned() },
-            ),
-            ("POLARS_FMT_STR_LEN", "80".to_owned()),
-            ("POLARS_TABLE_WIDTH", wide.max(80).to_string()),
-        ] {
-            if std::env::var_os(name).is_none() {
-                env.push((name.to_owned(), value.into()));
-            }
-        }
-        let options = warm::Options {
-            runner: &self.runner,
-            workers,
-            threads,
-            memory_bytes,
-            scratch: self.scratch.as_deref(),
-            env: &env,
-        };
-        let warm = self.runtime.block_on(Warm::start(&options))?;
-        self.runtime.block_on(async {
-            let _ = warm.submit(&prepared.job).await;
-        });
-        self.warm = Some(warm);
-        Ok(())
+        let query = self.query("SELECT 1");
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        self.runtime.block_on(engine.start(query))
     }
 
-    pub fn close(self) {
-        if let Some(warm) = self.warm {
-            self.runtime.block_on(warm.close(GRACE));
+    pub fn close(mut self) {
+        if let Some(engine) = self.engine.take() {
+            self.runtime.block_on(engine.close());
         }
     }
 
@@ -202,7 +131,7 @@ impl Session {
     /// Changes the base, if it is sound afterwards.
     fn changed(&mut self, name: &str, change: impl FnOnce(&mut Value) -> Result<(), Failure>) -> Result<(), Failure> {
         let before = self.base.clone();
-        let done = change(&mut self.base).and_then(|()| self.prepared("SELECT 1").map(drop));
+        let done = change(&mut self.base).and_then(|()| self.check());
         match done {
             Ok(()) => drop(self.columns.remove(name)),
             Err(_) => self.base = before,
@@ -210,36 +139,32 @@ impl Session {
         done
     }
 
-    fn prepared(&self, text: &str) -> Result<Prepared, Failure> {
-        let mut value = self.base.clone();
-        value["spec"]["plan"] = json!({"sql": text});
-        let query = floe_api::from_value(value).map_err(refuse)?;
-        let mut prepared = query::prepare(query, &self.args)?;
-        let here = std::env::current_dir();
-        prepared.job.base = Some(here.map_err(|error| Failure::io("cannot tell the working directory", error))?);
-        Ok(prepared)
+    fn query(&self, text: &str) -> Value {
+        let mut query = self.base.clone();
+        query["spec"]["plan"] = json!({"sql": text});
+        query
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        self.engine.as_ref().map_or(Ok(()), |engine| engine.check(self.query("SELECT 1")))
     }
 
     /// Runs a statement and shows its rows.
     pub fn run(&mut self, text: &str) -> Result<(), Ended> {
         let began = Instant::now();
-        let prepared = self.prepared(text)?;
-        self.alive()?;
-        let Some(warm) = &self.warm else { return Ok(()) };
-        let id = prepared.job.id.clone();
+        let query = self.query(text);
         let explains = first_words(text, 1) == ["EXPLAIN"];
         let (output, rows, live) = (self.output, self.rows, !self.quiet);
+        let Some(engine) = &mut self.engine else { return Ok(()) };
         let ended = self.runtime.block_on(async {
             // One that hears only what comes from here on.
             let mut interrupt = interrupts()?;
-            warm.submit(&prepared.job).await?;
-            let outcome = follow(warm, &id, &mut interrupt, live).await;
-            let shown = match outcome {
-                Ok(outcome) => shown(warm, &id, &outcome, output, rows, explains).await.map(|()| outcome),
-                Err(ended) => Err(ended),
-            };
-            warm.forget(&id).await;
-            shown
+            let mut progress = Progress::new(live);
+            let done = engine.run(query, &mut progress, &mut interrupt).await?;
+            drop(progress);
+            let shown = shown(engine, &done, output, rows, explains).await;
+            engine.forget(&done.id).await;
+            shown.map(|()| done.outcome)
         });
         let outcome = ended?;
         if !self.quiet {
@@ -252,20 +177,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// The engine runs; one that has ended is started again.
-    fn alive(&mut self) -> Result<(), Failure> {
-        if let Some(warm) = &mut self.warm {
-            if warm.is_alive() {
-                return Ok(());
-            }
-            print::err(format_args!("the engine had ended and is started again{}", warm.last_words()));
-        }
-        if let Some(gone) = self.warm.take() {
-            self.runtime.block_on(gone.close(Duration::ZERO));
-        }
-        self.start()
     }
 
     /// Columns of tables, asked for once each. What cannot be told in time is not proposed.
@@ -283,24 +194,19 @@ impl Session {
 
     fn describe(&mut self, table: &str) -> Option<Vec<String>> {
         let quoted: Vec<String> = table.split('.').map(|part| format!("\"{part}\"")).collect();
-        let prepared = self.prepared(&format!("DESCRIBE {}", quoted.join("."))).ok()?;
-        let warm = self.warm.as_ref()?;
-        let id = prepared.job.id.clone();
-        let asked = async {
-            warm.submit(&prepared.job).await.ok()?;
-            let mut events = warm.events(&id).await.ok()?;
-            loop {
-                match events.next().await.ok()? {
-                    Event::Done { .. } => break,
-                    Event::Error(_) => return None,
-                    Event::Planned(_) | Event::Stage(_) | Event::Worker(_) => {}
-                }
-            }
-            warm.rows(&id, "ndjson", 10_000).await.ok()
-        };
+        let query = self.query(&format!("DESCRIBE {}", quoted.join(".")));
+        let engine = self.engine.as_mut()?;
         let lines = self.runtime.block_on(async {
-            let lines = tokio::time::timeout(PATIENCE, asked).await.ok().flatten();
-            warm.forget(&id).await;
+            let mut interrupt = interrupts().ok()?;
+            let mut progress = Progress::new(false);
+            let run = engine.run(query, &mut progress, &mut interrupt);
+            let Ok(ended) = tokio::time::timeout(PATIENCE, run).await else {
+                engine.abandon().await;
+                return None;
+            };
+            let done = ended.ok()?;
+            let lines = engine.lines(&done, 10_000).await.ok();
+            engine.forget(&done.id).await;
             lines
         })?;
         let name = |line: &str| serde_json::from_str::<Value>(line).ok()?["column_name"].as_str().map(str::to_owned);
@@ -315,7 +221,14 @@ fn interrupts() -> Result<Signal, Failure> {
 /// The query of a command line, without a text.
 fn base(args: &ShellArgs) -> Result<Value, Failure> {
     let mut base = query::sql_query("SELECT 1")?;
-    base["metadata"]["name"] = "shell".into();
+    match &args.on {
+        Some(context) => {
+            let sql = base["spec"]["plan"].take();
+            base = Remote::base(context, args.storage.as_deref());
+            base["spec"]["plan"] = sql;
+        }
+        None => base["metadata"]["name"] = "shell".into(),
+    }
     for directory in &args.directories {
         let tables = object_at(&mut base, &["spec", "tables"]).map_err(|fault| refuse(vec![fault]))?;
         tables.extend(catalog::of_directory(directory)?);
@@ -324,57 +237,22 @@ fn base(args: &ShellArgs) -> Result<Value, Failure> {
     Ok(base)
 }
 
-fn refuse(faults: Vec<FieldError>) -> Failure {
+pub fn refuse(faults: Vec<FieldError>) -> Failure {
     Failure::Spec { what: "the statement".to_owned(), faults }
-}
-
-/// Workers, threads and memory of each.
-fn size(prepared: &Prepared) -> (u32, usize, Option<u64>) {
-    let compute = &prepared.job.spec.compute;
-    (prepared.workers, compute.cpus.threads().unwrap_or(1), compute.memory.bytes())
-}
-
-/// Waits for the end of a query. The first Ctrl-C cancels it.
-async fn follow(warm: &Warm, id: &str, interrupt: &mut Signal, live: bool) -> Result<Outcome, Ended> {
-    let mut events = warm.events(id).await?;
-    let mut progress = Progress::new(live);
-    let mut cancelled = false;
-    loop {
-        tokio::select! {
-            event = events.next() => match event? {
-                Event::Done { outcome } => return Ok(*outcome),
-                Event::Error(error) => return Err(Ended::Query(error)),
-                Event::Planned(planned) => progress.planned(&planned),
-                Event::Stage(stage) if cancelled && stage.state == StageState::Failed => {}
-                Event::Stage(stage) => progress.stage(&stage),
-                Event::Worker(_) => {}
-            },
-            _ = interrupt.recv() => {
-                cancelled = true;
-                warm.forget(id).await;
-            }
-        }
-    }
 }
 
 /// They are in memory at once.
 const MOST_JSON_ROWS: u64 = 100_000;
 
 /// Prints the rows of a result.
-async fn shown(
-    warm: &Warm,
-    id: &str,
-    outcome: &Outcome,
-    output: Output,
-    rows: u64,
-    explains: bool,
-) -> Result<(), Ended> {
+async fn shown(engine: &Engine, done: &Done, output: Output, rows: u64, explains: bool) -> Result<(), Ended> {
+    let outcome = &done.outcome;
     if let Some(uri) = &outcome.sink_uri {
         print::out(format_args!("written to {}", human::path(uri)));
         return Ok(());
     }
     if explains {
-        let text = warm.rows(id, "ndjson", u64::MAX).await?;
+        let text = engine.lines(done, u64::MAX).await?;
         for line in text.lines() {
             let line: Value = serde_json::from_str(line).unwrap_or_default();
             print::out(line["plan"].as_str().unwrap_or_default());
@@ -383,7 +261,7 @@ async fn shown(
     }
     match output {
         Output::Json => {
-            let text = warm.rows(id, "ndjson", MOST_JSON_ROWS).await?;
+            let text = engine.lines(done, MOST_JSON_ROWS).await?;
             if !text.is_empty() {
                 print::out(text.trim_end());
             }
@@ -393,12 +271,11 @@ async fn shown(
             }
         }
         Output::Table => {
-            let text = warm.rows(id, "table", rows).await?;
             if outcome.rows > rows {
                 let all = human::count(outcome.rows);
                 print::out(format_args!("first {rows} of {all} rows (\\rows N shows more)"));
             }
-            print::out(text.trim_end());
+            engine.print_table(done, rows).await?;
         }
     }
     Ok(())

@@ -108,7 +108,10 @@ fn queries_are_submitted_watched_and_read() {
         let metrics = metrics.text().await.unwrap();
         assert!(metrics.contains("floe_queries_ended_total{outcome=\"succeeded\"} 1"), "{metrics}");
         let launched = metrics.lines().find_map(|line| line.strip_prefix("floe_tasks_launched_total "));
-        assert!(launched.unwrap().parse::<u64>().unwrap() > 0 && metrics.contains("\nfloe_tasks_retried_total 0\n"), "{metrics}");
+        assert!(
+            launched.unwrap().parse::<u64>().unwrap() > 0 && metrics.contains("\nfloe_tasks_retried_total 0\n"),
+            "{metrics}"
+        );
 
         // Of several pieces, each with a dictionary of its own.
         let body = serde_json::to_vec(&job("pieces", &pieces, Mode::Distributed)).unwrap();
