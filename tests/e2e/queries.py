@@ -30,6 +30,7 @@ result = pairs.group_by("l_suppkey").agg(pl.len().alias("n"), (pl.col("l_quantit
 # 1.4 billion pairs of SF 0.1: some 20 seconds also on a machine that does nothing else, so that pods are lost in the middle.
 MEDIUM_TIMES = 4
 MEDIUM = _PAIRS.format(times=MEDIUM_TIMES)
+SHORT = _PAIRS.format(times=1)
 SLOW = _PAIRS.format(times=30)
 
 
