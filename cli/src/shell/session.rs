@@ -49,10 +49,11 @@ impl Session {
             let _here = runtime.enter();
             interrupts()?
         };
+        let remote = args.on.as_ref().map(|context| runtime.block_on(Remote::new(&args, context))).transpose()?;
         let base = base(&args)?;
         let (output, quiet, rows) = (args.output, args.quiet, args.rows);
-        let engine = match &args.on {
-            Some(context) => Engine::Remote(Box::new(runtime.block_on(Remote::new(&args, context))?)),
+        let engine = match remote {
+            Some(remote) => Engine::Remote(Box::new(remote)),
             None => Engine::Local(Box::new(Local::new(args.query, args.scratch)?)),
         };
         let session = Session {

@@ -231,6 +231,26 @@ fn values_of_values_are_taken_once() {
     }
 }
 
+/// To `is_unique` and kin a null struct equals one whose fields are all null; by their hashes the two are apart.
+#[test]
+fn null_structs_are_compared_as_polars_does() {
+    let field = when((col("x") % lit(3)).eq(lit(0))).then(lit(NULL)).otherwise(col("x") * lit(1000) + col("t"));
+    let value = as_struct(vec![field.alias("f")]);
+    // One null struct, and one whose field is null.
+    let none = |t: i64| col("t").eq(lit(t)).and(col("x").is_null());
+    let value = when(none(600)).then(lit(NULL)).otherwise(value);
+    let few = rows().filter(none(600).or(none(6)).or((col("x") % lit(3)).neq(lit(0))));
+    let columns = [
+        value.clone().is_unique().alias("unique"),
+        value.clone().is_duplicated().alias("duplicated"),
+        value.clone().is_first_distinct().alias("first"),
+        value.is_last_distinct().alias("last"),
+    ];
+    for column in columns {
+        check("null structs", &few.clone().select([col("t"), column]), &three_workers(), true);
+    }
+}
+
 /// Which row of groups in no promised order has which neighbour is what a common subplan made of it.
 #[test]
 fn rows_that_meet_by_their_place_stay_there() {

@@ -243,7 +243,11 @@ impl Cx<'_> {
                 | IRBooleanFunction::IsDuplicated
                 | IRBooleanFunction::IsFirstDistinct
                 | IRBooleanFunction::IsLastDistinct,
-            ) => (expr::has_column(input.first()?.node(), &self.ex) && !self.pairs_rows()).then_some(PartKind::Window),
+            ) => {
+                let value = input.first()?.node();
+                let by_hash = expr::has_column(value, &self.ex) && !expr::encodes_alike(&dtype(value)?);
+                (by_hash && !self.pairs_rows()).then_some(PartKind::Window)
+            }
             IRFunctionExpr::PeakMin | IRFunctionExpr::PeakMax => near(1, 1),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Forward(Some(n))) => near(u64::from(*n), 0),
             IRFunctionExpr::FillNullWithStrategy(FillNullStrategy::Backward(Some(n))) => near(0, u64::from(*n)),

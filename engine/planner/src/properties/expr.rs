@@ -98,6 +98,16 @@ pub fn portable_dtype(dtype: &DataType) -> DataType {
     }
 }
 
+/// Whether Polars' row encoding, which `is_unique` and kin compare by, loses a difference that hashes keep: it has no mark
+/// for a null struct, so that equals one whose fields are all null.
+pub fn encodes_alike(dtype: &DataType) -> bool {
+    match dtype {
+        DataType::Struct(_) => true,
+        DataType::List(inner) | DataType::Array(inner, _) => encodes_alike(inner),
+        _ => false,
+    }
+}
+
 /// Whether this node, not counting its inputs, is element-wise.
 pub fn top_elementwise(node: Node, arena: &Arena<AExpr>) -> bool {
     match arena.get(node) {
