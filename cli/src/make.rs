@@ -96,7 +96,8 @@ fn finish(what: &str, mut query: Value, args: &SubmitArgs, generate: bool) -> Re
     Ok(query)
 }
 
-fn overlay(query: &mut Value, make: &MakeArgs) -> Result<(), FieldError> {
+/// Puts options over the query.
+pub fn overlay(query: &mut Value, make: &MakeArgs) -> Result<(), FieldError> {
     if let Some(name) = &make.name {
         let metadata = object_at(query, &["metadata"])?;
         metadata.remove("generateName");

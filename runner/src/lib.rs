@@ -13,3 +13,4 @@ pub mod sink;
 mod telemetry;
 pub mod verify;
 pub mod worker;
+mod writeback;

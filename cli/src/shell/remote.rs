@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use floe_api::report::{Category, Outcome, RunError, StageProgress, StageSummary};
-use floe_api::{DistributedQueryStatus, Phase};
+use floe_api::{DistributedQueryStatus, FieldError, Phase};
 use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
 
@@ -12,12 +12,13 @@ use super::engine::{Done, Ended};
 use super::progress::Progress;
 use super::session::refuse;
 use crate::args::ShellArgs;
+use crate::args::cluster::MakeArgs;
 use crate::cluster::Cluster;
 use crate::commands::result::print_table;
 use crate::coordinator::Coordinator;
 use crate::error::Failure;
 use crate::query::object_at;
-use crate::{follow, print, process, program};
+use crate::{follow, make, print, process, program};
 
 pub struct Remote {
     cluster: Cluster,
@@ -41,16 +42,11 @@ impl Remote {
         Ok(Remote { cluster, context: context.to_owned(), runner, running: None })
     }
 
-    /// What every query of the shell has, beside what the user says of it.
-    pub fn base(context: &str, storage: Option<&str>) -> Value {
-        let mut spec = json!({"compute": {"contextRef": {"name": context}}});
-        if let Some(secret) = storage {
-            spec["storage"] = json!({"secretRef": {"name": secret}});
-        }
-        json!({
-            "apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery",
-            "metadata": {"generateName": "shell-", "labels": {"floe.dev/client": "shell"}}, "spec": spec,
-        })
+    /// Makes a query one of the shell's that borrows the context.
+    pub fn borrow(query: &mut Value, context: &str, storage: Option<&str>) -> Result<(), FieldError> {
+        query["metadata"] = json!({"generateName": "shell-", "labels": {"floe.dev/client": "shell"}});
+        let storage = storage.map(str::to_owned);
+        make::overlay(query, &MakeArgs { on: Some(context.to_owned()), storage, ..MakeArgs::default() })
     }
 
     pub fn check(&self, query: Value) -> Result<(), Failure> {
@@ -166,6 +162,7 @@ fn outcome(status: DistributedQueryStatus) -> Result<Outcome, Ended> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::sql_query;
 
     #[test]
     fn a_status_is_told_as_an_engine_tells_its_end() {
@@ -184,10 +181,11 @@ mod tests {
 
     #[test]
     fn queries_borrow_the_context() {
-        let mut query = Remote::base("warm", Some("lake"));
-        query["spec"]["plan"] = json!({"sql": "SELECT 1"});
+        let mut query = sql_query("SELECT 1").unwrap();
+        Remote::borrow(&mut query, "warm", Some("lake")).unwrap();
         let query = floe_api::from_value(query).unwrap();
         assert_eq!(query.spec.compute.context_ref.map(|context| context.name).as_deref(), Some("warm"));
+        assert_eq!(query.spec.storage.and_then(|storage| storage.secret_ref).map(|secret| secret.name).as_deref(), Some("lake"));
         assert_eq!(query.metadata.generate_name.as_deref(), Some("shell-"));
     }
 }

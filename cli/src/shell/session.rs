@@ -224,9 +224,8 @@ fn base(args: &ShellArgs) -> Result<Value, Failure> {
     let mut base = query::sql_query("SELECT 1")?;
     match &args.on {
         Some(context) => {
-            let sql = base["spec"]["plan"].take();
-            base = Remote::base(context, args.storage.as_deref());
-            base["spec"]["plan"] = sql;
+            let storage = args.storage.as_deref();
+            Remote::borrow(&mut base, context, storage).map_err(|fault| refuse(vec![fault]))?;
         }
         None => base["metadata"]["name"] = "shell".into(),
     }

@@ -2,25 +2,46 @@
 
 use std::collections::BTreeMap;
 
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ObjectMeta};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+/// Whose answer it is.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    name: String,
+    namespace: String,
+    /// Of this object, and of no other that had or will have its name.
+    uid: String,
+    /// When it was created (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+    /// It goes as soon as nothing of it is left.
+    deleting: bool,
+    labels: BTreeMap<String, String>,
+}
+
+impl From<ObjectMeta> for Head {
+    fn from(metadata: ObjectMeta) -> Head {
+        Head {
+            name: metadata.name.unwrap_or_default(),
+            namespace: metadata.namespace.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            created_at: metadata.creation_timestamp.map(|time| time.0.to_string()),
+            deleting: metadata.deletion_timestamp.is_some(),
+            labels: metadata.labels.unwrap_or_default(),
+        }
+    }
+}
 
 /// A query with all that is known of it.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Query {
-    name: String,
-    namespace: String,
-    /// Of this query, and of no other that had or will have its name.
-    uid: String,
-    /// When it was created (RFC 3339).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<String>,
-    /// It goes as soon as nothing of it is left outside the cluster.
-    deleting: bool,
-    labels: BTreeMap<String, String>,
+    #[serde(flatten)]
+    head: Head,
     /// As it was written, with the defaults.
     #[schemars(schema_with = "spec")]
     spec: Value,
@@ -33,13 +54,8 @@ pub struct Query {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    name: String,
-    namespace: String,
-    uid: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<String>,
-    deleting: bool,
-    labels: BTreeMap<String, String>,
+    #[serde(flatten)]
+    head: Head,
     /// Where it is. Succeeded, Failed and Cancelled are final.
     phase: String,
     /// Why it is there, in one word.
@@ -75,16 +91,8 @@ pub struct Page {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Context {
-    name: String,
-    namespace: String,
-    /// Of this context, and of no other that had or will have its name.
-    uid: String,
-    /// When it was created (RFC 3339).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<String>,
-    /// It is going, and its pods with it.
-    deleting: bool,
-    labels: BTreeMap<String, String>,
+    #[serde(flatten)]
+    head: Head,
     /// As it was written, with the defaults.
     #[schemars(schema_with = "context_spec")]
     spec: Value,
@@ -97,13 +105,8 @@ pub struct Context {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContextItem {
-    name: String,
-    namespace: String,
-    uid: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<String>,
-    deleting: bool,
-    labels: BTreeMap<String, String>,
+    #[serde(flatten)]
+    head: Head,
     /// Where it is. Every phase but Failed takes queries.
     phase: String,
     /// What holds it up, in one word.
@@ -226,12 +229,7 @@ fn whole(value: Value) -> Value {
 pub fn query(object: DynamicObject) -> Query {
     let (metadata, mut data) = (object.metadata, object.data);
     Query {
-        name: metadata.name.unwrap_or_default(),
-        namespace: metadata.namespace.unwrap_or_default(),
-        uid: metadata.uid.unwrap_or_default(),
-        created_at: metadata.creation_timestamp.map(|time| time.0.to_string()),
-        deleting: metadata.deletion_timestamp.is_some(),
-        labels: metadata.labels.unwrap_or_default(),
+        head: metadata.into(),
         spec: whole(data["spec"].take()),
         status: whole(data["status"].take()),
     }
@@ -248,24 +246,14 @@ pub fn item(object: DynamicObject) -> Item {
         rows: status["rows"].as_u64(),
         result_uri: text("resultUri"),
         duration: text("duration"),
-        name: object.metadata.name.unwrap_or_default(),
-        namespace: object.metadata.namespace.unwrap_or_default(),
-        uid: object.metadata.uid.unwrap_or_default(),
-        created_at: object.metadata.creation_timestamp.map(|time| time.0.to_string()),
-        deleting: object.metadata.deletion_timestamp.is_some(),
-        labels: object.metadata.labels.unwrap_or_default(),
+        head: object.metadata.into(),
     }
 }
 
 pub fn context(object: DynamicObject) -> Context {
     let (metadata, mut data) = (object.metadata, object.data);
     Context {
-        name: metadata.name.unwrap_or_default(),
-        namespace: metadata.namespace.unwrap_or_default(),
-        uid: metadata.uid.unwrap_or_default(),
-        created_at: metadata.creation_timestamp.map(|time| time.0.to_string()),
-        deleting: metadata.deletion_timestamp.is_some(),
-        labels: metadata.labels.unwrap_or_default(),
+        head: metadata.into(),
         spec: whole(data["spec"].take()),
         status: whole(data["status"].take()),
     }
@@ -282,12 +270,7 @@ pub fn context_item(object: DynamicObject) -> ContextItem {
         queries_running: status["queriesRunning"].as_u64(),
         queries_waiting: status["queriesWaiting"].as_u64(),
         memory: text("memory"),
-        name: object.metadata.name.unwrap_or_default(),
-        namespace: object.metadata.namespace.unwrap_or_default(),
-        uid: object.metadata.uid.unwrap_or_default(),
-        created_at: object.metadata.creation_timestamp.map(|time| time.0.to_string()),
-        deleting: object.metadata.deletion_timestamp.is_some(),
-        labels: object.metadata.labels.unwrap_or_default(),
+        head: object.metadata.into(),
     }
 }
 

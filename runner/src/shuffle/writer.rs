@@ -13,6 +13,7 @@ use floe_wire::error::{QueryError, Result};
 
 use super::name::file_name;
 use super::store::{Held, Store};
+use crate::writeback::Writeback;
 
 /// Writes are gathered to this size before they reach a file.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -34,6 +35,7 @@ struct Target {
     shelf: Shelf,
     /// Bytes counted against the budget of its place.
     reserved: u64,
+    writeback: Writeback,
 }
 
 impl Writer {
@@ -107,6 +109,9 @@ impl Writer {
             return Err(io::Error::other("no shuffle file is open"));
         };
         target.file.write_all(bytes)?;
+        if target.shelf == Shelf::Disk {
+            target.writeback.wrote(&target.file, bytes.len() as u64);
+        }
         self.written += bytes.len() as u64;
         Ok(())
     }
@@ -152,7 +157,7 @@ impl Writer {
         let path = dir.join(format!("{}.part", file_name(self.output)));
         // Truncate what a former process of this worker may have left under the name.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
-        Ok(Target { file, path, shelf, reserved: 0 })
+        Ok(Target { file, path, shelf, reserved: 0, writeback: Writeback::default() })
     }
 
     fn move_to_disk(&mut self) -> io::Result<()> {
@@ -163,6 +168,7 @@ impl Writer {
             to.reserved = from.reserved;
             from.file.seek(SeekFrom::Start(0))?;
             io::copy(&mut Read::take(&from.file, from.reserved), &mut to.file)?;
+            to.writeback.wrote(&to.file, from.reserved);
             Ok(to)
         });
         self.discard(from);

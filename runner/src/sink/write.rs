@@ -19,6 +19,7 @@ use super::{
     Plan,
     staged::{self, At},
 };
+use crate::writeback::Writeback;
 use floe_storage::{Location, Store, path_error};
 use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::TaskId;
@@ -147,7 +148,7 @@ impl Stage {
             .open(&path)
             .map_err(|error| self.fail(path_error(&path, &error)))?;
         lock(&self.files).push(staged::File { dir, name, n, size: 0, at });
-        Ok(Writable::Dyn(Box::new(LocalWriter { stage: self.clone(), file })))
+        Ok(Writable::Dyn(Box::new(LocalWriter { stage: self.clone(), file, writeback: Writeback::default() })))
     }
 
     /// All files are closed.
@@ -189,11 +190,13 @@ fn unique() -> String {
 struct LocalWriter {
     stage: Arc<Stage>,
     file: std::fs::File,
+    writeback: Writeback,
 }
 
 impl Write for LocalWriter {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let written = self.file.write(data)?;
+        self.writeback.wrote(&self.file, written as u64);
         self.stage.bytes.fetch_add(written as u64, Ordering::Relaxed);
         Ok(written)
     }

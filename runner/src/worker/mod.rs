@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::listen::listen;
 use crate::shuffle::{self, Store, StoreOptions};
-use crate::{sink, telemetry};
+use crate::{sink, telemetry, writeback};
 use floe_wire::error::{QueryError, Result};
 
 pub use options::Args;
@@ -89,6 +89,7 @@ pub fn run(args: Args, token: String) -> ExitCode {
     let id = args.id.clone().unwrap_or_else(|| format!("w{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
     let scratch = Scratch::new(&args, &id);
     std::panic::set_hook(Box::new(|info| tracing::debug!("{info}")));
+    writeback::configure(args.memory_limit_bytes);
     functions::configure(functions::Settings { dir: Some(scratch.dir.join("functions")), ..args.functions() });
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("floe-io").enable_all().build();

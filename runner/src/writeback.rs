@@ -1,0 +1,124 @@
+//! Bounds the dirty pages of the files that this process writes: what is in the page cache and not on disk yet.
+//!
+//! A memory cgroup counts dirty pages, and cannot reclaim them before they are on disk. Where it cannot slow the writer
+//! down either (version 1), a worker that writes faster than the disk is killed although its own memory is small.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes after which the kernel is asked to start writing, so that it seldom has to be waited for.
+const START_BYTES: u64 = 4 << 20;
+/// With this much, a disk is never waited for because of the pages of one process.
+const LARGEST_BUDGET_BYTES: u64 = 1 << 30;
+
+/// Dirty bytes allowed in this process.
+static BUDGET: AtomicU64 = AtomicU64::new(u64::MAX);
+static DIRTY: AtomicU64 = AtomicU64::new(0);
+
+/// Sets the budget to an eighth of the memory that this process may take.
+pub fn configure(memory_limit_bytes: Option<u64>) {
+    let budget = memory_limit_bytes.map_or(u64::MAX, |limit| (limit / 8).min(LARGEST_BUDGET_BYTES));
+    BUDGET.store(budget, Ordering::Relaxed);
+}
+
+/// What of one file, written from its start to its end, is not known to be on disk.
+#[derive(Debug, Default)]
+pub struct Writeback {
+    written: u64,
+    /// The kernel was asked to write up to here,
+    started: u64,
+    /// and has written up to here.
+    done: u64,
+}
+
+impl Writeback {
+    /// Notes that `bytes` more were written to the file. Blocks while the process is over its budget.
+    pub fn wrote(&mut self, file: &File, bytes: u64) {
+        self.wrote_within(file, bytes, BUDGET.load(Ordering::Relaxed));
+    }
+
+    fn wrote_within(&mut self, file: &File, bytes: u64, budget: u64) {
+        if budget == u64::MAX {
+            return;
+        }
+        self.written += bytes;
+        let dirty = DIRTY.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if dirty > budget {
+            kernel::write(file, self.done, self.written - self.done, true);
+            DIRTY.fetch_sub(self.dirty(), Ordering::Relaxed);
+            (self.started, self.done) = (self.written, self.written);
+        } else if self.written - self.started >= START_BYTES {
+            kernel::write(file, self.started, self.written - self.started, false);
+            self.started = self.written;
+        }
+    }
+
+    fn dirty(&self) -> u64 {
+        self.written - self.done
+    }
+}
+
+impl Drop for Writeback {
+    fn drop(&mut self) {
+        DIRTY.fetch_sub(self.dirty(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod kernel {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    /// Starts to write a range of a file, and waits until it is written if asked to. Best effort: a file system that
+    /// cannot, or a failing disk, is reported by what reads or syncs the file.
+    #[allow(unsafe_code)]
+    pub fn write(file: &File, from: u64, len: u64, wait: bool) {
+        let mut flags = libc::SYNC_FILE_RANGE_WRITE;
+        if wait {
+            flags |= libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        }
+        // SAFETY: the call takes an open descriptor and numbers, and touches no memory of this process.
+        unsafe {
+            libc::sync_file_range(file.as_raw_fd(), from as libc::off64_t, len as libc::off64_t, flags);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod kernel {
+    /// No other system has cgroups.
+    pub fn write(_: &std::fs::File, _: u64, _: u64, _: bool) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_over_the_budget_is_written_to_disk() {
+        let mut file = tempfile::tempfile().expect("a file");
+        let mut writeback = Writeback::default();
+        let mut write = |bytes: u64, budget| {
+            file.write_all(&vec![1; bytes as usize]).expect("written");
+            writeback.wrote_within(&file, bytes, budget);
+            (writeback.written, writeback.started, writeback.done)
+        };
+        let large = 1 << 40;
+        assert_eq!(write(START_BYTES - 1, large), (START_BYTES - 1, 0, 0));
+        assert_eq!(write(1, large), (START_BYTES, START_BYTES, 0));
+        assert_eq!(write(10, large), (START_BYTES + 10, START_BYTES, 0));
+        let all = START_BYTES + 20;
+        assert_eq!(write(10, START_BYTES), (all, all, all));
+        assert_eq!(writeback.dirty(), 0);
+    }
+
+    #[test]
+    fn nothing_is_counted_without_a_budget() {
+        let file = tempfile::tempfile().expect("a file");
+        let mut writeback = Writeback::default();
+        writeback.wrote_within(&file, 1 << 30, u64::MAX);
+        assert_eq!(writeback.dirty(), 0);
+    }
+}
