@@ -13,7 +13,7 @@ use tracing::Span;
 use crate::proto::{self, Attempt, to_worker};
 use crate::shuffle::Remote;
 use crate::telemetry;
-use floe_planner::Cuts;
+use floe_planner::{Cuts, Form};
 use floe_scheduler::cluster::Demand;
 use floe_scheduler::{Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
 use floe_wire::chunk::OutputId;
@@ -228,6 +228,7 @@ impl<'a> Driver<'a> {
             match action {
                 Action::Resolve { stage, finer } => {
                     let answer = match self.resolve(stage, finer) {
+                        Ok(_) if self.cuts.form(stage) == Some(Form::LeftOut) => Event::LeftOut { stage, finer },
                         Ok(tasks) => Event::Resolved { stage, finer, tasks },
                         Err(error) => Event::ResolveFailed { stage, error },
                     };

@@ -74,14 +74,17 @@ impl Writer {
             self.store.sent(&self.query, self.output);
             return Ok((Place::Store, bytes));
         }
-        if let Err(error) = self.store.keep(&self.query, self.output, held.clone()) {
-            self.store.remove(&held);
-            if let Some(dir) = path.parent() {
-                let _ = std::fs::remove_dir(dir);
+        let kept = |worker| self.store.keep(&self.query, self.output, held.clone()).map(|()| worker);
+        match self.store.worker().and_then(kept) {
+            Ok(worker) => Ok((Place::Worker { worker, shelf }, bytes)),
+            Err(error) => {
+                self.store.remove(&held);
+                if let Some(dir) = path.parent() {
+                    let _ = std::fs::remove_dir(dir);
+                }
+                Err(error)
             }
-            return Err(error);
         }
-        Ok((Place::Worker { worker: self.store.worker(), shelf }, bytes))
     }
 
     fn limit(&self) -> usize {

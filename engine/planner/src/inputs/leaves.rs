@@ -216,6 +216,7 @@ impl Cx<'_> {
             let per_task = encoded(&units)?;
             let tasks = per_task.len() as u32;
             self.leaves.insert(leaf, Leaf::Source { what, per_task });
+            self.ranges.remove(&leaf);
             return Ok(rel.recut(tasks));
         }
         Ok(rel)

@@ -12,7 +12,7 @@ use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
 use crate::strategies::SideSize;
-use floe_wire::facts::RowOrder;
+use floe_wire::facts::{KeyRanges, RowOrder};
 
 /// Share of rows that a filter is assumed to pass in the safe estimate, on which memory depends.
 const COUNTED_ON_TO_PASS: f64 = 0.5;
@@ -372,6 +372,12 @@ impl Rel {
 
     pub fn ranged(&self) -> Option<&Ranged> {
         self.ranged.as_ref()
+    }
+
+    /// The same in plain data, for the checks.
+    pub fn key_ranges(&self) -> Option<KeyRanges> {
+        let Ranged { columns, bounds } = self.ranged.as_ref()?;
+        Some(KeyRanges { columns: columns.iter().map(|name| name.to_string()).collect(), bounds: bounds.to_vec() })
     }
 
     pub fn clustered(&self) -> &[Clustered] {
