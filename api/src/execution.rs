@@ -129,7 +129,7 @@ pub struct ShuffleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage: Option<String>,
-    /// `auto`: none on one machine, lz4 over the network, zstd to a store.
+    /// `auto`: on one machine none in memory and lz4 on disk, lz4 over the network, zstd to a store.
     #[serde(default)]
     pub compression: ShuffleCompression,
     /// Memory per worker for shuffle data before it goes to scratch. Left out, a quarter of the worker's memory.

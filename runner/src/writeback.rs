@@ -6,7 +6,8 @@
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes after which the kernel is asked to start writing, so that it seldom has to be waited for.
+/// Once half of the budget is used, the kernel is asked to start writing after this many bytes of a file, so that it seldom
+/// has to be waited for. Files that are removed before that are never written.
 const START_BYTES: u64 = 4 << 20;
 /// With this much, a disk is never waited for because of the pages of one process.
 const LARGEST_BUDGET_BYTES: u64 = 1 << 30;
@@ -21,7 +22,7 @@ pub fn configure(memory_limit_bytes: Option<u64>) {
     BUDGET.store(budget, Ordering::Relaxed);
 }
 
-/// What of one file, written from its start to its end, is not known to be on disk.
+/// Bytes of one sequentially written file that may still be dirty.
 #[derive(Debug, Default)]
 pub struct Writeback {
     written: u64,
@@ -47,7 +48,7 @@ impl Writeback {
             kernel::write(file, self.done, self.written - self.done, true);
             DIRTY.fetch_sub(self.dirty(), Ordering::Relaxed);
             (self.started, self.done) = (self.written, self.written);
-        } else if self.written - self.started >= START_BYTES {
+        } else if dirty > budget / 2 && self.written - self.started >= START_BYTES {
             kernel::write(file, self.started, self.written - self.started, false);
             self.started = self.written;
         }
@@ -105,11 +106,10 @@ mod tests {
             writeback.wrote_within(&file, bytes, budget);
             (writeback.written, writeback.started, writeback.done)
         };
-        let large = 1 << 40;
-        assert_eq!(write(START_BYTES - 1, large), (START_BYTES - 1, 0, 0));
-        assert_eq!(write(1, large), (START_BYTES, START_BYTES, 0));
-        assert_eq!(write(10, large), (START_BYTES + 10, START_BYTES, 0));
-        let all = START_BYTES + 20;
+        assert_eq!(write(START_BYTES, 1 << 40), (START_BYTES, 0, 0));
+        assert_eq!(write(10, START_BYTES * 3 / 2), (START_BYTES + 10, START_BYTES + 10, 0));
+        assert_eq!(write(10, START_BYTES * 3 / 2), (START_BYTES + 20, START_BYTES + 10, 0));
+        let all = START_BYTES + 30;
         assert_eq!(write(10, START_BYTES), (all, all, all));
         assert_eq!(writeback.dirty(), 0);
     }

@@ -100,7 +100,8 @@ impl Outgoing {
         if let Some(noting) = &mut self.noting {
             noting.add(&df)?;
         }
-        let compression = self.ctx.compression;
+        let on_disk = self.to.as_ref().is_some_and(|writer| writer.on_disk());
+        let compression = if on_disk { self.ctx.disk_compression } else { self.ctx.compression };
         write::parts(df, &self.exchange)?.write(compression, |encoded| self.chunk(encoded))?;
         self.tell();
         Ok(())

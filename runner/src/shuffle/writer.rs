@@ -48,6 +48,11 @@ impl Writer {
         self.written + self.buffer.len() as u64
     }
 
+    /// Whether memory had no room for it.
+    pub fn on_disk(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.shelf == Shelf::Disk)
+    }
+
     /// Makes the output readable; returns where it lies and its size.
     pub fn finish(mut self) -> Result<(Place, u64)> {
         let bytes = self.position();

@@ -38,6 +38,10 @@ impl OutputWriter for shuffle::Writer {
         shuffle::Writer::position(self)
     }
 
+    fn on_disk(&self) -> bool {
+        shuffle::Writer::on_disk(self)
+    }
+
     fn finish(self: Box<Self>) -> Result<Place> {
         shuffle::Writer::finish(*self).map(|(place, _)| place)
     }

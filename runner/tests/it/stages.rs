@@ -18,6 +18,7 @@ fn context() -> Context {
         store: Arc::new(Inline),
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("no sink here"))),
         compression: None,
+        disk_compression: None,
         batch_bytes: 1 << 10,
         run_bytes: 1 << 10,
         read_budget: ReadBudget::new(1 << 20),
