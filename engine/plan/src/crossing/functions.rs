@@ -1,4 +1,4 @@
-//! Functions by the names that the traverser gives them. Namespaces with many of them are in `texts`.
+//! Builds functions by the traverser's names. Large namespaces are in `texts`.
 
 use polars::prelude::*;
 use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, PowFunction, RangeFunction, TrigonometricFunction};
@@ -10,7 +10,7 @@ use super::{damaged, lacking, texts, titles, values};
 use floe_polars::polars_error;
 use floe_wire::error::Result;
 
-/// The arguments of one function: what is not among its input columns.
+/// Arguments of a function that are not input columns.
 pub struct Args<'a> {
     name: &'a str,
     args: &'a [Value],
@@ -113,21 +113,21 @@ pub fn build(name: &str, args: &[Value], input: Vec<Expr>, dtype: Option<&DataTy
     Ok(Expr::Function { input, function })
 }
 
-/// What this engine expresses by other functions.
+/// Functions that this engine lacks, expressed by others.
 fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Option<Expr>> {
     let two = || -> Result<(Expr, Expr)> {
         let [left, right] = input else { return Err(damaged(format!("{} takes two columns", a.name))) };
         Ok((left.clone(), right.clone()))
     };
     let built = match a.name {
-        // Both sides at the scale of the result: the engine multiplies and divides with 256 bits between.
+        // Cast both sides to the scale of the result; the engine multiplies and divides with 256-bit intermediates.
         "decimal_mul" | "decimal_div" => {
             let (left, right) = two()?;
             let to = DataType::Decimal(38, a.size(0)?);
             let (left, right) = (left.strict_cast(to.clone()), right.strict_cast(to));
             if a.name == "decimal_mul" { left * right } else { left.true_div(right) }
         }
-        // As whole numbers of the result's last digit.
+        // Compute with integers in units of the result's last digit.
         "trunc_rem" if dtype.is_some_and(DataType::is_decimal) => {
             let (left, right) = two()?;
             let Some(DataType::Decimal(_, scale)) = dtype else { return Err(damaged("a decimal without a scale")) };
@@ -143,13 +143,13 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
             let [text] = input else { return Err(damaged("INITCAP takes one column")) };
             titles::titled(text.clone())?
         }
-        // Products in the type of the elements, as Polars has them: those of small integers go round.
+        // Multiply in the element type, as Polars does: small integers wrap around.
         "ArrayFunction.Dot" => {
             let (left, right) = two()?;
             let list = |side: Expr| build("ArrayFunction.ToList", &[], vec![side], None);
             build("ListFunction.Sum", &[], vec![list(left)? * list(right)?], None)?
         }
-        // Division that rounds to zero, from the one that rounds down.
+        // Remainder of the division that truncates, from the one that rounds down.
         "trunc_rem" => {
             let (left, right) = two()?;
             trunc_rem(left, right)
@@ -167,14 +167,14 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
         }
         _ => return Ok(None),
     };
-    // Literals above must not change the type.
+    // The literals above must not change the type.
     Ok(Some(match dtype {
         Some(dtype) => built.cast(dtype.clone()),
         None => built,
     }))
 }
 
-/// The rest that has the sign of what is divided.
+/// Remainder with the sign of the dividend.
 fn trunc_rem(left: Expr, right: Expr) -> Expr {
     let rest = left.clone() % right.clone();
     let other_sign = left.lt(lit(0)).neq(right.clone().lt(lit(0)));
@@ -266,7 +266,7 @@ fn range(name: &str, a: &Args) -> Result<RangeFunction> {
     })
 }
 
-/// Rolling windows of a number of rows: (window_size, min_periods, weights, center, parameters).
+/// Rolling windows with a fixed number of rows: (window_size, min_periods, weights, center, parameters).
 fn rolling(name: &str, a: &Args, input: Vec<Expr>) -> Result<Expr> {
     let [column] = input.as_slice() else { return Err(lacking(format!("RollingFunction.{name} of several columns"))) };
     let weights = if a.any(2)?.is_null() { None } else { Some(a.floats(2)?) };
@@ -380,7 +380,7 @@ fn plain(name: &str, a: &Args, arguments: usize, dtype: Option<&DataType>) -> Re
         "repeat_by" => F::RepeatBy,
         "arg_unique" => F::ArgUnique,
         "arg_min" => F::ArgMin,
-        // The traverser gives arg_sort this name, too.
+        // The traverser also uses this name for arg_sort.
         "arg_max" if arguments == 2 => F::ArgSort { descending: a.bool(0)?, nulls_last: a.bool(1)? },
         "arg_max" => F::ArgMax,
         "arg_sort" => F::ArgSort { descending: a.bool(0)?, nulls_last: a.bool(1)? },
@@ -452,7 +452,7 @@ fn plain(name: &str, a: &Args, arguments: usize, dtype: Option<&DataType>) -> Re
                 other => return Err(lacking(format!("the correlation {other}"))),
             },
         },
-        // The traverser has these two the wrong way round.
+        // The traverser swaps these two names.
         "peak_max" => F::PeakMin,
         "peak_min" => F::PeakMax,
         "cut" => F::Cut {

@@ -1,16 +1,16 @@
-//! How many rows go to one call of a function: one at first, then as many as take about a second. So the limit of a call is
-//! one for a part of the work, however much of it there is.
+//! Chooses the number of rows per function call: one row first, then as many as take about a second. So the time limit
+//! of a call applies to a bounded part of the work, however many rows there are.
 //!
-//! A call may have a cost of its own (a model that is loaded), which rows do not add to: two calls of different sizes tell
-//! it from what each row costs.
+//! A call may have a fixed cost that does not depend on its rows, such as loading a model. Two calls of different sizes
+//! tell the fixed cost from the cost per row.
 
 use std::time::Duration;
 
-/// What a call should take.
+/// Target duration of a call.
 const AIM_SECONDS: f64 = 1.0;
-/// A call takes at most so many times the rows of the one before it…
+/// Grow a batch at most 8-fold from one call to the next …
 const GROWTH: usize = 8;
-/// …or so many where rows cost next to nothing beside the call itself.
+/// … or 64-fold while rows are nearly free compared with the call itself.
 const FREE_GROWTH: usize = 64;
 
 #[derive(Debug)]
@@ -18,33 +18,33 @@ pub struct Pace {
     rows: usize,
     most: usize,
     limit: f64,
-    /// What a call costs without rows, and what each row adds to it, in seconds.
+    /// Fixed cost of a call, and cost per row, in seconds.
     fixed: f64,
     each: f64,
-    /// The last call that was learned from.
+    /// Size and duration of the last call that updated the costs.
     last: Option<(usize, f64)>,
 }
 
 impl Pace {
-    /// `limit` is what ends a call.
+    /// `most` is the largest batch, `limit` the time after which a call is stopped.
     pub fn new(most: usize, limit: Duration) -> Pace {
         Pace { rows: 1, most, limit: limit.as_secs_f64(), fixed: 0.0, each: 0.0, last: None }
     }
 
-    /// For the next call.
+    /// Rows for the next call.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// What so many rows are going to take, as far as it is known.
+    /// Expected time for `rows` rows, as far as the cost per row is known.
     pub fn expected(&self, rows: usize) -> Duration {
         Duration::try_from_secs_f64(self.each * rows as f64).unwrap_or(Duration::MAX)
     }
 
-    /// Learns from a call.
+    /// Updates the costs with a finished call.
     pub fn took(&mut self, rows: usize, time: Duration) {
         let time = time.as_secs_f64();
-        // What is left over at an end says little.
+        // A small batch at the end says little about the costs.
         if rows < self.rows.div_ceil(2) {
             return;
         }
@@ -60,7 +60,7 @@ impl Pace {
         let seconds = aim.min((self.limit / 4.0 - self.fixed).max(0.0));
         let wanted = if self.each > 0.0 { (seconds / self.each) as usize } else { usize::MAX };
         let wanted = match self.last {
-            // The second call has another size, whatever the first one took: only then is more known.
+            // Give the second call another size in any case: the costs can only be separated then.
             None if time <= self.limit / 16.0 => wanted.max(rows * 4),
             None if time <= self.limit / 4.0 => rows * 2,
             None => rows,
@@ -79,7 +79,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// The sizes of calls for so many rows, with what a call and a row cost.
+    /// The batch sizes for `rows` rows, at these costs per call and per row.
     fn calls(rows: usize, fixed: f64, each: f64, limit: u64) -> Vec<usize> {
         let mut pace = Pace::new(usize::MAX, Duration::from_secs(limit));
         let (mut sizes, mut left) = (vec![], rows);
@@ -117,7 +117,7 @@ mod tests {
             let sizes = calls(1_000_000, fixed, 0.000_000_1, 600);
             assert!(sizes.len() <= 6, "{fixed} s: {sizes:?}");
         }
-        // A first call that loads something.
+        // The first call loads something.
         let mut pace = Pace::new(usize::MAX, Duration::from_secs(600));
         pace.took(1, Duration::from_secs(60));
         for _ in 0..6 {
