@@ -9,7 +9,7 @@ use floe_wire::error::Result;
 /// Continuation marker that begins every message of an Arrow IPC stream.
 const MESSAGE: [u8; 4] = [0xff; 4];
 /// Highest possible ratio of inflated to compressed bytes: Zstandard blocks encode no longer runs.
-const INFLATED: u64 = 1 << 17;
+const MAX_INFLATION_RATIO: u64 = 1 << 17;
 
 /// Refuses the first frame in a plan's document that claims more bytes than it has.
 pub fn check(document: &Node<'_>) -> Result<()> {
@@ -76,7 +76,9 @@ fn claims(message: &Table<'_>, body: &[u8]) -> Option<u64> {
             return Some(length);
         }
         let inflated = usize::try_from(offset).ok().and_then(|offset| u64_at(body, offset)).filter(|n| *n != u64::MAX);
-        if let Some(inflated) = inflated.filter(|n| compressed && length >= 8 && *n > length.saturating_mul(INFLATED)) {
+        if let Some(inflated) =
+            inflated.filter(|n| compressed && length >= 8 && *n > length.saturating_mul(MAX_INFLATION_RATIO))
+        {
             return Some(inflated);
         }
     }

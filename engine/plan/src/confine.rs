@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 /// Capabilities that allow root to inspect processes or memory, by number in linux/capability.h: CAP_SYS_MODULE,
 /// CAP_SYS_RAWIO, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF.
 const INSPECTING: [libc::c_ulong; 6] = [16, 17, 19, 21, 38, 39];
-const NONE: libc::c_ulong = 0;
-const YES: libc::c_ulong = 1;
+const PR_UNUSED: libc::c_ulong = 0;
+const PR_ENABLE: libc::c_ulong = 1;
 /// Highest descriptor to mark one by one, where the kernel has no `close_range` with `CLOSE_RANGE_CLOEXEC`.
 const MAX_DESCRIPTORS: libc::c_int = 4096;
 
@@ -21,12 +21,12 @@ const MAX_DESCRIPTORS: libc::c_int = 4096;
 pub fn confine() -> std::io::Result<()> {
     // SAFETY: system calls without memory arguments, on this process alone. All are async-signal-safe.
     unsafe {
-        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, YES, NONE, NONE, NONE) != 0 {
+        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, PR_ENABLE, PR_UNUSED, PR_UNUSED, PR_UNUSED) != 0 {
             return Err(std::io::Error::last_os_error());
         }
         for capability in INSPECTING {
             // Fails without root, where there is nothing to drop.
-            libc::prctl(libc::PR_CAPBSET_DROP, capability, NONE, NONE, NONE);
+            libc::prctl(libc::PR_CAPBSET_DROP, capability, PR_UNUSED, PR_UNUSED, PR_UNUSED);
         }
         let first = libc::STDERR_FILENO + 1;
         let marked = libc::syscall(libc::SYS_close_range, first, libc::c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);

@@ -224,7 +224,7 @@ fn scripts_that_fail_say_where() {
 }
 
 #[test]
-fn a_script_that_does_not_end_is_ended_with_all_it_started() {
+fn a_timeout_kills_the_whole_process_tree() {
     if python().is_none() {
         return;
     }
@@ -256,7 +256,7 @@ fn sleeps(seconds: &str) -> bool {
 }
 
 #[test]
-fn a_child_with_a_session_of_its_own_that_holds_the_pipe_outlives_neither_the_limit_nor_the_script() {
+fn descendants_in_their_own_session_end_with_the_limit_and_with_the_script() {
     if python().is_none() {
         return;
     }
@@ -291,7 +291,7 @@ fn a_child_with_a_session_of_its_own_that_holds_the_pipe_outlives_neither_the_li
 }
 
 #[test]
-fn what_a_script_starts_is_bounded_together() {
+fn limits_apply_to_the_whole_process_tree() {
     if python().is_none() {
         return;
     }

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_the_plan_makes_from_categories_are_not() {
+    fn numbers_from_categories_of_the_plan_are_accepted() {
         let category = || DataType::from_categories(Categories::global());
         let there = texts().with_columns([col("c").to_physical().alias("p")]);
         assert_eq!(outcome(there.clone().select([col("p").cast(category())])), Ok(()));

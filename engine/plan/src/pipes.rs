@@ -85,7 +85,7 @@ impl Printed {
     }
 
     /// The same, as a suffix for the message about how the process ended.
-    pub fn told(&self) -> String {
+    pub fn as_suffix(&self) -> String {
         let printed = self.last();
         if printed.is_empty() { printed } else { format!("; it printed last:\n{printed}") }
     }
@@ -115,7 +115,7 @@ mod tests {
     fn the_end_of_what_is_printed_is_kept() {
         let text = "x".repeat(20_000) + "the end\n";
         assert_eq!(Printed::of(Some(Cursor::new(text)), 8).last(), "the end");
-        assert_eq!(Printed::of(Some(Cursor::new("why")), 8).told(), "; it printed last:\nwhy");
-        assert_eq!(Printed::of(None::<Cursor<&str>>, 8).told(), "");
+        assert_eq!(Printed::of(Some(Cursor::new("why")), 8).as_suffix(), "; it printed last:\nwhy");
+        assert_eq!(Printed::of(None::<Cursor<&str>>, 8).as_suffix(), "");
     }
 }

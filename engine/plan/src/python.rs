@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_is_said_and_nothing_waits_for_ever() {
+    fn failures_are_reported_and_waits_end() {
         let why = run(Command::new("sh").args(["-c", "echo one; echo two >&2; exit 3"])).unwrap_err();
         assert_eq!(why, "one\ntwo");
         let begin = Instant::now();

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_told_apart_by_packages_and_by_python() {
+    fn directories_differ_by_packages_and_python() {
         let wanted = |tag: &str, text: &str| Wanted { tag: tag.into(), text: text.into() };
         let one = wanted("cpython-311 x86_64", "six==1.17.0");
         assert_eq!(one.name(), wanted("cpython-311 x86_64", "six==1.17.0").name());

@@ -308,7 +308,7 @@ fn changes_between_versions_are_warned_of() {
 
 /// The formats differ in joins of all kinds, scans, selections and structs.
 #[test]
-fn a_plan_comes_back_from_every_client_as_it_went() {
+fn plans_round_trip_through_every_client() {
     let storage = StorageOptions::default();
     let kept = |name: &&String| name.starts_with("ok-") || name.starts_with("files-") || name.starts_with("sink-");
     for name in names("1.43.2").iter().filter(kept) {

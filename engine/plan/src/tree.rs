@@ -1,7 +1,7 @@
 //! Runs users' code in a child process: its whole process tree is bounded in time, memory, processes and disk, and
 //! killed as a whole, even if it makes sessions or daemons.
 //!
-//! A supervisor process stands between us and the child and only waits (`stand_between`). It is the subreaper of
+//! A supervisor process stands between us and the child and only waits (`supervise`). It is the subreaper of
 //! everything below it: orphans become its children, so the whole tree stays reachable through parent ids until the
 //! last process ends.
 
@@ -20,12 +20,13 @@ use super::confine::confine;
 /// Poll interval while waiting for the end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long to wait for killed processes to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Count at most `MAX_ENTRIES` directory entries; more are treated as over the disk limit.
 const MAX_ENTRIES: usize = 20_000;
 const MAX_OPEN_FILES: libc::rlim_t = 1024;
-const NONE: libc::c_ulong = 0;
-const YES: libc::c_ulong = 1;
+const PR_UNUSED: libc::c_ulong = 0;
+const PR_DISABLE: libc::c_ulong = 0;
+const PR_ENABLE: libc::c_ulong = 1;
 const KILL: libc::c_ulong = libc::SIGKILL as libc::c_ulong;
 
 /// Limits for the child and all its descendants together.
@@ -72,27 +73,27 @@ impl Default for Watch {
 
 pub struct Tree {
     child: Child,
-    told: PipeReader,
+    reports: PipeReader,
 }
 
 /// Starts the command in its own process group, without our files and capabilities.
 pub fn start(mut command: Command, limits: &Limits) -> std::io::Result<Tree> {
-    let (told, tell) = std::io::pipe()?;
+    let (reports, reporter) = std::io::pipe()?;
     command.process_group(0);
-    prepare(&mut command, &tell, limits.disk_bytes);
+    prepare(&mut command, &reporter, limits.disk_bytes);
     let child = command.spawn()?;
-    Ok(Tree { child, told })
+    Ok(Tree { child, reports })
 }
 
 #[allow(unsafe_code)]
-fn prepare(command: &mut Command, tell: &PipeWriter, file_bytes: u64) {
-    let tell = tell.as_raw_fd();
+fn prepare(command: &mut Command, reporter: &PipeWriter, file_bytes: u64) {
+    let reporter = reporter.as_raw_fd();
     // SAFETY: the code between fork and exec makes system calls only.
     unsafe {
         command.pre_exec(move || {
             confine()?;
             limit_files(file_bytes);
-            stand_between(tell)
+            supervise(reporter)
         });
     }
 }
@@ -115,11 +116,11 @@ fn limit_files(file_bytes: u64) {
 /// Forks: the new process returns and becomes the program; this one never returns. It reports how the program ended,
 /// and exits when no process is left below it.
 #[allow(unsafe_code)]
-fn stand_between(tell: RawFd) -> std::io::Result<()> {
+fn supervise(reporter: RawFd) -> std::io::Result<()> {
     // SAFETY: system calls on this single-threaded process and on variables of this frame. Nothing is allocated and no
     // lock is taken. `_exit` runs no destructors or handlers copied from the parent.
     unsafe {
-        if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, YES, NONE, NONE, NONE) != 0 {
+        if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, PR_ENABLE, PR_UNUSED, PR_UNUSED, PR_UNUSED) != 0 {
             return Err(std::io::Error::last_os_error());
         }
         let program = libc::fork();
@@ -130,14 +131,14 @@ fn stand_between(tell: RawFd) -> std::io::Result<()> {
             // A process group without the supervisor: the program may signal its group, and must not hit the
             // supervisor.
             libc::setpgid(0, 0);
-            libc::prctl(libc::PR_SET_PDEATHSIG, KILL, NONE, NONE, NONE);
+            libc::prctl(libc::PR_SET_PDEATHSIG, KILL, PR_UNUSED, PR_UNUSED, PR_UNUSED);
             return Ok(());
         }
         // The supervisor is a copy of our process: make it undumpable, so that the program cannot read it, and close
         // the pipes it inherited, so that they close with the program.
-        libc::prctl(libc::PR_SET_DUMPABLE, NONE, NONE, NONE, NONE);
-        libc::prctl(libc::PR_SET_PDEATHSIG, KILL, NONE, NONE, NONE);
-        libc::dup2(tell, 0);
+        libc::prctl(libc::PR_SET_DUMPABLE, PR_DISABLE, PR_UNUSED, PR_UNUSED, PR_UNUSED);
+        libc::prctl(libc::PR_SET_PDEATHSIG, KILL, PR_UNUSED, PR_UNUSED, PR_UNUSED);
+        libc::dup2(reporter, 0);
         if libc::syscall(libc::SYS_close_range, 1, libc::c_int::MAX, 0) != 0 {
             for descriptor in 1..4096 {
                 libc::close(descriptor);
@@ -171,9 +172,9 @@ impl Tree {
         let mut looked = Instant::now();
         let end = loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if self.is_told(left.min(LOOK_EVERY)) {
+            if self.has_report(left.min(LOOK_EVERY)) {
                 let mut status = [0; size_of::<libc::c_int>()];
-                break match self.told.read_exact(&mut status) {
+                break match self.reports.read_exact(&mut status) {
                     Ok(()) => End::Itself(ExitStatus::from_raw(libc::c_int::from_ne_bytes(status))),
                     Err(_) => End::Lost,
                 };
@@ -197,8 +198,8 @@ impl Tree {
 
     /// Waits up to `within` for a report: the end of the child or of the supervisor.
     #[allow(unsafe_code)]
-    fn is_told(&self, within: Duration) -> bool {
-        let mut asked = libc::pollfd { fd: self.told.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    fn has_report(&self, within: Duration) -> bool {
+        let mut asked = libc::pollfd { fd: self.reports.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let within = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: one valid pollfd. An interrupted call only ends the wait early.
         unsafe { libc::poll(&raw mut asked, 1, within) > 0 }
@@ -217,7 +218,7 @@ impl Tree {
     }
 
     fn end_all(&mut self) -> std::io::Result<()> {
-        let deadline = Instant::now() + GONE_WITHIN;
+        let deadline = Instant::now() + KILL_LIMIT;
         let id = self.child.id();
         while !has_ended(id) {
             // Stop all processes first and kill them afterwards, so that none forks during the search.
@@ -233,7 +234,7 @@ impl Tree {
             held.iter().for_each(|pid| signal(*pid, libc::SIGKILL));
             if Instant::now() > deadline {
                 // A process does not die, or the supervisor does not notice.
-                tracing::warn!("what users' Python started is not gone after {} s", GONE_WITHIN.as_secs());
+                tracing::warn!("what users' Python started is not gone after {} s", KILL_LIMIT.as_secs());
                 break;
             }
             std::thread::sleep(Duration::from_millis(2));

@@ -5,7 +5,7 @@ use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, Operator};
 use polars_utils::pl_str::PlSmallStr;
 
 /// Leave filters with more alternatives alone.
-const MOST_ALTERNATIVES: usize = 64;
+const MAX_ALTERNATIVES: usize = 64;
 
 /// The implied predicates over one column each, if any.
 pub fn implied(predicate: &Expr) -> Option<Expr> {
@@ -17,7 +17,7 @@ pub fn implied(predicate: &Expr) -> Option<Expr> {
 fn of_alternatives(predicate: &Expr) -> Option<Expr> {
     let mut alternatives = Vec::new();
     split(predicate, Operator::Or, &mut alternatives);
-    if !(2..=MOST_ALTERNATIVES).contains(&alternatives.len()) {
+    if !(2..=MAX_ALTERNATIVES).contains(&alternatives.len()) {
         return None;
     }
     let alternatives: Vec<Vec<(PlSmallStr, Expr)>> = alternatives.into_iter().map(by_column).collect();

@@ -71,7 +71,7 @@ fn rows(frame: &DataFrame, sort: bool) -> Vec<String> {
 }
 
 #[test]
-fn what_is_damaged_or_lacking_is_said() {
+fn damaged_and_unsupported_plans_are_named() {
     let crossing = |nodes: &str, exprs: &str| -> Result<()> {
         let text = format!(r#"{{"version":2,"polars":"2.1.0","root":0,"nodes":{nodes},"exprs":{exprs}}}"#);
         build(&serde_json::from_str(&text).unwrap(), &[], &[]).map(|_| ())

@@ -95,7 +95,7 @@ impl PythonFunction {
             // A small batch may return another type or length than a large one. Polars judges by one call with all
             // rows, so retry with that (or, for groups, with full batches).
             Err(Stop::Wrong(_)) => {
-                let at_once = self.payload.groups.map_or(rows, |_| groups::AT_ONCE);
+                let at_once = self.payload.groups.map_or(rows, |_| groups::MAX_GROUPS_PER_CALL);
                 slices::in_turn(rows, at_once, &call)
             }
             ended => ended,
@@ -156,7 +156,7 @@ impl PythonFunction {
 }
 
 fn of_payload(payload: &Payload) -> Mutex<Pace> {
-    let most = payload.groups.map_or(usize::MAX, |_| groups::AT_ONCE);
+    let most = payload.groups.map_or(usize::MAX, |_| groups::MAX_GROUPS_PER_CALL);
     Mutex::new(Pace::new(most, settings().call_limit))
 }
 
@@ -223,7 +223,8 @@ pub fn arm(plan: &mut IRPlan) -> Result<()> {
         let LazySerde::Bytes(bytes) = &*function else { continue };
         let Some(packed) = Packed::read(bytes) else { continue };
         let Packed { payload, field, .. } = packed.map_err(polars_error)?;
-        *function = LazySerde::Deserialized(SpecialEq::new(Arc::new(PythonFunction::new(payload, field, nobody()))));
+        *function =
+            LazySerde::Deserialized(SpecialEq::new(Arc::new(PythonFunction::new(payload, field, unbound_task()))));
         **fmt_str = PlSmallStr::from_static(SHOWN);
     }
     Ok(())
@@ -243,7 +244,7 @@ pub fn bind(plan: &mut IRPlan, task: &Task) {
 }
 
 /// A task for plans that are inspected, or run outside of any task.
-pub fn nobody() -> Task {
+pub fn unbound_task() -> Task {
     Task {
         query: Arc::from(""),
         cancel: Arc::default(),

@@ -19,7 +19,7 @@ use floe_wire::error::Result;
 /// Prefix of a pickled function in an expression.
 const PICKLED: &[u8] = b"PLPYFN";
 /// Polars' `FunctionFlags`: INPUT_WILDCARD_EXPANSION, OPTIONAL_RE_ENTRANT and RETURNS_SCALAR.
-const ALL_AT_ONCE: u16 = 1 << 2;
+const WILDCARD_EXPANSION: u16 = 1 << 2;
 const RE_ENTRANT: u16 = 1 << 4;
 const SCALAR: u16 = 1 << 3;
 /// Mark for a plan to build: a slice of this length, whose offset is the number. No client writes such a slice.
@@ -159,7 +159,7 @@ impl<'a> Carrier<'a> {
                     None => Returns::Supertype,
                 };
                 let scalar = function.get("returns_scalar").and_then(Node::as_bool).unwrap_or(false);
-                flags |= ALL_AT_ONCE | if scalar { SCALAR } else { 0 };
+                flags |= WILDCARD_EXPANSION | if scalar { SCALAR } else { 0 };
                 self.payload(Kind::Fold, &pickled, returns).map(|payload| Payload { scalar, ..payload })
             }
             "CumFoldHorizontal" | "CumReduceHorizontal" => {
@@ -179,7 +179,7 @@ impl<'a> Carrier<'a> {
                     "declared": declared.is_some(),
                     "scalar": scalar,
                 });
-                flags |= ALL_AT_ONCE | if scalar { SCALAR } else { 0 };
+                flags |= WILDCARD_EXPANSION | if scalar { SCALAR } else { 0 };
                 self.payload(Kind::CumFold, &pickled, Returns::Columns { each: Box::new(each), first })
                     .map(|payload| Payload { scalar, args: args.to_string(), ..payload })
             }

@@ -203,15 +203,15 @@ impl FunctionChild {
         for column in columns {
             bodies.push(one_column(column)?);
         }
-        let is_told = returns.is_none_or(|dtype| self.typed.get(&key) == Some(dtype));
-        if let Some(dtype) = returns.filter(|_| !is_told) {
+        let type_known = returns.is_none_or(|dtype| self.typed.get(&key) == Some(dtype));
+        if let Some(dtype) = returns.filter(|_| !type_known) {
             bodies.push(one_column(&Series::new_empty(PlSmallStr::EMPTY, dtype))?);
             self.typed.insert(key, dtype.clone());
         }
         let own: Vec<&str> = columns.iter().map(|column| column.name().as_str()).collect();
         let mut header = json!({"op": "call", "key": key, "names": own});
         header["type"] = match returns {
-            Some(_) if is_told => "last",
+            Some(_) if type_known => "last",
             Some(_) => "new",
             None => "none",
         }
@@ -308,7 +308,7 @@ impl FunctionChild {
         self.requests = None;
         let end = self.ended.recv_timeout(END_LIMIT);
         self.end();
-        let printed = self.printed.told();
+        let printed = self.printed.as_suffix();
         let name = self.name(key);
         let ended = match end {
             Ok(Ok(End::Itself(status))) => match (status.code(), status.signal()) {
@@ -352,7 +352,7 @@ fn supervised(
     limits: Limits,
     watch: Arc<Watch>,
 ) -> std::io::Result<(Pipes, Receiver<std::io::Result<End>>)> {
-    let (told, started) = channel();
+    let (tell_start, started) = channel();
     let (tell_end, ended) = channel();
     std::thread::Builder::new().name("floe-function".into()).spawn(move || {
         let tree = tree::start(command, &limits).map(|mut tree| {
@@ -364,11 +364,11 @@ fn supervised(
         });
         match tree {
             Ok((tree, pipes)) => {
-                let _ = told.send(Ok(pipes));
+                let _ = tell_start.send(Ok(pipes));
                 let _ = tell_end.send(tree.wait_watched(&limits, &watch));
             }
             Err(error) => {
-                let _ = told.send(Err(error));
+                let _ = tell_start.send(Err(error));
             }
         }
     })?;

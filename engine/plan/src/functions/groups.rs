@@ -14,7 +14,7 @@ use polars_utils::pl_str::PlSmallStr;
 use super::payload::{Kind, Packed, Payload, Returns};
 
 /// Send at most this many groups per call: enough to make the cost of the call itself negligible.
-pub const AT_ONCE: usize = 1024;
+pub const MAX_GROUPS_PER_CALL: usize = 1024;
 
 /// An aggregation that only calls a function, rewritten.
 pub struct OfGroups {

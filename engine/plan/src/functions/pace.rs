@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 /// Target duration of a call.
-const AIM_SECONDS: f64 = 1.0;
+const TARGET_SECONDS: f64 = 1.0;
 /// Grow a batch at most 8-fold from one call to the next …
-const GROWTH: usize = 8;
+const MAX_GROWTH: usize = 8;
 /// … or 64-fold while rows are nearly free compared with the call itself.
-const FREE_GROWTH: usize = 64;
+const MAX_FREE_GROWTH: usize = 64;
 
 #[derive(Debug)]
 pub struct Pace {
@@ -56,7 +56,7 @@ impl Pace {
             }
             None => self.each = (time - self.fixed).max(0.0) / rows as f64,
         }
-        let aim = AIM_SECONDS.min(self.limit / 8.0).max(self.fixed);
+        let aim = TARGET_SECONDS.min(self.limit / 8.0).max(self.fixed);
         let seconds = aim.min((self.limit / 4.0 - self.fixed).max(0.0));
         let wanted = if self.each > 0.0 { (seconds / self.each) as usize } else { usize::MAX };
         let wanted = match self.last {
@@ -70,7 +70,7 @@ impl Pace {
             self.last = Some((rows, time));
         }
         let free = self.each * (rows as f64) < self.fixed / 8.0;
-        let growth = if free { FREE_GROWTH } else { GROWTH };
+        let growth = if free { MAX_FREE_GROWTH } else { MAX_GROWTH };
         self.rows = wanted.clamp(1, self.most.min(rows.saturating_mul(growth)).max(1));
     }
 }
@@ -106,13 +106,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quick_goes_in_few_calls() {
+    fn cheap_rows_take_few_calls() {
         let sizes = calls(1_000_000, 0.001, 0.000_000_1, 600);
         assert!(sizes.len() <= 6, "{sizes:?}");
     }
 
     #[test]
-    fn the_cost_of_a_call_is_no_cost_of_its_rows() {
+    fn fixed_costs_are_not_counted_per_row() {
         for fixed in [1.0, 20.0, 60.0] {
             let sizes = calls(1_000_000, fixed, 0.000_000_1, 600);
             assert!(sizes.len() <= 6, "{fixed} s: {sizes:?}");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_at_an_end_changes_nothing() {
+    fn a_small_last_batch_does_not_change_the_pace() {
         let mut pace = Pace::new(1024, Duration::from_secs(600));
         while pace.rows() < 1024 {
             pace.took(pace.rows(), Duration::from_millis(1));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_known_after_a_call() {
+    fn remaining_time_is_known_after_one_call() {
         let mut pace = Pace::new(1024, Duration::from_secs(600));
         assert_eq!(pace.expected(100), Duration::ZERO);
         pace.took(1, Duration::from_millis(500));

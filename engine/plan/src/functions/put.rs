@@ -11,7 +11,7 @@ use polars_plan::dsl::{DslPlan, Expr, LazySerde, OpaqueColumnUdf, RenameAliasFn,
 use polars_plan::prelude::{FunctionFlags, FunctionOptions, PlanCallback, all, as_struct, by_name, col};
 use polars_utils::pl_str::PlSmallStr;
 
-use super::call::{PythonFunction, SHOWN, Task, nobody};
+use super::call::{PythonFunction, SHOWN, Task, unbound_task};
 use super::carry::Carried;
 use super::groups::{self, OfGroups};
 use super::payload::{Kind, Packed, Payload};
@@ -25,7 +25,7 @@ const FRAME: &str = "__floe_frame";
 
 /// Puts the functions back into a plan, and records the numbers of those that it placed.
 pub fn put_in(plan: DslPlan, carried: &Carried, placed: &mut HashSet<usize>) -> Result<DslPlan> {
-    let put = Put { carried, task: a_plan(), placed: RefCell::default() };
+    let put = Put { carried, task: inspection_task(), placed: RefCell::default() };
     let plan = put.whole(plan)?;
     placed.extend(put.placed.into_inner());
     Ok(plan)
@@ -45,7 +45,7 @@ pub fn check_placed(carried: &Carried, placed: &HashSet<usize>) -> Result<()> {
 
 /// Calls a source's function for its schema.
 pub fn schema_of(function: &Payload) -> Result<SchemaRef> {
-    let task = a_plan();
+    let task = inspection_task();
     let dtype = pool::call(function, function.key(), &[], None, &task);
     pool::release(&task.query);
     match dtype?.dtype() {
@@ -55,9 +55,9 @@ pub fn schema_of(function: &Payload) -> Result<SchemaRef> {
 }
 
 /// A task for calls while a plan is inspected, with its own children.
-fn a_plan() -> Task {
+fn inspection_task() -> Task {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    Task { query: format!("plan-{}", NEXT.fetch_add(1, Ordering::Relaxed)).into(), ..nobody() }
+    Task { query: format!("plan-{}", NEXT.fetch_add(1, Ordering::Relaxed)).into(), ..unbound_task() }
 }
 
 struct Put<'c> {

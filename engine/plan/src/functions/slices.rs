@@ -10,7 +10,7 @@ use super::pace::Pace;
 use floe_wire::error::QueryError;
 
 /// Start more children only if at least this much work is left, because starting one takes time.
-const WORTH_HELP: Duration = Duration::from_secs(2);
+const MIN_SHARED_WORK: Duration = Duration::from_secs(2);
 
 /// Why the calls stop.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub fn paced(
     std::thread::scope(|scope| {
         let mut helped = children < 2;
         while work.step() {
-            if !helped && work.left() >= WORTH_HELP {
+            if !helped && work.left() >= MIN_SHARED_WORK {
                 helped = true;
                 for _ in 1..children {
                     let help = || while work.step() {};
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_come_in_order_whoever_makes_them() {
+    fn parts_are_in_order_whichever_child_made_them() {
         for took in [Duration::ZERO, Duration::from_secs(1)] {
             let threads: Mutex<HashSet<ThreadId>> = Mutex::default();
             let one = |from: usize, rows: usize, _: &AtomicBool| -> Given {

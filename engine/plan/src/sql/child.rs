@@ -29,7 +29,7 @@ const PRINTED_LIMIT_BYTES: usize = 1 << 10;
 /// Started processes that wait for their next text.
 static IDLE: Mutex<Vec<Planner>> = Mutex::new(Vec::new());
 /// Keep at most this many.
-const IDLE_MOST: usize = 4;
+const MAX_IDLE: usize = 4;
 
 pub struct Planner {
     python: PathBuf,
@@ -71,7 +71,7 @@ impl Planner {
     /// Keeps the process for the next text. Call it only after the answer to the last request; else drop the process.
     pub fn give_back(self) {
         if let Ok(mut idle) = IDLE.lock()
-            && idle.len() < IDLE_MOST
+            && idle.len() < MAX_IDLE
         {
             idle.push(self);
         }
@@ -133,7 +133,7 @@ impl Planner {
         // Its pipes are closed, so it is ending; kill it in case it does not.
         kill_group(&self.child);
         let _ = self.child.wait();
-        let printed = self.printed.told();
+        let printed = self.printed.as_suffix();
         QueryError::user(
             "SqlEnvironment",
             format!("the process that resolves SQL ({}) ended without an answer{printed}", self.python.display()),

@@ -17,7 +17,7 @@ use floe_wire::error::{QueryError, Result};
 const MARK_LENGTH: u32 = u32::MAX - 4;
 const MARK_OFFSET: i64 = i64::MIN / 2;
 /// Limit of SQL nodes per plan.
-const MOST: usize = 256;
+const MAX_SQL_NODES: usize = 256;
 
 /// A node that was set aside.
 #[derive(Debug)]
@@ -51,8 +51,11 @@ fn take(node: &mut Node<'_>, nothing: &[u8], found: &mut Vec<Aside>) -> Result<(
                 [(name, content)] if name.as_str() == Some("SQL") && content.get("query").is_some() => read(content)?,
                 _ => return entries.iter_mut().try_for_each(|(_, value)| take(value, nothing, found)),
             };
-            if found.len() >= MOST {
-                return Err(QueryError::user("QueryTooLarge", format!("the plan holds more than {MOST} SQL queries")));
+            if found.len() >= MAX_SQL_NODES {
+                return Err(QueryError::user(
+                    "QueryTooLarge",
+                    format!("the plan holds more than {MAX_SQL_NODES} SQL queries"),
+                ));
             }
             let key = here.relations.first().map_or(nothing, |(_, key)| key.as_slice());
             let offset = MARK_OFFSET + found.len() as i64;

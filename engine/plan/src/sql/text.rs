@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn places_survive_changes() {
+    fn positions_survive_edits() {
         let text = "ab $x cd $yy e";
         let mut edits = Edits::default();
         edits.replace(9, 12, "'long text'");

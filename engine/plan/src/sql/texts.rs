@@ -90,7 +90,7 @@ impl<'a> Texts<'a> {
             Some((sql, file.or_else(|| sql.find_name(last, |_| true))?))
         });
         let Some((sql, at)) = place else { return error };
-        let told = errors::at(sql.view, sql.text, &error.class, &Fault { at, message: error.message.clone() });
-        QueryError { message: told.message, ..error }
+        let placed = errors::at(sql.view, sql.text, &error.class, &Fault { at, message: error.message.clone() });
+        QueryError { message: placed.message, ..error }
     }
 }
