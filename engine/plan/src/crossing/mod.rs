@@ -17,6 +17,7 @@ mod functions;
 mod implied;
 mod joins;
 mod nodes;
+mod plain;
 mod recursive;
 mod scalars;
 mod texts;
