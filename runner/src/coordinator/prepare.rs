@@ -79,7 +79,7 @@ pub fn prepare(job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
     Ok(prepared)
 }
 
-/// Loads a job's plan; its recursive tables are yet to be computed.
+/// Loads a job's plan; leaves its recursive tables to the caller.
 pub fn load(job: &Job, context: &Context) -> Result<Loaded> {
     let env = floe_plan::LoadEnv::new(job.base.as_ref().unwrap_or(&context.base));
     let (loaded, warned) = floe_polars::warnings::listening(|| floe_plan::load_open(job, &env));

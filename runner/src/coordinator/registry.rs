@@ -57,7 +57,7 @@ pub enum Signal {
         attempt: u32,
         error: TaskError,
     },
-    /// No task of the query runs there any more.
+    /// No task of the query runs on this worker any more.
     Gone {
         worker: String,
     },

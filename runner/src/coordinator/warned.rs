@@ -3,7 +3,7 @@
 use floe_wire::error::QueryError;
 use floe_wire::task::Warning;
 
-/// Distinct warnings to keep; of the rest, only whether there were any.
+/// Distinct warnings to keep; of the others, only record whether there were any.
 const MAX_WARNINGS: usize = 32;
 
 #[derive(Clone, Debug, Default)]

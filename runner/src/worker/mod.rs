@@ -1,6 +1,6 @@
 //! The worker: takes tasks from the coordinator over one stream, runs them on threads of their own, serves their
-//! outputs to its peers, and ends when the coordinator does, leaving no file behind. What a task does is in `exec`;
-//! which task runs where is the scheduler's business.
+//! outputs to its peers, and ends with the coordinator, leaving no file behind. Execution of a task is in `exec`;
+//! placement is decided by the scheduler.
 
 mod introduction;
 mod metrics;
