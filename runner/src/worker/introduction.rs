@@ -1,5 +1,5 @@
 //! Obtains the coordinator's address: given at the start, or sent later over HTTP by a client with the token. On a
-//! cluster a worker's pod is created before the address is known.
+//! cluster, a worker's pod is created before the address is known.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -282,7 +282,7 @@ impl Session {
         Ok(())
     }
 
-    /// Returns how the worker ends now that the coordinator is gone.
+    /// How the worker ends after the coordinator is gone.
     fn forsaken(&self) -> End {
         let is_over = self.ending.is_empty() && self.queries.all().next().is_none();
         if is_over { End::Released } else { End::Orphaned }

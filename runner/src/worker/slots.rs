@@ -1,5 +1,5 @@
 //! Runs a worker's task threads: a queue in arrival order, threads with large stacks that run one task each, panics
-//! caught, cancellation by a flag. Knows nothing of the stream: reports go to a function.
+//! caught, cancellation by a flag. Knows nothing of the control stream; reports are passed to a function.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

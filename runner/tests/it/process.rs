@@ -1,4 +1,4 @@
-//! The coordinator as a process: events, exit codes, and nothing left behind however it ends.
+//! The coordinator as a process: events, exit codes, and no leftovers however it ends.
 
 use std::path::Path;
 use std::time::Duration;
@@ -66,7 +66,7 @@ fn a_killed_coordinator_leaves_nothing() {
         coordinator.signal(libc::SIGKILL);
         coordinator.wait();
         if files_below(&dir.path().join("out")).iter().any(|path| path.extension().is_some_and(|e| e == "parquet")) {
-            continue; // It had committed before the signal came.
+            continue; // It had committed before the signal arrived.
         }
         nothing_left(dir.path(), &coordinator.scratch, pid);
     }

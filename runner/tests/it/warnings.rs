@@ -1,4 +1,4 @@
-//! What Polars warns of inside a worker process reaches whoever asked for the query.
+//! Warnings of Polars inside a worker process reach the client.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use polars_ops::frame::{AsOfOptions, AsofStrategy};
 
 use crate::support::*;
 
-/// Polars cannot check the order within groups, and says so each time it joins some.
+/// Polars cannot check the order within groups, and warns each time it joins some.
 fn unchecked() -> LazyFrame {
     let by = Some(vec![PlSmallStr::from_static("k")]);
     let options = AsOfOptions {
@@ -55,7 +55,7 @@ fn warnings_that_shall_be_errors_leave_nothing_behind() {
     assert!(files_below(&dir.path().join("out")).is_empty());
 }
 
-/// Polars warns while it makes a plan of what the user wrote, too.
+/// Polars also warns while it plans what the user wrote.
 #[test]
 fn warnings_of_planning_are_told() {
     let right = small().with_columns([(col("v") * lit(2)).alias("w")]);
