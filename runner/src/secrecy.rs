@@ -7,14 +7,15 @@
 
 use std::ffi::CStr;
 
-const NO: libc::c_ulong = 0;
+const PR_DISABLE: libc::c_ulong = 0;
+const PR_UNUSED: libc::c_ulong = 0;
 
 /// Makes this process undumpable: its environment, memory and open files in /proc then belong to root, and other
 /// processes of this user cannot read them. A process with the capability CAP_SYS_PTRACE still can.
 #[allow(unsafe_code)]
 pub fn hide() {
     // SAFETY: a system call without memory arguments.
-    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, NO, NO, NO, NO) } != 0 {
+    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, PR_DISABLE, PR_UNUSED, PR_UNUSED, PR_UNUSED) } != 0 {
         eprintln!("floe: other processes may look into this one: {}", std::io::Error::last_os_error());
     }
 }

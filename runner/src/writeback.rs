@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Ask the kernel to start writing after this many bytes, so that waiting is seldom necessary.
+/// Bytes after which the kernel is asked to start writing, so that it seldom has to be waited for.
 const START_BYTES: u64 = 4 << 20;
 /// Largest budget. With this much, the process never has to wait for the disk because of its own pages.
 const LARGEST_BUDGET_BYTES: u64 = 1 << 30;
@@ -22,7 +22,7 @@ pub fn configure(memory_limit_bytes: Option<u64>) {
     BUDGET.store(budget, Ordering::Relaxed);
 }
 
-/// State of one file that is written from start to end.
+/// What of one file, written from its start to its end, is not known to be on disk.
 #[derive(Debug, Default)]
 pub struct Writeback {
     written: u64,

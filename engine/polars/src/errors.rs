@@ -10,7 +10,7 @@ use std::sync::Once;
 
 use polars_error::PolarsError;
 
-use super::warnings::Along;
+use super::warnings::Inherited;
 use floe_wire::error::{Category, QueryError, Result};
 
 /// The class and message that Python Polars raises for the same error.
@@ -130,13 +130,13 @@ fn file_name(path: &str) -> &str {
 /// Runs `f` on a thread whose stack holds any plan that can be parsed. Only touched pages of it take memory.
 pub fn on_big_stack<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     const STACK_BYTES: usize = 512 << 20;
-    let (span, along) = (tracing::Span::current(), Along::of_this_thread());
+    let (span, inherited) = (tracing::Span::current(), Inherited::of_this_thread());
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("floe-plan".into())
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, || {
-                let _here = along.enter();
+                let _here = inherited.enter();
                 span.in_scope(f)
             })
             .map_err(|e| QueryError::internal(format!("cannot start a thread to read the plan: {e}")))?

@@ -15,9 +15,9 @@ const MAX_WARNINGS: usize = 16;
 const MAX_WARNING_BYTES: usize = 1024;
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<Warning>>);
+struct Collector(Mutex<Vec<Warning>>);
 
-impl Heard {
+impl Collector {
     fn add(&self, text: &str, sure: bool) {
         let mut all = lock(&self.0);
         let more = all.len() < MAX_WARNINGS;
@@ -35,13 +35,13 @@ impl Heard {
 
 struct Task {
     query: String,
-    heard: Arc<Heard>,
+    collector: Arc<Collector>,
 }
 
 static TASKS: Mutex<Vec<Task>> = Mutex::new(Vec::new());
 
 thread_local! {
-    static HERE: RefCell<Option<Arc<Heard>>> = const { RefCell::new(None) };
+    static THREAD_COLLECTOR: RefCell<Option<Arc<Collector>>> = const { RefCell::new(None) };
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -51,12 +51,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Hands a warning of Polars to its listeners. Called by the function that the process has given to Polars.
 pub fn hear(message: &str, kind: &PolarsWarning) {
     let text = worded(message, kind);
-    if let Some(heard) = HERE.with_borrow(Clone::clone) {
-        return heard.add(&text, true);
+    if let Some(collector) = THREAD_COLLECTOR.with_borrow(Clone::clone) {
+        return collector.add(&text, true);
     }
     let tasks = lock(&TASKS);
     let sure = tasks.windows(2).all(|pair| pair[0].query == pair[1].query);
-    tasks.iter().for_each(|task| task.heard.add(&text, sure));
+    tasks.iter().for_each(|task| task.collector.add(&text, sure));
 }
 
 /// The warning in one line of bounded length.
@@ -81,51 +81,51 @@ fn worded(message: &str, kind: &PolarsWarning) -> String {
     text
 }
 
-/// Runs `f`; returns its result and the warnings that this thread (and those that `on_big_stack` starts from it) heard.
+/// Runs `f`; returns its result and the warnings that this thread (and those that `on_big_stack` starts from it) collector.
 pub fn listening<T>(f: impl FnOnce() -> T) -> (T, Vec<Warning>) {
-    let heard = Arc::new(Heard::default());
-    let here = Here::enter(Some(heard.clone()));
+    let collector = Arc::new(Collector::default());
+    let here = ThreadScope::enter(Some(collector.clone()));
     let done = f();
     drop(here);
-    (done, heard.take())
+    (done, collector.take())
 }
 
 /// The listener of this thread, while this lives.
-pub(crate) struct Here(Option<Arc<Heard>>);
+pub(crate) struct ThreadScope(Option<Arc<Collector>>);
 
-impl Here {
-    fn enter(heard: Option<Arc<Heard>>) -> Here {
-        Here(HERE.replace(heard))
+impl ThreadScope {
+    fn enter(collector: Option<Arc<Collector>>) -> ThreadScope {
+        ThreadScope(THREAD_COLLECTOR.replace(collector))
     }
 }
 
-impl Drop for Here {
+impl Drop for ThreadScope {
     fn drop(&mut self) {
-        HERE.set(self.0.take());
+        THREAD_COLLECTOR.set(self.0.take());
     }
 }
 
 /// A listener to be taken along to another thread.
-pub(crate) struct Along(Option<Arc<Heard>>);
+pub(crate) struct Inherited(Option<Arc<Collector>>);
 
-impl Along {
-    pub(crate) fn of_this_thread() -> Along {
-        Along(HERE.with_borrow(Clone::clone))
+impl Inherited {
+    pub(crate) fn of_this_thread() -> Inherited {
+        Inherited(THREAD_COLLECTOR.with_borrow(Clone::clone))
     }
 
-    pub(crate) fn enter(self) -> Here {
-        Here::enter(self.0)
+    pub(crate) fn enter(self) -> ThreadScope {
+        ThreadScope::enter(self.0)
     }
 }
 
 /// A running task: warnings from the engine's threads belong to it.
-pub struct Listener(Arc<Heard>);
+pub struct Listener(Arc<Collector>);
 
 impl Listener {
     pub fn of_task(query: &str) -> Listener {
-        let heard = Arc::new(Heard::default());
-        lock(&TASKS).push(Task { query: query.to_string(), heard: heard.clone() });
-        Listener(heard)
+        let collector = Arc::new(Collector::default());
+        lock(&TASKS).push(Task { query: query.to_string(), collector: collector.clone() });
+        Listener(collector)
     }
 
     pub fn take(&self) -> Vec<Warning> {
@@ -135,7 +135,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        lock(&TASKS).retain(|task| !Arc::ptr_eq(&task.heard, &self.0));
+        lock(&TASKS).retain(|task| !Arc::ptr_eq(&task.collector, &self.0));
     }
 }
 

@@ -13,9 +13,9 @@ use polars_plan::dsl::FileWriteFormat;
 use super::Plan;
 
 /// Default size of a directory's files without `maxFileSize`: a size that readers handle well.
-pub(super) const USUAL_BYTES: u64 = 128 << 20;
+pub(super) const DEFAULT_FILE_BYTES: u64 = 128 << 20;
 /// Bytes of rows to write before the measured ratio replaces the guess.
-const TELLING_BYTES: u64 = 4 << 20;
+const MIN_MEASURED_BYTES: u64 = 4 << 20;
 /// Bounds of the measured ratio: at most this many bytes of rows per byte of file …
 const MAX_PACKING: f64 = 64.0;
 /// … and at least this many: numbers are longer as text.
@@ -54,16 +54,16 @@ pub(super) fn packs(format: &FileWriteFormat) -> bool {
     matches!(format, FileWriteFormat::Parquet(options) if options.compression != ParquetCompression::Uncompressed)
 }
 
-pub(super) fn rows_for(file_bytes: u64, packing: f64) -> u64 {
+pub(super) fn row_bytes_for(file_bytes: u64, packing: f64) -> u64 {
     (file_bytes as f64 * packing.clamp(MIN_PACKING, MAX_PACKING)) as u64
 }
 
 /// Bytes of rows after which a task starts another file.
 pub(super) fn limit(plan: &Plan) -> Option<u64> {
     let Some(target) = plan.target_file_bytes else { return plan.max_file_bytes };
-    let measured = all().get(&key(plan)).filter(|(rows, written)| *rows >= TELLING_BYTES && *written > 0).copied();
+    let measured = all().get(&key(plan)).filter(|(rows, written)| *rows >= MIN_MEASURED_BYTES && *written > 0).copied();
     let packing = measured.map_or(plan.packing, |(rows, written)| rows as f64 / written as f64);
-    Some(rows_for(target, packing).max(1)).into_iter().chain(plan.max_file_bytes).min()
+    Some(row_bytes_for(target, packing).max(1)).into_iter().chain(plan.max_file_bytes).min()
 }
 
 /// Records what a finished task wrote.

@@ -69,7 +69,7 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
         .collect::<Result<_>>()?;
     let target_file_bytes = match &spec.max_file_size {
         None if single || spec.max_file_rows.is_some() => None,
-        None => Some(file_size::USUAL_BYTES),
+        None => Some(file_size::DEFAULT_FILE_BYTES),
         Some(size) => match size.bytes() {
             Some(bytes) if bytes > 0 => Some(bytes),
             _ => return Err(bad(format!("sink.maxFileSize '{size}' is no size such as 256Mi"))),

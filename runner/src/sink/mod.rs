@@ -171,7 +171,7 @@ impl Plan {
 
     /// Properties of the sink for the planner.
     pub fn shape(&self) -> SinkShape {
-        let file_bytes = self.target_file_bytes.map(|target| file_size::rows_for(target, self.packing));
+        let file_bytes = self.target_file_bytes.map(|target| file_size::row_bytes_for(target, self.packing));
         SinkShape { single_file: self.single_task(), file_bytes }
     }
 

@@ -99,7 +99,7 @@ pub struct Demand {
     /// Attempts that were launched and have not ended, by worker; none on workers not listed.
     pub running: Vec<Running>,
     /// Tasks that could start now.
-    pub wishes: Vec<Wish>,
+    pub requests: Vec<Request>,
     /// Tasks that could start now and must run alone on a worker.
     pub alone: u32,
     /// Slow tasks, by the worker that each runs on: a second attempt would go elsewhere, if slots are left over.
@@ -115,7 +115,7 @@ pub struct Running {
 
 /// Tasks that would start in the same place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct Request {
     /// Best on this worker, which holds most of what they read.
     pub near: Option<String>,
     /// Better elsewhere: they failed on this worker.

@@ -34,15 +34,14 @@ impl Sim<'_> {
         let patience = self.cluster.limits.patience_ms;
         for member in &mut self.members {
             let waits = member.phase == Phase::Running
-                && member
-                    .said
-                    .as_ref()
-                    .is_some_and(|demand| demand.running.is_empty() && (demand.alone > 0 || !demand.wishes.is_empty()));
+                && member.said.as_ref().is_some_and(|demand| {
+                    demand.running.is_empty() && (demand.alone > 0 || !demand.requests.is_empty())
+                });
             if !waits || !workers {
-                member.hungry_since = None;
+                member.waiting_since = None;
                 continue;
             }
-            let since = *member.hungry_since.get_or_insert(now);
+            let since = *member.waiting_since.get_or_insert(now);
             self.met.starved += u64::from(now - since == patience);
             // A task takes up to nine seconds, one that hangs twenty.
             let bound = patience + 30_000 * QUERIES as u64 / 2;

@@ -53,7 +53,7 @@ struct Member<'a> {
     said: Option<Demand>,
     phase: Phase,
     /// Since when it has had no slot though it could work and one could be given.
-    hungry_since: Option<Millis>,
+    waiting_since: Option<Millis>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +203,7 @@ impl<'a> Sim<'a> {
             inbox: VecDeque::new(),
             said: None,
             phase: Phase::Away,
-            hungry_since: None,
+            waiting_since: None,
         }
     }
 
@@ -361,7 +361,7 @@ impl<'a> Sim<'a> {
         check_lent(&self.cluster);
         check_whole(&self.cluster);
         check_shares(&before, &self.cluster);
-        self.met.kept += self.cluster.workers.iter().filter(|worker| worker.kept_for.is_some()).count() as u64;
+        self.met.kept += self.cluster.workers.iter().filter(|worker| worker.reserved_for.is_some()).count() as u64;
         let index = |query: &str| query[1..].parse::<usize>().expect("q and a number");
         for action in actions {
             if self.trace {
