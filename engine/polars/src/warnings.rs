@@ -1,7 +1,6 @@
-//! Warnings that Polars raises while it plans and runs, and the query that they belong to. Polars hands them to one
-//! function of the process, on whichever thread it is. A warning on a thread that one listener has to itself belongs to
-//! that listener; one from the engine's threads belongs to the tasks that run, which nearly always are those of one
-//! query.
+//! Assigns the warnings that Polars raises while it plans and runs to queries. Polars passes them to one function per
+//! process, on any thread. A warning on a thread with a listener of its own belongs to that listener. One from the
+//! engine's threads belongs to all running tasks, which are nearly always those of one query.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +9,7 @@ use polars_error::PolarsWarning;
 
 use floe_wire::task::Warning;
 
-/// Different warnings to keep for one task; the first ones say what is wrong.
+/// Distinct warnings to keep per task; the first ones matter most.
 const MAX_WARNINGS: usize = 16;
 const MAX_WARNING_BYTES: usize = 1024;
 
@@ -48,7 +47,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands a warning of Polars to its listeners. Called by the function that the process has given to Polars.
+/// Passes a warning of Polars to its listeners. Registered with Polars as the process's warning function.
 pub fn hear(message: &str, kind: &PolarsWarning) {
     let text = worded(message, kind);
     if let Some(collector) = THREAD_COLLECTOR.with_borrow(Clone::clone) {
@@ -59,7 +58,7 @@ pub fn hear(message: &str, kind: &PolarsWarning) {
     tasks.iter().for_each(|task| task.collector.add(&text, sure));
 }
 
-/// The warning in one line of bounded length.
+/// The warning as one line of limited length.
 fn worded(message: &str, kind: &PolarsWarning) -> String {
     let kind = match kind {
         PolarsWarning::Deprecation => "Polars, deprecated: ",
@@ -81,16 +80,16 @@ fn worded(message: &str, kind: &PolarsWarning) -> String {
     text
 }
 
-/// Runs `f`; returns its result and the warnings that this thread (and those that `on_big_stack` starts from it) collector.
+/// Runs `f`; returns its result and the warnings raised on this thread and on those that `on_big_stack` starts from it.
 pub fn listening<T>(f: impl FnOnce() -> T) -> (T, Vec<Warning>) {
     let collector = Arc::new(Collector::default());
-    let here = ThreadScope::enter(Some(collector.clone()));
+    let scope = ThreadScope::enter(Some(collector.clone()));
     let done = f();
-    drop(here);
+    drop(scope);
     (done, collector.take())
 }
 
-/// The listener of this thread, while this lives.
+/// Sets the collector of this thread, and restores the former one when dropped.
 pub(crate) struct ThreadScope(Option<Arc<Collector>>);
 
 impl ThreadScope {
@@ -105,7 +104,7 @@ impl Drop for ThreadScope {
     }
 }
 
-/// A listener to be taken along to another thread.
+/// The collector of this thread, to be passed to another thread.
 pub(crate) struct Inherited(Option<Arc<Collector>>);
 
 impl Inherited {
@@ -118,7 +117,7 @@ impl Inherited {
     }
 }
 
-/// A running task: warnings from the engine's threads belong to it.
+/// A running task: receives the warnings from the engine's threads.
 pub struct Listener(Arc<Collector>);
 
 impl Listener {
@@ -149,7 +148,7 @@ mod tests {
         all.iter().map(|warning| (warning.text.as_str(), warning.sure)).collect()
     }
 
-    // One test, because the tasks of the process are one list.
+    // One test, because the tasks of the process are in one list.
     #[test]
     fn warnings_go_to_the_tasks_that_run() {
         hear("nobody listens", &KIND);
