@@ -129,7 +129,7 @@ fn a_task_that_outlives_its_query_leaves_nothing() {
 }
 
 #[test]
-fn a_lost_output_is_told_by_name() {
+fn a_lost_output_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 1 << 20);
     let reader = reader(&store, "q", "");

@@ -159,7 +159,7 @@ fn windows_whose_rounding_goes_on_stay_together() {
 
 /// Rows at the edge of a task, or of a batch of the engine, have peaks like all others.
 #[test]
-fn peaks_of_what_are_numbers_underneath() {
+fn peaks_of_types_stored_as_numbers() {
     let fixed =
         DataType::from_frozen_categories(FrozenCategories::new((0..23).map(|i| i.to_string().leak() as &str)).unwrap());
     for dtype in [DataType::Date, DataType::Decimal(10, 2), DataType::Duration(TimeUnit::Microseconds)] {

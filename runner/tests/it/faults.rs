@@ -103,7 +103,7 @@ fn a_query_that_kills_every_worker_fails_by_name() {
 }
 
 #[test]
-fn too_much_memory_is_told_as_such_and_the_engine_goes_on() {
+fn out_of_memory_is_reported_and_the_engine_goes_on() {
     use polars::prelude::{IntoLazy, SortOptions, col, df};
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(2, dir.path());
@@ -125,7 +125,7 @@ fn too_much_memory_is_told_as_such_and_the_engine_goes_on() {
 
 /// A shuffle without a seed gives another order each time: partitions made from two runs would not match.
 #[test]
-fn what_is_left_to_chance_comes_from_one_run() {
+fn random_orders_come_from_one_run() {
     use polars::prelude::{DataType, IntoLazy, SortMultipleOptions, SortOptions, col, df, lit};
     let dir = tempfile::tempdir().unwrap();
     let rows = 900_000i64;

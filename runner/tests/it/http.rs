@@ -259,7 +259,7 @@ fn results_come_in_the_form_that_is_asked_for_and_plans_are_explained() {
 }
 
 #[test]
-fn an_engine_ends_with_the_process_that_it_is_told_of() {
+fn an_engine_ends_with_its_parent() {
     let dir = tempfile::tempdir().unwrap();
     // `--parent` names a process that is not its parent, as after the parent's death.
     let mut server = serve_with(dir.path(), &["--parent", "1"]);

@@ -110,7 +110,7 @@ fn of<'a>(report: &'a EngineReport, id: &str) -> Option<&'a EngineWorker> {
 const TOKEN: &str = "the-query's-own-token-0123456789";
 
 #[test]
-fn queries_wait_for_workers_that_come_and_workers_leave_without_harm() {
+fn queries_wait_for_workers_and_workers_can_leave() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve(dir.path());
     let plan = staged(scan(&parquet(&dir.path().join("data"), 6, 2000, 100)));

@@ -255,7 +255,7 @@ fn null_structs_are_compared_as_polars_does() {
 /// The neighbours of rows in an unspecified order depend on the run of the common subplan, so they must come from one
 /// run.
 #[test]
-fn rows_that_meet_by_their_place_stay_there() {
+fn rows_combined_by_position_stay_together() {
     let sums = rows().group_by([col("g")]).agg([(col("x").sum() % lit(4)).alias("rest")]).cache();
     let unique = sums.clone().select([col("rest").is_unique().alias("u"), col("rest").alias("same")]);
     let plan = concat_lf_horizontal([sums, unique], HConcatOptions::default()).unwrap();

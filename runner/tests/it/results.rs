@@ -7,7 +7,7 @@ use crate::support::*;
 
 /// The coordinator copies a result into memory, or into a file, up to its limits; a larger one stays on the workers.
 #[test]
-fn a_result_moves_to_the_coordinator_as_far_as_it_has_room() {
+fn results_move_to_the_coordinator_within_its_limits() {
     let data = tempfile::tempdir().unwrap();
     let plan = scan(&parquet(&data.path().join("data"), 4, 100_000, 10));
     let want = plan.clone().collect().unwrap();

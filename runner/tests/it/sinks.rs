@@ -30,7 +30,7 @@ fn tasks(outcome: &Outcome) -> Vec<usize> {
 }
 
 #[test]
-fn files_hold_what_was_asked_for_however_scans_are_cut() {
+fn files_have_the_requested_size_however_scans_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let plan = scan(&parquet(&dir.path().join("in"), 4, ROWS as usize / 4, 500));
     let all = plan.clone().collect().unwrap();

@@ -332,7 +332,7 @@ fn a_join_on_one_worker_is_sliced_once() {
 }
 
 #[test]
-fn what_only_seems_to_be_row_by_row() {
+fn functions_that_only_look_row_wise() {
     let lists = Series::new("l".into(), (0..300).map(|i| Series::new("".into(), [i % 3, i % 5])).collect::<Vec<_>>());
     let frame = df!("x" => (0..300).map(|i| i % 4).collect::<Vec<i32>>()).unwrap().lazy();
     check("a list for each row", &frame.select([col("x").is_in(lit(lists), false)]), &three_workers(), true);

@@ -30,7 +30,7 @@ fn with_sink(mut job: Job, dir: &Path) -> Job {
 }
 
 #[test]
-fn warnings_of_tasks_are_told_once() {
+fn warnings_of_tasks_are_reported_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(dir.path(), &job("warned", &unchecked(), Mode::Distributed), 3, &[]);
     let done = coordinator.wait_for(|event| event["type"] == "done" || event["type"] == "error");
@@ -44,7 +44,7 @@ fn warnings_of_tasks_are_told_once() {
 }
 
 #[test]
-fn warnings_that_shall_be_errors_leave_nothing_behind() {
+fn warnings_as_errors_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let mut job = with_sink(job("strict", &unchecked(), Mode::Distributed), dir.path());
     job.spec.execution.warnings = WarningPolicy::Fail;
@@ -57,7 +57,7 @@ fn warnings_that_shall_be_errors_leave_nothing_behind() {
 
 /// Polars also warns while it plans what the user wrote.
 #[test]
-fn warnings_of_planning_are_told() {
+fn warnings_of_planning_are_reported() {
     let right = small().with_columns([(col("v") * lit(2)).alias("w")]);
     let how = JoinArgs { coalesce: JoinCoalesce::CoalesceColumns, ..JoinArgs::new(JoinType::Left) };
     let plan = small().join(right, [col("k") + lit(0)], [col("v")], how);

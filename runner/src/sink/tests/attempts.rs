@@ -150,12 +150,12 @@ fn every_point(place: &Place) {
 }
 
 #[test]
-fn the_later_attempt_has_the_target_on_disk() {
+fn the_later_attempt_owns_the_target_on_disk() {
     every_point(&local());
 }
 
 #[test]
-fn the_later_attempt_has_the_target_on_s3() {
+fn the_later_attempt_owns_the_target_on_s3() {
     every_point(&s3());
 }
 

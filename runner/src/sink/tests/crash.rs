@@ -112,11 +112,11 @@ fn all(place: &Place) {
 }
 
 #[test]
-fn a_commit_may_die_at_any_step_on_disk() {
+fn a_commit_can_crash_at_any_step_on_disk() {
     all(&local());
 }
 
 #[test]
-fn a_commit_may_die_at_any_step_on_s3() {
+fn a_commit_can_crash_at_any_step_on_s3() {
     all(&s3());
 }

@@ -78,7 +78,7 @@ fn files_are_limited() {
 
 /// A file has the requested size, whatever its rows take in memory, once the ratio is known.
 #[test]
-fn files_have_the_size_that_was_asked_for() {
+fn files_have_the_requested_size() {
     const WANTED: u64 = 1 << 20;
     let frame = large(0, 600_000);
     for (format, compression) in [
@@ -209,7 +209,7 @@ fn run_own(place: &Place, destination: SinkDestination, parts: &[DataFrame]) -> 
 }
 
 #[test]
-fn a_plans_own_sink_goes_by_the_same_commit() {
+fn a_plans_own_sink_uses_the_same_commit() {
     for place in [local(), s3()] {
         let file = |name: &str| SinkDestination::File { target: SinkTarget::Path(path(&place, name)) };
         let sink = run_own(&place, file("one.parquet"), &[rows(0, 5)]).unwrap();
@@ -260,7 +260,7 @@ fn a_partitioned_sink_keeps_its_names() {
 }
 
 #[test]
-fn a_dropped_task_takes_its_files_along() {
+fn a_dropped_task_removes_its_files() {
     let place = local();
     let plan = place.prepare(&place.spec("t.parquet", SinkMode::Error), "q").unwrap();
     let sink = TaskSink::new(&plan, task(0), 1).unwrap();

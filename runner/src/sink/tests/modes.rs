@@ -115,7 +115,7 @@ fn abort_leaves_nothing_on_s3() {
 }
 
 /// Killed before any commit: workers remove what they can, the next run removes the rest.
-fn leftovers_go(place: &Place) {
+fn leftovers_are_removed(place: &Place) {
     let spec = place.spec("t/", SinkMode::Append);
     let plan = place.prepare(&spec, "killed").unwrap();
     stage(&plan, &[large(0, 300_000), rows(0, 5)]);
@@ -129,13 +129,13 @@ fn leftovers_go(place: &Place) {
 }
 
 #[test]
-fn leftovers_go_on_disk() {
-    leftovers_go(&local());
+fn leftovers_are_removed_on_disk() {
+    leftovers_are_removed(&local());
 }
 
 #[test]
-fn leftovers_go_on_s3() {
-    leftovers_go(&s3());
+fn leftovers_are_removed_on_s3() {
+    leftovers_are_removed(&s3());
 }
 
 #[test]

@@ -147,7 +147,7 @@ pub fn check_shares(before: &Before, state: &ClusterState) {
     }
 }
 
-/// A query that others wait for goes on with no more than its own, once it has been called.
+/// A query that was asked for its demand, and for whose slots others wait, keeps no more than its share.
 pub fn check_lent(state: &ClusterState) {
     let ideal = ideal(state);
     // Ignores what thousandths of a slot round away.

@@ -96,7 +96,7 @@ fn a_left_over_slot_goes_to_each_query_in_turn() {
         let demand = Demand { requests: anywhere(5), ..Demand::default() };
         let granted = script.tell(Event::Demand { query: has.clone(), demand: demand.clone() });
         assert_eq!(granted, [format!("{has}: 1 on w0")]);
-        // It launches, and is told not to go on by itself.
+        // It launches a task, and must not launch another when that one ends.
         let demand = Demand { running: running(&[("w0", 1)]), requests: anywhere(4), ..Demand::default() };
         assert_eq!(script.tell(Event::Demand { query: has.clone(), demand }), [format!("{has}: 0 on w0")]);
     }
