@@ -48,7 +48,7 @@ impl Writer {
         self.written + self.buffer.len() as u64
     }
 
-    /// Makes the output readable; returns its place and size.
+    /// Makes the output readable; returns where it lies and its size.
     pub fn finish(mut self) -> Result<(Place, u64)> {
         let bytes = self.position();
         if self.target.is_none() {
