@@ -386,6 +386,6 @@ async fn result(
     };
     let body = Body::from_stream(futures::stream::iter([Ok(first)]).chain(ReceiverStream::new(receiver)));
     // Confirm the offset: older releases ignore it.
-    let told = [(header::CONTENT_TYPE, shape.form.content_type().to_owned()), (OFFSET, shape.offset.to_string())];
-    Ok((told, body).into_response())
+    let heads = [(header::CONTENT_TYPE, shape.form.content_type().to_owned()), (OFFSET, shape.offset.to_string())];
+    Ok((heads, body).into_response())
 }

@@ -98,8 +98,8 @@ pub fn prepare_loaded(
 ) -> Result<Prepared> {
     let (planned, warned) = floe_polars::warnings::listening(|| planned(loaded, job, context, mode));
     let mut prepared = planned?;
-    let told = &mut prepared.graph.warnings;
-    told.extend(warned.into_iter().map(|warning| warning.text));
+    let warnings = &mut prepared.graph.warnings;
+    warnings.extend(warned.into_iter().map(|warning| warning.text));
     check(job, &prepared.graph)?;
     if let Some(taking) = taking {
         // A plan for display is shown with its faults.

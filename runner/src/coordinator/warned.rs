@@ -24,9 +24,9 @@ impl Warned {
         }
     }
 
-    /// The warnings without those in `told`, which the user has read already.
-    pub fn texts(&self, told: &[String]) -> Vec<String> {
-        let new = self.all.iter().filter(|warning| !told.contains(&warning.text));
+    /// The warnings without those in `reported`, which the user has already read.
+    pub fn texts(&self, reported: &[String]) -> Vec<String> {
+        let new = self.all.iter().filter(|warning| !reported.contains(&warning.text));
         let mut texts: Vec<String> = new.map(shown).collect();
         if self.more {
             texts.push(format!("Polars: there were more than {MAX_WARNINGS} different warnings"));

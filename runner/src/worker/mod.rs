@@ -134,9 +134,9 @@ async fn serve(args: Args, id: String, token: String, scratch: &Scratch) -> Resu
     });
     let files = shuffle::router(store.clone());
     let introduction = introduction::Introduction::new(args.coordinator.clone(), &token)?;
-    let told = introduction.router();
+    let introduction_router = introduction.router();
     let session = session::Session::new(args, id, token.clone(), store.clone(), introduction)?;
-    let router = files.merge(told).merge(metrics::router(store, session.slots(), token));
+    let router = files.merge(introduction_router).merge(metrics::router(store, session.slots(), token));
     tokio::spawn(async move {
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let _ = axum::serve(listener, router).await;
