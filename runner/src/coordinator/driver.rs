@@ -124,9 +124,9 @@ pub(super) struct Driver<'a> {
     observed: Instant,
     pub(super) changed: bool,
     /// The demand last reported to the cluster scheduler.
-    pub(super) said: Option<Demand>,
+    pub(super) reported_demand: Option<Demand>,
     /// The cluster scheduler asked for the demand again.
-    pub(super) called: bool,
+    pub(super) demand_requested: bool,
 }
 
 /// Runs a query to its end. On failure, returns once the workers have stopped its tasks, or after `STOP_TIMEOUT`.
@@ -173,8 +173,8 @@ impl<'a> Driver<'a> {
             warned: Warned::default(),
             observed: now,
             changed: true,
-            said: None,
-            called: false,
+            reported_demand: None,
+            demand_requested: false,
         })
     }
 
@@ -183,14 +183,14 @@ impl<'a> Driver<'a> {
         let (mut cancelled, mut late) = (false, false);
         loop {
             while let Ok(signal) = signals.try_recv() {
-                self.hear(signal, &mut queue);
+                self.on_signal(signal, &mut queue);
             }
             while let Some(event) = queue.pop_front() {
                 if let Some(outcome) = self.step(event, &mut queue) {
                     return self.finish(outcome, signals).await;
                 }
             }
-            if self.say_demand(signals, &mut queue) {
+            if self.report_demand(signals, &mut queue) {
                 continue;
             }
             self.observe(false);
@@ -198,7 +198,7 @@ impl<'a> Driver<'a> {
             let deadline = self.run.deadline.map(tokio::time::Instant::from_std);
             tokio::select! {
                 signal = signals.recv() => match signal {
-                    Some(signal) => self.hear(signal, &mut queue),
+                    Some(signal) => self.on_signal(signal, &mut queue),
                     None => return Err(QueryError::internal("the query lost its workers' messages")),
                 },
                 () = sleep_until(wake), if wake.is_some() => {

@@ -1,5 +1,5 @@
-//! One job from start to end: prepared, driven, committed. If it fails in a way that might be the distribution's fault
-//! and its input is small, it runs a second time, on one node.
+//! Runs one job: prepare, drive, commit. If it fails in a way that may be caused by the distribution, and its input is
+//! small, runs it a second time on one node.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};

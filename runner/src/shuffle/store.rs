@@ -174,7 +174,7 @@ impl Store {
         }
     }
 
-    /// Drops everything of a query; writers of it that are still open remove their files themselves.
+    /// Drops everything of a query. Open writers remove their files themselves.
     pub fn end_query(&self, query: &str) {
         let mut state = self.state();
         let files = state.queries.remove(query);
@@ -185,7 +185,7 @@ impl Store {
         drop(state);
         let Some(files) = files else { return };
         if files.files.is_empty() && self.usage() == Usage::default() {
-            // The usual case of a small query: no file was written, so there is no directory to remove.
+            // The usual case for a small query: it wrote no file, so there is no directory to remove.
             return;
         }
         files.files.values().for_each(|held| self.remove(held));

@@ -1,4 +1,4 @@
-//! Writes one task's output: held in the message while small, then in the memory-backed directory, then on disk.
+//! Writes one task's output: kept in memory while small, then in the memory-backed directory, then on disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -163,7 +163,7 @@ impl Writer {
         let dir = dir.join(&self.query);
         std::fs::create_dir_all(&dir)?;
         let path = dir.join(format!("{}.part", file_name(self.output)));
-        // Truncate what a former process of this worker may have left under the name.
+        // Truncate what an earlier process of this worker may have left under the name.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
         Ok(Target { file, path, shelf, reserved: 0, writeback: Writeback::default() })
     }

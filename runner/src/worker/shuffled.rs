@@ -1,4 +1,4 @@
-//! The worker's shuffle store as tasks see it.
+//! Adapts the worker's shuffle store to the interface of `exec`.
 
 use std::sync::Arc;
 
