@@ -1,4 +1,4 @@
-//! Connections: at most so many, each with limits on its head, its handshake and its silence.
+//! Accepts connections, up to a maximum number, each with timeouts for its head, its TLS handshake and stalled writes.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
@@ -29,9 +29,9 @@ use super::{Settings, tls};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 64 << 10;
-/// Whoever does not read for so long is given up.
+/// Close a connection whose client reads nothing for this long.
 const SILENCE: Duration = Duration::from_secs(60);
-/// What is being answered at the end gets so long.
+/// Time allowed for in-flight work at shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
 
 pub struct Listener {
@@ -48,7 +48,7 @@ impl Listener {
         };
         let at = settings.listen;
         let listener = match TcpListener::bind(at).await {
-            // A kernel without IPv6.
+            // The kernel has no IPv6.
             Err(_) if at.is_ipv6() && at.ip().is_unspecified() => {
                 TcpListener::bind((Ipv4Addr::UNSPECIFIED, at.port())).await?
             }
@@ -59,7 +59,7 @@ impl Listener {
 
     pub async fn serve(self, router: Router, stop: CancellationToken) {
         let tracker = TaskTracker::new();
-        // Cut off at the very end, whatever they do.
+        // Dropped at the very end: cuts off whatever connections are left.
         let cut = CancellationToken::new();
         let _cut = cut.clone().drop_guard();
         loop {
@@ -99,7 +99,7 @@ async fn accept(
     peer: IpAddr,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    // Events are small: waiting to send more with them costs 40 ms each.
+    // Events are small: with Nagle's algorithm, each could be delayed by 40 ms.
     stream.set_nodelay(true)?;
     match tls {
         None => serve(stream, router, peer, stop).await,
@@ -131,7 +131,7 @@ async fn serve(
     Ok(connection.await?)
 }
 
-/// Tells each request where it comes from.
+/// Tells each request the client's address.
 struct FromPeer {
     router: TowerToHyperService<Router>,
     peer: Peer,
@@ -144,7 +144,7 @@ impl Service<Request<Incoming>> for FromPeer {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
-        // Who waits to be told that the rest is wanted has not sent it.
+        // A client that waits for `100 Continue` has not sent the rest yet.
         if request.headers().contains_key(header::EXPECT) {
             return Box::pin(self.router.call(request.map(Body::new)));
         }
@@ -170,7 +170,7 @@ mod tests {
         let serving = tokio::spawn(listener.serve(router, stop.clone()));
         let asked = tokio::task::spawn_blocking(move || {
             let mut stream = std::net::TcpStream::connect(at).unwrap();
-            // Twice, on one connection: it stays good.
+            // Twice on one connection: it stays usable.
             for _ in 0..2 {
                 let body = vec![b'x'; 8 << 20];
                 write!(stream, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();

@@ -1,5 +1,5 @@
-//! Asks the cluster who a token belongs to and what its user may do (TokenReview, SubjectAccessReview). Answers are kept for
-//! seconds: a right that is taken away, or a token, is gone after that. Failures to ask are never kept.
+//! Asks the cluster who a token belongs to and what its user may do (TokenReview, SubjectAccessReview). Answers are
+//! cached for seconds: a revoked token or right stops working after that. Failed requests are never cached.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use super::problem::{Kind, Problem};
 
 const KNOWN: Duration = Duration::from_secs(20);
 const ALLOWED: Duration = Duration::from_secs(10);
-/// A refusal is asked again soon: a Role may just have been made.
+/// Cache refusals only briefly: a Role may just have been created.
 const REFUSED: Duration = Duration::from_secs(3);
 const MOST_TOKENS: usize = 4096;
 const MOST_ANSWERS: usize = 8192;
 const AT_ONCE: usize = 32;
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Tokens are kept as digests only.
+/// Tokens are cached as digests only.
 type Digested = [u8; 32];
 
 pub struct Reviews {
@@ -45,7 +45,7 @@ impl Reviews {
         }
     }
 
-    /// What is known of a token without asking.
+    /// What is known of a token without asking the cluster.
     pub fn remembered(&self, token: &str) -> Option<Result<User, Problem>> {
         self.tokens.get(&digest(token), Instant::now())
     }
