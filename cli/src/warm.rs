@@ -1,4 +1,4 @@
-//! A warm engine of this process's own: `floe-runner serve` as a child, spoken to over HTTP on loopback. It takes only the
+//! A warm engine of this process: `floe-runner serve` as a child, reached by HTTP on loopback. It accepts only the
 //! token that was made for it, and ends with this process, however that ends.
 
 use std::fs::File;
@@ -17,11 +17,11 @@ use tokio::process::{Child, ChildStdin, Command};
 use crate::error::Failure;
 use crate::process::{self, GRACE, WORKER_GRACE};
 
-/// For starting the processes, on a busy machine.
+/// Time for the processes to start, on a busy machine.
 const START: Duration = Duration::from_secs(60);
-/// An engine says something at least every ten seconds, if only that it is there.
+/// Timeout without any event; an engine sends one at least every ten seconds, if only a keep-alive.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Of its log, so much is shown when it has ended.
+/// Show at most this many bytes of the log.
 const LOG_BYTES: u64 = 2000;
 
 pub struct Options<'a> {
@@ -35,7 +35,7 @@ pub struct Options<'a> {
 
 pub struct Warm {
     child: Child,
-    /// Its end tells the engine that nobody is there any more.
+    /// Closing it tells the engine that this process is gone.
     stdin: Option<ChildStdin>,
     log: File,
     client: reqwest::Client,
@@ -45,7 +45,7 @@ pub struct Warm {
 
 /// Why there is no answer.
 pub enum Refused {
-    /// The engine says so.
+    /// The engine reports an error.
     Query(RunError),
     Failure(Failure),
 }
@@ -80,7 +80,7 @@ impl Warm {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
-            // Its own group: Ctrl-C cancels a query and must not end the engine.
+            // Its own process group: Ctrl-C cancels a query and must not end the engine.
             .process_group(0)
             .kill_on_drop(true);
         let shown = options.runner.display();
@@ -110,7 +110,7 @@ impl Warm {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// The end of its log, after a colon; nothing where there is none.
+    /// The end of its log, after a colon; empty if there is none.
     pub fn last_words(&self) -> String {
         let size = self.log.metadata().map_or(0, |meta| meta.len());
         let from = size.saturating_sub(LOG_BYTES);
@@ -140,7 +140,7 @@ impl Warm {
         format!("{}/api/v1/queries/{id}{rest}", self.url)
     }
 
-    /// Takes a query in.
+    /// Submits a query.
     pub async fn submit(&self, job: &Job) -> Result<(), Refused> {
         let body = serde_json::to_vec(job).map_err(|e| Failure::Internal(format!("the job cannot be written: {e}")))?;
         self.send(self.client.post(format!("{}/api/v1/queries", self.url)).body(body)).await.map(drop)
@@ -159,12 +159,12 @@ impl Warm {
         Ok(text.map_err(|error| Failure::Internal(format!("the result broke off: {error}")))?)
     }
 
-    /// Cancels a query; lets go of one that has ended. An engine that is gone has done so.
+    /// Cancels a query, or releases one that has ended. If the engine is gone, there is nothing to do.
     pub async fn forget(&self, id: &str) {
         let _ = self.send(self.client.delete(self.query(id, ""))).await;
     }
 
-    /// Ends the processes. `patience`: how long they may take by themselves.
+    /// Ends the processes. `patience`: how long they may take to end by themselves.
     pub async fn close(mut self, patience: Duration) {
         let leader = self.child.id();
         drop(self.stdin.take());
@@ -180,19 +180,19 @@ impl Warm {
     }
 }
 
-/// What a query tells of itself, as it happens.
+/// The stream of a query's events.
 pub struct Events {
     answer: reqwest::Response,
     buffer: Vec<u8>,
 }
 
 impl Events {
-    /// The next event; an error if the engine has ended before the query.
+    /// The next event; an error if the engine ended before the query.
     pub async fn next(&mut self) -> Result<Event, Failure> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                // Events of a newer engine are none of ours.
+                // Skip events that only a newer engine sends.
                 if let Some(event) = event(&line) {
                     return Ok(event);
                 }
@@ -209,7 +209,7 @@ impl Events {
     }
 }
 
-/// The event of a line of a stream of them.
+/// Parses the event of a line of the stream.
 fn event(line: &[u8]) -> Option<Event> {
     serde_json::from_slice(line.strip_prefix(b"data:")?).ok()
 }

@@ -1,4 +1,4 @@
-//! `floe doctor`: the cluster, Floe in it and the user's rights, each with what to do. Looks only, unless a query is to be run.
+//! `floe doctor`: checks the cluster, Floe in it and the user's rights. Read-only, unless asked to run a query.
 
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
         let answers = reach::checks(&cluster).await;
         let is_reached = answers.iter().all(|check| check.state != State::Fail);
         told.tell(answers);
-        // Each further question would only fail in the same way.
+        // Each further check would only fail in the same way.
         if is_reached {
             told.tell(installed::crd(&cluster).await);
             told.tell(rights::checks(&cluster).await);
@@ -37,7 +37,7 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// What was found, printed as it comes.
+/// Collects the checks, and prints them as they finish.
 struct Told {
     output: Output,
     all: Vec<Check>,

@@ -15,9 +15,9 @@ use crate::cluster::Cluster;
 const CRD: &str = "distributedqueries.floe.dev";
 const VERSION: &str = "v1alpha1";
 const OPERATORS: &str = "app.kubernetes.io/name=floe,app.kubernetes.io/component=operator";
-/// How many names are listed.
+/// List at most this many names.
 const NAMED: usize = 5;
-/// An operator that works has seen a query by then.
+/// A working operator takes up a query within this time.
 const TAKEN_UP_SECONDS: i64 = 15;
 
 pub async fn crd(cluster: &Cluster) -> Vec<Check> {
@@ -29,7 +29,7 @@ pub async fn crd(cluster: &Cluster) -> Vec<Check> {
     let check = match api.get_opt(CRD).await {
         Ok(Some(found)) => compare(&serde_json::to_value(&found).unwrap_or_default(), &own()),
         Ok(None) => Check::fail("crd", "the cluster does not know DistributedQuery", install),
-        // Who may read no CRDs sees whether it is served.
+        // A user without the right to read CRDs can still see whether it is served.
         Err(error) if is_forbidden(&error) => {
             match cluster.client.list_api_group_resources(&format!("floe.dev/{VERSION}")).await {
                 Ok(_) => Check::ok("crd", format!("floe.dev/{VERSION} is served (you may not read its fields)")),
@@ -45,7 +45,7 @@ fn own() -> Value {
     serde_json::to_value(floe_api::crd()).unwrap_or_default()
 }
 
-/// Holds the fields that the cluster knows against those of this release.
+/// Compares the fields that the cluster knows with those of this release.
 fn compare(theirs: &Value, ours: &Value) -> Check {
     let program = crate::program::name();
     let served = theirs["spec"]["versions"].as_array().into_iter().flatten();
@@ -175,7 +175,7 @@ fn deployed(deployment: &Deployment, namespace: &str) -> Vec<Check> {
     checks
 }
 
-/// What queries tell of an operator that may not be looked at: whether it takes them up.
+/// If the operator cannot be read, judges by the queries whether one takes them up.
 async fn by_queries(cluster: &Cluster) -> Option<Vec<Check>> {
     let queries = cluster.list(false, None).await.ok()?;
     let is_told = |query: &&kube::api::DynamicObject| query.data["status"]["phase"].is_string();
