@@ -13,7 +13,7 @@ use crate::error::Failure;
 /// Restart watches after this time; the API server ends longer ones.
 const WATCH_SECONDS: u32 = 240;
 /// A watch without any event for this long is dead.
-const SILENCE: Duration = Duration::from_secs(270);
+const WATCH_TIMEOUT: Duration = Duration::from_secs(270);
 const ANSWER: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a cluster that has answered before may be unavailable.
@@ -86,7 +86,7 @@ async fn once(
     let only = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
     let watch = tokio::time::timeout(ANSWER, queries.watch(&only, &version)).await.map_err(|_| None)?;
     let mut events = watch.map_err(Some)?.boxed();
-    while let Ok(Some(event)) = tokio::time::timeout(SILENCE, events.next()).await {
+    while let Ok(Some(event)) = tokio::time::timeout(WATCH_TIMEOUT, events.next()).await {
         match event.map_err(Some)? {
             WatchEvent::Added(query) | WatchEvent::Modified(query) => {
                 tell(&query);

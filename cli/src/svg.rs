@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 /// Width of a character of the monospaced font, in units of the drawing.
-const CHAR: f64 = 6.65;
-const LINE: f64 = 15.0;
+const CHAR_WIDTH: f64 = 6.65;
+const LINE_HEIGHT: f64 = 15.0;
 const PAD: f64 = 9.0;
 const GAP_X: f64 = 28.0;
 const GAP_Y: f64 = 46.0;
@@ -55,7 +55,7 @@ fn render(stages: &[Stage]) -> String {
     for stage in stages {
         let lines = lines(stage);
         let chars = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
-        let (width, height) = (chars as f64 * CHAR + 2.0 * PAD, lines.len() as f64 * LINE + 2.0 * PAD);
+        let (width, height) = (chars as f64 * CHAR_WIDTH + 2.0 * PAD, lines.len() as f64 * LINE_HEIGHT + 2.0 * PAD);
         let level = levels.get(&stage.id).copied().unwrap_or(0);
         rows.entry(level).or_default().push(Boxed { stage, lines, x: 0.0, y: 0.0, width, height });
     }
@@ -140,7 +140,7 @@ fn boxed(out: &mut String, one: &Boxed<'_>) {
             out,
             "<text x=\"{:.1}\" y=\"{:.1}\" xml:space=\"preserve\" fill=\"#1d2733\"{weight}>{}</text>",
             x + PAD,
-            y + PAD + LINE * (number as f64 + 0.75),
+            y + PAD + LINE_HEIGHT * (number as f64 + 0.75),
             escape(line)
         );
     }

@@ -18,11 +18,11 @@ use crate::error::Failure;
 use crate::process::{self, GRACE, WORKER_GRACE};
 
 /// Time for the processes to start, on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout without any event; an engine sends one at least every ten seconds, if only a keep-alive.
-const SILENCE: Duration = Duration::from_secs(60);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Show at most this many bytes of the log.
-const LOG_BYTES: u64 = 2000;
+const MAX_SHOWN_LOG_BYTES: u64 = 2000;
 
 pub struct Options<'a> {
     pub runner: &'a Path,
@@ -92,7 +92,7 @@ impl Warm {
         let client = reqwest::Client::builder().no_proxy().build();
         let client = client.map_err(|error| Failure::Internal(format!("no HTTP client can be made: {error}")))?;
         let mut warm = Warm { child, stdin, log, client, url: String::new(), token };
-        let line = tokio::time::timeout(START, BufReader::new(stdout).lines().next_line()).await;
+        let line = tokio::time::timeout(START_TIMEOUT, BufReader::new(stdout).lines().next_line()).await;
         let ready = line.ok().and_then(Result::ok).flatten();
         let ready = ready.and_then(|line| serde_json::from_str::<Value>(&line).ok());
         match ready.as_ref().and_then(|ready| ready["http"].as_str()) {
@@ -113,7 +113,7 @@ impl Warm {
     /// The end of its log, after a colon; empty if there is none.
     pub fn last_words(&self) -> String {
         let size = self.log.metadata().map_or(0, |meta| meta.len());
-        let from = size.saturating_sub(LOG_BYTES);
+        let from = size.saturating_sub(MAX_SHOWN_LOG_BYTES);
         let mut bytes = vec![0; usize::try_from(size - from).unwrap_or(0)];
         let read = self.log.read_at(&mut bytes, from).unwrap_or(0);
         let text = String::from_utf8_lossy(&bytes[..read]).trim().to_owned();
@@ -199,11 +199,11 @@ impl Events {
                 continue;
             }
             let broke = |why: String| Failure::Internal(format!("the engine broke off: {why}"));
-            match tokio::time::timeout(SILENCE, self.answer.chunk()).await {
+            match tokio::time::timeout(EVENT_TIMEOUT, self.answer.chunk()).await {
                 Ok(Ok(Some(bytes))) => self.buffer.extend_from_slice(&bytes),
                 Ok(Ok(None)) => return Err(broke("it ended before the query".to_owned())),
                 Ok(Err(error)) => return Err(broke(error.to_string())),
-                Err(_) => return Err(broke(format!("it said nothing for {} s", SILENCE.as_secs()))),
+                Err(_) => return Err(broke(format!("it said nothing for {} s", EVENT_TIMEOUT.as_secs()))),
             }
         }
     }

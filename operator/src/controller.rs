@@ -30,7 +30,7 @@ type Scope = Option<String>;
 
 /// Do not cache longer inline plans; they are read again when needed.
 const KEPT_PLAN_BYTES: usize = 4096;
-const GARBAGE: Duration = Duration::from_secs(600);
+const GARBAGE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Indexes of the pods, one per served namespace.
 pub fn indexes(scopes: &[Scope]) -> HashMap<Scope, Arc<PodIndex>> {
@@ -59,7 +59,7 @@ pub async fn run(
     let counted = stores.clone();
     context.metrics.count_by(Some(Box::new(move || census(&counted))));
     ready.store(true, Ordering::Relaxed);
-    let mut garbage = tokio::time::interval(GARBAGE);
+    let mut garbage = tokio::time::interval(GARBAGE_INTERVAL);
     garbage.tick().await;
     loop {
         tokio::select! {

@@ -12,7 +12,7 @@ use crate::query::plan::Notice;
 /// Limit of the API server for an Event's note.
 const MAX_NOTE_BYTES: usize = 1000;
 /// How many Events may wait to be sent. Further ones are dropped rather than block queries.
-const WAITING: usize = 10_000;
+const MAX_WAITING_EVENTS: usize = 10_000;
 
 /// The object that Events are about.
 pub struct Regarding(ObjectReference);
@@ -31,7 +31,7 @@ pub struct Events {
 impl Events {
     /// The task ends once every handle is dropped and the queue is sent.
     pub fn start(client: Client, instance: String) -> (Self, tokio::task::JoinHandle<()>) {
-        let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(WAITING);
+        let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(MAX_WAITING_EVENTS);
         let reporter = Reporter { controller: "floe-operator".into(), instance: Some(instance) };
         let recorder = Arc::new(Recorder::new(client, reporter));
         let task = tokio::spawn(async move {

@@ -113,7 +113,7 @@ pub type Key = (String, String);
 type Shelf = HashMap<Key, BTreeMap<String, Arc<PodView>>>;
 
 /// How many removed pods to remember in their last state, which says why they were removed.
-const DEPARTED: usize = 2000;
+const MAX_DEPARTED_PODS: usize = 2000;
 
 /// All pods by query, from one watch (of all namespaces, or of one).
 #[derive(Default)]
@@ -177,7 +177,7 @@ impl PodIndex {
             return;
         }
         let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
-        if departed.len() == DEPARTED {
+        if departed.len() == MAX_DEPARTED_PODS {
             departed.pop_front();
         }
         departed.push_back(Arc::new(pod));

@@ -147,7 +147,7 @@ impl Poller {
             key,
         };
         let heard = Arc::clone(&talk.heard);
-        let task = tokio::spawn(talk.go_on()).abort_handle();
+        let task = tokio::spawn(talk.run()).abort_handle();
         let follow = Follow { address: address.clone(), workers: sender, heard, task };
         if let Some(before) = follows.insert(address.id, follow) {
             before.task.abort();
@@ -225,7 +225,7 @@ struct Talk {
 
 impl Talk {
     /// Polls until the coordinator has reported an outcome.
-    async fn go_on(mut self) {
+    async fn run(mut self) {
         let began = Instant::now();
         let is_lent = self.address.is_lent;
         let mut well_at = began;

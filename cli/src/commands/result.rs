@@ -19,7 +19,7 @@ use crate::follow::has_ended;
 use crate::{block_on, human, print, process, program};
 
 /// Give up if the result's next bytes do not come within this time.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(120);
+const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
 /// Read a result of at most this many rows in full for its table, which then also shows the last rows.
 const WHOLE_ROWS: u64 = 1000;
 
@@ -219,9 +219,9 @@ async fn pipe(body: Incoming, mut command: Command) -> Result<ExitCode, Failure>
 async fn copy(mut body: Incoming, to: &mut (impl tokio::io::AsyncWrite + Unpin)) -> Result<(), Failure> {
     let broke = |why: String| Failure::Cluster(format!("the result broke off: {why}. To do: ask for it again"));
     loop {
-        let frame = tokio::time::timeout(SILENCE, body.frame()).await;
+        let frame = tokio::time::timeout(READ_TIMEOUT, body.frame()).await;
         match frame {
-            Err(_) => return Err(broke(format!("nothing came for {} s", SILENCE.as_secs()))),
+            Err(_) => return Err(broke(format!("nothing came for {} s", READ_TIMEOUT.as_secs()))),
             Ok(None) => break,
             Ok(Some(Err(error))) => return Err(broke(error.to_string())),
             Ok(Some(Ok(frame))) => {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 /// Maximum number of entries to keep.
-const MOST: usize = 2000;
+const MAX_ENTRIES: usize = 2000;
 
 /// `FLOE_HISTORY` (empty: keep none), else a file in the user's state directory.
 pub fn path() -> Option<PathBuf> {
@@ -22,9 +22,9 @@ pub fn load(path: &PathBuf) -> Vec<String> {
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let entries: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-    let kept = &entries[entries.len().saturating_sub(MOST)..];
+    let kept = &entries[entries.len().saturating_sub(MAX_ENTRIES)..];
     // Rewrite the file only once it has grown far beyond the limit.
-    if entries.len() > 2 * MOST {
+    if entries.len() > 2 * MAX_ENTRIES {
         let _ = write(path, &kept.join("\n"), false);
     }
     kept.iter().map(|line| decode(line)).collect()
@@ -80,10 +80,10 @@ mod tests {
         assert_eq!(load(&path), ["select 1;", "select\n'a\\n';", "\\d t"]);
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        for _ in 0..2 * MOST {
+        for _ in 0..2 * MAX_ENTRIES {
             add(&path, "x");
         }
-        assert_eq!(load(&path).len(), MOST);
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), MOST);
+        assert_eq!(load(&path).len(), MAX_ENTRIES);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), MAX_ENTRIES);
     }
 }

@@ -33,7 +33,7 @@ use crate::{human, print};
 
 const PROMPT: &str = "floe> ";
 /// Propose the columns of at most this many tables if the text names none.
-const MOST_TABLES: usize = 16;
+const MAX_TABLES: usize = 16;
 /// Maximum depth of included files, for files that include each other.
 const MAX_DEPTH: usize = 16;
 
@@ -90,7 +90,7 @@ impl Shell {
                 let mut named: Vec<String> = complete::tables_in(text, &tables).into_iter().cloned().collect();
                 if named.is_empty() {
                     // The columns are typed before FROM names their table.
-                    named = tables.iter().take(MOST_TABLES).cloned().collect();
+                    named = tables.iter().take(MAX_TABLES).cloned().collect();
                 }
                 complete::propose(before, text, &tables, session.columns_of(&named))
             };

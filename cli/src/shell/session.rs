@@ -241,7 +241,7 @@ pub fn refuse(faults: Vec<FieldError>) -> Failure {
 }
 
 /// Maximum number of rows to print as JSON: they are in memory at once.
-const MOST_JSON_ROWS: u64 = 100_000;
+const MAX_JSON_ROWS: u64 = 100_000;
 
 /// Prints the rows of a result.
 async fn shown(engine: &Engine, done: &Done, output: Output, rows: u64, explains: bool) -> Result<(), Ended> {
@@ -260,7 +260,7 @@ async fn shown(engine: &Engine, done: &Done, output: Output, rows: u64, explains
     }
     match output {
         Output::Json => {
-            let text = engine.lines(done, MOST_JSON_ROWS).await?;
+            let text = engine.lines(done, MAX_JSON_ROWS).await?;
             if !text.is_empty() {
                 print::out(text.trim_end());
             }

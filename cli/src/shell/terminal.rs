@@ -9,7 +9,7 @@ use super::edit::{Asked, Editor};
 use super::keys::{self, Key};
 
 /// Show at most this many completions.
-const SHOWN: usize = 60;
+const MAX_SHOWN: usize = 60;
 
 /// How the input of a text ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Terminal {
         if words.is_empty() {
             return Ok(());
         }
-        let more = words.len().saturating_sub(SHOWN);
+        let more = words.len().saturating_sub(MAX_SHOWN);
         let mut list = words[..words.len() - more].join("  ");
         if more > 0 {
             list.push_str(&format!("  and {more} more"));

@@ -20,7 +20,7 @@ use crate::query::names::{Place, Role, labels};
 /// Results up to this size stay in the coordinator's memory; there may be many of them.
 const RESULT_HERE_BYTES: u64 = 64 << 10;
 /// Maximum number of ended queries that the coordinator remembers until the operator has read their outcome.
-const REMEMBERED: u32 = 2000;
+const MAX_REMEMBERED_QUERIES: u32 = 2000;
 /// Memory to reserve in the coordinator per query being planned; the query's plan script may run beside it.
 const PLAN_BYTES: u64 = 512 << 20;
 
@@ -88,7 +88,7 @@ fn serve(container: &mut Container, context: &ComputeContext) {
         ("--max-waiting", spec.queue.max_queries.to_string()),
         ("--max-waiting-bytes", spec.queue.max_size.bytes().unwrap_or(0).to_string()),
         ("--plans-at-once", (memory / PLAN_BYTES).max(1).to_string()),
-        ("--remember-queries", REMEMBERED.to_string()),
+        ("--remember-queries", MAX_REMEMBERED_QUERIES.to_string()),
         ("--result-here-bytes", RESULT_HERE_BYTES.to_string()),
         // No single result may take all the space.
         ("--result-disk-bytes", (disk / 4).to_string()),

@@ -50,13 +50,13 @@ impl Action {
 }
 
 /// Let a new revision serve after this time even with fewer workers than the current one, which then makes room.
-const SWITCH_PATIENCE: SignedDuration = SignedDuration::from_secs(120);
+const SWITCH_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 /// How long a query may still be on its way to a coordinator that no longer serves.
 const HANDOVER: SignedDuration = SignedDuration::from_secs(15);
 /// Give up a coordinator that no longer serves and has not answered for this long.
-const FORSAKEN: SignedDuration = SignedDuration::from_secs(3600);
+const SILENCE_TIMEOUT: SignedDuration = SignedDuration::from_secs(3600);
 /// Replace a lost coordinator without delay if it had run for this long.
-const STEADY: SignedDuration = SignedDuration::from_secs(600);
+const STABLE_AFTER: SignedDuration = SignedDuration::from_secs(600);
 
 pub fn plan(seen: &Seen, now: Timestamp) -> Plan {
     let mut draft = Draft::new(seen, now);
@@ -96,7 +96,7 @@ fn revise(draft: &mut Draft<'_>, model: &Model) {
     }
     if draft.seen.is_lost(newest.number, draft.now) {
         let ran = draft.now.duration_since(newest.started_at.0);
-        let failures = if ran > STEADY { 1 } else { newest.failures.saturating_add(1) };
+        let failures = if ran > STABLE_AFTER { 1 } else { newest.failures.saturating_add(1) };
         let at = newest.started_at.0 + SignedDuration::from_secs(1 << failures.min(6).saturating_sub(1));
         if draft.now < at {
             return draft.look_again_at(at);
@@ -137,11 +137,11 @@ fn serve(draft: &mut Draft<'_>) {
         Some(number) if answers(&newest) => {
             let ready = |number: u32| seen.report(number).map_or(0, |report| Load::of(report).ready);
             let enough = ready(number).min(draft.spec().max_workers);
-            let is_late = draft.now.duration_since(newest.started_at.0) > SWITCH_PATIENCE;
+            let is_late = draft.now.duration_since(newest.started_at.0) > SWITCH_TIMEOUT;
             if ready(newest.number) >= enough || is_late {
                 Some(newest.number)
             } else {
-                draft.look_again_at(newest.started_at.0 + SWITCH_PATIENCE);
+                draft.look_again_at(newest.started_at.0 + SWITCH_TIMEOUT);
                 Some(number)
             }
         }
@@ -210,7 +210,7 @@ fn is_done(draft: &mut Draft<'_>, number: u32) -> bool {
         return draft.status.serving.is_some() || seen.is_lost(number, draft.now);
     }
     let Some(since) = draft.status.serving_since.as_ref().map(|since| since.0) else { return false };
-    let Some(report) = seen.report(number) else { return draft.now > since + FORSAKEN };
+    let Some(report) = seen.report(number) else { return draft.now > since + SILENCE_TIMEOUT };
     if !Load::of(report).is_idle() || report.results > 0 {
         return false;
     }

@@ -15,8 +15,8 @@ use crate::poll::{self, PollError, Worker};
 use crate::query::build::{CONTROL_PORT, HTTP_PORT};
 
 /// Poll interval; short, because somebody may be waiting for workers.
-const EVERY: Duration = Duration::from_millis(300);
-const SILENT: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
+const SILENT_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Report a coordinator in the status that has not answered for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ impl Talks {
             news: self.news.clone(),
             context: context.clone(),
         };
-        let task = tokio::spawn(talk.go_on()).abort_handle();
+        let task = tokio::spawn(talk.run()).abort_handle();
         let follow = Follow { context, address: address.clone(), workers: sender, heard, task };
         if let Some(before) = follows.insert(address.pod, follow) {
             before.task.abort();
@@ -140,7 +140,7 @@ struct Talk {
 }
 
 impl Talk {
-    async fn go_on(mut self) {
+    async fn run(mut self) {
         let url = format!("http://{}/api/v1/engine", poll::at(&self.address.ip, HTTP_PORT));
         let mut well_at = Instant::now();
         loop {
@@ -175,7 +175,7 @@ impl Talk {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(if is_silent { SILENT } else { EVERY }) => {}
+                () = tokio::time::sleep(if is_silent { SILENT_POLL_INTERVAL } else { POLL_INTERVAL }) => {}
                 changed = self.workers.changed() => if changed.is_err() { return },
             }
         }

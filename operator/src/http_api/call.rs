@@ -20,9 +20,9 @@ use super::params::Params;
 use super::problem::{Kind, Problem};
 
 /// Time within which an answer must begin.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time within which the body of a request must arrive.
-const BODY: Duration = Duration::from_secs(20);
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Address of the client.
 #[derive(Clone, Copy, Debug)]
@@ -45,15 +45,14 @@ pub async fn answer(operation: &'static Operation, api: Arc<Api>, request: Reque
         let call = enter(operation, &api, request).await?;
         (operation.handler)(Arc::clone(&api), call).await
     };
-    let answer = match tokio::time::timeout(ANSWER, work).await {
+    let answer = match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(problem)) => {
             tracing::debug!(operation = operation.id, kind = problem.kind.name(), "{}", problem.detail);
             problem.into_response()
         }
-        Err(_) => {
-            Problem::new(Kind::Timeout, format!("there is no answer after {} s", ANSWER.as_secs())).into_response()
-        }
+        Err(_) => Problem::new(Kind::Timeout, format!("there is no answer after {} s", ANSWER_TIMEOUT.as_secs()))
+            .into_response(),
     };
     metrics.answered(operation.id, answer.status().as_u16());
     answer
@@ -156,8 +155,8 @@ pub async fn body(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes,
     if told.is_some_and(|told| told > most as u64) {
         return Err(large());
     }
-    let slow = || Problem::new(Kind::TooSlow, format!("the body has not come within {} s", BODY.as_secs()));
-    let read = tokio::time::timeout(BODY, Limited::new(body, most).collect()).await.map_err(|_| slow())?;
+    let slow = || Problem::new(Kind::TooSlow, format!("the body has not come within {} s", BODY_TIMEOUT.as_secs()));
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await.map_err(|_| slow())?;
     read.map(|whole| whole.to_bytes()).map_err(|error| match error.is::<LengthLimitError>() {
         true => large(),
         false => Problem::new(Kind::BadRequest, format!("the body broke off: {error}")),

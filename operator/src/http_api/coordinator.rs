@@ -17,9 +17,9 @@ use crate::query::build::{HTTP_PORT, read_first};
 use crate::query::names::{self, Place};
 use crate::query::observe::is_owned;
 
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Abort if the coordinator sends nothing for this long.
-const SILENCE: Duration = Duration::from_secs(120);
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
 /// Response header: the number of rows skipped.
 const OFFSET: &str = "floe-offset";
@@ -40,8 +40,8 @@ impl Coordinators {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
             .pool_max_idle_per_host(0)
             .build()?;
         Ok(Coordinators { http })

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Maximum number of callers to remember; the least recently active are forgotten first.
-const MOST_CALLERS: usize = 8192;
+const MAX_CALLERS: usize = 8192;
 
 /// A token bucket of requests for each caller, refilled over time.
 pub struct Buckets {
@@ -26,9 +26,9 @@ impl Buckets {
         let full = |left: f64, at: Instant| {
             (left + now.saturating_duration_since(at).as_secs_f64() * self.per_second).min(self.burst)
         };
-        if by_caller.len() >= MOST_CALLERS && !by_caller.contains_key(caller) {
+        if by_caller.len() >= MAX_CALLERS && !by_caller.contains_key(caller) {
             by_caller.retain(|_, (left, at)| full(*left, *at) < self.burst);
-            if by_caller.len() >= MOST_CALLERS {
+            if by_caller.len() >= MAX_CALLERS {
                 return Err(Duration::from_secs(1));
             }
         }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn callers_that_are_quiet_are_forgotten_and_the_rest_is_bounded() {
         let (buckets, start) = (Buckets::new(1), Instant::now());
-        for number in 0..MOST_CALLERS {
+        for number in 0..MAX_CALLERS {
             buckets.take(&number.to_string(), start).unwrap();
         }
         assert!(buckets.take("one more", start).is_err());

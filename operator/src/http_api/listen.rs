@@ -26,11 +26,11 @@ use super::rest::Rest;
 use super::stall::Stall;
 use super::{Settings, tls};
 
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEAD: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Close a connection whose client reads nothing for this long.
-const SILENCE: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time allowed for in-flight work at shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -104,7 +104,7 @@ async fn accept(
     match tls {
         None => serve(stream, router, peer, stop).await,
         Some(tls) => {
-            let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
+            let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
             serve(stream, router, peer, stop).await
         }
     }
@@ -120,9 +120,9 @@ async fn serve(
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
+            .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(Stall::new(stream, SILENCE)), service)
+            .serve_connection(TokioIo::new(Stall::new(stream, WRITE_TIMEOUT)), service)
     );
     tokio::select! {
         served = connection.as_mut() => return Ok(served?),

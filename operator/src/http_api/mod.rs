@@ -42,8 +42,8 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 
 /// How many logs are read at the same time: in total, and per caller.
-const LOGS: usize = 4;
-const LOGS_OF_CALLER: usize = 2;
+const MAX_LOG_READS: usize = 4;
+const MAX_LOG_READS_PER_CALLER: usize = 2;
 
 /// The configuration from the command line.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl Api {
             callers: limits::Buckets::new(limits.requests_per_second),
             strangers: limits::Buckets::new(limits.requests_per_second),
             streams: limits::Slots::new(limits.streams, limits.streams_of_caller),
-            logs: limits::Slots::new(LOGS, LOGS_OF_CALLER),
+            logs: limits::Slots::new(MAX_LOG_READS, MAX_LOG_READS_PER_CALLER),
             coordinators: coordinator::Coordinators::new().context("no HTTP client")?,
             document: document::text(),
             client,

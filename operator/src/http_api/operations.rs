@@ -97,7 +97,7 @@ const PAGE: &[Param] = &[
     Param {
         name: "limit",
         about: "How many a page has: 100 if it is left out.",
-        form: Form::Int { least: 1, most: super::queries::MOST_OF_PAGE },
+        form: Form::Int { least: 1, most: super::queries::MAX_PAGE_ITEMS },
     },
     Param {
         name: "continue",

@@ -21,7 +21,7 @@ use super::{Api, object, view};
 
 /// Duration of one watch; the caller's right is checked again before the next.
 const WATCH_SECONDS: u32 = 50;
-const ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Retry while the API server is unavailable for a moment.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 30;
@@ -52,7 +52,7 @@ pub async fn follow(api: Arc<Api>, call: Call) -> Result<Response, Problem> {
             () = tokio::time::sleep(most) => {}
         }
     });
-    let events = Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::new().interval(ALIVE));
+    let events = Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // Have an Ingress pass events on without buffering.
     Ok(([(HeaderName::from_static("x-accel-buffering"), "no")], events).into_response())
 }

@@ -18,8 +18,8 @@ use super::{Api, submission, view};
 
 /// Response header: the answer repeats that of an earlier request with the same key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-pub const PAGE: u64 = 100;
-pub const MOST_OF_PAGE: u64 = 500;
+pub const PAGE_ITEMS: u64 = 100;
+pub const MAX_PAGE_ITEMS: u64 = 500;
 
 pub async fn list(api: Arc<Api>, call: Call) -> Result<Response, Problem> {
     let (items, next) = page(&api, &call.allowed, &call.params).await?;
@@ -32,7 +32,7 @@ pub async fn page(
     allowed: &Allowed,
     params: &Params,
 ) -> Result<(Vec<DynamicObject>, Option<String>), Problem> {
-    let limit = params.number("limit").unwrap_or(PAGE).min(MOST_OF_PAGE);
+    let limit = params.number("limit").unwrap_or(PAGE_ITEMS).min(MAX_PAGE_ITEMS);
     let how = ListParams {
         label_selector: params.text("labels").map(str::to_owned),
         continue_token: params.text("continue").map(str::to_owned),

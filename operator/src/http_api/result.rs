@@ -20,8 +20,8 @@ use super::{Api, coordinator, object, view};
 
 const TOTAL: HeaderName = HeaderName::from_static("floe-rows-total");
 /// Default number of rows per page of JSON.
-const PAGE: u64 = 1000;
-pub const MOST_OF_PAGE: u64 = 100_000;
+const PAGE_ROWS: u64 = 1000;
+pub const MAX_PAGE_ROWS: u64 = 100_000;
 
 /// The values of the parameter `format`.
 pub const FORMATS: &[&str] = &["json", "ndjson", "csv", "parquet", "arrow"];
@@ -107,10 +107,10 @@ impl Page {
         if format != Format::Json {
             return Ok(Page { format, offset, limit });
         }
-        let limit = limit.unwrap_or(PAGE);
-        if limit > MOST_OF_PAGE {
+        let limit = limit.unwrap_or(PAGE_ROWS);
+        if limit > MAX_PAGE_ROWS {
             let how =
-                format!("may be {MOST_OF_PAGE} at most as json: take ndjson, csv, parquet or arrow for more at once");
+                format!("may be {MAX_PAGE_ROWS} at most as json: take ndjson, csv, parquet or arrow for more at once");
             return Err(Problem::field(Kind::Invalid, "limit", how));
         }
         Ok(Page { format, offset, limit: Some(limit) })
@@ -253,16 +253,16 @@ mod tests {
     #[test]
     fn pages_follow_each_other_to_the_end() {
         let page = |offset, limit| Page::new(Format::Json, offset, limit).unwrap();
-        assert_eq!(page(None, None), Page { format: Format::Json, offset: 0, limit: Some(PAGE) });
+        assert_eq!(page(None, None), Page { format: Format::Json, offset: 0, limit: Some(PAGE_ROWS) });
         assert_eq!(page(None, None).next("/r", Some(1001)).unwrap(), "/r?format=json&offset=1000&limit=1000");
         assert_eq!(page(Some(1000), None).next("/r", Some(1001)), None);
         assert_eq!(page(Some(u64::MAX), Some(5)).next("/r", Some(u64::MAX)), None);
         assert_eq!(page(None, Some(5)).next("/r", None), None, "without a total nobody knows");
         let all = Page::new(Format::Parquet, None, None).unwrap();
         assert_eq!((all.limit, all.next("/r", Some(10))), (None, None));
-        let problem = Page::new(Format::Json, None, Some(MOST_OF_PAGE + 1)).unwrap_err();
+        let problem = Page::new(Format::Json, None, Some(MAX_PAGE_ROWS + 1)).unwrap_err();
         assert_eq!(problem.errors[0].field, "limit");
-        Page::new(Format::Ndjson, None, Some(MOST_OF_PAGE + 1)).unwrap();
+        Page::new(Format::Ndjson, None, Some(MAX_PAGE_ROWS + 1)).unwrap();
     }
 
     fn query(spec: serde_json::Value, status: serde_json::Value) -> DynamicObject {

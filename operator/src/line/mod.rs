@@ -18,8 +18,8 @@ use order::Line;
 pub use order::{Answer, Class, Rank, Waiting};
 use quota::{Need, Quota};
 
-/// Wake at most `TOLD` waiting queries when the line moves; the rest notice at their next reconcile.
-const TOLD: usize = 20;
+/// Wake at most this many waiting queries when the line moves; the rest notice at their next reconcile.
+const MAX_WOKEN: usize = 20;
 
 /// Namespace and priority class.
 pub type Scope = (String, String);
@@ -53,9 +53,9 @@ impl Lines {
     fn change(&self, scope: &Scope, change: impl FnOnce(&mut Line)) {
         let mut lines = self.lock();
         let line = lines.entry(scope.clone()).or_default();
-        let before: Vec<Key> = line.waiting().take(TOLD).cloned().collect();
+        let before: Vec<Key> = line.waiting().take(MAX_WOKEN).cloned().collect();
         change(line);
-        let after: Vec<Key> = line.waiting().take(TOLD).cloned().collect();
+        let after: Vec<Key> = line.waiting().take(MAX_WOKEN).cloned().collect();
         if line.is_empty() {
             lines.remove(scope);
         }

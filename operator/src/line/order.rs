@@ -13,13 +13,13 @@ use super::quota::{Need, Quota, has_room, never};
 use crate::pods::Key;
 
 /// Retry delay when a pod is refused although the quota shows room (scopes are not visible).
-const AGAIN: SignedDuration = SignedDuration::from_secs(15);
+const RETRY: SignedDuration = SignedDuration::from_secs(15);
 /// Retry delay when the quotas cannot be read.
-const AGAIN_BLIND: SignedDuration = SignedDuration::from_secs(2);
+const RETRY_BLIND: SignedDuration = SignedDuration::from_secs(2);
 /// How long to reserve what was granted: a coordinator that does not come up must not block others.
-const SET_ASIDE: SignedDuration = SignedDuration::from_secs(60);
+const RESERVED_FOR: SignedDuration = SignedDuration::from_secs(60);
 /// Grace period before a query that is not first must release its pods.
-const GIVE_BACK: SignedDuration = SignedDuration::from_secs(5);
+const GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a query waits for, in the order of priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,7 +161,7 @@ impl Line {
         let rank = self.rank(uid)?;
         let ahead = self.ahead_of(&rank);
         let promised = self.entries.values().fold(Need::default(), |sum, entry| match &entry.state {
-            State::Admitted(left, since) if now.duration_since(*since) < SET_ASIDE => sum.plus(left),
+            State::Admitted(left, since) if now.duration_since(*since) < RESERVED_FOR => sum.plus(left),
             State::Admitted(..) | State::Waiting | State::Never => sum,
         });
         let refused = self.refused.clone();
@@ -176,7 +176,7 @@ impl Line {
             }
         }
         let is_never = entry.state == State::Never;
-        let give_back = (ahead > 0 || is_never) && now.duration_since(entry.since) >= GIVE_BACK;
+        let give_back = (ahead > 0 || is_never) && now.duration_since(entry.since) >= GRACE_PERIOD;
         let waiting = Waiting { ahead, words: entry.words.clone(), give_back, is_never, for_nodes: false };
         if ahead > 0 || is_never {
             return Some(Answer::Wait(waiting));
@@ -184,9 +184,9 @@ impl Line {
         let since = |at: Timestamp| now.duration_since(at);
         let may_try = match (quotas, &refused) {
             (Some(quotas), _) if !has_room(quotas, &missing.clone().plus(&promised)) => false,
-            (Some(quotas), Some((at, Some(before)))) => before != quotas || since(*at) >= AGAIN,
+            (Some(quotas), Some((at, Some(before)))) => before != quotas || since(*at) >= RETRY,
             (Some(_), Some((_, None)) | None) => true,
-            (None, Some((at, _))) => since(*at) >= AGAIN_BLIND,
+            (None, Some((at, _))) => since(*at) >= RETRY_BLIND,
             (None, None) => true,
         };
         Some(if may_try { Answer::Try } else { Answer::Wait(waiting) })

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::facts::{Child, Seen};
 
 /// Consider at most this many missed times, as CronJobs do.
-pub const LOOKED_AT: usize = 100;
+pub const MAX_TIMES: usize = 100;
 /// Create at most this many queries per reconcile.
 const AT_ONCE: usize = 10;
 /// With `catchUp: None` and no starting deadline, a time gets its query only within this.
@@ -71,7 +71,7 @@ pub fn at_once(spec: &ScheduledQuerySpec) -> usize {
 
 pub fn due(seen: &Seen, calendar: &Calendar, now: Timestamp) -> Due {
     let spec = seen.spec();
-    let (mut queries, is_too_many) = calendar.last(begin(seen, now), now, LOOKED_AT);
+    let (mut queries, is_too_many) = calendar.last(begin(seen, now), now, MAX_TIMES);
     let mut due = Due {
         queries: Vec::new(),
         settled_until: begin(seen, now),

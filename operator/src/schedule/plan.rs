@@ -119,7 +119,7 @@ fn times(draft: &mut Draft<'_>, calendar: &Calendar) {
         }
     }
     if is_too_many {
-        let words = format!("More than {} times passed, of which the last {0} are looked at", due::LOOKED_AT);
+        let words = format!("More than {} times passed, of which the last {0} are looked at", due::MAX_TIMES);
         draft.notice(true, Reason::TooManyMissedTimes, &words);
     }
     if let Some(last) = given_up {

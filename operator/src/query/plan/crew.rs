@@ -57,7 +57,7 @@ pub fn crew<'a>(draft: &mut Draft<'a>, coordinator: &PodFacts) -> Result<Crew<'a
         release(draft, &mut alive, surplus);
     }
     if coordinator.is_running() {
-        see_off(draft, coordinator);
+        drain_released(draft, coordinator);
     }
     // Without a report no worker is connected yet, unless the query runs already: then this operator has just started.
     let is_at_work = matches!(seen.status.phase, Some(Phase::Planning | Phase::Running | Phase::Committing));
@@ -158,7 +158,7 @@ fn release(draft: &mut Draft<'_>, alive: &mut BTreeMap<u32, &PodFacts>, surplus:
     let idlest = first_to_go(engine).into_iter().filter_map(|worker| of(&worker.id));
     let going: Vec<u32> = apart.chain(idlest).take(surplus).collect();
     for index in going {
-        alive.remove(&index).into_iter().for_each(|pod| let_go(draft, pod));
+        alive.remove(&index).into_iter().for_each(|pod| mark_released(draft, pod));
     }
 }
 
@@ -171,7 +171,7 @@ fn dismiss(draft: &mut Draft<'_>, pod: &PodFacts) {
 }
 
 /// Records that the pod is no longer one of the attempt's workers.
-fn let_go(draft: &mut Draft<'_>, pod: &PodFacts) {
+fn mark_released(draft: &mut Draft<'_>, pod: &PodFacts) {
     let Place::Worker { index, replacement, .. } = pod.place else { return };
     let workers = draft.status.workers.get_or_insert_default();
     let next = replacement.saturating_add(1).saturating_sub(times(&workers.replaced, index));
@@ -180,7 +180,7 @@ fn let_go(draft: &mut Draft<'_>, pod: &PodFacts) {
 }
 
 /// Drains released workers, and deletes their pods once nothing is read from them.
-fn see_off(draft: &mut Draft<'_>, coordinator: &PodFacts) {
+fn drain_released(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     let (seen, attempt) = (draft.seen, draft.attempt());
     let leaves =
         |pod: &&PodFacts| pod.attempt() == Some(attempt) && is_former(&seen.status, pod.place) && pod.loss().is_none();

@@ -16,13 +16,13 @@ use crate::query::facts::{PodFacts, PodState};
 use crate::query::names::Place;
 
 /// How long a cleaning pod may run.
-const CLEAN: SignedDuration = SignedDuration::from_secs(120);
+const CLEAN_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 /// How long after the query's end to keep trying to create a cleaning pod.
-const CLEAN_UNMADE: SignedDuration = SignedDuration::from_secs(210);
+const CREATE_CLEANER_TIMEOUT: SignedDuration = SignedDuration::from_secs(210);
 /// How long a coordinator may take to end after it was told to, before its pod is deleted.
-const DISMISSAL: SignedDuration = SignedDuration::from_secs(30);
+const DISMISSAL_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 /// How long the coordinator of a context may take to report that it has cleaned up.
-const LENDER: SignedDuration = SignedDuration::from_secs(60);
+const LENDER_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long a result without a sink is kept.
@@ -145,7 +145,7 @@ fn keep(draft: &mut Draft<'_>, ended: Timestamp, until: Timestamp) {
     // Keep the logs, but stop the work: the coordinator ends, and its workers with it. A worker that never connected
     // would wait for its coordinator, and has nothing to log.
     let seen = draft.seen;
-    let late = draft.now > ended + DISMISSAL;
+    let late = draft.now > ended + DISMISSAL_TIMEOUT;
     let has_met = |pod: &PodFacts| seen.report.as_ref().is_none_or(|report| report.workers.contains(&pod.name));
     for pod in seen.pods.iter().filter(|pod| !pod.is_ended()) {
         match (&pod.place, &pod.ip) {
@@ -224,7 +224,7 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
     let has_said_all = seen.verdict().is_some()
         || seen.is_absent
         || seen.status.phase == Some(Phase::Succeeded)
-        || draft.now > since + LENDER;
+        || draft.now > since + LENDER_TIMEOUT;
     let is_awaited = !(seen.is_borrowed() && has_said_all);
     if seen.coordinator().is_some_and(|pod| !pod.is_over(draft.now)) && is_awaited {
         return Sweep::Underway;
@@ -238,7 +238,7 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
         if seen.gone.contains_key(&Place::Clean.name(seen.name())) {
             return fail(draft, "the cleaning pod was deleted".into());
         }
-        if draft.now > since + CLEAN_UNMADE || seen.trouble.as_ref().is_some_and(|t| t.fatal) {
+        if draft.now > since + CREATE_CLEANER_TIMEOUT || seen.trouble.as_ref().is_some_and(|t| t.fatal) {
             let why = seen.trouble.as_ref().map_or("it could not be made in time", |t| t.message.as_str());
             return fail(draft, format!("no cleaning pod: {why}"));
         }
@@ -260,7 +260,7 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
             fail(draft, format!("the cleaning pod cannot start: {}", stuck.words))
         }
         PodState::Waiting(_) | PodState::Running => {
-            if draft.now < pod.created_at.unwrap_or(since) + CLEAN {
+            if draft.now < pod.created_at.unwrap_or(since) + CLEAN_TIMEOUT {
                 return Sweep::Underway;
             }
             draft.delete(pod);
@@ -268,7 +268,7 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
                 PodState::Waiting(Some(stuck)) => format!(": {}", stuck.words),
                 PodState::Waiting(None) | PodState::Running | PodState::Ended(_) => String::new(),
             };
-            fail(draft, format!("the cleaning pod did not end within {} s{held}", CLEAN.as_secs()))
+            fail(draft, format!("the cleaning pod did not end within {} s{held}", CLEAN_TIMEOUT.as_secs()))
         }
     }
 }

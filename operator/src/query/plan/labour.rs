@@ -13,7 +13,7 @@ use crate::query::facts::PodFacts;
 use crate::query::names::Place;
 
 /// A worker is drained once it has been idle and has held no outputs for this long.
-const QUIET: u32 = 3;
+const QUIET_SECONDS: u32 = 3;
 
 /// A stage.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +132,7 @@ impl Labour {
             tasks: u32::from(self.running.contains_key(id)),
             shuffle_bytes: self.held.get(id).map_or(0, |stages| stages.len() as u64),
             draining: self.draining.contains_key(id),
-            drained: self.draining.get(id).is_some_and(|quiet| *quiet >= QUIET),
+            drained: self.draining.get(id).is_some_and(|quiet| *quiet >= QUIET_SECONDS),
             ..EngineWorker::default()
         };
         report.engine = Some(EngineReport {
