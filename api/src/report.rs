@@ -270,7 +270,7 @@ impl Category {
     }
 
     /// The exit code of `floe` and of the coordinator.
-    pub fn exit_code(self) -> u8 {
+    pub const fn exit_code(self) -> u8 {
         match self {
             Category::User => 2,
             Category::Io => 3,

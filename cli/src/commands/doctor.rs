@@ -7,12 +7,10 @@ use serde_json::json;
 use crate::args::Output;
 use crate::args::cluster::DoctorArgs;
 use crate::cluster::Cluster;
+use crate::commands::watch::FAILED;
 use crate::doctor::{Check, State, installed, reach, rights, sources, trial};
 use crate::error::Failure;
 use crate::{block_on, print, query};
-
-/// Exit code when a check failed.
-const FAILED: u8 = 1;
 
 pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
     let none = crate::args::QueryArgs::default();

@@ -18,7 +18,7 @@ use crate::{block_on, human, print, program};
 /// Exit code if a query failed on a cluster, or a check of doctor.
 pub const FAILED: u8 = 1;
 /// Exit code if the user stops watching: the query continues.
-pub const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = Category::Cancelled.exit_code();
 
 /// What to print about a query that is being followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
