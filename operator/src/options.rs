@@ -62,7 +62,7 @@ pub struct RunArgs {
     /// NAME=VALUE, an environment variable of every coordinator and worker; may be repeated
     #[arg(long, value_parser = pair)]
     pub runner_env: Vec<(String, String)>,
-    /// Queries looked at at the same time
+    /// Maximum number of queries to reconcile at the same time
     #[arg(long, env = "FLOE_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
     #[arg(long, env = "FLOE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
