@@ -111,7 +111,7 @@ impl Line {
         }
     }
 
-    /// Formats the line for programs: what the process wrote, with its pod.
+    /// For programs: what the process wrote, with its pod.
     pub fn json(&self) -> Value {
         let mut line = match &self.body {
             Body::Event { object, .. } => Value::Object(object.clone()),

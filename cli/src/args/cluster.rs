@@ -194,7 +194,7 @@ pub struct LogsArgs {
     pub name: String,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Keep printing new lines until the query's pods are gone
+    /// Go on with what comes, until the query's pods are gone
     #[arg(short, long)]
     pub follow: bool,
     /// Only lines that say they are of this stage
@@ -259,11 +259,11 @@ pub enum ResultFormat {
 
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// Queries (YAML) whose Secrets and ConfigMaps must exist
+    /// Queries (YAML) whose Secrets and ConfigMaps must be there
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Also run a tiny query and delete it: only this checks images, quotas, networks and admission
+    /// Run a tiny query, too, and delete it: images, quotas, networks and admission are seen only so
     #[arg(long)]
     pub run: bool,
     /// How long that query may take

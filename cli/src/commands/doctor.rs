@@ -1,4 +1,4 @@
-//! `floe doctor`: checks the cluster, Floe in it and the user's rights. Read-only, unless asked to run a query.
+//! `floe doctor`: the cluster, Floe in it and the user's rights, each with what to do. Looks only, unless a query is to be run.
 
 use std::process::ExitCode;
 
@@ -7,10 +7,12 @@ use serde_json::json;
 use crate::args::Output;
 use crate::args::cluster::DoctorArgs;
 use crate::cluster::Cluster;
-use crate::commands::watch::FAILED;
 use crate::doctor::{Check, State, installed, reach, rights, sources, trial};
 use crate::error::Failure;
 use crate::{block_on, print, query};
+
+/// Exit code when a check failed.
+const FAILED: u8 = crate::commands::watch::FAILED;
 
 pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
     let none = crate::args::QueryArgs::default();

@@ -43,13 +43,13 @@ pub fn run(args: LogsArgs) -> Result<ExitCode, Failure> {
         }
         tokio::select! {
             followed = follow(&cluster, &args) => followed.map(|()| ExitCode::SUCCESS),
-            // Listen from the beginning, so that no signal between two lines is lost.
+            // Waited for from the beginning: a signal that comes between two lines is not lost.
             _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
         }
     })
 }
 
-/// The selected pods whose container has started.
+/// The pods that are wanted and whose container has begun.
 async fn pods(cluster: &Cluster, args: &LogsArgs) -> Result<Vec<(String, Source)>, Failure> {
     let what = format!("cannot list the pods of query {}", args.name);
     let selector = ListParams::default().labels(&format!("floe.dev/query={}", args.name));
@@ -81,13 +81,13 @@ fn params(args: &LogsArgs) -> LogParams {
         follow: args.follow,
         tail_lines: args.tail.map(i64::from),
         since_seconds: args.since.map(|since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
-        // Timestamps of the kubelet, so that the lines of all pods can be sorted.
+        // By the kubelet, so that lines of all pods can be put in order.
         timestamps: true,
         ..LogParams::default()
     }
 }
 
-/// Prints the lines that exist now, sorted by time.
+/// What is there now, in the order of its time.
 async fn once(cluster: &Cluster, query: &DistributedQuery, args: &LogsArgs) -> Result<(), Failure> {
     let pods = pods(cluster, args).await?;
     if pods.is_empty() {
@@ -132,7 +132,7 @@ fn none(query: &DistributedQuery, args: &LogsArgs) -> String {
     }
 }
 
-/// Prints new lines until the query and its pods have ended.
+/// Prints what comes until the query has ended and its pods have.
 async fn follow(cluster: &Cluster, args: &LogsArgs) -> Result<(), Failure> {
     let (sender, mut receiver) = mpsc::channel::<Line>(QUEUE);
     let mut readers = JoinSet::new();
@@ -149,7 +149,7 @@ async fn follow(cluster: &Cluster, args: &LogsArgs) -> Result<(), Failure> {
             Some(_) = readers.join_next(), if !readers.is_empty() => {}
             () = tokio::time::sleep_until(look_at) => {
                 look_at = Instant::now() + LOOK_AGAIN;
-                // A deleted query has ended, too.
+                // A query that was deleted has ended, too.
                 is_over = match cluster.get(&args.name).await {
                     Ok(query) => has_ended(&query),
                     Err(Failure::Missing(_)) => true,
@@ -162,7 +162,7 @@ async fn follow(cluster: &Cluster, args: &LogsArgs) -> Result<(), Failure> {
                 }
             }
         }
-        // The coordinator of a result without a sink keeps running but logs nothing more.
+        // The coordinator of a result without a sink stays, and says nothing any more.
         let is_quiet = readers.is_empty() || heard_at.elapsed() > QUIET;
         if is_over && is_quiet && receiver.is_empty() {
             break;
@@ -171,7 +171,7 @@ async fn follow(cluster: &Cluster, args: &LogsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sends the lines of a pod until its log ends. It is no failure if the pod is removed.
+/// Sends the lines of a pod until its log ends. A pod that goes away is no failure.
 async fn read(api: kube::Api<Pod>, pod: String, source: Source, params: LogParams, to: mpsc::Sender<Line>) {
     let Ok(log) = api.log_stream(&pod, &params).await else { return };
     let mut lines = log.lines();

@@ -29,7 +29,7 @@ pub async fn crd(cluster: &Cluster) -> Vec<Check> {
     let check = match api.get_opt(CRD).await {
         Ok(Some(found)) => compare(&serde_json::to_value(&found).unwrap_or_default(), &own()),
         Ok(None) => Check::fail("crd", "the cluster does not know DistributedQuery", install),
-        // A user without the right to read CRDs can still see whether it is served.
+        // Who may read no CRDs sees whether it is served.
         Err(error) if is_forbidden(&error) => {
             match cluster.client.list_api_group_resources(&format!("floe.dev/{VERSION}")).await {
                 Ok(_) => Check::ok("crd", format!("floe.dev/{VERSION} is served (you may not read its fields)")),
@@ -45,7 +45,7 @@ fn own() -> Value {
     serde_json::to_value(floe_api::crd()).unwrap_or_default()
 }
 
-/// Compares the fields that the cluster knows with those of this release.
+/// Holds the fields that the cluster knows against those of this release.
 fn compare(theirs: &Value, ours: &Value) -> Check {
     let program = crate::program::name();
     let served = theirs["spec"]["versions"].as_array().into_iter().flatten();

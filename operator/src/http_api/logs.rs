@@ -1,5 +1,5 @@
-//! The logs of a query's pods, merged in order as by `floe logs`. Reads only pods that belong to the query, and of each
-//! only its share of the bounded answer: the newest lines.
+//! What the pods of a query log, together and in order, as `floe logs` has it. Pods that belong to the query, and of each no more than
+//! its share of an answer that is bounded: the newest lines.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,9 +32,9 @@ pub const MOST_TAIL: u64 = 10_000;
 const MOST_PODS: usize = 64;
 /// Maximum bytes of a whole answer, as the pods wrote them.
 const MOST_BYTES: usize = 1 << 20;
-/// Maximum bytes to read of one pod's log to find its last lines.
+/// Of one pod, to find its last lines.
 const MOST_READ: usize = 32 << 20;
-/// How many pods to read at the same time.
+/// Pods that are asked at the same time.
 const AT_ONCE: usize = 8;
 /// Time allowed to read one pod's log.
 const POD: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ pub async fn read(api: Arc<Api>, call: Call) -> Result<Response, Problem> {
     Ok((headers, Json(view::Logs { complete, lines: lines.iter().map(Line::json).collect() })).into_response())
 }
 
-/// The label selector of the pods that are wanted.
+/// Which pods are wanted, by their labels.
 fn selector(query: &str, params: &Params) -> Result<String, Problem> {
     let query = format!("{LABEL_QUERY}={query}");
     match (params.text("role"), params.number("worker")) {
@@ -87,7 +87,7 @@ fn params(params: &Params) -> LogParams {
         container: Some(MAIN.to_owned()),
         tail_lines: i64::try_from(params.number("tail").unwrap_or(TAIL)).ok(),
         since_seconds: params.number("since").and_then(|since| i64::try_from(since).ok()),
-        // Timestamps of the kubelet, so that the lines of all pods can be sorted.
+        // By the kubelet, so that lines of all pods can be put in order.
         timestamps: true,
         ..LogParams::default()
     }
@@ -98,7 +98,7 @@ struct Found {
     complete: bool,
 }
 
-/// The query's own pods whose container has started: anybody can set the label.
+/// The query's own pods whose container has begun: a label can be anybody's.
 async fn pods(client: &Client, allowed: &Allowed, query: &DynamicObject, selector: &str) -> Result<Found, Problem> {
     let uid = query.metadata.uid.as_deref().unwrap_or_default();
     let few = ListParams::default().labels(selector).limit(500);
@@ -145,7 +145,7 @@ async fn one(
     };
     match tokio::time::timeout(POD, log).await {
         Ok(Ok((text, whole))) => Ok((text.lines().map(|line| Line::read(&pod, source, line)).collect(), whole)),
-        // The pod was deleted meanwhile.
+        // It went while we looked.
         Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok((Vec::new(), true)),
         Ok(Err(error)) => Err(Problem::of_kube(&format!("the log of pod {pod} cannot be read"), error)),
         Err(_) => {
@@ -155,7 +155,7 @@ async fn one(
     }
 }
 
-/// The last whole lines of a log, at most `most` bytes, and whether that is the whole log.
+/// The last whole lines of a log, of so many bytes at most, and whether nothing else was there.
 async fn last(log: impl AsyncRead, most: usize) -> (String, bool) {
     let mut log = pin!(log);
     let (mut kept, mut whole, mut read) = (Vec::new(), true, 0);
@@ -173,7 +173,7 @@ async fn last(log: impl AsyncRead, most: usize) -> (String, bool) {
                 break;
             }
         }
-        // Trim now and then, so that each byte is moved a few times at most.
+        // Cut now and then, so that each byte is moved a few times at most.
         if kept.len() > 2 * most {
             cut(&mut kept, most);
         }
@@ -185,7 +185,7 @@ async fn last(log: impl AsyncRead, most: usize) -> (String, bool) {
     cut(&mut kept, most);
     if kept.len() < read {
         whole = false;
-        // The first line may be incomplete.
+        // The first line may be the rest of one.
         let line = kept.iter().position(|byte| *byte == b'\n').map_or(kept.len(), |end| end + 1);
         kept.drain(..line);
     }

@@ -99,7 +99,7 @@ pub fn show_outcome(
     }
 }
 
-/// Where the result is, as the user wrote it: a trailing slash marks a directory, and readers depend on it.
+/// Where the result is, as the user wrote it: the slash at the end tells that it is a directory, and readers go by it.
 fn result_uri(outcome: &Outcome, sink: Option<&SinkSpec>) -> Option<String> {
     let uri = outcome.sink_uri.as_ref()?;
     let as_written = sink.map(|sink| &sink.uri).filter(|written| written.trim_end_matches('/') == uri);
