@@ -21,7 +21,7 @@ use crate::process::{self, GRACE};
 use crate::query::{self, Prepared};
 use crate::warm::{self, Warm};
 
-/// Assumed average width of a column, at least.
+/// Upper estimate of the average width of a table's columns.
 const COLUMN_WIDTH: usize = 14;
 /// Width of a table without a terminal: lines are not cut.
 const WIDE: usize = 1000;
