@@ -290,7 +290,7 @@ impl Talk {
     }
 
     /// Tells the coordinator's address to all workers that are not connected; those that do not listen yet are told at
-    /// the next poll. Describes one that could not be told.
+    /// the next poll. Returns a description of one that could not be reached.
     async fn introduce(&mut self, connected: &[String]) -> Option<String> {
         let coordinator = at(&self.address.ip, CONTROL_PORT);
         let workers = self.workers.borrow_and_update().clone();
@@ -298,7 +298,7 @@ impl Talk {
     }
 }
 
-/// Tells unconnected workers their coordinator's address. Describes one that could not be told.
+/// Tells unconnected workers their coordinator's address. Returns a description of one that could not be reached.
 pub async fn introduce(
     http: &reqwest::Client,
     token: &str,
