@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{NameRef, Quantity, quantity, schema};
 
-/// Workers when neither `workers` nor `maxWorkers` says how many.
+/// The number of workers if neither `workers` nor `maxWorkers` is given.
 pub const DEFAULT_WORKERS: u32 = 2;
 
 /// What the query runs on.
@@ -159,25 +159,25 @@ impl Default for ComputeSpec {
 }
 
 impl ComputeSpec {
-    /// The workers that the query is planned for, and the most that it gets.
+    /// The number of workers that the query is planned for, which is also the maximum.
     pub fn worker_count(&self) -> u32 {
         self.workers.or(self.max_workers).unwrap_or(DEFAULT_WORKERS)
     }
 
-    /// The workers that must be ready before it starts, and the fewest that it has.
+    /// The number of workers that must be ready before the query starts, which is also the minimum.
     pub fn workers_to_start(&self) -> u32 {
         self.workers.or(self.min_workers).or(self.max_workers).unwrap_or(DEFAULT_WORKERS)
     }
 
-    /// What the processes of a query are told, in variables, of the Python functions they may have to call: the names of
-    /// `env`, which functions see, and the packages.
+    /// Environment variables that tell a query's processes about its Python functions: the names of `env`, which
+    /// functions see, and the packages.
     pub fn variables_of_functions(&self) -> Vec<(&'static str, String)> {
         let names: Vec<&str> = self.env.iter().map(|variable| variable.name.as_str()).collect();
         let told = [("FLOE_FUNCTION_ENV", names.join(",")), ("FLOE_REQUIREMENTS", self.requirements.join("\n"))];
         told.into_iter().filter(|(_, value)| !value.is_empty()).collect()
     }
 
-    /// The template as pods are made of it, or what is wrong with it.
+    /// The template parsed as a pod template, or what is wrong with it.
     pub fn typed_pod_template(&self) -> Result<Option<PodTemplateSpec>, serde_json::Error> {
         self.pod_template.clone().map(serde_json::from_value).transpose()
     }
@@ -263,7 +263,7 @@ impl Default for CoordinatorSpec {
 }
 
 impl ComputeSpec {
-    /// The most CPUs of the coordinator: its own limit, or one that a limit of the workers asks for.
+    /// The coordinator's CPU limit: its own, or one that becomes necessary because the workers have a limit.
     pub fn coordinator_cpu_limit(&self) -> Option<Quantity> {
         let own = &self.coordinator;
         let one = Quantity::new("1");

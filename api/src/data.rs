@@ -1,4 +1,4 @@
-//! Tables and the storages that tables, plans, sinks and shuffles are in.
+//! Tables, and the storages of tables, plans, sinks and shuffles.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub struct TableSpec {
 }
 
 impl TableSpec {
-    /// The format given, or the one that the URI's extension tells. Always known after `validate`.
+    /// The given format, or the one of the URI's extension. Always known after `validate`.
     pub fn resolved_format(&self) -> Option<Format> {
         self.format.or_else(|| Format::of_uri(&self.uri))
     }
@@ -62,7 +62,7 @@ impl Format {
         }
     }
 
-    /// The format that a file name's extension tells, compression suffixes left aside.
+    /// The format of a file name's extension, ignoring compression suffixes.
     pub fn of_uri(uri: &str) -> Option<Format> {
         let mut name = uri.to_ascii_lowercase();
         for suffix in [".gz", ".zst", ".zstd"] {

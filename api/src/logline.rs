@@ -1,10 +1,10 @@
-//! One line of a pod's log: the kubelet's time, and the runner's JSON or whatever else a process wrote. Pure.
+//! One line of a pod's log: the kubelet's timestamp, and the runner's JSON or whatever else a process wrote. Pure.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// Which pod of the query. Ordered as they are listed: the coordinator first.
+/// A pod of the query. The order is that of the variants: the coordinator first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     Coordinator { attempt: u32 },
@@ -13,7 +13,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// What the operator's labels say; `None` for a pod that is none of a query.
+    /// Reads the operator's labels; `None` for a pod that does not belong to a query.
     pub fn of_labels(labels: &BTreeMap<String, String>) -> Option<Source> {
         let number = |key: &str| labels.get(key).and_then(|text| text.parse().ok()).unwrap_or(0);
         Some(match labels.get("floe.dev/role")?.as_str() {
@@ -34,7 +34,7 @@ impl Source {
         }
     }
 
-    /// Short: the query's name is known.
+    /// A short form: the query's name is known.
     fn shown(self) -> String {
         let (name, attempt) = match self {
             Source::Coordinator { attempt } => ("coordinator".to_owned(), attempt),
@@ -48,7 +48,7 @@ impl Source {
 
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// The kubelet's, in RFC 3339; empty where it gave none.
+    /// The kubelet's timestamp in RFC 3339; empty if there is none.
     pub time: String,
     pub stage: Option<u32>,
     pod: String,
@@ -62,9 +62,9 @@ enum Body {
     Text(String),
 }
 
-/// Fields of an event that are shown in their own place, or say nothing to a person.
+/// Fields of an event that are shown elsewhere in the line, or mean nothing to a person.
 const APART: [&str; 8] = ["timestamp", "level", "target", "message", "span", "spans", "threadId", "threadName"];
-/// Fields that every line of the query's has alike.
+/// Fields that have the same value in every line of the query.
 const ALIKE: [&str; 5] = ["query", "name", "id", "trace_id", "labels"];
 
 impl Line {
@@ -78,7 +78,7 @@ impl Line {
         let Some(object) = object else {
             return Line { time, stage: None, pod: pod.to_owned(), source, body: Body::Text(rest.to_owned()) };
         };
-        // What a line says of itself, then what the spans around it say.
+        // Fields of the line itself, then those of the spans around it.
         let spans = object.get("spans").and_then(Value::as_array).into_iter().flatten().rev();
         let around: Vec<&Map<String, Value>> = spans.chain(object.get("span")).filter_map(Value::as_object).collect();
         let stage = std::iter::once(&object).chain(around.iter().copied()).find_map(|map| map.get("stage")?.as_u64());
@@ -96,7 +96,7 @@ impl Line {
         Line { time, stage, pod: pod.to_owned(), source, body }
     }
 
-    /// For people: the time of day, the level, who, the stage, what.
+    /// Formats the line for people: time of day, level, source, stage, message.
     pub fn text(&self) -> String {
         let clock = self.time.split_once('T').map_or("", |(_, clock)| clock);
         let clock: String = clock.chars().take("00:00:00.000".len()).collect();
@@ -170,7 +170,7 @@ mod tests {
         );
         let bare = Line::read("q-1-c", Source::Other, "no time at all");
         assert!(bare.text().ends_with("| no time at all") && bare.time.is_empty());
-        // JSON that is no event of the runner's.
+        // JSON that is not an event of the runner.
         let odd = Line::read("q-1-c", Source::Other, "2026-01-01T10:20:30Z {\"a\":1}");
         assert!(odd.text().ends_with("| {\"a\":1}"));
     }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Quantity, quantity};
 
-/// What the bytes of `LazyFrame.serialize()` begin with. Two little-endian u16 (the version of Polars' plan format) and
-/// the 64 hexadecimal digits of a schema hash follow.
+/// The first bytes of `LazyFrame.serialize()`. Two little-endian u16 (the version of Polars' plan format) and the 64
+/// hexadecimal digits of a schema hash follow.
 pub const MAGIC: &[u8] = b"DSL_VERSION";
 
-/// Whether these are, or mean to be, the bytes of `LazyFrame.serialize()`.
+/// Whether these bytes look like the output of `LazyFrame.serialize()`.
 pub fn is_serialized(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
@@ -109,7 +109,7 @@ fn default_timeout_seconds() -> u32 {
     120
 }
 
-/// The one source that a plan has, for those who act on it.
+/// The plan's only source, for code that acts on it.
 #[derive(Clone, Copy, Debug)]
 pub enum PlanKind<'a> {
     Dsl(&'a DslSource),
@@ -118,7 +118,7 @@ pub enum PlanKind<'a> {
 }
 
 impl PlanSource {
-    /// `None` when none or several are given, which `validate` refuses.
+    /// `None` if none or several are given, which `validate` rejects.
     pub fn kind(&self) -> Option<PlanKind<'_>> {
         match (&self.dsl, &self.sql, &self.python) {
             (Some(dsl), None, None) => Some(PlanKind::Dsl(dsl)),

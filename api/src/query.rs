@@ -1,4 +1,4 @@
-//! `DistributedQuery`, the one object a user writes: a plan, where its data is, what to run it on, where it lands.
+//! `DistributedQuery`, the one object a user writes: a plan, its data, what it runs on, and where the result goes.
 
 use std::collections::BTreeMap;
 
@@ -170,7 +170,7 @@ pub struct TtlSpec {
 }
 
 impl DistributedQuerySpec {
-    /// The storage a URI uses: the named one, or the default one. `None` when that is not described.
+    /// The storage that a URI uses: the named one, or the default one. `None` if it is not described.
     pub fn storage_named(&self, name: Option<&str>) -> Option<&StorageSpec> {
         match name {
             Some(name) => self.storages.get(name),

@@ -1,4 +1,4 @@
-//! Where the result goes and in what form.
+//! Where the result goes and in which format.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -71,7 +71,7 @@ pub struct SinkSpec {
 }
 
 impl SinkSpec {
-    /// The format given, or the one that the URI's extension tells. Always known after `validate`.
+    /// The given format, or the one of the URI's extension. Always known after `validate`.
     pub fn resolved_format(&self) -> Option<SinkFormat> {
         self.format.or_else(|| Format::of_uri(&self.uri))
     }
@@ -82,7 +82,7 @@ impl SinkSpec {
     }
 }
 
-/// A sink writes the formats that tables are read in.
+/// Sinks write the formats that tables are read in.
 pub type SinkFormat = Format;
 
 fn yes() -> bool {

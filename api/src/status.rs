@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Stages listed in a status; what is beyond is only counted.
+/// Maximum number of stages listed in a status; further ones are only counted.
 pub const MAX_STAGES: usize = 1000;
 
 /// What became of the query so far.
@@ -116,7 +116,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// A terminal phase stays.
+    /// A terminal phase never changes.
     pub fn is_terminal(self) -> bool {
         match self {
             Phase::Succeeded | Phase::Failed | Phase::Cancelled => true,

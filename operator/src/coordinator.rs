@@ -42,7 +42,7 @@ pub fn without_times(mut report: Report) -> Report {
     for worker in report.engine.iter_mut().flat_map(|engine| &mut engine.workers) {
         let step = (worker.memory_limit_bytes / 10).max(1);
         worker.memory_bytes = worker.memory_bytes / step * step;
-        // In powers of two: they say which worker holds the least, and whether it holds anything.
+        // Round to powers of two: enough to tell which worker holds the least, and whether it holds anything.
         if worker.shuffle_bytes > 0 {
             worker.shuffle_bytes = worker.shuffle_bytes.checked_next_power_of_two().unwrap_or(u64::MAX);
         }

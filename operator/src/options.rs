@@ -1,4 +1,4 @@
-//! The command line, turned once into what the parts need.
+//! The command line, converted once into what the modules need.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -62,7 +62,7 @@ pub struct RunArgs {
     /// NAME=VALUE, an environment variable of every coordinator and worker; may be repeated
     #[arg(long, value_parser = pair)]
     pub runner_env: Vec<(String, String)>,
-    /// Queries looked at at the same time
+    /// Maximum number of queries to reconcile at the same time
     #[arg(long, env = "FLOE_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
     #[arg(long, env = "FLOE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
@@ -144,7 +144,7 @@ impl RunArgs {
         Settings { result_ttl: Duration::from_secs(self.default_result_ttl.into()), policy: self.policy.clone() }
     }
 
-    /// What the HTTP API needs, if it is served.
+    /// The settings of the HTTP API, if it is enabled.
     pub fn http_api(&self) -> Option<http_api::Settings> {
         let args = &self.http_api;
         let tls = args.http_api_tls_cert.clone().zip(args.http_api_tls_key.clone());
@@ -161,7 +161,7 @@ impl RunArgs {
                 streams,
                 streams_of_caller: usize::from(args.http_api_max_streams_per_caller),
                 stream: Duration::from_secs(args.http_api_stream_seconds.into()),
-                // Beside each stream, some more for what is answered at once.
+                // Besides the streams, leave room for requests that are answered at once.
                 connections: streams + 256,
             },
         })

@@ -1,6 +1,6 @@
-//! `ScheduledQuery`: queries that are made of a template at the times of a cron line, as Kubernetes' CronJob makes Jobs.
+//! `ScheduledQuery`: creates queries from a template at the times of a cron line, as a CronJob creates Jobs.
 //!
-//! `cron` reads the line, `calendar` tells its times in a time zone, `render` makes the query of one time. All pure.
+//! `cron` parses the line, `calendar` computes its times in a time zone, `render` makes the query of a time. All pure.
 
 pub mod calendar;
 pub mod cron;
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DistributedQuerySpec, schema};
 
-/// On every query of a schedule: the schedule's name.
+/// Label of every query of a schedule: the schedule's name.
 pub const LABEL_SCHEDULE: &str = "floe.dev/scheduled-query";
-/// On every query of a schedule: the time that it was made for (RFC 3339).
+/// Annotation of every query of a schedule: the time that it was created for (RFC 3339).
 pub const SCHEDULED_AT: &str = "floe.dev/scheduled-at";
-/// A query's name is the schedule's and nine characters more, and names pods.
+/// A query's name is the schedule's plus nine characters, and is part of its pods' names.
 pub const MAX_NAME_CHARS: usize = 41;
 
 /// Queries of one template, at the times of a cron line.
@@ -132,7 +132,7 @@ impl Default for ScheduledQuerySpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConcurrencyPolicy {
     /// The new one waits until no other one is there.
-    // Unlike a CronJob: two runs of one template mostly write one sink, and each takes many pods.
+    // Unlike a CronJob's default: two runs of one template usually write to the same sink, and each takes many pods.
     #[default]
     Forbid,
     /// The others are deleted.

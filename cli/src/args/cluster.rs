@@ -22,7 +22,7 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    /// The same options again, for commands that a message proposes.
+    /// The same options again, for commands that a message suggests.
     pub fn again(&self) -> String {
         let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
         let options = [("-n", &self.namespace), ("--context", &self.context), ("--kubeconfig", &kubeconfig)];
@@ -35,7 +35,7 @@ pub struct SubmitArgs {
     /// Queries (YAML), or plans made by LazyFrame.serialize(); `-` reads a query from standard input
     #[arg(required_unless_present_any = ["filename", "script", "plan", "sql"])]
     pub files: Vec<PathBuf>,
-    /// The same, as kubectl has it
+    /// The same as FILES, for users of kubectl
     #[arg(short = 'f', long, value_name = "FILE")]
     pub filename: Vec<PathBuf>,
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub struct SubmitArgs {
     /// With `apply`: take over fields that another tool has set
     #[arg(long)]
     pub force_conflicts: bool,
-    /// What standard output gets
+    /// What to print on standard output
     #[arg(short, long, value_enum, default_value_t = SubmitOutput::Table)]
     pub output: SubmitOutput,
 }
@@ -64,7 +64,7 @@ impl SubmitArgs {
     }
 }
 
-/// A query from options, with no file of its own; or what they change in each file.
+/// A query made from options, without a file of its own; or what the options change in each file.
 #[derive(Debug, Default, clap::Args)]
 pub struct MakeArgs {
     /// A query from a Python script, which assigns a LazyFrame to `result`; `-` reads it from standard input
@@ -76,7 +76,7 @@ pub struct MakeArgs {
     /// Where the result goes; a URI without a known extension gets parquet
     #[arg(long, value_name = "URI")]
     pub sink: Option<String>,
-    /// When there is something at the sink already: error, overwrite or append
+    /// What to do if there is something at the sink already: error, overwrite or append
     #[arg(long, value_name = "MODE")]
     pub sink_mode: Option<String>,
     /// The Secret, in the query's namespace, that holds the storage's credentials
@@ -147,7 +147,7 @@ pub struct DeleteArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct GetArgs {
-    /// Names of the queries: all about each of them [default: a table of all queries]
+    /// Names of queries to show in full [default: a table of all queries]
     pub names: Vec<String>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -164,7 +164,7 @@ pub struct GetArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct ContextsArgs {
-    /// Names of the contexts: all about each of them [default: a table of all contexts]
+    /// Names of contexts to show in full [default: a table of all contexts]
     pub names: Vec<String>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -229,7 +229,7 @@ pub struct ResultArgs {
     pub name: String,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Rows that are shown
+    /// Number of rows to show
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub rows: u64,
     /// Write all rows to this file instead; `-` is standard output

@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::{block_on, print, query};
 
 /// Exit code when a check failed.
-const FAILED: u8 = 1;
+const FAILED: u8 = crate::commands::watch::FAILED;
 
 pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
     let none = crate::args::QueryArgs::default();
@@ -23,7 +23,7 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
         let answers = reach::checks(&cluster).await;
         let is_reached = answers.iter().all(|check| check.state != State::Fail);
         told.tell(answers);
-        // Each further question would only fail in the same way.
+        // Each further check would only fail in the same way.
         if is_reached {
             told.tell(installed::crd(&cluster).await);
             told.tell(rights::checks(&cluster).await);
@@ -37,7 +37,7 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// What was found, printed as it comes.
+/// Collects the checks, and prints them as they finish.
 struct Told {
     output: Output,
     all: Vec<Check>,

@@ -1,4 +1,4 @@
-//! `floe get`: queries on a cluster, as a table, one by one with all that is known of them, or as objects.
+//! `floe get`: queries on a cluster, as a table, in full one by one, or as objects.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::render::cluster as words;
 use crate::{block_on, human, print, program};
 
-/// How many reasons are listed; the others are counted.
+/// List at most this many reasons; the others are only counted.
 const MAX_REASONS: usize = 20;
 
 pub fn run(args: GetArgs) -> Result<ExitCode, Failure> {
@@ -86,13 +86,13 @@ pub(super) fn object_out(value: Value, output: GetOutput) -> Result<(), Failure>
     Ok(())
 }
 
-/// Without who wrote which field, as kubectl shows objects.
+/// Removes the managed fields, as kubectl does when it shows objects.
 pub(super) fn clean(mut object: DynamicObject) -> Value {
     object.metadata.managed_fields = None;
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// What the CRD's printer columns show, in columns.
+/// Formats the CRD's printer columns as a table.
 fn table(objects: &[DynamicObject], with_namespace: bool, wide: bool, now: Timestamp) -> Vec<String> {
     let mut head = vec!["NAME", "PHASE", "PROGRESS", "WORKERS", "STAGES", "ROWS", "AGE"];
     if with_namespace {
@@ -137,7 +137,7 @@ pub(super) fn age(object: &DynamicObject, now: Timestamp) -> String {
     since(created.0, now)
 }
 
-/// `45s`, `12m`, `5h`, `3d`
+/// Formats an age: `45s`, `12m`, `5h`, `3d`.
 pub(super) fn since(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {
@@ -148,7 +148,7 @@ pub(super) fn since(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// All that a person wants to know of one query.
+/// Describes one query in full.
 fn described(object: &DynamicObject, now: Timestamp) -> String {
     let mut lines = vec![format!("Name:      {}", object.metadata.name.as_deref().unwrap_or_default())];
     let mut add = |label: &str, text: String| {
@@ -158,7 +158,7 @@ fn described(object: &DynamicObject, now: Timestamp) -> String {
     };
     add("Namespace", object.metadata.namespace.clone().unwrap_or_default());
     add("Age", age(object, now));
-    // One that this release cannot read shows what the server knows all the same.
+    // An object that this release cannot parse still shows what the server knows.
     let text = |path: &str| shown(object.data.pointer(path).unwrap_or(&Value::Null));
     let query: Option<DistributedQuery> = serde_json::to_value(object).and_then(serde_json::from_value).ok();
     let status = query.as_ref().and_then(|query| query.status.clone()).unwrap_or_default();

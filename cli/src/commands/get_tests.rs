@@ -69,7 +69,7 @@ fn one_query_is_described_with_its_stages_and_what_went_wrong() {
     ] {
         assert!(text.contains(part), "{part:?} in\n{text}");
     }
-    // Of a newer release, or written by another hand.
+    // From a newer release, or written by someone else.
     let odd = described(&object("q", json!({"plan": {"dsl": 3}}), json!({"phase": "Strange"})), now());
     assert!(odd.contains("Phase:     Strange\nNote:      this release cannot read"), "{odd}");
 }

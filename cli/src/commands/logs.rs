@@ -24,13 +24,13 @@ use crate::{block_on, print};
 
 /// The container of the runner; a pod template may add others.
 const CONTAINER: &str = "floe";
-/// How often new pods are looked for.
+/// How often to look for new pods.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// After the end of a query, its pods have said all when nothing came for so long.
+/// A query that has ended has logged everything once nothing has come for this long.
 const QUIET: Duration = Duration::from_secs(3);
-/// A pod's log that was not followed comes at once.
+/// Timeout for reading a pod's log without following it.
 const WHOLE: Duration = Duration::from_secs(60);
-/// Lines that wait to be printed.
+/// Capacity of the queue of lines to be printed.
 const QUEUE: usize = 4096;
 
 pub fn run(args: LogsArgs) -> Result<ExitCode, Failure> {
@@ -100,7 +100,7 @@ async fn once(cluster: &Cluster, query: &DistributedQuery, args: &LogsArgs) -> R
         let read = tokio::time::timeout(WHOLE, api.logs(&pod, &params));
         match read.await {
             Err(_) => return Err(cluster.refused.silent(&what, WHOLE)),
-            // It went while we looked.
+            // The pod was deleted meanwhile.
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {}
             Ok(Err(error)) => return Err(cluster.refused.tell(&what, &error)),
             Ok(Ok(text)) => lines.extend(text.lines().map(|line| Line::read(&pod, source, line))),

@@ -15,9 +15,9 @@ use crate::cluster::Cluster;
 const CRD: &str = "distributedqueries.floe.dev";
 const VERSION: &str = "v1alpha1";
 const OPERATORS: &str = "app.kubernetes.io/name=floe,app.kubernetes.io/component=operator";
-/// How many names are listed.
+/// List at most this many names.
 const NAMED: usize = 5;
-/// An operator that works has seen a query by then.
+/// A working operator takes up a query within this time.
 const TAKEN_UP_SECONDS: i64 = 15;
 
 pub async fn crd(cluster: &Cluster) -> Vec<Check> {
@@ -175,7 +175,7 @@ fn deployed(deployment: &Deployment, namespace: &str) -> Vec<Check> {
     checks
 }
 
-/// What queries tell of an operator that may not be looked at: whether it takes them up.
+/// If the operator cannot be read, judges by the queries whether one takes them up.
 async fn by_queries(cluster: &Cluster) -> Option<Vec<Check>> {
     let queries = cluster.list(false, None).await.ok()?;
     let is_told = |query: &&kube::api::DynamicObject| query.data["status"]["phase"].is_string();

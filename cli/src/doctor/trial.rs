@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::follow::follow;
 use crate::human;
 
-/// If nobody deletes it, the operator does.
+/// The operator deletes it after this time if nobody else does.
 const TTL_SECONDS: u32 = 300;
 const GONE: Duration = Duration::from_secs(60);
 
@@ -80,7 +80,7 @@ fn judge(
     }
 }
 
-/// Its result, as `floe result` reads it.
+/// Reads its result, as `floe result` does.
 async fn read(cluster: &Cluster, query: &DistributedQuery) -> Check {
     let to_do =
         "`result` needs get on pods and secrets, and get and create on pods/portforward; pods stay for ten minutes";

@@ -1,5 +1,5 @@
-//! A warm context on a cluster as the engine of a shell: each statement is a DistributedQuery that borrows it, and is deleted
-//! once its rows are shown.
+//! A warm context on a cluster as the engine of a shell: each statement is a DistributedQuery that borrows it, and is
+//! deleted once its rows are shown.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub struct Remote {
     cluster: Cluster,
     context: String,
     runner: PathBuf,
-    /// The query that runs.
+    /// The running query.
     running: Option<String>,
 }
 
@@ -36,13 +36,13 @@ impl Remote {
                 directory.display()
             )));
         }
-        // Before anything is asked for: without the runner there is no table.
+        // Check this before any request: without the runner there is no table.
         let runner = process::find_runner()?;
         let cluster = Cluster::connect(&args.cluster).await?;
         Ok(Remote { cluster, context: context.to_owned(), runner, running: None })
     }
 
-    /// Makes a query one of the shell's that borrows the context.
+    /// Turns a query into one of the shell's, which borrows the context.
     pub fn borrow(query: &mut Value, context: &str, storage: Option<&str>) -> Result<(), FieldError> {
         query["metadata"] = json!({"generateName": "shell-", "labels": {"floe.dev/client": "shell"}});
         let storage = storage.map(str::to_owned);
@@ -53,7 +53,7 @@ impl Remote {
         floe_api::from_value(query).map(drop).map_err(refuse)
     }
 
-    /// The context must be there; its workers come with the first query.
+    /// Fails if the context does not exist; its workers start with the first query.
     pub async fn start(&self) -> Result<(), Failure> {
         self.cluster.context(&self.context).await.map(drop)
     }
@@ -102,7 +102,7 @@ impl Remote {
 
     pub async fn print_table(&self, done: &Done, rows: u64) -> Result<(), Ended> {
         let mut coordinator = self.coordinator(&done.id).await?;
-        // A failure is told by the process that makes the table.
+        // The process that makes the table reports a failure itself.
         print_table(&mut coordinator, &self.runner, rows, done.outcome.rows).await?;
         Ok(())
     }
@@ -136,7 +136,7 @@ fn stages(status: &DistributedQueryStatus) -> Vec<StageProgress> {
     status.stages.iter().map(stage).collect()
 }
 
-/// What a query's status says of its end, as an engine says it.
+/// Converts the end of a query from its status to an engine's outcome.
 fn outcome(status: DistributedQueryStatus) -> Result<Outcome, Ended> {
     match status.phase {
         Some(Phase::Succeeded) => {

@@ -26,17 +26,17 @@ use crate::query::observe::is_owned;
 pub const COMPLETE: HeaderName = HeaderName::from_static("floe-log-complete");
 pub const FORMATS: &[&str] = &["json", "text"];
 pub const ROLES: &[&str] = &["coordinator", "worker"];
-/// Lines of a pod.
+/// Default number of lines per pod.
 const TAIL: u64 = 1000;
 pub const MOST_TAIL: u64 = 10_000;
 const MOST_PODS: usize = 64;
-/// Of a whole answer, as the pods have written it.
+/// Maximum bytes of a whole answer, as the pods wrote them.
 const MOST_BYTES: usize = 1 << 20;
 /// Of one pod, to find its last lines.
 const MOST_READ: usize = 32 << 20;
 /// Pods that are asked at the same time.
 const AT_ONCE: usize = 8;
-/// A pod's log comes within this time.
+/// Time allowed to read one pod's log.
 const POD: Duration = Duration::from_secs(10);
 
 pub async fn read(api: Arc<Api>, call: Call) -> Result<Response, Problem> {

@@ -1,5 +1,5 @@
-//! Refusals and failures as `application/problem+json` (RFC 9457). Every kind has a fixed status and name, so that clients can
-//! act on them, and the fields that are at fault are named one by one.
+//! Refusals and failures as `application/problem+json` (RFC 9457). Every kind has a fixed status and name that clients
+//! can act on, and each invalid field is listed.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -158,7 +158,7 @@ impl Problem {
         Problem { kind, detail: detail.into(), errors: Vec::new(), result_uri: None, retry_after_seconds: None }
     }
 
-    /// One field is at fault.
+    /// A problem with a single field.
     pub fn field(kind: Kind, field: &str, message: impl Into<String>) -> Problem {
         let message = message.into();
         let errors = vec![Fault { field: field.to_owned(), message: message.clone() }];
@@ -171,7 +171,7 @@ impl Problem {
         Problem { errors, ..Problem::new(Kind::Invalid, detail) }
     }
 
-    /// What the API server has said about an object. The caller may do this, so a refusal is the cluster's own.
+    /// Converts an error of the API server. The caller is allowed to do this, so a refusal is the cluster's own.
     pub fn of_kube(what: &str, error: kube::Error) -> Problem {
         let kube::Error::Api(status) = error else {
             tracing::warn!(%error, "{what}");
@@ -180,7 +180,7 @@ impl Problem {
         let detail = format!("{what}: {}", status.message);
         let kind = match status.code {
             400 => Kind::BadRequest,
-            // Rights of the caller were checked before: this is an admission policy, a quota, or the operator's rights.
+            // The caller's rights were checked before: a policy, a quota or the operator's own rights refused it.
             401 | 403 => Kind::Forbidden,
             404 => Kind::NotFound,
             409 => Kind::Conflict,

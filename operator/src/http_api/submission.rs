@@ -1,4 +1,4 @@
-//! From the body of a request to the object that is created, with every fault told by its field. Pure.
+//! Turns the body of a request into the object to create, and reports every fault with its field. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::idempotency::{self, Key};
 use super::problem::{Kind, Problem};
 use super::view;
 
-/// Who made the object over the HTTP API. Informs people; nothing trusts it.
+/// Annotation: who made the object over the HTTP API. For information only; nothing trusts it.
 pub const SUBMITTED_BY: &str = "floe.dev/submitted-by";
 
 /// A query to be run.
@@ -62,11 +62,11 @@ pub struct ContextSubmission {
     spec: Value,
 }
 
-/// What is to be created.
+/// The object to create.
 #[derive(Debug, PartialEq)]
 pub struct Made {
     pub object: Value,
-    /// The name, if it is known before.
+    /// The name, if it is known before the object is created.
     pub name: Option<String>,
     /// The digest of the request.
     pub request: String,
@@ -96,7 +96,7 @@ pub fn context(body: &[u8], namespace: &str, user: &User) -> Result<Made, Proble
     given.made("ComputeContext", namespace, name, annotations, how, check)
 }
 
-/// A body, with the faults that were found so far.
+/// A parsed body, with the faults found so far.
 struct Given {
     name: Option<String>,
     labels: Value,
@@ -136,7 +136,7 @@ impl Given {
         Ok(Given { name, labels, spec: map.remove("spec"), request, faults })
     }
 
-    /// The object, if `check` finds no fault with it and there was none before.
+    /// Returns the object, if `check` finds no fault and there was none before.
     fn made(
         self,
         kind: &str,

@@ -1,4 +1,4 @@
-//! Queries and contexts as answers show them. Pure.
+//! How answers show queries and contexts. Pure.
 
 use std::collections::BTreeMap;
 
@@ -152,7 +152,7 @@ fn log_lines(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "items": {
         "type": "object",
         "required": ["pod"],
-        // Other processes may write objects, too, with what they like in these fields.
+        // Other processes may also write JSON objects, with anything in these fields.
         "properties": {
             "time": {"description": "When the kubelet took the line (RFC 3339)."},
             "pod": {"type": "string", "description": "The pod that wrote it."},

@@ -1,4 +1,4 @@
-//! Whole looks against a mocked API server: in which order things are asked for, and what a refusal leads to.
+//! Whole reconciles against a mocked API server: the order of requests, and the effect of a refusal.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -79,7 +79,7 @@ impl Api {
                     }
                 }
                 if let Some(wanted) = body["metadata"]["finalizers"].as_array() {
-                    // A merge replaces the list; an apply takes away only what was applied before.
+                    // A merge patch replaces the list; an apply removes only what was applied before.
                     let is_apply = body["kind"].is_string();
                     let there = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
                     let mut left: Vec<Value> = if is_apply { there } else { Vec::new() };
@@ -117,7 +117,7 @@ fn failure(code: u16, message: &str) -> Value {
         "reason": if code == 404 { "NotFound" } else { "" }})
 }
 
-/// What an operator has that talks to this server.
+/// The context of an operator that talks to this server.
 pub fn context(api: &Arc<Mutex<Api>>, refuse: Refusal) -> Arc<Context> {
     let shared = Arc::clone(api);
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -167,7 +167,7 @@ impl Scene {
         Scene { api, context }
     }
 
-    /// One look at the object as the API has it.
+    /// Reconciles the object once as the API has it.
     pub async fn look(&self) -> Result<(), super::Error> {
         let object = self.api.lock().unwrap().objects[ROOT].clone();
         let query: DistributedQuery = serde_json::from_value(object).unwrap();
@@ -175,7 +175,7 @@ impl Scene {
         tokio::time::timeout(Duration::from_secs(20), look).await.unwrap().map(|_| ())
     }
 
-    /// The watch shows a pod that was made, and that it runs.
+    /// Has the watch show a pod that was created, and that it runs.
     fn run(&self, name: &str) {
         let status = json!({"phase": "Running", "podIP": "127.9.7.9",
             "containerStatuses": [{"name": "floe", "state": {"running": {}}}]});
@@ -221,7 +221,7 @@ async fn the_coordinator_is_made_in_one_look_after_what_it_needs_and_the_workers
     }
     assert_eq!(asked.last().map(String::as_str), Some("PATCH status"), "{asked:?}");
     assert_eq!(scene.status()["phase"], "Starting");
-    // Looking again makes nothing twice.
+    // Reconciling again creates nothing twice.
     scene.look().await.unwrap();
     let posts = |asked: &[String]| asked.iter().filter(|a| a.starts_with("POST")).count();
     assert_eq!(posts(&asked), posts(&scene.asked()));
@@ -233,7 +233,7 @@ async fn the_coordinator_is_made_in_one_look_after_what_it_needs_and_the_workers
     }
 }
 
-/// Two queries hold a coordinator each, and no node takes the workers of either: the younger one lets the older go on.
+/// Two queries hold a coordinator each, and no node takes their workers: the younger one gives way to the older.
 #[tokio::test]
 async fn of_queries_that_hold_pods_while_no_node_takes_the_others_only_the_oldest_keeps_them() {
     let now = jiff::Timestamp::now();
@@ -255,7 +255,7 @@ async fn of_queries_that_hold_pods_while_no_node_takes_the_others_only_the_oldes
     let rank = Rank { class: Class::Starting, created, uid: "older".into() };
     let older = Ticket { scope: (NODES.into(), String::new()), rank, key: ("m".into(), "older".into()) };
     scene.context.lines.refuse(&older, "0/3 nodes are available", None, now - jiff::SignedDuration::from_secs(60));
-    // Not at once: a place may come free.
+    // Not at once: there may be room again.
     tokio::time::sleep(Duration::from_millis(5200)).await;
     scene.look().await.unwrap();
     assert_eq!(deletes(&scene), 3, "{:?}", scene.asked());
@@ -263,7 +263,7 @@ async fn of_queries_that_hold_pods_while_no_node_takes_the_others_only_the_oldes
     assert_eq!(scene.status()["failures"], 0);
 }
 
-/// A quota without room is asked once, and tried again only when it says something else.
+/// A full quota is asked once, and tried again only when its numbers change.
 #[tokio::test]
 async fn a_full_quota_is_not_asked_again_and_again_and_room_is_taken_up() {
     static USED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(4);
@@ -319,7 +319,7 @@ async fn an_object_of_somebody_else_is_left_alone_and_named() {
     assert!(scene.asked().iter().all(|asked| !asked.starts_with("POST pods")), "{:?}", scene.asked());
 }
 
-/// One that a backup brought back has the finalizer by another's hand.
+/// On a query restored from a backup, another manager has set the finalizer.
 #[tokio::test]
 async fn a_deleted_query_is_let_go_whoever_gave_it_the_finalizer_and_whoever_manages_it() {
     for manager in [None, Some("example.com/other")] {

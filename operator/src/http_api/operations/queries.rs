@@ -1,4 +1,4 @@
-//! What can be done with queries.
+//! The operations on queries.
 
 use super::{Answer, Body, Content, Method, Operation, PAGE, Takes};
 use crate::http_api::auth::{Act, Resource};
@@ -221,7 +221,7 @@ pub static OPERATIONS: &[Operation] = &[
     },
 ];
 
-/// Which lines of logs.
+/// The parameters of logs.
 pub const LOGS: &[Param] = &[
     Param {
         name: "format",

@@ -1,4 +1,4 @@
-//! Who may reach a query's pods: its own pods, and the operator.
+//! Builds the NetworkPolicy: a query's pods are reachable by each other and by the operator.
 
 use floe_api::DistributedQuery;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicySpec};

@@ -13,19 +13,19 @@ use super::{BuildError, CONTROL_PORT, HTTP_PORT, PodInputs, WORKER_PORT, meta};
 use crate::query::kubelet::MAIN;
 use crate::query::names::{self, Place, Role};
 
-/// The user and group of the images, as Pod Security "restricted" requires.
+/// User and group of the images, which do not run as root: Pod Security "restricted" requires that.
 const ID: i64 = 65532;
 const GRACE_SECONDS: i64 = 30;
 /// How long a pod tolerates a node that does not answer.
 const NODE_SECONDS: i64 = 30;
 const CLEAN_SECONDS: i64 = 120;
-/// /tmp of workers and cleaning pods, which hardly use it.
+/// Size of /tmp in workers and cleaning pods, which hardly use it.
 const TMP_BYTES: u64 = 256 << 20;
-/// More of it for packages of the query's own.
+/// Additional space in /tmp for the query's own Python packages.
 const PACKAGES_BYTES: u64 = 4 << 30;
-/// What a container's logs take of the node's disk.
+/// Ephemeral storage to count for a container's logs.
 const LOGS_BYTES: u64 = 64 << 20;
-/// Of the coordinator's space, what a result leaves free.
+/// Space of the coordinator's disk that results must leave free.
 const DISK_SLACK_BYTES: u64 = 64 << 20;
 /// The default log level: a few lines per query, and what plan scripts print.
 const LOGS: &str = "warn,floe=info";
@@ -57,7 +57,7 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
         if spec.affinity.as_ref() == Some(&Affinity::default()) {
             spec.affinity = None;
         }
-        // Give up a node that does not answer soon, unless the user sets a toleration.
+        // Give up an unresponsive node soon, unless the user sets a toleration.
         let tolerations = spec.tolerations.get_or_insert_default();
         for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
             if !tolerations.iter().any(|t| t.key.as_deref().is_none_or(|k| k == key)) {
@@ -85,20 +85,20 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     Ok(pod)
 }
 
-/// What depends on the role: parts of the container, and the volumes other than /tmp.
+/// The parts that depend on the role: fields of the container, and the volumes other than /tmp.
 struct Part {
     container: Value,
     volumes: Vec<Value>,
     size: Size,
 }
 
-/// What the container gets.
+/// The resources of the container.
 struct Size {
     cpus: Quantity,
     cpu_limit: Option<Quantity>,
     memory: Quantity,
     tmp_bytes: u64,
-    /// Of the node's disk, beside /tmp and logs.
+    /// Ephemeral storage on the node, in addition to /tmp and logs.
     disk_bytes: u64,
 }
 
@@ -127,7 +127,7 @@ fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
     }
     merge(&mut container, &json!({"env": [env("TMPDIR", "/tmp"), env("HOME", "/tmp")]}));
     merge(&mut container, &part.container);
-    // The defaults for pulling are those of Floe's image, not of the query's own.
+    // The defaults for pulling apply to Floe's image, not to the query's own.
     let own_image = compute.image.is_none();
     if let (Some(policy), true) = (&inputs.defaults.pull_policy, own_image) {
         merge(&mut container, &json!({"imagePullPolicy": policy}));
@@ -225,7 +225,7 @@ fn cleaner(inputs: &PodInputs<'_>) -> Part {
     Part { container, volumes: vec![job_volume(inputs, inputs.attempt, false)], size }
 }
 
-/// A worker is told its coordinator's address once both run (see `poll`).
+/// A worker learns its coordinator's address once both run (see `poll`).
 fn worker(id: String, inputs: &PodInputs<'_>) -> Part {
     let spec = &inputs.query.spec;
     let compute = &spec.compute;
@@ -328,8 +328,8 @@ fn port(name: &str, port: u16) -> Value {
     json!({"name": name, "containerPort": port, "protocol": "TCP"})
 }
 
-/// Memory is requested and limited; CPUs are only requested, so that idle ones can be used, unless the user limits them. The
-/// node's disk is counted where the user says how large the scratch space is.
+/// Requests and limits memory; requests CPUs without a limit, so that idle ones can be used, unless the user sets one.
+/// Ephemeral storage is counted if the user sets the size of the scratch space.
 fn resources(size: &Size, counts_disk: bool) -> Value {
     let (cpus, memory) = (size.cpus.as_str(), size.memory.as_str());
     let mut resources = json!({"requests": {"cpu": cpus, "memory": memory}, "limits": {"memory": memory}});
@@ -364,7 +364,7 @@ fn template_part(template: &Value) -> Value {
     Value::Object(part)
 }
 
-/// The fields of `spec.compute` that name a pod's fields.
+/// The fields of `spec.compute` that correspond to pod fields.
 fn from_compute(compute: &ComputeSpec) -> Value {
     let mut spec = Map::new();
     let mut put = |key: &str, value: Value| {
@@ -410,7 +410,7 @@ fn from_compute(compute: &ComputeSpec) -> Value {
     json!({"spec": spec})
 }
 
-/// What a template must not say, because Floe's own pods would not work with it.
+/// Rejects what a template must not set, because Floe's own pods would not work with it.
 pub fn check_template(compute: &ComputeSpec) -> Result<(), String> {
     let Some(template) = compute.typed_pod_template().map_err(|e| format!("is not a pod template: {e}"))? else {
         return Ok(());

@@ -22,7 +22,7 @@ use crate::query::names::Place;
 use crate::query::validate::validate;
 use crate::query::verdict::{self, Meaning};
 
-/// How often to try again what is missing or was refused.
+/// Retry delay for what is missing or was refused.
 pub const RETRY: Duration = Duration::from_secs(2);
 /// The coordinator enforces the deadline; the operator steps in this much later.
 const DEADLINE_SLACK: SignedDuration = SignedDuration::from_secs(5);
@@ -64,7 +64,7 @@ pub fn live(draft: &mut Draft<'_>) {
     work(draft)
 }
 
-/// The object cannot be read: a running query goes on, any other fails.
+/// Handles an object that cannot be parsed: a running query continues, any other fails.
 pub fn unreadable(draft: &mut Draft<'_>, fault: &str) {
     let message = sentence(Reason::BadSpec, &format!("the object cannot be read: {fault}"));
     draft.set(ACCEPTED, Truth::False, Reason::BadSpec, &message);
@@ -73,7 +73,7 @@ pub fn unreadable(draft: &mut Draft<'_>, fault: &str) {
     }
 }
 
-/// The coordinator has reported an outcome.
+/// Handles the outcome that the coordinator has reported.
 fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
     let error = match verdict {
         Verdict::Done(outcome) => return succeed(draft, &outcome),
@@ -93,7 +93,7 @@ fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
             progress::show_failure(&mut draft.status, draft.seen.report.as_deref());
             draft.end(Phase::Failed, reason, &words);
         }
-        // It had no workers because others had the room for them.
+        // It had no workers because others took the room for them.
         Meaning::Again(_) if line::holds_in_vain(draft) => line::give_back(draft),
         Meaning::Again(reason) => lose_attempt(draft, reason, &words, true),
         Meaning::Stopped if draft.spec().cancel || draft.spec().suspend => stop(draft),
@@ -101,7 +101,7 @@ fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
         Meaning::Stopped if draft.seen.is_borrowed() => {
             draft.end(Phase::Cancelled, Reason::Cancelled, "The query was cancelled at its coordinator")
         }
-        // It was stopped by a client, or because its pod is being removed. How the pod ended tells which.
+        // A client stopped it, or its pod is being removed. How the pod ended tells which.
         Meaning::Stopped => match draft.seen.coordinator() {
             Some(pod) if pod.disruption.is_some() || pod.deleting_at.is_some() => {
                 let loss = pod.loss().unwrap_or_else(Loss::deleted);
@@ -250,7 +250,7 @@ fn coordinator<'a>(draft: &Draft<'a>) -> Coordinator<'a> {
     }
 }
 
-/// An attempt failed through no fault of the query.
+/// Handles an attempt that failed through no fault of the query.
 pub fn lose_attempt(draft: &mut Draft<'_>, reason: Reason, words: &str, is_clean: bool) {
     let (attempt, limit) = (draft.attempt(), draft.spec().backoff_limit);
     let failures = draft.status.failures.unwrap_or(0).saturating_add(1);
@@ -334,14 +334,14 @@ pub fn pause(draft: &Draft<'_>) -> Option<Timestamp> {
     Some(began + SignedDuration::from_secs(1 << (failures - 1).min(5)))
 }
 
-/// The coordinator is running: replace lost workers and show the progress.
+/// Handles a running coordinator: replaces lost workers and shows the progress.
 fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     let report = draft.seen.report.clone();
     if report.is_some() {
         draft.started();
     }
     if draft.status.pinned.is_none() {
-        // The operator went away between making the coordinator and writing of it.
+        // The operator stopped between creating the coordinator and recording it.
         draft.status.pinned.clone_from(&draft.seen.pins);
     }
     let crew = match crew(draft, coordinator) {
@@ -412,7 +412,7 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     tell_trouble(draft, phase, &stuck, coordinator);
 }
 
-/// Whether the pods of the attempt are not those that the spec now describes.
+/// Whether the spec now describes other pods than those of the attempt.
 fn is_changed(draft: &Draft<'_>) -> bool {
     let digest = |pins: &Option<PinnedStatus>| pins.as_ref().map(|pins| pins.compute.clone());
     let now = digest(&draft.seen.pins);

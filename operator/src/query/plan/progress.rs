@@ -34,17 +34,17 @@ pub fn show(status: &mut DistributedQueryStatus, report: &Report) {
     let (mut done, mut total, mut finished) = (0u64, 0u64, 0u32);
     for stage in &stages {
         done += u64::from(stage.tasks_done);
-        // A stage whose tasks are not known yet counts as one.
+        // A stage whose number of tasks is unknown counts as one.
         total += u64::from(stage.tasks_total.max(1));
         finished += u32::from(stage.state == StageState::Done);
     }
-    // The commit comes after the last task.
+    // Never 100% before the commit, which comes after the last task.
     status.progress = Some(format!("{}%", (done * 100).checked_div(total).unwrap_or(0).min(99)));
     put_stages(status, stages, finished);
     notes(status, plan);
 }
 
-/// The same for a query that succeeded, whose result went to `sink` if the spec has one.
+/// Shows the outcome of a query that succeeded; `sink` is the spec's, if it has one.
 pub fn show_outcome(
     status: &mut DistributedQueryStatus,
     report: Option<&Report>,
@@ -92,7 +92,7 @@ pub fn show_outcome(
         status.warnings = warnings(&outcome.warnings);
     }
     if let Some(why) = &outcome.fell_back {
-        // First of all warnings, so that no number of others leaves it out.
+        // Put it first, so that truncation never drops it.
         let warning = format!("the stages failed, and the query ran again on one worker: {why}");
         status.warnings.insert(0, cut(&warning, MAX_NOTE_BYTES));
         status.warnings.truncate(MAX_NOTES);
@@ -197,7 +197,7 @@ mod tests {
         };
         assert_eq!(at("s3://b/out", Some("s3://b/out/")), "s3://b/out/");
         assert_eq!(at("s3://b/out.csv", Some("s3://b/out.csv")), "s3://b/out.csv");
-        // A sink of the plan's own, or one that was changed before the query was seen to start.
+        // The plan has its own sink, or the spec's was changed before the query was seen to start.
         assert_eq!(at("s3://b/own", None), "s3://b/own");
         assert_eq!(at("s3://b/out", Some("s3://b/other/")), "s3://b/out");
     }
