@@ -27,6 +27,7 @@ mod find;
 mod for_client;
 pub mod functions;
 pub mod inputs;
+mod join_where;
 mod load;
 mod msgpack;
 mod numbers;
@@ -159,6 +160,7 @@ fn decode_open(
             }
         }
         functions::check_placed(&functions, &placed.borrow())?;
+        loaded.plan = join_where::replace(loaded.plan, client)?;
         Ok(loaded)
     })
 }
