@@ -76,6 +76,9 @@ pub struct DistributedQueryStatus {
     /// Time from the query's creation to its end, as text (`1m12s`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
+    /// Milliseconds that its coordinator took for it, from taking it up to the commit; of a query that succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
     /// Rows of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
@@ -227,6 +230,16 @@ pub struct StageStatus {
     /// Bytes that it put out.
     #[serde(default)]
     pub bytes: u64,
+    /// Stages whose output it reads; empty for one that reads tables only, absent where the plan has too many to list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub depends_on: Option<Vec<u32>>,
+    /// Attempts at its tasks so far: more than `tasksTotal` if some ran again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// Milliseconds from the start of its first task to the end of its last one, once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elapsed_ms: Option<u64>,
 }
 
 /// Where a stage is.

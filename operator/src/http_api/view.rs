@@ -228,11 +228,7 @@ fn whole(value: Value) -> Value {
 
 pub fn query(object: DynamicObject) -> Query {
     let (metadata, mut data) = (object.metadata, object.data);
-    Query {
-        head: metadata.into(),
-        spec: whole(data["spec"].take()),
-        status: whole(data["status"].take()),
-    }
+    Query { head: metadata.into(), spec: whole(data["spec"].take()), status: whole(data["status"].take()) }
 }
 
 pub fn item(object: DynamicObject) -> Item {
@@ -252,11 +248,7 @@ pub fn item(object: DynamicObject) -> Item {
 
 pub fn context(object: DynamicObject) -> Context {
     let (metadata, mut data) = (object.metadata, object.data);
-    Context {
-        head: metadata.into(),
-        spec: whole(data["spec"].take()),
-        status: whole(data["status"].take()),
-    }
+    Context { head: metadata.into(), spec: whole(data["spec"].take()), status: whole(data["status"].take()) }
 }
 
 pub fn context_item(object: DynamicObject) -> ContextItem {
