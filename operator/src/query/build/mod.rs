@@ -2,6 +2,7 @@
 
 mod merge;
 mod network_policy;
+mod parts;
 mod pins;
 mod pod;
 mod secret;
