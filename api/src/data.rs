@@ -13,7 +13,7 @@ use crate::{NameRef, Secret, schema};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.format) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write format (parquet, csv, ndjson, ipc, delta or iceberg), or a uri that ends in .parquet, .csv, .ndjson or .ipc"))]
 pub struct TableSpec {
-    /// The files' format. Left out, it follows from the URI's extension.
+    /// Format of the files. If unset, it follows from the URI's extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// A file, directory or glob: a local path, `s3://`, `gs://`, `az://`, `abfss://` or `http(s)://`; for delta and
@@ -25,7 +25,7 @@ pub struct TableSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::any_map")]
     pub options: BTreeMap<String, serde_json::Value>,
-    /// The storage of `uri`, by its name in `spec.storages`. Left out, `spec.storage` is used.
+    /// The storage of `uri`, by its name in `spec.storages`. If unset, `spec.storage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage: Option<String>,
@@ -85,7 +85,7 @@ impl Format {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageSpec {
-    /// Endpoint of an S3-compatible server, such as `http://minio:9000`. Left out, the cloud's own.
+    /// Endpoint of an S3-compatible server, such as `http://minio:9000`. If unset, the cloud provider's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub endpoint: Option<String>,

@@ -134,6 +134,9 @@ pub struct StageProgress {
     pub state: StageState,
     pub tasks_done: u32,
     pub tasks_total: u32,
+    /// Attempts at its tasks that were started; 0 from a coordinator that does not tell.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: u32,
     pub rows: u64,
     pub bytes: u64,
     pub elapsed_ms: u64,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::http_api;
-use crate::query::build::Defaults;
+use crate::query::build::{Clients, Defaults};
 use crate::query::plan::Settings;
 use crate::query::policy::{self, Policy};
 
@@ -74,6 +74,9 @@ pub struct RunArgs {
     #[arg(long, env = "FLOE_POD_SELECTOR", value_delimiter = ',', value_parser = pair,
           default_value = "app.kubernetes.io/name=floe,app.kubernetes.io/component=operator")]
     pub pod_selector: Vec<(String, String)>,
+    /// Who else may reach coordinators at their HTTP port, for results and progress: JSON, as the `from` of a NetworkPolicy
+    #[arg(long, env = "FLOE_CLIENTS_FROM", default_value = "", value_parser = Clients::read)]
+    pub clients_from: Clients,
     /// Name of this replica, for the lease and for Events
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
@@ -137,6 +140,7 @@ impl RunArgs {
             runner_env,
             operator_namespace: self.operator_namespace.clone().filter(|name| !name.is_empty()),
             operator_labels: self.pod_selector.iter().cloned().collect::<BTreeMap<_, _>>(),
+            clients: self.clients_from.clone(),
         }
     }
 
@@ -216,6 +220,7 @@ mod tests {
         assert_eq!(plain.run.scopes(), [None]);
         assert!(matches!(Cli::try_parse_from(["floe-operator", "crd"]).unwrap().command, Some(Command::Crd)));
         assert!(Cli::try_parse_from(["floe-operator", "--runner-env", "x"]).is_err());
+        assert!(Cli::try_parse_from(["floe-operator", "--clients-from", "[{}]"]).is_err());
         assert!(plain.run.http_api().is_none());
         let served =
             ["floe-operator", "--http-api-listen", "[::]:8090", "--http-api-audiences", "floe,", "--namespaces", "a"];

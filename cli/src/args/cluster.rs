@@ -191,10 +191,14 @@ pub enum GetOutput {
 #[derive(Debug, clap::Args)]
 pub struct LogsArgs {
     /// Name of the query
-    pub name: String,
+    #[arg(required_unless_present = "on")]
+    pub name: Option<String>,
+    /// All that the pods of this context log, for whichever query
+    #[arg(long, value_name = "CONTEXT", conflicts_with = "name")]
+    pub on: Option<String>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Go on with what comes, until the query's pods are gone
+    /// Go on with what comes, until the query has ended and its pods have said all
     #[arg(short, long)]
     pub follow: bool,
     /// Only lines that say they are of this stage
@@ -259,14 +263,15 @@ pub enum ResultFormat {
 
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// Queries (YAML) whose Secrets and ConfigMaps must be there
+    /// Queries (YAML) whose Secrets and ConfigMaps must be there, and with --run their tables be readable
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Run a tiny query, too, and delete it: images, quotas, networks and admission are seen only so
+    /// Run a tiny query, too, and for each file one that reads a row of its tables, and delete them: images, quotas, networks,
+    /// admission and a store's keys are seen only so
     #[arg(long)]
     pub run: bool,
-    /// How long that query may take
+    /// How long each of these may take
     #[arg(long, value_parser = parse_duration, default_value = "2m", requires = "run")]
     pub timeout: Duration,
     /// Format of the output

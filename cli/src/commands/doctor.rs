@@ -1,4 +1,4 @@
-//! `floe doctor`: the cluster, Floe in it and the user's rights, each with what to do. Looks only, unless a query is to be run.
+//! `floe doctor`: the cluster, Floe in it and the user's rights, each with what to do. Looks only, unless queries are to be run.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::args::Output;
 use crate::args::cluster::DoctorArgs;
 use crate::cluster::Cluster;
-use crate::doctor::{Check, State, installed, reach, rights, sources, trial};
+use crate::doctor::{Check, State, installed, reach, rights, sources, tables, trial};
 use crate::error::Failure;
 use crate::{block_on, print, query};
 
@@ -31,6 +31,8 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
             told.tell(sources::checks(&cluster, &files).await);
             if args.run {
                 told.tell(trial::checks(&cluster, args.timeout).await);
+                let tried = tables::checks(&cluster, &files, &told.all, args.timeout).await;
+                told.tell(tried);
             }
         }
         Ok(told.end())

@@ -1,8 +1,9 @@
 //! `floe get`: queries on a cluster, as a table, in full one by one, or as objects.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use floe_api::{DistributedQuery, Phase};
+use floe_api::{DistributedQuery, Phase, StageStatus};
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
@@ -193,17 +194,9 @@ fn described(object: &DynamicObject, now: Timestamp) -> String {
         add("Warning", warning.clone());
     }
     if !status.stages.is_empty() {
-        let mut rows = vec![["STAGE", "STATE", "TASKS", "ROWS", "BYTES", "WHAT IT DOES"].map(str::to_owned).to_vec()];
-        rows.extend(status.stages.iter().map(|stage| {
-            vec![
-                stage.id.to_string(),
-                format!("{:?}", stage.state).to_lowercase(),
-                format!("{}/{}", stage.tasks_done, stage.tasks_total),
-                human::count(stage.rows),
-                human::bytes(stage.bytes),
-                stage.label.clone(),
-            ]
-        }));
+        let head = ["STAGE", "STATE", "TASKS", "ATTEMPTS", "ROWS", "BYTES", "TIME", "READS", "WHAT IT DOES"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows.extend(status.stages.iter().map(stage_row));
         lines.push(String::new());
         lines.extend(human::aligned(&rows));
     }
@@ -217,6 +210,21 @@ fn described(object: &DynamicObject, now: Timestamp) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+fn stage_row(stage: &StageStatus) -> Vec<String> {
+    let reads = stage.depends_on.iter().flatten().map(u32::to_string).collect::<Vec<_>>();
+    vec![
+        stage.id.to_string(),
+        format!("{:?}", stage.state).to_lowercase(),
+        format!("{}/{}", stage.tasks_done, stage.tasks_total),
+        stage.attempts.map(|attempts| attempts.to_string()).unwrap_or_default(),
+        human::count(stage.rows),
+        human::bytes(stage.bytes),
+        stage.elapsed_ms.map(|ms| human::duration(Duration::from_millis(ms))).unwrap_or_default(),
+        reads.join(","),
+        stage.label.clone(),
+    ]
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod installed;
 pub mod reach;
 pub mod rights;
 pub mod sources;
+pub mod tables;
 pub mod trial;
 
 use serde::Serialize;

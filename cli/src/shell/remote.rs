@@ -131,7 +131,8 @@ fn stages(status: &DistributedQueryStatus) -> Vec<StageProgress> {
         tasks_total: stage.tasks_total,
         rows: stage.rows,
         bytes: stage.bytes,
-        ..StageProgress::default()
+        attempts: stage.attempts.unwrap_or_default(),
+        elapsed_ms: stage.elapsed_ms.unwrap_or_default(),
     };
     status.stages.iter().map(stage).collect()
 }
@@ -144,6 +145,7 @@ fn outcome(status: DistributedQueryStatus) -> Result<Outcome, Ended> {
             let stages = stages.map(|stage| StageSummary { id: stage.id, rows: stage.rows, ..StageSummary::default() });
             Ok(Outcome {
                 rows: status.rows.unwrap_or_default(),
+                duration_ms: status.duration_ms.unwrap_or_default(),
                 sink_uri: status.result_uri.clone(),
                 stages: stages.collect(),
                 warnings: status.warnings.clone(),
@@ -185,7 +187,10 @@ mod tests {
         Remote::borrow(&mut query, "warm", Some("lake")).unwrap();
         let query = floe_api::from_value(query).unwrap();
         assert_eq!(query.spec.compute.context_ref.map(|context| context.name).as_deref(), Some("warm"));
-        assert_eq!(query.spec.storage.and_then(|storage| storage.secret_ref).map(|secret| secret.name).as_deref(), Some("lake"));
+        assert_eq!(
+            query.spec.storage.and_then(|storage| storage.secret_ref).map(|secret| secret.name).as_deref(),
+            Some("lake")
+        );
         assert_eq!(query.metadata.generate_name.as_deref(), Some("shell-"));
     }
 }

@@ -7,7 +7,7 @@ pub mod controller;
 mod crew;
 mod draft;
 mod facts;
-mod names;
+pub mod names;
 mod observe;
 mod plan;
 pub mod register;

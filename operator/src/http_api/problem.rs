@@ -114,31 +114,31 @@ impl Kind {
     }
 }
 
-/// A problem, as RFC 9457 has it.
+/// A problem as defined by RFC 9457.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Problem")]
 struct Told {
-    /// `urn:floe:problem:` and the name of the kind.
+    /// `urn:floe:problem:` followed by the name of the kind.
     r#type: String,
-    /// What kind of problem it is, in words.
+    /// Title of the kind.
     title: String,
-    /// The status of the answer.
+    /// HTTP status of the answer.
     status: u16,
     /// What happened this time, and what to do.
     detail: String,
-    /// The fields at fault.
+    /// The invalid fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
-    /// Where the result is, if the query wrote it somewhere.
+    /// Location of the result, if the query wrote it to a sink.
     #[serde(skip_serializing_if = "Option::is_none")]
     result_uri: Option<String>,
 }
 
-/// One fault.
+/// An invalid field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Fault {
-    /// A field of the body (`spec.plan.sql`), a parameter of the address or the path, or a header.
+    /// A field of the body (`spec.plan.sql`), a parameter of the query string or path, or a header.
     pub field: String,
     /// What is wrong with it, and what to write instead.
     pub message: String,

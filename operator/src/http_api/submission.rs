@@ -14,7 +14,7 @@ use super::view;
 /// Annotation: who made the object over the HTTP API. For information only; nothing trusts it.
 pub const SUBMITTED_BY: &str = "floe.dev/submitted-by";
 
-/// A query to be run.
+/// A query to run.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, extend("required" = ["spec"], "additionalProperties" = false))]
 #[allow(
@@ -22,8 +22,8 @@ pub const SUBMITTED_BY: &str = "floe.dev/submitted-by";
     reason = "the form of the body, for the document; it is read field by field for the sake of its faults"
 )]
 pub struct Submission {
-    /// The query's name, new in its namespace. Left out, one is made; with an Idempotency-Key it must be left out, since
-    /// the key names the query then.
+    /// The query's name, unique in its namespace. If omitted, one is generated; with an Idempotency-Key it must be
+    /// omitted, because the key determines the name.
     #[schemars(length(max = 50), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     name: Option<String>,
     /// Labels of the query's object.
@@ -43,7 +43,7 @@ fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// A context to be made.
+/// A context to create.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, extend("required" = ["name", "spec"], "additionalProperties" = false))]
 #[allow(
@@ -51,13 +51,13 @@ fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     reason = "the form of the body, for the document; it is read field by field for the sake of its faults"
 )]
 pub struct ContextSubmission {
-    /// The context's name, new in its namespace: queries name it in `spec.compute.contextRef`.
+    /// The context's name, unique in its namespace: queries refer to it in `spec.compute.contextRef`.
     #[schemars(length(max = 50), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     name: String,
     /// Labels of the context's object.
     #[schemars(schema_with = "labels")]
     labels: Option<BTreeMap<String, String>>,
-    /// Its workers, as in the spec of a ComputeContext.
+    /// The context's spec, as in a ComputeContext.
     #[schemars(schema_with = "view::context_spec")]
     spec: Value,
 }

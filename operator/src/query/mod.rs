@@ -9,6 +9,8 @@ pub mod facts;
 mod handover;
 pub mod kubelet;
 pub mod memory;
+#[cfg(test)]
+pub mod mocked;
 pub mod names;
 pub mod observe;
 pub mod plan;
@@ -16,7 +18,7 @@ pub mod policy;
 #[cfg(test)]
 mod scaling_scenario;
 #[cfg(test)]
-pub mod scenarios;
+mod scenarios;
 mod status;
 mod turn;
 pub mod validate;

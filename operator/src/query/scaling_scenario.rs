@@ -12,7 +12,7 @@ use floe_api::report::{EngineReport, EngineWorker, Report, RunPhase};
 use serde_json::json;
 
 use super::build::HTTP_PORT;
-use super::scenarios::{ROOT, Scene, nothing, query};
+use super::mocked::{ROOT, Scene, nothing, query};
 
 /// Loopback has an address for each pod.
 const COORDINATOR: &str = "127.9.11.1";

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::world::nightly;
 use super::{Context, reconcile};
 use crate::query::error::Error;
-use crate::query::scenarios::{Api, Refusal, context};
+use crate::query::mocked::{Api, Refusal, context};
 
 const ROOT: &str = "/apis/floe.dev/v1alpha1/namespaces/n/scheduledqueries/nightly";
 const QUERIES: &str = "/apis/floe.dev/v1alpha1/namespaces/n/distributedqueries";

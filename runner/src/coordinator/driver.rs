@@ -49,11 +49,12 @@ pub struct Run<'a> {
     pub on_worker: &'a (dyn Fn(&str, WorkerState) + Send + Sync),
 }
 
-/// The times at which stages began and ended.
+/// The times at which stages began and ended, and how many attempts at their tasks were launched.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     began: HashMap<StageId, Instant>,
     ended: HashMap<StageId, Instant>,
+    attempts: HashMap<StageId, u32>,
 }
 
 impl Clock {
@@ -62,6 +63,10 @@ impl Clock {
         let until = self.ended.get(&stage).copied().unwrap_or_else(Instant::now);
         until.saturating_duration_since(*began).as_millis() as u64
     }
+
+    pub fn attempts(&self, stage: StageId) -> u32 {
+        self.attempts.get(&stage).copied().unwrap_or(0)
+    }
 }
 
 /// What a successful run leaves.
@@ -69,7 +74,6 @@ pub struct Driven {
     pub outputs: Vec<Vec<Won>>,
     pub snapshot: Snapshot,
     pub clock: Clock,
-    pub attempts: Vec<u32>,
     /// Bytes of exchanges between stages.
     pub bytes_shuffled: u64,
     /// Polars' warnings in tasks.
@@ -329,6 +333,7 @@ impl<'a> Driver<'a> {
     fn snapshot(&mut self) -> Snapshot {
         let snapshot = self.state.progress();
         for stage in &snapshot.stages {
+            self.clock.attempts.insert(stage.id, self.state.attempts(stage.id));
             if stage.phase == floe_scheduler::StagePhase::Done && self.clock.began.contains_key(&stage.id) {
                 self.clock.ended.entry(stage.id).or_insert_with(Instant::now);
                 self.spans.remove(&stage.id);
@@ -342,9 +347,8 @@ impl<'a> Driver<'a> {
         let error = match outcome {
             Outcome::Succeeded { outputs } => {
                 let snapshot = self.snapshot();
-                let attempts = snapshot.stages.iter().map(|stage| self.state.attempts(stage.id)).collect();
                 let Driver { clock, shuffled, warned, hold, .. } = self;
-                return Ok(Driven { outputs, snapshot, clock, attempts, bytes_shuffled: shuffled, warned, hold });
+                return Ok(Driven { outputs, snapshot, clock, bytes_shuffled: shuffled, warned, hold });
             }
             Outcome::Failed(error) => error,
             Outcome::Cancelled => QueryError::new(Category::Cancelled, "Cancelled", "the query was cancelled"),

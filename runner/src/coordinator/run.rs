@@ -59,7 +59,8 @@ pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>, waiting: Waiti
         span.record("error", tracing::field::display(&error.class));
     }
     engine.statuses.counters.count(result.as_ref().map_or_else(|error| error.category.as_str(), |_| "succeeded"));
-    status.finish(&result, began.elapsed());
+    // Its line in the log is the query's, too.
+    span.in_scope(|| status.finish(&result, began.elapsed()));
     engine.statuses.forget_old();
     result
 }

@@ -2,6 +2,7 @@
 
 mod merge;
 mod network_policy;
+mod parts;
 mod pins;
 mod pod;
 mod secret;
@@ -16,7 +17,7 @@ use kube::Resource;
 
 use super::facts::PlanSecrets;
 
-pub use network_policy::network_policy;
+pub use network_policy::{Clients, network_policy};
 pub use pins::{pinned, pins};
 pub use pod::{check_template, pod};
 pub use secret::{PLAN_KEY, TOKEN_KEY, job_secrets, read_first};
@@ -37,6 +38,8 @@ pub struct Defaults {
     /// Where the operator runs, for the NetworkPolicy. Without a namespace only the query's own pods are admitted.
     pub operator_namespace: Option<String>,
     pub operator_labels: BTreeMap<String, String>,
+    /// Who else reads from coordinators.
+    pub clients: Clients,
 }
 
 /// Everything that a pod is built from.

@@ -69,6 +69,7 @@ fn defaults() -> Defaults {
         runner_env: vec![("OTEL_EXPORTER_OTLP_ENDPOINT".into(), "http://otel:4317".into())],
         operator_namespace: Some("floe-system".into()),
         operator_labels: [("app".to_owned(), "floe-operator".to_owned())].into(),
+        clients: Clients::default(),
     }
 }
 

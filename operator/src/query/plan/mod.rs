@@ -16,6 +16,7 @@ mod finish;
 pub mod labour;
 mod line;
 mod live;
+mod outcome;
 mod progress;
 #[cfg(test)]
 mod properties;
