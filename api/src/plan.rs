@@ -72,7 +72,7 @@ pub struct KeyRef {
     /// Name of the ConfigMap or Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key.
+    /// The key in that object.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
