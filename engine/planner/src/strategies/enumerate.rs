@@ -4,7 +4,7 @@ use polars_ops::frame::{JoinArgs, JoinType};
 
 use super::{Candidate, Choice, Cost, Shuffle, Side, SideSize, Strategy};
 
-/// If the right side could be broadcast, do a semi-join reduction only if the left one has this many times fewer bytes.
+/// If the right side could be broadcast, do a semi-join reduction only if the left one has this many times fewer rows.
 const KEYS_ADVANTAGE_FACTOR: f64 = 4.0;
 /// Below its share of an exchange divided by this, building a table is free.
 const CHEAP_TABLE_DIVISOR: f64 = 16.0;
@@ -153,10 +153,9 @@ impl EquiFacts<'_> {
     fn send_keys(&self, limits: &Limits) -> Result<(Cost, String), String> {
         let (left, right) = (&self.left, &self.right);
         let small = |side: &SideSize| side.bytes.is_some_and(|bytes| bytes <= limits.broadcast_limit_bytes);
-        let much_smaller = left
-            .bytes
-            .zip(right.bytes)
-            .is_some_and(|(l, r)| l * KEYS_ADVANTAGE_FACTOR <= r && r > limits.partition_bytes / CHEAP_TABLE_DIVISOR);
+        let fewer = left.rows.zip(right.rows).is_some_and(|(l, r)| l * KEYS_ADVANTAGE_FACTOR <= r);
+        let much_smaller =
+            fewer && right.bytes.is_some_and(|bytes| bytes > limits.partition_bytes / CHEAP_TABLE_DIVISOR);
         if !matches!(self.args.how, JoinType::Semi | JoinType::Anti) {
             return Err("only semi and anti joins need no columns but the keys".into());
         }

@@ -169,6 +169,9 @@ fn a_few_keys_are_sent_to_many_rows() {
     for how in [JoinType::Semi, JoinType::Anti] {
         let args = JoinArgs::new(how.clone());
         assert_eq!(chosen(how.clone(), few, many), Strategy::SendKeys);
+        // Wide rows of which there are few, beside many narrow ones that could be broadcast.
+        let (wide, narrow) = (side(40.0 * MB, 4), SideSize { rows: Some(10.0 * MB), ..side(100.0 * MB, 4) });
+        assert_eq!(chosen(how.clone(), wide, narrow), Strategy::SendKeys);
         let sent = EquiFacts { keys_were_sent: true, ..equi(&args, few, side(MB, 8)) };
         assert_eq!(choose_equi(&sent, &limits()).strategy, Strategy::Broadcast(Side::Right));
         let off = Limits { runtime_filters: false, ..limits() };
