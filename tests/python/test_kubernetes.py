@@ -22,17 +22,6 @@ pytest.importorskip("kubernetes")
 
 
 @pytest.fixture
-def config(tmp_path):
-    """A kubeconfig of a cluster that is not there."""
-    path = tmp_path / "config"
-    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}
-    context = {"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "analytics"}}
-    told = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "clusters": [cluster], "contexts": [context]}
-    path.write_text(json.dumps({**told, "users": [{"name": "u", "user": {}}]}))
-    return path
-
-
-@pytest.fixture
 def cluster(config):
     with floe.Kubernetes(kubeconfig=config, workers=2, cpus=4, memory="16Gi", storage="lake") as context:
         yield context

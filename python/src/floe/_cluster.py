@@ -99,6 +99,9 @@ class ClusterExecution(Execution):
         report.warnings = tuple(status.get("warnings", ()))
         report.single_worker = tuple(f"{one['node']}: {one['reason']}" for one in status.get("singleWorker", ()))
         report.phase = status.get("phase", "Pending")
+        report.ahead = status.get("ahead")
+        # How a query ended is its outcome or its error.
+        report.held_up = None if report.ended else _held_up(status)
         if report.phase == "Succeeded":
             report.outcome = {"rows": status.get("rows", 0), "bytesShuffled": status.get("bytesShuffled", 0)}
             if uri := status.get("resultUri"):
@@ -222,6 +225,16 @@ class ClusterExecution(Execution):
     def batches(self) -> Iterator[pl.DataFrame]:
         with goes_on(self.id, "keeps its rows for some minutes"):
             yield from self._coordinator().batches(self._uid)
+
+
+def _held_up(status: Mapping[str, Any]) -> str | None:
+    """Why a query is where it is.
+
+    >>> _held_up({"reason": "Unschedulable", "message": "0/3 nodes are available"})
+    'Unschedulable: 0/3 nodes are available'
+    """
+    words = [status[field] for field in ("reason", "message") if status.get(field)]
+    return ": ".join(words) or None
 
 
 def _error(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -133,9 +133,11 @@ class Terminal:
         width, height = shutil.get_terminal_size()
         stages = list(report.stages.values())
         # Those that run and wait, when not all fit.
-        if len(stages) > height - 3:
-            stages = [stage for stage in stages if stage.state != "done"][: height - 3]
-        self._put([line(stage, width) for stage in stages] + [summary(report, seconds)[: width - 1]])
+        if len(stages) > height - 4:
+            stages = [stage for stage in stages if stage.state != "done"][: height - 4]
+        held_up = [f"  {' '.join(report.held_up.split())}"] if report.held_up else []
+        below = [text[: width - 1] for text in (summary(report, seconds), *held_up)]
+        self._put([line(stage, width) for stage in stages] + below)
 
     def end(self, report: Report, seconds: float) -> None:
         self._put([summary(report, seconds)])
@@ -150,12 +152,17 @@ class Terminal:
 
 
 class Lines:
-    """A line on stderr for each stage that ends: for logs."""
+    """A line on stderr for each stage that ends, and for what holds the query up: for logs."""
 
     def __init__(self) -> None:
         self._told: set[int] = set()
+        self._held_up: str | None = None
 
     def draw(self, report: Report, seconds: float) -> None:
+        held_up = report.held_up
+        if held_up and held_up != self._held_up:
+            print(f"{summary(report, seconds)} ({held_up})", file=sys.stderr)
+        self._held_up = held_up
         for stage in list(report.stages.values()):
             if stage.state == "done" and stage.id not in self._told:
                 self._told.add(stage.id)
@@ -192,7 +199,8 @@ def html(report: Report, seconds: float) -> str:
     workers = f", {_count(len(report.workers), 'worker')}" if report.workers else ""
     style = f"margin-bottom:{4 if stages else 0}px;color:{_html.color(report.status.name)}"
     line = f'<div style="{style}">{_html.text(summary(report, seconds) + workers)}</div>'
-    return _html.card("Floe query", line, table)
+    held_up = f'<div style="margin-bottom:4px">{_html.text(report.held_up)}</div>' if report.held_up else ""
+    return _html.card("Floe query", line, held_up, table)
 
 
 _CELL = "padding:1px 10px 1px 0;border:none;white-space:nowrap"

@@ -52,6 +52,11 @@ class DirectQuery:
         """Get the current status of the query."""
         return self._refreshed().status
 
+    @property
+    def held_up(self) -> str | None:
+        """What a query of a cluster waits for, as the operator says it (`"ImagePull: …"`); none when nothing holds it up."""
+        return self._refreshed().held_up
+
     def _refreshed(self) -> Report:
         report = self._execution.report
         # Whoever waits for the end keeps the report up to date.
@@ -236,7 +241,9 @@ class DirectQuery:
         return self._execution.explain("text")
 
     def __repr__(self) -> str:
-        return f"DirectQuery(id={self.id}, status={self._refreshed().status})"
+        report = self._refreshed()
+        held_up = f", held_up={report.held_up!r}" if report.held_up else ""
+        return f"DirectQuery(id={self.id}, status={report.status}{held_up})"
 
     def _repr_html_(self) -> str:
         report = self._refreshed()

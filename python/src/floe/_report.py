@@ -78,6 +78,8 @@ class Report:
     workers: tuple[str, ...] = ()
     #: How many queries start before it.
     ahead: int | None = None
+    #: What holds it up: one word for it, and a sentence.
+    held_up: str | None = None
     #: Rows, bytes, files and times of a query that succeeded.
     outcome: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
