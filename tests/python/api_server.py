@@ -32,11 +32,13 @@ def silent() -> Iterator[str]:
 
 
 class ApiServer:
-    """Objects by plural and name. `requests` has the method and path of all that was asked."""
+    """Objects by plural and name. `requests` has the method and path of all that was asked; so many as `unavailable` says are
+    answered by 503 first."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.requests: list[tuple[str, str]] = []
+        self.unavailable = 0
         owner = self
 
         class Handler(_Handler):
@@ -63,6 +65,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        if self.api.unavailable > 0:
+            self.api.unavailable -= 1
+            self._refuse(503, "etcd has no leader")
+            return False
+        return True
 
     def _answer(self, status: int, body: Any) -> None:
         text = json.dumps(body).encode()

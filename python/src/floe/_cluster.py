@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import importlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from floe._api import CALL_SECONDS, GROUP, QUERIES, VERSION, api_errors, library
 from floe._report import Report
 from floe._request import Execution
 from floe._retry import Patience, goes_on, patiently
-from floe.exceptions import ConnectionLostError, ContextError, PlanError, ResultGoneError, builtin
+from floe.exceptions import ConnectionLostError, ResultGoneError, builtin
 
 if TYPE_CHECKING:
     from floe._forward import Forwarded
     from floe._kubernetes import Kubernetes
 
-GROUP, VERSION, PLURAL = "floe.dev", "v1alpha1", "distributedqueries"
 #: A watch ends after this time and begins anew.
 WATCH_SECONDS = 60
-#: How long a call may take to connect, and to be answered: one that hangs is one that fails.
-CALL_SECONDS = (5.0, 30.0)
-#: Answers of an API server, or of what stands before it, that the next one may not give; 0 is none at all.
-_PASSING = (0, 408, 410, 429, 500, 502, 503, 504)
 
 _CATEGORIES = {
     "OutOfMemory": "OutOfMemory",
@@ -41,37 +35,6 @@ _CATEGORIES = {
     "WorkerLost": "LostWorker",
     "Internal": "Internal",
 }
-
-
-def library() -> Any:
-    """The client library, which only this context needs."""
-    try:
-        return importlib.import_module("kubernetes")
-    except ImportError as error:
-        raise ContextError("floe.Kubernetes needs the client library of Kubernetes: pip install kubernetes") from error
-
-
-@contextlib.contextmanager
-def api_errors(what: str) -> Iterator[None]:
-    """Errors of the API server in its own words."""
-    import urllib3
-
-    kubernetes = library()
-    try:
-        yield
-    except kubernetes.client.ApiException as error:
-        try:
-            message = json.loads(error.body)["message"]
-        except (TypeError, ValueError, KeyError):
-            message = error.reason or str(error)
-        if error.status == 401:
-            message = f"{message}: the credentials of the kubeconfig are refused or have expired"
-        raised: type[ContextError | PlanError] = ConnectionLostError if error.status in _PASSING else ContextError
-        raise (PlanError if error.status == 422 else raised)(f"{what}: {message}") from error
-    except urllib3.exceptions.HTTPError as error:
-        # Of several tries, why the last one failed.
-        why = getattr(error, "reason", None) or error
-        raise ConnectionLostError(f"{what}: the API server does not answer: {why}") from error
 
 
 class ClusterExecution(Execution):
@@ -115,7 +78,7 @@ class ClusterExecution(Execution):
         with api_errors(f"cannot read query {self.id}"):
             try:
                 found = context._objects.get_namespaced_custom_object(
-                    GROUP, VERSION, context._namespace, PLURAL, self.id, _request_timeout=CALL_SECONDS
+                    GROUP, VERSION, context._namespace, QUERIES, self.id
                 )
             except kubernetes.client.exceptions.NotFoundException as error:
                 where = f"namespace {context._namespace}"
@@ -152,7 +115,7 @@ class ClusterExecution(Execution):
                 GROUP,
                 VERSION,
                 context._namespace,
-                PLURAL,
+                QUERIES,
                 field_selector=f"metadata.name={self.id}",
                 timeout_seconds=WATCH_SECONDS,
                 _request_timeout=(CALL_SECONDS[0], WATCH_SECONDS + 10.0),
@@ -169,13 +132,7 @@ class ClusterExecution(Execution):
         context = self._context
         with api_errors(f"cannot cancel query {self.id}"):
             context._objects.patch_namespaced_custom_object(
-                GROUP,
-                VERSION,
-                context._namespace,
-                PLURAL,
-                self.id,
-                {"spec": {"cancel": True}},
-                _request_timeout=CALL_SECONDS,
+                GROUP, VERSION, context._namespace, QUERIES, self.id, {"spec": {"cancel": True}}
             )
 
     def forget(self) -> None:
@@ -187,9 +144,7 @@ class ClusterExecution(Execution):
             api_errors(f"cannot delete query {self.id}"),
             contextlib.suppress(kubernetes.client.exceptions.NotFoundException),
         ):
-            context._objects.delete_namespaced_custom_object(
-                GROUP, VERSION, context._namespace, PLURAL, self.id, _request_timeout=CALL_SECONDS
-            )
+            context._objects.delete_namespaced_custom_object(GROUP, VERSION, context._namespace, QUERIES, self.id)
 
     def _coordinator(self) -> Forwarded:
         """The query's coordinator, through the API server."""
@@ -200,9 +155,8 @@ class ClusterExecution(Execution):
 
             def listed() -> Any:
                 with api_errors(f"cannot read the token of query {self.id}"):
-                    return context._core.list_namespaced_secret(
-                        context._namespace, label_selector=f"floe.dev/query={self.id}", _request_timeout=CALL_SECONDS
-                    ).items
+                    selector = f"floe.dev/query={self.id}"
+                    return context._core.list_namespaced_secret(context._namespace, label_selector=selector).items
 
             secrets = patiently(listed)
             # Each attempt has a token of its own.

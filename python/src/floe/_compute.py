@@ -15,7 +15,7 @@ from contextlib import ContextDecorator
 from typing import Any, Literal, Union
 
 from floe import _html
-from floe._cluster import GROUP, VERSION, api_errors, library
+from floe._api import CONTEXTS, GROUP, VERSION, api_errors, library
 from floe._compute_select import choose
 from floe._compute_size import Described
 from floe._compute_size import compute as compute_of
@@ -27,10 +27,10 @@ from floe._kubernetes import LABELS, Kubernetes, _no_ir
 from floe._query import DirectQuery
 from floe._request import Execution, Request
 from floe._requirements import lines
+from floe._retry import patiently
 from floe._warn import warn
 from floe.exceptions import ContextBusyError, ContextError, IgnoredArgumentWarning, ResultGoneError
 
-CONTEXTS = "computecontexts"
 #: Between two looks at a context that starts.
 LOOK_SECONDS = 0.3
 #: So long it is trusted that a coordinator still serves.
@@ -173,7 +173,8 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
 
     def start(self, *, wait: bool = False) -> None:
         """Make the object, if it is not there. With `wait` return once it takes queries."""
-        found = self._read()
+        # At first it is told at once if nothing answers; later, what passes is waited for.
+        found = patiently(self._read) if self._started else self._read()
         if found is None:
             self._create()
         elif self._size and not self._made:
@@ -181,7 +182,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
                 f"context {self._name} is there already, with sizes of its own: leave cpus, memory and the like out, or change the object"
             )
         self._started = True
-        while wait and (status := self.get_status()) is not ComputeContextStatus.IDLE:
+        while wait and (status := patiently(self.get_status)) is not ComputeContextStatus.IDLE:
             if status is ComputeContextStatus.RUNNING:
                 return
             if not status.is_available():
@@ -218,7 +219,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
             self._objects.delete_namespaced_custom_object(GROUP, VERSION, self._namespace, CONTEXTS, self._name)
         self._made = False
         _unnamed.discard(self)
-        while wait and self._read() is not None:
+        while wait and patiently(self._read) is not None:
             time.sleep(LOOK_SECONDS)
 
     def get_status(self) -> ComputeContextStatus:
@@ -351,15 +352,19 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         if credentials is not None:
             spec.setdefault("storage", self._storage)
             return {"": dict(credentials)}
-        storage = spec.get("storage") or ((self._read() or {}).get("spec") or {}).get("storage")
+        storage = spec.get("storage") or ((patiently(self._read) or {}).get("spec") or {}).get("storage")
         if not storage:
             return {}
         spec["storage"] = {key: value for key, value in storage.items() if key != "secretRef"}
         if "secretRef" not in storage:
             return {}
         named = storage["secretRef"]["name"]
-        with api_errors(f"cannot read the Secret {named}"):
-            data = self._core.read_namespaced_secret(named, self._namespace).data or {}
+
+        def read() -> Any:
+            with api_errors(f"cannot read the Secret {named}"):
+                return self._core.read_namespaced_secret(named, self._namespace).data or {}
+
+        data = patiently(read)
         return {"": {key: base64.b64decode(value).decode() for key, value in data.items()}}
 
     def _serving(self) -> Forwarded:
@@ -367,15 +372,17 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         if self._coordinator is not None and time.monotonic() < self._trusted_until:
             return self._coordinator
         self.start(wait=True)
-        found = self._read() or {"metadata": {"uid": ""}}
+        found = patiently(self._read) or {}
         pod = f"{self._name}-g{(found.get('status') or {}).get('serving', 0)}-c"
         if self._coordinator is None or pod != self._coordinator_pod:
             secret = f"{self._name}-context"
-            with api_errors(f"cannot read the token of context {self._name}"):
-                listed = self._core.list_namespaced_secret(
-                    self._namespace, label_selector=f"floe.dev/context={self._name}"
-                ).items
-            tokens = [one.data["token"] for one in listed if one.metadata.name.startswith(secret) and "token" in (one.data or {})]
+
+            def listed() -> Any:
+                with api_errors(f"cannot read the token of context {self._name}"):
+                    selector = f"floe.dev/context={self._name}"
+                    return self._core.list_namespaced_secret(self._namespace, label_selector=selector).items
+
+            tokens = [one.data["token"] for one in patiently(listed) if one.metadata.name.startswith(secret) and "token" in (one.data or {})]
             if not tokens:
                 raise ContextError(f"context {self._name} has no token yet")
             self._drop_coordinator()

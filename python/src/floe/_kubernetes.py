@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import logging
 import os
 import re
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from floe import _binaries, _credentials, _html, _plan
-from floe._cluster import CALL_SECONDS, GROUP, PLURAL, VERSION, ClusterExecution, api_errors, library
+from floe._api import GROUP, QUERIES, VERSION, api_errors, client, configuration, library
+from floe._cluster import ClusterExecution
 from floe._context import ClientContext
 from floe._query import DirectQuery
 from floe._request import Execution, Request
@@ -123,8 +123,8 @@ class Kubernetes(ClientContext):
                     f"storage_options: {', '.join(secrets)} belong into credentials=, or into the Secret of storage="
                 )
             self._storage["options"] = dict(storage_options)
-        configuration, default = _configuration(kubernetes, context, kubeconfig)
-        self._client = kubernetes.client.ApiClient(configuration)
+        access, default = configuration(context, kubeconfig)
+        self._client = client(access)
         self._objects = kubernetes.client.CustomObjectsApi(self._client)
         self._core = kubernetes.client.CoreV1Api(self._client)
         self._namespace = namespace or default
@@ -250,13 +250,13 @@ class Kubernetes(ClientContext):
                 with api_errors(f"cannot create query {name}"):
                     try:
                         made = self._objects.create_namespaced_custom_object(
-                            GROUP, VERSION, self._namespace, PLURAL, body, _request_timeout=CALL_SECONDS
+                            GROUP, VERSION, self._namespace, QUERIES, body
                         )
                     except kubernetes.client.exceptions.ApiException as error:
                         if error.status != 409 or not last:
                             raise
                         made = self._objects.get_namespaced_custom_object(
-                            GROUP, VERSION, self._namespace, PLURAL, name, _request_timeout=CALL_SECONDS
+                            GROUP, VERSION, self._namespace, QUERIES, name
                         )
                     return str(made["metadata"]["uid"])
             except ConnectionLostError:
@@ -302,47 +302,3 @@ class Kubernetes(ClientContext):
 
 def _no_ir() -> str:
     raise ValueError("plan_type: a query that was taken up by its id has 'physical' only: its LazyFrame is not here")
-
-
-class _PluginErrors(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if (text := record.getMessage()).startswith("exec: "):
-            self.said.append(text)
-
-
-@contextlib.contextmanager
-def _plugin_errors() -> Iterator[list[str]]:
-    """What the client library logs of a plugin that gives no credentials: it goes on without any."""
-    handler = _PluginErrors()
-    logging.getLogger().addHandler(handler)
-    try:
-        yield handler.said
-    finally:
-        logging.getLogger().removeHandler(handler)
-
-
-def _configuration(kubernetes: Any, context: str | None, kubeconfig: str | os.PathLike[str] | None) -> tuple[Any, str]:
-    """How to reach the cluster, and the namespace where none is named."""
-    configuration = kubernetes.client.Configuration()
-    path = None if kubeconfig is None else os.fspath(kubeconfig)
-    try:
-        with _plugin_errors() as said:
-            kubernetes.config.load_kube_config(path, context=context, client_configuration=configuration)
-        if said and not configuration.api_key and not configuration.cert_file:
-            raise ContextError(f"the kubeconfig cannot be used: {said[-1]}")
-        contexts, active = kubernetes.config.list_kube_config_contexts(path)
-        chosen = next((one for one in contexts if one["name"] == context), active)
-        return configuration, chosen["context"].get("namespace", "default")
-    except kubernetes.config.ConfigException as error:
-        if path is not None or context is not None:
-            raise ContextError(f"the kubeconfig cannot be used: {error}") from error
-        try:
-            kubernetes.config.load_incluster_config(client_configuration=configuration)
-        except kubernetes.config.ConfigException:
-            raise ContextError(f"no cluster is configured: {error}") from error
-        with open("/var/run/secrets/kubernetes.io/serviceaccount/namespace") as file:
-            return configuration, file.read().strip()
