@@ -9,6 +9,7 @@ import pytest
 
 import floe
 from floe import _api, _retry
+from floe._compute_direct import secrets
 from floe.exceptions import ConnectionLostError
 from tests.python.api_server import kubeconfig, silent
 
@@ -43,7 +44,7 @@ def warm(access, **settings):
         lambda access: warm(access)._repr_html_(),
         lambda access: warm(access).cpus,
         lambda access: warm(access).show_versions(),
-        lambda access: warm(access)._secrets({"storage": {"secretRef": {"name": "s"}}}, None),
+        lambda access: secrets(warm(access), {"storage": {"secretRef": {"name": "s"}}}, None),
         lambda access: warm(access, connection_mode="direct").query("q"),
         lambda access: floe.ComputeContext.list(**access),
         lambda access: floe.ComputeContext.connect("warm", **access),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import base64
 import contextlib
-import json
 import os
 import time
 import uuid
@@ -16,25 +14,24 @@ from typing import Any, Literal, Union
 
 from floe import _html
 from floe._api import CONTEXTS, GROUP, VERSION, api_errors, library
+from floe._compute_direct import Direct, secrets
+from floe._compute_same import check
 from floe._compute_select import choose
 from floe._compute_size import Described
 from floe._compute_size import compute as compute_of
 from floe._compute_status import ComputeContextStatus
 from floe._context import set_compute_context
 from floe._direct import DirectExecution
-from floe._forward import Forwarded
 from floe._kubernetes import LABELS, Kubernetes, _no_ir
 from floe._query import DirectQuery
 from floe._request import Execution, Request
 from floe._requirements import lines
 from floe._retry import patiently
 from floe._warn import warn
-from floe.exceptions import ContextBusyError, ContextError, IgnoredArgumentWarning, ResultGoneError
+from floe.exceptions import ContextError, IgnoredArgumentWarning
 
 #: Between two looks at a context that starts.
 LOOK_SECONDS = 0.3
-#: So long it is trusted that a coordinator still serves.
-TRUST_SECONDS = 5.0
 Kubeconfig = Union[str, "os.PathLike[str]", None]
 
 
@@ -48,7 +45,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
     Parameters
     ----------
     name
-        Name of the object. One that is there is used as it is; its sizes must not be given then.
+        Name of the object. One that is there is used as it is; what is given here must then be as it has it.
     cpus, memory
         Size of each worker. A number for memory is in GiB; text is a quantity of Kubernetes.
     storage
@@ -147,8 +144,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         self._direct = connection_mode == "direct"
         self._started = self._made = False
         self._setting: set_compute_context | None = None
-        self._coordinator: Forwarded | None = None
-        self._coordinator_pod, self._trusted_until = "", 0.0
+        self._way = Direct(self)
 
     @property
     def name(self) -> str:
@@ -176,11 +172,10 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         # At first it is told at once if nothing answers; later, what passes is waited for.
         found = patiently(self._read) if self._started else self._read()
         if found is None:
-            self._create()
-        elif self._size and not self._made:
-            raise ContextError(
-                f"context {self._name} is there already, with sizes of its own: leave cpus, memory and the like out, or change the object"
-            )
+            found = self._create()
+        # Once it is in use, others may change it.
+        if not self._made and not self._started:
+            self._use(found)
         self._started = True
         while wait and (status := patiently(self.get_status)) is not ComputeContextStatus.IDLE:
             if status is ComputeContextStatus.RUNNING:
@@ -189,7 +184,17 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
                 raise ContextError(f"context {self._name} does not start: {self._message() or status.name.lower()}")
             time.sleep(LOOK_SECONDS)
 
-    def _create(self) -> None:
+    def _use(self, found: Mapping[str, Any]) -> None:
+        """Takes a context that another made, if it is the one that is wanted. Its storage may be another: queries bring theirs."""
+        check(self._name, self._size, found.get("spec") or {}, self._namespace)
+        labels = found["metadata"].get("labels") or {}
+        if lacking := [f"{key}={value}" for key, value in self._labels.items() if labels.get(key) != value]:
+            text = f"labels: context {self._name} is there already, without {', '.join(lacking)}"
+            warn(text, IgnoredArgumentWarning)
+
+    def _create(self) -> dict[str, Any]:
+        """Makes the object and gives it, or the one that another has made meanwhile."""
+        kubernetes = library()
         spec = dict(self._size)
         if self._storage:
             spec["storage"] = self._storage
@@ -200,10 +205,18 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
             "spec": spec,
         }
         with api_errors(f"cannot create context {self._name}"):
-            self._objects.create_namespaced_custom_object(GROUP, VERSION, self._namespace, CONTEXTS, body)
+            try:
+                made: dict[str, Any] = self._objects.create_namespaced_custom_object(
+                    GROUP, VERSION, self._namespace, CONTEXTS, body
+                )
+            except kubernetes.client.exceptions.ApiException as error:
+                if error.status != 409 or (found := self._read()) is None:
+                    raise
+                return found
         self._made = True
         if not self._named:
             _unnamed.add(self)
+        return made
 
     def stop(self, *, wait: bool = False) -> None:
         """Delete the object, and with it the pods. Queries that run there wait for a context of this name.
@@ -211,7 +224,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         With `wait` return once the object is gone.
         """
         kubernetes = library()
-        self._drop_coordinator()
+        self._way.close()
         with (
             api_errors(f"cannot delete context {self._name}"),
             contextlib.suppress(kubernetes.client.exceptions.NotFoundException),
@@ -268,7 +281,9 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         status = found.get_status()
         if not status.is_available():
             state = "is not there" if status.is_uninitialized() else f"is {status.name.lower()}"
-            raise ContextError(f"context {compute_id} {state}: ComputeContext.list tells which there are, start makes one")
+            raise ContextError(
+                f"context {compute_id} {state}: ComputeContext.list tells which there are, start makes one"
+            )
         found._started = True
         return found
 
@@ -298,11 +313,11 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
             self._setting = None
         if self._made:
             self.stop()
-        self._drop_coordinator()
+        self._way.close()
 
     def close(self) -> None:
         """Close the connections. The context and its queries go on."""
-        self._drop_coordinator()
+        self._way.close()
         super().close()
 
     def _spec(self, request: Request) -> dict[str, Any]:
@@ -323,79 +338,16 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         id, spec = str(uuid.uuid4()), self._spec(request)
         # The coordinator knows its own sizes.
         del spec["compute"], spec["ttlSecondsAfterFinished"]
-        job = {"id": id, "name": request.name, "attempt": 1, "spec": spec, "secrets": self._secrets(spec, credentials)}
-        coordinator = self._serving()
-        try:
-            coordinator.json("POST", "/api/v1/queries", json.dumps(job).encode())
-        except ContextBusyError:
-            raise
-        except (ContextError, ResultGoneError):
-            # It may have been replaced, or has taken the job in all the same.
-            self._drop_coordinator()
-            coordinator = self._serving()
-            try:
-                coordinator.report(id)
-            except ResultGoneError:
-                coordinator.json("POST", "/api/v1/queries", json.dumps(job).encode())
-        return DirectExecution(coordinator, id)
+        job = {"id": id, "name": request.name, "attempt": 1, "spec": spec, "secrets": secrets(self, spec, credentials)}
+        return self._way.submit(id, job)
 
     def query(self, id: str) -> DirectQuery:
         """Take up a query that is there, by its id. One of a direct connection is there as long as its coordinator is."""
         if not self._direct:
             return super().query(id)
-        execution = DirectExecution(self._serving(), id)
+        execution = DirectExecution(self._way.serving(), id)
         execution.refresh()
         return DirectQuery(execution, _no_ir)
-
-    def _secrets(self, spec: dict[str, Any], credentials: Mapping[str, str] | None) -> dict[str, dict[str, str]]:
-        """What the operator would have put into the job: credentials by the name of the storage."""
-        if credentials is not None:
-            spec.setdefault("storage", self._storage)
-            return {"": dict(credentials)}
-        storage = spec.get("storage") or ((patiently(self._read) or {}).get("spec") or {}).get("storage")
-        if not storage:
-            return {}
-        spec["storage"] = {key: value for key, value in storage.items() if key != "secretRef"}
-        if "secretRef" not in storage:
-            return {}
-        named = storage["secretRef"]["name"]
-
-        def read() -> Any:
-            with api_errors(f"cannot read the Secret {named}"):
-                return self._core.read_namespaced_secret(named, self._namespace).data or {}
-
-        data = patiently(read)
-        return {"": {key: base64.b64decode(value).decode() for key, value in data.items()}}
-
-    def _serving(self) -> Forwarded:
-        """The coordinator that takes queries, through the API server; waits until there is one."""
-        if self._coordinator is not None and time.monotonic() < self._trusted_until:
-            return self._coordinator
-        self.start(wait=True)
-        found = patiently(self._read) or {}
-        pod = f"{self._name}-g{(found.get('status') or {}).get('serving', 0)}-c"
-        if self._coordinator is None or pod != self._coordinator_pod:
-            secret = f"{self._name}-context"
-
-            def listed() -> Any:
-                with api_errors(f"cannot read the token of context {self._name}"):
-                    selector = f"floe.dev/context={self._name}"
-                    return self._core.list_namespaced_secret(self._namespace, label_selector=selector).items
-
-            tokens = [one.data["token"] for one in patiently(listed) if one.metadata.name.startswith(secret) and "token" in (one.data or {})]
-            if not tokens:
-                raise ContextError(f"context {self._name} has no token yet")
-            self._drop_coordinator()
-            token = base64.b64decode(tokens[0]).decode()
-            self._coordinator = Forwarded(self._core, self._namespace, pod, token)
-            self._coordinator_pod = pod
-        self._trusted_until = time.monotonic() + TRUST_SECONDS
-        return self._coordinator
-
-    def _drop_coordinator(self) -> None:
-        if self._coordinator is not None:
-            self._coordinator.close()
-        self._coordinator, self._trusted_until = None, 0.0
 
     def __repr__(self) -> str:
         return f"ComputeContext(name={self._name!r}, namespace={self._namespace!r}, {self._size})"
@@ -403,7 +355,11 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
     def _repr_html_(self) -> str:
         found = self._read() or {}
         status, spec = found.get("status") or {}, found.get("spec") or self._size
-        rows: dict[str, Any] = {"name": self._name, "namespace": self._namespace, "phase": status.get("phase", "not started")}
+        rows: dict[str, Any] = {
+            "name": self._name,
+            "namespace": self._namespace,
+            "phase": status.get("phase", "not started"),
+        }
         rows["workers"] = (status.get("workers") or {}).get("summary", f"at most {spec.get('maxWorkers', 2)}")
         rows["queries"] = f"{status.get('queriesRunning', 0)} running, {status.get('queriesWaiting', 0)} waiting"
         rows |= {key: value for key, value in (spec.get("compute") or {}).items() if key in ("cpus", "memory")}
