@@ -22,7 +22,8 @@ from floe._compute_size import compute as compute_of
 from floe._compute_status import ComputeContextStatus
 from floe._context import set_compute_context
 from floe._direct import DirectExecution
-from floe._kubernetes import LABELS, Kubernetes, _no_ir
+from floe._kubernetes import LABELS, TTL_SECONDS, Kubernetes, _no_ir
+from floe._options import ignored
 from floe._query import DirectQuery
 from floe._request import Execution, Request
 from floe._requirements import lines
@@ -58,6 +59,9 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         Minutes without a query after which all workers go. The next query brings them back.
     max_queries
         Queries that run at once; more wait.
+    fair_share
+        The label of queries by whose values they share the workers evenly, such as `"user"`; with values that get more than one
+        part, `{"label": "user", "weights": {"nightly": 3}}`. Left out, each query counts by itself.
     connection_mode
         `"proxy"`: queries are objects of the cluster, which outlive this process. `"direct"`: queries go to the coordinator over one
         open connection through the API server, which takes far less time; they end with the coordinator. Needs the rights to
@@ -83,6 +87,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         min_workers: int | None = None,
         idle_timeout_mins: int | None = None,
         max_queries: int | None = None,
+        fair_share: str | Mapping[str, Any] | None = None,
         connection_mode: Literal["direct", "proxy"] = "proxy",
         labels: Mapping[str, str] | Sequence[str] | str | None = None,
         env_vars: Mapping[str, str] | None = None,
@@ -92,7 +97,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         context: str | None = None,
         kubeconfig: str | os.PathLike[str] | None = None,
         image: str | None = None,
-        ttl: int = 3600,
+        ttl: int = TTL_SECONDS,
         compute: Mapping[str, Any] | None = None,
         requirements: str | os.PathLike[str] | Iterable[str] | None = None,
         cpu_architectures: object = None,
@@ -106,15 +111,17 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         for argument, number in (("cluster_size", cluster_size), ("max_queries", max_queries)):
             if number is not None and number < 1:
                 raise ValueError(f"{argument}: {number} is below 1")
-        ignored = {
+        meaningless = {
             "cpu_architectures": cpu_architectures,
             "instance_type": instance_type,
             "workspace": workspace,
             "log_level": log_level,
             "insecure": insecure or None,
         }
-        for argument in (argument for argument, value in ignored.items() if value is not None):
+        for argument in (argument for argument, value in meaningless.items() if value is not None):
             warn(f"{argument} means nothing to a context of Floe", IgnoredArgumentWarning)
+        if connection_mode == "direct" and ttl != TTL_SECONDS:
+            ignored("ttl", "over a direct connection a query is no object; its rows make room for those of others")
         super().__init__(
             namespace,
             storage=storage if isinstance(storage, str) else None,
@@ -137,6 +144,8 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
             self._size["idleTimeoutSeconds"] = idle_timeout_mins * 60
         if max_queries is not None:
             self._size["maxQueriesAtOnce"] = max_queries
+        if fair_share is not None:
+            self._size["fairShare"] = {"label": fair_share} if isinstance(fair_share, str) else dict(fair_share)
         self._named = name is not None
         self._name = name or f"py-{uuid.uuid4().hex[:12]}"
         names = {labels: ""} if isinstance(labels, str) else labels or {}
@@ -320,13 +329,11 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         self._way.close()
         super().close()
 
-    def _spec(self, request: Request) -> dict[str, Any]:
+    def _sized(self, request: Request) -> dict[str, Any]:
         for field in ("min_workers", "max_workers"):
             if getattr(request, field) is not None:
                 warn(f"{field} means nothing to a context, whose workers are there already", IgnoredArgumentWarning)
-        spec = super()._spec(request)
-        spec["compute"] = {"contextRef": {"name": self._name}}
-        return spec
+        return {"contextRef": {"name": self._name}}
 
     def _submit(self, request: Request) -> Execution:
         if not self._started:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from floe import _html
 from floe._report import Stage
 
+#: The size of a picture that Polars Cloud takes where none is given.
+FIGURE = (16.0, 12.0)
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 250, 62, 30, 46, 12
 
 

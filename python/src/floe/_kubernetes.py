@@ -17,6 +17,7 @@ from floe import _binaries, _credentials, _html, _plan
 from floe._api import GROUP, QUERIES, VERSION, api_errors, client, configuration, library
 from floe._cluster import ClusterExecution
 from floe._context import ClientContext
+from floe._options import ignored
 from floe._query import DirectQuery
 from floe._request import Execution, Request
 from floe._requirements import lines
@@ -32,6 +33,8 @@ from floe.exceptions import (
 
 #: An object holds about 1.5 MB, and base64 makes four bytes of three.
 PLAN_BYTES = 1_000_000
+#: So long a query stays after its end, if nothing else is said.
+TTL_SECONDS = 3600
 LABELS = {"app.kubernetes.io/created-by": "floe-python"}
 
 
@@ -88,7 +91,7 @@ class Kubernetes(ClientContext):
         context: str | None = None,
         kubeconfig: str | os.PathLike[str] | None = None,
         image: str | None = None,
-        ttl: int = 3600,
+        ttl: int = TTL_SECONDS,
         compute: Mapping[str, Any] | None = None,
         requirements: str | os.PathLike[str] | Iterable[str] | None = None,
     ) -> None:
@@ -155,17 +158,23 @@ class Kubernetes(ClientContext):
                     f"table {name} is {table['uri']}, a file of this machine, which the cluster does not see: use an object "
                     "store that it reaches"
                 )
+        spec["compute"] = self._sized(request)
+        if self._storage:
+            spec["storage"] = self._storage
+        spec["ttlSecondsAfterFinished"] = {"succeeded": self._ttl, "failed": self._ttl}
+        return spec
+
+    def _sized(self, request: Request) -> dict[str, Any]:
+        """What the query runs on."""
+        if request.priority:
+            ignored("priority", "each query has pods of its own; compute={'priorityClassName': …} says which go first")
         compute = dict(self._compute)
         if request.min_workers is not None or request.max_workers is not None:
             most = request.max_workers or max(request.min_workers or 1, self._workers or 1)
             compute |= {"maxWorkers": most, "minWorkers": request.min_workers or min(most, self._workers or most)}
         elif self._workers is not None:
             compute["workers"] = self._workers
-        spec["compute"] = compute
-        if self._storage:
-            spec["storage"] = self._storage
-        spec["ttlSecondsAfterFinished"] = {"succeeded": self._ttl, "failed": self._ttl}
-        return spec
+        return compute
 
     def _plan(self, request: Request) -> dict[str, Any]:
         """The bytes of a plan, inside of the object."""

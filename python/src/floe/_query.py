@@ -13,7 +13,9 @@ import polars as pl
 
 from floe import _graph, _html
 from floe._dst import Dst
+from floe._graph import FIGURE
 from floe._http import cancelled
+from floe._options import ignored
 from floe._progress import Progress, html
 from floe._report import QueryStatus, Report
 from floe._request import Execution
@@ -191,7 +193,7 @@ class DirectQuery:
         show: bool = True,
         output_path: str | pathlib.Path | None = None,
         raw_output: bool = False,
-        figsize: tuple[float, float] = (16.0, 12.0),
+        figsize: tuple[float, float] = FIGURE,
     ) -> str | None:
         """Return or draw the stages of the query.
 
@@ -208,6 +210,8 @@ class DirectQuery:
         figsize
             Means nothing: a picture is as large as its graph.
         """
+        if figsize != FIGURE:
+            ignored("figsize", "a picture is as large as its graph")
         if plan_type != "physical":
             raise ValueError(f"plan_type: there is a graph of 'physical' only; plan({plan_type!r}) has the text")
         if raw_output:

@@ -10,6 +10,7 @@ import polars as pl
 from polars.exceptions import InvalidOperationError
 
 from floe import _html
+from floe._graph import FIGURE
 from floe._report import QueryStatus, Report, Stage
 from floe.exceptions import ResultGoneError
 
@@ -189,7 +190,7 @@ class QueryResult:
         show: bool = True,
         output_path: str | pathlib.Path | None = None,
         raw_output: bool = False,
-        figsize: tuple[float, float] = (16.0, 12.0),
+        figsize: tuple[float, float] = FIGURE,
     ) -> str | None:
         """Return or draw the stages of the query: see `DirectQuery.graph`."""
         return self._query.graph(plan_type, show=show, output_path=output_path, raw_output=raw_output, figsize=figsize)
