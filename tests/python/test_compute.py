@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import polars as pl
 import pytest
 
 import floe
@@ -109,6 +110,25 @@ def test_one_that_another_process_makes_at_the_same_time_is_used(api, made, to_a
     monkeypatch.setattr(other, "_read", lambda: answers.pop() if answers else read())
     with pytest.raises(ContextError, match=r"cpus: spec\.compute\.cpus is '4', not '5'"):
         other.start()
+
+
+def test_a_query_is_explained_for_the_sizes_of_the_context(api, made, to_api):
+    lf = pl.LazyFrame({"k": range(1000), "v": range(1000)}).group_by("k").agg(pl.col("v").sum())
+
+    def explained(context: floe.ComputeContext) -> str:
+        return lf.remote(context).distributed().explain()
+
+    one, many = ({"cpus": 1, "memory": 2, "cluster_size": size, "min_workers": 1} for size in (1, 9))
+    # One that is not there yet, and one that is, by its name alone.
+    new = floe.ComputeContext(name="warm", **to_api, **one)
+    made(**many)
+    there = floe.ComputeContext(name="warm", **to_api)
+    assert new._planned_for({}) == {"cpus": "1", "memory": "2Gi", "workers": 1}
+    assert there._planned_for({}) == {"cpus": "1", "memory": "2Gi", "workers": 9}
+    assert explained(new) != explained(there)
+    # As its coordinator does: for those that are there.
+    api.put("computecontexts", "warm", status={"workers": {"ready": 1, "wanted": 9}})
+    assert there._planned_for({})["workers"] == 1 and explained(new) == explained(there)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from floe import _graph
 from floe._api import CALL_SECONDS, GROUP, QUERIES, VERSION, api_errors, library
 from floe._report import Report
 from floe._request import Execution
 from floe._retry import Patience, goes_on, patiently
-from floe.exceptions import ConnectionLostError, ResultGoneError, builtin
+from floe._warn import warn
+from floe.exceptions import ConnectionLostError, QueryWarning, ResultGoneError, builtin
 
 if TYPE_CHECKING:
     from floe._forward import Forwarded
@@ -53,10 +55,12 @@ class ClusterExecution(Execution):
         self._attempt = status.get("attempt", 1)
         # That of a context, if the query borrows one.
         self._coordinator_pod = (status.get("context") or {}).get("coordinator")
-        if stages := status.get("stages"):
-            report.stages = {}
-            for stage in stages:
-                report.progress(stage)
+        if told := status.get("stages"):
+            # Whoever draws meanwhile sees the former stages or the new ones.
+            stages = Report()
+            for stage in told:
+                stages.progress(stage)
+            report.stages = stages.stages
         workers = status.get("workers", {})
         report.workers = tuple(str(number) for number in range(workers.get("ready", 0)))
         report.warnings = tuple(status.get("warnings", ()))
@@ -67,6 +71,8 @@ class ClusterExecution(Execution):
         report.held_up = None if report.ended else _held_up(status)
         if report.phase == "Succeeded":
             report.outcome = {"rows": status.get("rows", 0), "bytesShuffled": status.get("bytesShuffled", 0)}
+            if (took := status.get("durationMs")) is not None:
+                report.outcome["durationMs"] = took
             if uri := status.get("resultUri"):
                 report.outcome["sinkUri"] = uri
         elif report.ended:
@@ -170,7 +176,17 @@ class ClusterExecution(Execution):
         return self._forwarded
 
     def explain(self, format: str) -> str:
-        return self._coordinator().explain(self._uid, format)
+        try:
+            return self._coordinator().explain(self._uid, format)
+        except ResultGoneError:
+            # What the status keeps of the plan is there for good.
+            with contextlib.suppress(ResultGoneError):
+                self.refresh()
+            if not self.report.stages or format not in ("text", "dot"):
+                raise
+            warn("the coordinator is gone, and with it what each stage does in detail", QueryWarning)
+            stages = self.report.stages
+            return _graph.dot(stages) if format == "dot" else _graph.text(stages, self.report.single_worker)
 
     def frame(self, rows: int | None = None) -> pl.DataFrame:
         with goes_on(self.id, "keeps its rows for some minutes"):

@@ -17,7 +17,7 @@ from floe._api import CONTEXTS, GROUP, VERSION, api_errors, library
 from floe._compute_direct import Direct, secrets
 from floe._compute_same import check
 from floe._compute_select import choose
-from floe._compute_size import Described
+from floe._compute_size import MOST_WORKERS, Described
 from floe._compute_size import compute as compute_of
 from floe._compute_status import ComputeContextStatus
 from floe._context import set_compute_context
@@ -334,6 +334,14 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
             if getattr(request, field) is not None:
                 warn(f"{field} means nothing to a context, whose workers are there already", IgnoredArgumentWarning)
         return {"contextRef": {"name": self._name}}
+
+    def _planned_for(self, compute: dict[str, Any]) -> dict[str, Any]:
+        """The workers that are there, or as many as there can be; as the coordinator plans."""
+        found = self._read() if self._started or not self._size else None
+        spec, status = (self._size, {}) if found is None else (found.get("spec") or {}, found.get("status") or {})
+        size = {key: value for key, value in (spec.get("compute") or {}).items() if key in ("cpus", "memory")}
+        ready = (status.get("workers") or {}).get("ready", 0)
+        return {**size, "workers": ready or spec.get("maxWorkers", MOST_WORKERS)}
 
     def _submit(self, request: Request) -> Execution:
         if not self._started:

@@ -176,6 +176,10 @@ class Kubernetes(ClientContext):
             compute["workers"] = self._workers
         return compute
 
+    def _planned_for(self, compute: dict[str, Any]) -> dict[str, Any]:
+        """The workers that a plan is made for, in number and size."""
+        return compute
+
     def _plan(self, request: Request) -> dict[str, Any]:
         """The bytes of a plan, inside of the object."""
         with contextlib.suppress(RecursionError):
@@ -281,7 +285,9 @@ class Kubernetes(ClientContext):
 
     def _explain(self, request: Request, format: str) -> str:
         # Only a process of this machine sees this, so that credentials may stay where they are.
-        job: dict[str, Any] = {"id": "explain", "name": request.name, "attempt": 1, "spec": self._spec(request)}
+        spec = self._spec(request)
+        spec["compute"] = self._planned_for(spec["compute"])
+        job: dict[str, Any] = {"id": "explain", "name": request.name, "attempt": 1, "spec": spec}
         if self._credentials is not None:
             job["secrets"] = {"": dict(self._credentials)}
         with tempfile.NamedTemporaryFile("w", prefix="floe-job-", suffix=".json") as file:

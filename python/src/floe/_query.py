@@ -251,8 +251,11 @@ class DirectQuery:
 
     def _repr_html_(self) -> str:
         report = self._refreshed()
-        took = (report.outcome or {}).get("durationMs", max((s.elapsed_ms for s in report.stages.values()), default=0))
-        return html(report, took / 1000) + f'<div style="font:11px sans-serif;opacity:.7">{_html.text(self.id)}</div>'
+        took = (report.outcome or {}).get("durationMs")
+        if took is None:
+            took = max((stage.elapsed_ms or 0 for stage in report.stages.values()), default=0)
+        id = f'<div style="font:11px sans-serif;opacity:.7">{_html.text(self.id)}</div>'
+        return html(report, took / 1000 if took else None) + id
 
 
 #: There is one kind of query, however it gets to where it runs.

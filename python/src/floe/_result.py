@@ -148,7 +148,7 @@ class QueryResult:
     def _statistics(self, stage: Stage) -> StageStatistics:
         workers = min(stage.tasks_total, len(self._report.workers) or stage.tasks_total)
         return StageStatistics(
-            stage.label, stage.tasks_total, stage.attempts, stage.rows, stage.bytes, stage.elapsed_ms, workers
+            stage.label, stage.tasks_total, stage.attempts, stage.rows, stage.bytes, stage.elapsed_ms or 0, workers
         )
 
     def lazy(self) -> pl.LazyFrame:
