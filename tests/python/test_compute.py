@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 
 import floe
 from floe._compute_same import amount
-from floe.exceptions import ContextError, FloeWarning, IgnoredArgumentWarning
+from floe.exceptions import ContextError, ContextWarning, FloeWarning, IgnoredArgumentWarning
 
 SIZES = {
     "cpus": 4, "memory": 16, "storage": 50, "cluster_size": 8, "min_workers": 1, "idle_timeout_mins": 30, "max_queries": 20,
@@ -110,6 +111,23 @@ def test_one_that_another_process_makes_at_the_same_time_is_used(api, made, to_a
     monkeypatch.setattr(other, "_read", lambda: answers.pop() if answers else read())
     with pytest.raises(ContextError, match=r"cpus: spec\.compute\.cpus is '4', not '5'"):
         other.start()
+
+
+def test_a_context_that_does_not_start_says_why(api, made, to_api, monkeypatch):
+    context = made(cpus=1)
+    tell = {"phase": "Starting", "reason": "ImagePull", "message": "floe:9 is not there"}
+    api.put("computecontexts", "warm", status=tell)
+    assert "ImagePull: floe:9 is not there" in context._repr_html_()
+    assert floe.ComputeContext.list(**to_api)[0][1] == floe.ComputeContextStatus.STARTING
+    monkeypatch.setattr("floe._compute.QUIET_SECONDS", 0.1)
+    ready = threading.Timer(1.0, lambda: api.put("computecontexts", "warm", status={"phase": "Ready"}))
+    ready.start()
+    with pytest.warns(ContextWarning, match="context warm has not started yet: ImagePull: floe:9 is not there") as caught:
+        context.start(wait=True)
+    assert len(caught) == 1, "once is enough"
+    api.put("computecontexts", "warm", status={**tell, "phase": "Failed"})
+    with pytest.raises(ContextError, match="context warm does not start: ImagePull: floe:9 is not there"):
+        context.start(wait=True)
 
 
 def test_a_query_is_explained_for_the_sizes_of_the_context(api, made, to_api):

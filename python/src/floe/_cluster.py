@@ -68,7 +68,7 @@ class ClusterExecution(Execution):
         report.phase = status.get("phase", "Pending")
         report.ahead = status.get("ahead")
         # How a query ended is its outcome or its error.
-        report.held_up = None if report.ended else _held_up(status)
+        report.held_up = None if report.ended else held_up(status)
         if report.phase == "Succeeded":
             report.outcome = {"rows": status.get("rows", 0), "bytesShuffled": status.get("bytesShuffled", 0)}
             if (took := status.get("durationMs")) is not None:
@@ -197,10 +197,10 @@ class ClusterExecution(Execution):
             yield from self._coordinator().batches(self._uid)
 
 
-def _held_up(status: Mapping[str, Any]) -> str | None:
-    """Why a query is where it is.
+def held_up(status: Mapping[str, Any]) -> str | None:
+    """Why a query or a context is where it is.
 
-    >>> _held_up({"reason": "Unschedulable", "message": "0/3 nodes are available"})
+    >>> held_up({"reason": "Unschedulable", "message": "0/3 nodes are available"})
     'Unschedulable: 0/3 nodes are available'
     """
     words = [status[field] for field in ("reason", "message") if status.get(field)]

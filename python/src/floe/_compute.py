@@ -14,6 +14,7 @@ from typing import Any, Literal, Union
 
 from floe import _html
 from floe._api import CONTEXTS, GROUP, VERSION, api_errors, library
+from floe._cluster import held_up
 from floe._compute_direct import Direct, secrets
 from floe._compute_same import check
 from floe._compute_select import choose
@@ -29,10 +30,12 @@ from floe._request import Execution, Request
 from floe._requirements import lines
 from floe._retry import patiently
 from floe._warn import warn
-from floe.exceptions import ContextError, IgnoredArgumentWarning
+from floe.exceptions import ContextError, ContextWarning, IgnoredArgumentWarning
 
 #: Between two looks at a context that starts.
 LOOK_SECONDS = 0.3
+#: A context that takes longer to start tells why.
+QUIET_SECONDS = 20.0
 Kubeconfig = Union[str, "os.PathLike[str]", None]
 
 
@@ -186,11 +189,18 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         if not self._made and not self._started:
             self._use(found)
         self._started = True
-        while wait and (status := patiently(self.get_status)) is not ComputeContextStatus.IDLE:
-            if status is ComputeContextStatus.RUNNING:
-                return
+        if wait:
+            self._await_start()
+
+    def _await_start(self) -> None:
+        began, told = time.monotonic(), None
+        while not (status := self._status_of(found := patiently(self._read))).is_started():
+            why = held_up((found or {}).get("status") or {})
             if not status.is_available():
-                raise ContextError(f"context {self._name} does not start: {self._message() or status.name.lower()}")
+                raise ContextError(f"context {self._name} does not start: {why or status.name.lower()}")
+            if why and why != told and time.monotonic() - began > QUIET_SECONDS:
+                warn(f"context {self._name} has not started yet: {why}", ContextWarning)
+                told = why
             time.sleep(LOOK_SECONDS)
 
     def _use(self, found: Mapping[str, Any]) -> None:
@@ -246,7 +256,9 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
 
     def get_status(self) -> ComputeContextStatus:
         """Where the context is."""
-        found = self._read()
+        return self._status_of(self._read())
+
+    def _status_of(self, found: Mapping[str, Any] | None) -> ComputeContextStatus:
         if found is None:
             return ComputeContextStatus.STOPPED if self._started else ComputeContextStatus.UNINITIALIZED
         if found["metadata"].get("deletionTimestamp"):
@@ -258,10 +270,6 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         busy = status.get("queriesRunning", 0) + status.get("queriesWaiting", 0) > 0
         return ComputeContextStatus.RUNNING if busy else ComputeContextStatus.IDLE
 
-    def _message(self) -> str:
-        status = (self._read() or {}).get("status") or {}
-        return str(status.get("message") or status.get("reason") or "")
-
     @classmethod
     def list(
         cls, namespace: str | None = None, *, context: str | None = None, kubeconfig: Kubeconfig = None
@@ -270,9 +278,9 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         with Kubernetes(namespace, context=context, kubeconfig=kubeconfig) as cluster:
             with api_errors("cannot list contexts"):
                 found = cluster._objects.list_namespaced_custom_object(GROUP, VERSION, cluster.namespace, CONTEXTS)
-            names = [one["metadata"]["name"] for one in found["items"]]
-        contexts = [cls(name=name, namespace=namespace, context=context, kubeconfig=kubeconfig) for name in names]
-        return [(one, one.get_status()) for one in contexts]
+        access: dict[str, Any] = {"namespace": namespace, "context": context, "kubeconfig": kubeconfig}
+        contexts = [(cls(name=one["metadata"]["name"], **access), one) for one in found["items"]]
+        return [(context, context._status_of(one)) for context, one in contexts]
 
     @classmethod
     def connect(
@@ -375,6 +383,8 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
             "namespace": self._namespace,
             "phase": status.get("phase", "not started"),
         }
+        if why := held_up(status):
+            rows["why"] = why
         rows["workers"] = (status.get("workers") or {}).get("summary", f"at most {spec.get('maxWorkers', 2)}")
         rows["queries"] = f"{status.get('queriesRunning', 0)} running, {status.get('queriesWaiting', 0)} waiting"
         rows |= {key: value for key, value in (spec.get("compute") or {}).items() if key in ("cpus", "memory")}
