@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 import floe
-from floe import _options, _run
+from floe import _api, _options, _run
 from floe._binaries import find
 from floe._cluster import _error
 from floe._request import Request
@@ -267,6 +267,16 @@ def test_nothing_of_a_context_warns_without_reason(config):
         made, _ = made_of(floe.ComputeContext(name="warm", kubeconfig=config, ttl=60), asked(ROWS, priority=2))
         floe.ComputeContext(kubeconfig=config, connection_mode="direct")
     assert made["spec"]["priority"] == 2 and made["spec"]["compute"] == {"contextRef": {"name": "warm"}}
+
+
+def test_what_is_not_there_is_passed_over_with_every_client_library():
+    """Version 31 has one class for all statuses."""
+    from kubernetes.client import ApiException
+
+    with _api.if_there():
+        raise ApiException(status=404)
+    with pytest.raises(ApiException), _api.if_there():
+        raise ApiException(status=403)
 
 
 def test_plans_are_explained_without_a_cluster(cluster):

@@ -63,6 +63,16 @@ def _tries() -> Any:
 
 
 @contextlib.contextmanager
+def if_there() -> Iterator[None]:
+    """Passes over what the API server does not have. Not all versions of the library have a class for that."""
+    try:
+        yield
+    except library().client.ApiException as error:
+        if error.status != 404:
+            raise
+
+
+@contextlib.contextmanager
 def api_errors(what: str) -> Iterator[None]:
     """Errors of the API server in its own words."""
     import urllib3

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from floe import _graph
-from floe._api import CALL_SECONDS, GROUP, QUERIES, VERSION, api_errors, library
+from floe._api import CALL_SECONDS, GROUP, QUERIES, VERSION, api_errors, if_there, library
 from floe._report import Report
 from floe._request import Execution
 from floe._retry import Patience, goes_on, patiently
@@ -79,18 +79,12 @@ class ClusterExecution(Execution):
             report.failed(_error(status))
 
     def refresh(self) -> Report:
-        kubernetes = library()
-        context = self._context
-        with api_errors(f"cannot read query {self.id}"):
-            try:
-                found = context._objects.get_namespaced_custom_object(
-                    GROUP, VERSION, context._namespace, QUERIES, self.id
-                )
-            except kubernetes.client.exceptions.NotFoundException as error:
-                where = f"namespace {context._namespace}"
-                raise ResultGoneError(
-                    f"there is no query {self.id} in {where}: it was deleted, or is elsewhere"
-                ) from error
+        context, found = self._context, None
+        with api_errors(f"cannot read query {self.id}"), if_there():
+            found = context._objects.get_namespaced_custom_object(GROUP, VERSION, context._namespace, QUERIES, self.id)
+        if found is None:
+            where = f"namespace {context._namespace}"
+            raise ResultGoneError(f"there is no query {self.id} in {where}: it was deleted, or is elsewhere")
         self._uid = found["metadata"]["uid"]
         self._take(found)
         return self.report
@@ -142,14 +136,10 @@ class ClusterExecution(Execution):
             )
 
     def forget(self) -> None:
-        kubernetes = library()
         if self._forwarded is not None:
             self._forwarded.close()
         context = self._context
-        with (
-            api_errors(f"cannot delete query {self.id}"),
-            contextlib.suppress(kubernetes.client.exceptions.NotFoundException),
-        ):
+        with api_errors(f"cannot delete query {self.id}"), if_there():
             context._objects.delete_namespaced_custom_object(GROUP, VERSION, context._namespace, QUERIES, self.id)
 
     def _coordinator(self) -> Forwarded:

@@ -13,7 +13,7 @@ from contextlib import ContextDecorator
 from typing import Any, Literal, Union
 
 from floe import _html
-from floe._api import CONTEXTS, GROUP, VERSION, api_errors, library
+from floe._api import CONTEXTS, GROUP, VERSION, api_errors, if_there, library
 from floe._cluster import held_up
 from floe._compute_direct import Direct, secrets
 from floe._compute_same import check
@@ -169,14 +169,9 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         return "direct" if self._direct else "proxy"
 
     def _read(self) -> dict[str, Any] | None:
-        kubernetes = library()
-        with api_errors(f"cannot read context {self._name}"):
-            try:
-                found: dict[str, Any] = self._objects.get_namespaced_custom_object(
-                    GROUP, VERSION, self._namespace, CONTEXTS, self._name
-                )
-            except kubernetes.client.exceptions.NotFoundException:
-                return None
+        found: dict[str, Any] | None = None
+        with api_errors(f"cannot read context {self._name}"), if_there():
+            found = self._objects.get_namespaced_custom_object(GROUP, VERSION, self._namespace, CONTEXTS, self._name)
         return found
 
     def start(self, *, wait: bool = False) -> None:
@@ -242,12 +237,8 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
 
         With `wait` return once the object is gone.
         """
-        kubernetes = library()
         self._way.close()
-        with (
-            api_errors(f"cannot delete context {self._name}"),
-            contextlib.suppress(kubernetes.client.exceptions.NotFoundException),
-        ):
+        with api_errors(f"cannot delete context {self._name}"), if_there():
             self._objects.delete_namespaced_custom_object(GROUP, VERSION, self._namespace, CONTEXTS, self._name)
         self._made = False
         _unnamed.discard(self)
