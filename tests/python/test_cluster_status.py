@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import floe
-from floe.exceptions import QueryWarning, ResultGoneError
+from floe.exceptions import ContextError, QueryWarning, ResultGoneError
 
 
 @pytest.fixture
@@ -97,6 +97,9 @@ def test_what_an_older_operator_does_not_say_is_left_out(query):
 def test_the_plan_of_a_query_whose_coordinator_is_gone_is_what_its_status_has(query):
     """As `floe explain` shows it."""
     query, tell = query
+    tell(phase="Pending", reason="QuotaExceeded", message="quota pods is full")
+    with pytest.raises(ContextError, match="has not started yet: QuotaExceeded: quota pods is full"):
+        query.plan()
     tell(phase="Running")
     with pytest.raises(ResultGoneError, match="its coordinator has ended"):
         query.plan()

@@ -12,11 +12,11 @@ import polars as pl
 
 from floe import _graph
 from floe._api import CALL_SECONDS, GROUP, QUERIES, VERSION, api_errors, if_there, library
-from floe._report import Report
+from floe._report import QueryStatus, Report
 from floe._request import Execution
 from floe._retry import Patience, goes_on, patiently
 from floe._warn import warn
-from floe.exceptions import ConnectionLostError, QueryWarning, ResultGoneError, builtin
+from floe.exceptions import ConnectionLostError, ContextError, QueryWarning, ResultGoneError, builtin
 
 if TYPE_CHECKING:
     from floe._forward import Forwarded
@@ -159,6 +159,9 @@ class ClusterExecution(Execution):
             own = [secret for secret in secrets if secret.metadata.name.startswith(f"{self.id}-floe-{self._attempt}-")]
             tokens = [secret.data["token"] for secret in own or secrets if "token" in (secret.data or {})]
             if not tokens:
+                if self.refresh().status is QueryStatus.QUEUED:
+                    why = self.report.held_up or "it waits for its pods"
+                    raise ContextError(f"query {self.id} has not started yet: {why}")
                 raise ResultGoneError(f"the rows of query {self.id} are gone: its coordinator has ended")
             token = base64.b64decode(tokens[0]).decode()
             pod = self._coordinator_pod or f"{self.id}-{self._attempt}-c"
