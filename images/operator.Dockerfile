@@ -1,12 +1,12 @@
 # The operator: its binary, the C library that it is linked to, certificates. No shell, no package manager.
 #
-# The build context is made by images/build.
+# images/build prepares the build context.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS gathered
 RUN dpkg -s ca-certificates >/dev/null 2>&1 || { apt-get update && apt-get install -y --no-install-recommends ca-certificates; }
 COPY --chmod=0755 floe-operator /usr/local/bin/floe-operator
-# What the loader asks for, each under its own path; then what a process without a package manager still needs.
+# Copy the libraries that the loader needs, each to its own path, and the files that any process needs.
 RUN set -eu; mkdir -p /image/usr/local/bin /image/etc/ssl/certs /image/tmp; \
     cp /usr/local/bin/floe-operator /image/usr/local/bin/; \
     for library in $(ldd /usr/local/bin/floe-operator | grep -o '/[^ ]*'); do \

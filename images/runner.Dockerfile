@@ -1,13 +1,13 @@
 # Coordinator and workers: the runner, and the Python that plan scripts run in, with Polars.
 #
-# The build context is made by images/build. What changes least comes first, so that a new runner is one new layer.
+# images/build prepares the build context. What changes least comes first, so that a new runner is one new layer.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE}
 RUN dpkg -s ca-certificates python3 tzdata >/dev/null 2>&1 || { apt-get update && \
     apt-get install -y --no-install-recommends ca-certificates python3 tzdata && rm -rf /var/lib/apt/lists/*; }
-# Scripts run in Python's isolated mode, which reads no PYTHONPATH: a .pth file names the packages. Their byte code is
-# made here, since the file system is read-only where they run.
+# Scripts run in Python's isolated mode, which ignores PYTHONPATH: a .pth file adds the packages. Compile them to byte
+# code here, because the file system is read-only at run time.
 COPY python/ /opt/floe/python/
 RUN python3 -c 'import site; open(site.getsitepackages()[0] + "/floe.pth", "w").write("/opt/floe/python\n")' && \
     python3 -m compileall -q --invalidation-mode unchecked-hash /opt/floe/python /usr/lib/python3* >/dev/null && \

@@ -1,5 +1,5 @@
-//! Holds a JSON value against the CRD's structural schema: unknown fields, wrong types, values out of bounds, each with
-//! what to write instead. Knows the shape only; the sense is `validate`'s.
+//! Checks a JSON value against the CRD's structural schema: unknown fields, wrong types, values out of bounds, each
+//! with what to write instead. Checks only the shape; `validate` checks the meaning.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,7 @@ use crate::read::object_schema;
 use crate::validate::FieldError;
 use crate::{Quantity, quantity, suggest};
 
-/// Holds a value against a structural schema.
+/// Checks a value against a structural schema.
 pub fn check(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let mut fault = |message: String| errors.push(FieldError::new(path, message));
     if schema.get("x-kubernetes-int-or-string").is_some() {
@@ -89,7 +89,7 @@ fn check_object(schema: &Value, map: &Map<String, Value>, path: &str, errors: &m
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     let keep_unknown = schema.get("x-kubernetes-preserve-unknown-fields").is_some();
     for (key, value) in map {
-        // The envelope is checked before, and metadata is Kubernetes' own.
+        // The envelope has been checked before, and metadata belongs to Kubernetes.
         if path.is_empty() && matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status") {
             continue;
         }
@@ -127,7 +127,7 @@ fn unknown_field(path: &str, key: &str, properties: &Map<String, Value>) -> Fiel
     FieldError::new(join(path, key), message)
 }
 
-/// The paths of fields of this name elsewhere in the spec: most misplaced fields are one level off.
+/// The paths of fields of this name elsewhere in the spec: most misplaced fields are off by one level.
 fn elsewhere(schema: &Value, path: &str, key: &str, places: &mut Vec<String>) {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     if !path.is_empty() && properties.contains_key(key) {
@@ -138,7 +138,7 @@ fn elsewhere(schema: &Value, path: &str, key: &str, places: &mut Vec<String>) {
     }
 }
 
-/// What an object looks like, for one who wrote something else.
+/// Describes the expected object, for users who wrote something else.
 fn object_form(schema: &Value) -> String {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
         return "an object such as {name: value}".to_owned();
@@ -153,7 +153,7 @@ fn object_form(schema: &Value) -> String {
     }
 }
 
-/// `5m` as seconds.
+/// Converts `5m` to seconds.
 fn seconds(text: &str) -> Option<u64> {
     let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit())?;
@@ -189,7 +189,7 @@ fn quantity_fault(value: &Value) -> Option<String> {
         }
         Value::Number(n) if n.is_u64() => None,
         Value::Number(n) if n.is_i64() => Some(format!("{n} is negative: write {}", quantity::EXAMPLES)),
-        // The API server takes whole numbers and text here, so a fraction goes in quotes.
+        // The API server accepts only whole numbers and text here, so a fraction must be in quotes.
         Value::Number(n) => Some(format!("{n} must be in quotes: write \"{n}\"")),
         other => Some(format!("must be a quantity such as {}, is {}", quantity::EXAMPLES, describe(other))),
     }
@@ -246,7 +246,7 @@ pub fn list(names: &[&str]) -> String {
     }
 }
 
-/// A value in words, short.
+/// Describes a value briefly in words.
 pub fn describe(value: &Value) -> String {
     match value {
         Value::Null => "empty".to_owned(),
@@ -277,7 +277,7 @@ pub fn join(path: &str, key: &str) -> String {
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {
-        // An acronym stays as it is.
+        // Keep an acronym as it is.
         Some(first) if !chars.clone().next().is_some_and(char::is_uppercase) => {
             first.to_lowercase().chain(chars).collect()
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{NameRef, Quantity, quantity, schema};
 
-/// Workers when neither `workers` nor `maxWorkers` says how many.
+/// The number of workers if neither `workers` nor `maxWorkers` is given.
 pub const DEFAULT_WORKERS: u32 = 2;
 
 /// What the query runs on.
@@ -30,15 +30,15 @@ pub const DEFAULT_WORKERS: u32 = 2;
     validation = Rule::new("!has(self.coordinator.cpuLimit) || quantity(string(self.coordinator.cpuLimit)).compareTo(quantity(string(self.coordinator.cpus))) >= 0").message("compute.coordinator.cpuLimit must not be below compute.coordinator.cpus"),
 )]
 pub struct ComputeSpec {
-    /// Workers, fixed. Left out together with `maxWorkers`, two.
+    /// Fixed number of workers. If neither this nor `maxWorkers` is set, two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub workers: Option<u32>,
-    /// The query starts with this many workers and never has fewer. Left out, it has `maxWorkers` all the time.
+    /// Minimum number of workers: the query starts with this many. If unset, it has `maxWorkers` all the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub min_workers: Option<u32>,
-    /// The most workers the query gets. It has more than `minWorkers` while tasks wait for them.
+    /// Maximum number of workers. The query has more than `minWorkers` while tasks wait for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_workers: Option<u32>,
@@ -46,22 +46,23 @@ pub struct ComputeSpec {
     #[serde(default = "one_cpu")]
     #[schemars(schema_with = "quantity::schema")]
     pub cpus: Quantity,
-    /// The most CPUs that a worker's container gets. Left out, it uses idle ones of its node, too. A namespace with a quota of
-    /// `limits.cpu` needs it; the coordinator then has a limit as well.
+    /// CPU limit of a worker's container. If unset, the worker also uses idle CPUs of its node. A namespace with a
+    /// quota on `limits.cpu` needs it; the coordinator then has a limit as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub cpu_limit: Option<Quantity>,
-    /// Memory of each worker. Shuffles stay in it while they fit; the engine spills to `scratch` before it runs out.
+    /// Memory of each worker. Shuffles are kept in it as long as they fit; the engine spills to `scratch` before it
+    /// runs out.
     #[serde(default = "two_gi")]
     #[schemars(schema_with = "quantity::schema")]
     pub memory: Quantity,
-    /// Space for shuffles and spilling, one per worker.
+    /// Space for shuffles and spilling, per worker.
     #[serde(default)]
     pub scratch: ScratchSpec,
     /// Size of the coordinator, which plans, schedules and commits.
     #[serde(default)]
     pub coordinator: CoordinatorSpec,
-    /// Image of coordinator and workers. Left out, the one that the operator was installed with.
+    /// Image of coordinator and workers. If unset, the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub image: Option<String>,
@@ -76,7 +77,7 @@ pub struct ComputeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::any_object")]
     pub pod_template: Option<serde_json::Value>,
-    /// Labels that a node must have.
+    /// Labels that a node must have to run the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub node_selector: BTreeMap<String, String>,
@@ -84,7 +85,7 @@ pub struct ComputeSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub tolerations: Vec<Toleration>,
-    /// Where the pods may or should run, as in a pod's `spec.affinity`.
+    /// Affinity of the pods, as in a pod's `spec.affinity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::any_object")]
     pub affinity: Option<Affinity>,
@@ -96,7 +97,7 @@ pub struct ComputeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
-    /// Environment variables of coordinator and workers. The plan's Python functions see them, and no others.
+    /// Environment variables of coordinator and workers. The plan's Python functions see only these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub env: Vec<EnvVar>,
@@ -104,8 +105,9 @@ pub struct ComputeSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub env_from: Vec<EnvFromSource>,
-    /// Packages that the plan's Python functions import, as the lines of a requirements file name them (`scikit-learn==1.5.2`,
-    /// hashes kept). Each pod installs them before its first call, from wheels only; the index is that of `PIP_INDEX_URL`.
+    /// Packages that the plan's Python functions import, as lines of a requirements file (`scikit-learn==1.5.2`, with
+    /// hashes if given). Each pod installs them before its first call, from wheels only, from the index of
+    /// `PIP_INDEX_URL`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 2048)))]
     pub requirements: Vec<String>,
@@ -113,16 +115,16 @@ pub struct ComputeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
-    /// Labels put on the pods.
+    /// Additional labels of the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,
-    /// Annotations put on the pods.
+    /// Additional annotations of the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub annotations: BTreeMap<String, String>,
-    /// A `ComputeContext` of the namespace whose coordinator and workers the query borrows, instead of pods of its own. Sizes are
-    /// then the context's.
+    /// Run on the coordinator and workers of this `ComputeContext` in the namespace, without pods of the query's own.
+    /// The context determines the sizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_ref: Option<NameRef>,
 }
@@ -159,25 +161,25 @@ impl Default for ComputeSpec {
 }
 
 impl ComputeSpec {
-    /// The workers that the query is planned for, and the most that it gets.
+    /// The number of workers that the query is planned for, which is also the maximum.
     pub fn worker_count(&self) -> u32 {
         self.workers.or(self.max_workers).unwrap_or(DEFAULT_WORKERS)
     }
 
-    /// The workers that must be ready before it starts, and the fewest that it has.
+    /// The number of workers that must be ready before the query starts, which is also the minimum.
     pub fn workers_to_start(&self) -> u32 {
         self.workers.or(self.min_workers).or(self.max_workers).unwrap_or(DEFAULT_WORKERS)
     }
 
-    /// What the processes of a query are told, in variables, of the Python functions they may have to call: the names of
-    /// `env`, which functions see, and the packages.
+    /// Environment variables that tell a query's processes about its Python functions: the names of `env`, which
+    /// functions see, and the packages.
     pub fn variables_of_functions(&self) -> Vec<(&'static str, String)> {
         let names: Vec<&str> = self.env.iter().map(|variable| variable.name.as_str()).collect();
         let told = [("FLOE_FUNCTION_ENV", names.join(",")), ("FLOE_REQUIREMENTS", self.requirements.join("\n"))];
         told.into_iter().filter(|(_, value)| !value.is_empty()).collect()
     }
 
-    /// The template as pods are made of it, or what is wrong with it.
+    /// The template parsed as a pod template, or what is wrong with it.
     pub fn typed_pod_template(&self) -> Result<Option<PodTemplateSpec>, serde_json::Error> {
         self.pod_template.clone().map(serde_json::from_value).transpose()
     }
@@ -209,18 +211,18 @@ pub struct ScratchSpec {
     /// ephemeral volume claim.
     #[serde(default)]
     pub medium: ScratchMedium,
-    /// Its size; shuffles and spilling stay below it. With it, coordinator and workers request and limit the node's disk
-    /// (`ephemeral-storage`), too. Left out, an emptyDir has no limit.
+    /// Size of the volume, which shuffles and spilling respect. If set, coordinator and workers also request and limit
+    /// ephemeral storage (`ephemeral-storage`). If unset, an emptyDir has no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub size: Option<Quantity>,
-    /// Storage class of the claim. Left out, the cluster's default.
+    /// Storage class of the claim. If unset, the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
 }
 
-/// What scratch space is made of.
+/// The kind of volume for scratch space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ScratchMedium {
@@ -237,16 +239,16 @@ pub struct CoordinatorSpec {
     /// CPUs of the coordinator.
     #[schemars(schema_with = "quantity::schema")]
     pub cpus: Quantity,
-    /// The most CPUs that it gets. Left out, it uses idle ones of its node, too; beside a `compute.cpuLimit` its `cpus`, but at
-    /// least one.
+    /// CPU limit of the coordinator. If unset, it also uses idle CPUs of its node; if `compute.cpuLimit` is set, its
+    /// limit is then `cpus`, but at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub cpu_limit: Option<Quantity>,
     /// Memory of the coordinator. A plan that carries large frames needs a few times their size.
     #[schemars(schema_with = "quantity::schema")]
     pub memory: Quantity,
-    /// What of its node's disk it may use: for what a script writes, and for a result without a sink that is larger than a
-    /// quarter of its memory.
+    /// Disk space that it may use on its node: for files that a script writes, and for a result without a sink that is
+    /// larger than a quarter of its memory.
     #[schemars(schema_with = "quantity::schema")]
     pub scratch: Quantity,
 }
@@ -263,7 +265,7 @@ impl Default for CoordinatorSpec {
 }
 
 impl ComputeSpec {
-    /// The most CPUs of the coordinator: its own limit, or one that a limit of the workers asks for.
+    /// The coordinator's CPU limit: its own, or one that becomes necessary because the workers have a limit.
     pub fn coordinator_cpu_limit(&self) -> Option<Quantity> {
         let own = &self.coordinator;
         let one = Quantity::new("1");

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ComputeSpec, Quantity, StorageSpec, quantity};
 
-/// A coordinator and workers that stay and are shared by queries.
+/// A long-running coordinator and workers that queries share.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "floe.dev",
@@ -41,36 +41,36 @@ use crate::{ComputeSpec, Quantity, StorageSpec, quantity};
     validation = Rule::new("!has(self.compute.contextRef)").message("spec.compute.contextRef is a query's: a context has pods of its own"),
 )]
 pub struct ComputeContextSpec {
-    /// Workers that are kept while the context is in use, and until `idleTimeoutSeconds` after its last query.
+    /// Minimum number of workers while the context is in use, and until `idleTimeoutSeconds` after its last query.
     #[serde(default = "one")]
     #[schemars(range(max = 10000))]
     pub min_workers: u32,
-    /// The most workers at a time. While workers are replaced or leave, more pods may be there.
+    /// Maximum number of workers. There may be more pods for a while when workers are replaced or removed.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_workers: u32,
     /// Size of workers and coordinator, and everything about their pods, as in a query.
     #[serde(default)]
     pub compute: ComputeSpec,
-    /// The storage of queries that have no `spec.storage`.
+    /// Storage of queries that have no `spec.storage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
-    /// So long after the end of the last query all workers go; the next query brings them back.
+    /// Remove all workers this many seconds after the last query ends. The next query starts them again.
     #[serde(default = "half_an_hour")]
     #[schemars(range(max = 31536000))]
     pub idle_timeout_seconds: u32,
-    /// For so long there must be more workers than tasks before some of them go.
+    /// Remove surplus workers only after there have been more workers than tasks for this many seconds.
     #[serde(default = "a_minute")]
     #[schemars(range(max = 86400))]
     pub cooldown_seconds: u32,
-    /// Queries that run at once and share the workers; more wait.
+    /// Maximum number of queries that run at once and share the workers; further ones wait.
     #[serde(default = "sixteen")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_queries_at_once: u32,
-    /// How many queries may wait.
+    /// Limits on waiting queries.
     #[serde(default)]
     pub queue: QueueSpec,
-    /// Among whom the workers are shared evenly. Left out, among queries.
+    /// How to share the workers evenly. If unset, each query gets the same share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fair_share: Option<FairShareSpec>,
 }
@@ -111,14 +111,14 @@ impl Default for ComputeContextSpec {
     }
 }
 
-/// Queries that wait at the coordinator. Those beyond these limits wait as objects, and are tried again.
+/// Limits on the queries that wait at the coordinator. Further ones wait as objects and are retried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct QueueSpec {
-    /// Queries that wait at once.
+    /// Maximum number of queries that wait at the coordinator.
     #[schemars(range(max = 100000))]
     pub max_queries: u32,
-    /// Memory of the coordinator for the plans of those that wait.
+    /// Memory of the coordinator for the plans of waiting queries.
     #[schemars(schema_with = "quantity::schema")]
     pub max_size: Quantity,
 }
@@ -129,38 +129,38 @@ impl Default for QueueSpec {
     }
 }
 
-/// Queries with one value of a label share what is theirs, however many they are: they start in turn with those of other values,
-/// and together get as much of the workers.
+/// Queries with the same value of a label share one part of the workers, however many they are: they start in turn with
+/// those of other values, and together get the same share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FairShareSpec {
-    /// A key of the queries' `spec.labels`, such as `user`. Queries without it stand together.
+    /// A key of the queries' `spec.labels`, such as `user`. Queries without this label share one part.
     #[schemars(length(min = 1, max = 317))]
     pub label: String,
-    /// Values that get more than one part, with their parts: `{alice: 2}`.
+    /// Label values with a larger share, as multiples of one part: `{alice: 2}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::schema::weights")]
     pub weights: BTreeMap<String, u32>,
 }
 
-/// Where the context is.
+/// The state of the context.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ComputeContextStatus {
-    /// Where the context is. Every phase but Failed takes queries, which wait if need be.
+    /// Phase of the context. In every phase but Failed it accepts queries, which wait if necessary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<ContextPhase>,
-    /// What holds it up, in one word.
+    /// What holds the context up, as one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The same in a sentence, with what to do about it.
+    /// What holds the context up and what to do about it, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Accepted, CoordinatorReady and WorkersReady, each with its reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Workers connected and wanted.
@@ -175,21 +175,21 @@ pub struct ComputeContextStatus {
     /// Tasks that could start and have no worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks_waiting: Option<u32>,
-    /// Memory in use on the workers of what they have, as text (`3Gi/16Gi`).
+    /// Memory in use on the workers and their total, as text (`3Gi/16Gi`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
-    /// Where the coordinator that takes queries listens (HTTP).
+    /// HTTP address of the coordinator that takes queries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordinator: Option<String>,
-    /// Coordinators with their workers, the newest last. After a change of image or sizes there is a new one, and the others
-    /// go when their queries have ended.
+    /// Coordinators with their workers, the newest last. A change of image or sizes adds one; the others are removed
+    /// once their queries have ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub revisions: Vec<RevisionStatus>,
     /// The revision that takes queries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<u32>,
-    /// Since when it does.
+    /// Since when this revision takes queries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving_since: Option<Time>,
     /// Since when there is no query.
@@ -198,10 +198,10 @@ pub struct ComputeContextStatus {
     /// Since when there are more workers than wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub surplus_since: Option<Time>,
-    /// Workers made so far; each has a number of its own.
+    /// Number of workers created so far. Each has its own number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers_made: Option<u32>,
-    /// Workers that were lost one soon after the other, and when the last was: the next ones are made after a pause.
+    /// Number of workers lost in quick succession; replacements are created after a delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers_lost: Option<u32>,
     /// When the last worker was lost.
@@ -209,7 +209,7 @@ pub struct ComputeContextStatus {
     pub worker_lost_at: Option<Time>,
 }
 
-/// Where a context is.
+/// The phase of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ContextPhase {
     /// No coordinator answers yet.
@@ -218,9 +218,9 @@ pub enum ContextPhase {
     Ready,
     /// The coordinator runs without workers until the next query.
     Idle,
-    /// A changed spec is being put in place.
+    /// A new revision is starting because the spec has changed.
     Changing,
-    /// The spec cannot be run as it is.
+    /// The spec cannot run as it is.
     Failed,
 }
 
@@ -253,15 +253,15 @@ pub struct ContextWorkers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionStatus {
-    /// Its number, from 1. A coordinator that was lost is followed by one of the next number.
+    /// Number of the revision, from 1. A lost coordinator is replaced by a new revision.
     pub number: u32,
     /// Image of its pods.
     pub image: String,
-    /// A digest of what its pods are made of.
+    /// Digest of everything that its pods are made of.
     pub digest: String,
-    /// When it was begun.
+    /// When it was started.
     pub started_at: Time,
-    /// Coordinators that were lost one soon after the other before this one.
+    /// Number of coordinators lost in quick succession before this one.
     #[serde(default)]
     pub failures: u32,
 }

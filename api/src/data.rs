@@ -1,4 +1,4 @@
-//! Tables and the storages that tables, plans, sinks and shuffles are in.
+//! Tables, and the storages of tables, plans, sinks and shuffles.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{NameRef, Secret, schema};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.format) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write format (parquet, csv, ndjson, ipc, delta or iceberg), or a uri that ends in .parquet, .csv, .ndjson or .ipc"))]
 pub struct TableSpec {
-    /// The files' format. Left out, it follows from the URI's extension.
+    /// Format of the files. If unset, it follows from the URI's extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// A file, directory or glob: a local path, `s3://`, `gs://`, `az://`, `abfss://` or `http(s)://`; for delta and
@@ -25,14 +25,14 @@ pub struct TableSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::any_map")]
     pub options: BTreeMap<String, serde_json::Value>,
-    /// The storage of `uri`, by its name in `spec.storages`. Left out, `spec.storage` is used.
+    /// The storage of `uri`, by its name in `spec.storages`. If unset, `spec.storage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage: Option<String>,
 }
 
 impl TableSpec {
-    /// The format given, or the one that the URI's extension tells. Always known after `validate`.
+    /// The given format, or the one of the URI's extension. Always known after `validate`.
     pub fn resolved_format(&self) -> Option<Format> {
         self.format.or_else(|| Format::of_uri(&self.uri))
     }
@@ -62,7 +62,7 @@ impl Format {
         }
     }
 
-    /// The format that a file name's extension tells, compression suffixes left aside.
+    /// The format of a file name's extension, ignoring compression suffixes.
     pub fn of_uri(uri: &str) -> Option<Format> {
         let mut name = uri.to_ascii_lowercase();
         for suffix in [".gz", ".zst", ".zstd"] {
@@ -85,7 +85,7 @@ impl Format {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageSpec {
-    /// Endpoint of an S3-compatible server, such as `http://minio:9000`. Left out, the cloud's own.
+    /// Endpoint of an S3-compatible server, such as `http://minio:9000`. If unset, the cloud provider's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub endpoint: Option<String>,

@@ -10,42 +10,42 @@ use crate::{Quantity, quantity};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExecutionSpec {
-    /// `auto`: stages where they gain, one task for a query too small. `distributed`: stages all the same.
-    /// `single-node`: one task on one worker.
+    /// `auto`: stages if they help, one task for a small query. `distributed`: always stages. `single-node`: one task
+    /// on one worker.
     pub mode: Mode,
-    /// Nodes of the plan with no distributed form: `auto` runs them on one worker and tells so, `forbid` fails the
-    /// query and names them, `allow` runs them on one worker without a word.
+    /// What to do with nodes of the plan that cannot be distributed: `auto` runs them on one worker and reports it,
+    /// `forbid` fails the query and names them, `allow` runs them on one worker without reporting it.
     pub single_worker_ops: SingleWorkerOps,
-    /// How rows go from stage to stage.
+    /// How rows are passed from stage to stage.
     pub shuffle: ShuffleSpec,
-    /// A side of a join that is smaller goes whole to every worker instead of a shuffle; never more than a 16th of a
-    /// worker's memory. `0` turns it off.
+    /// Broadcast a join's side that is smaller than this to every worker instead of shuffling it; at most a 16th of a
+    /// worker's memory. `0` disables broadcasts.
     #[schemars(schema_with = "quantity::schema")]
     pub broadcast_limit: Quantity,
-    /// Partitions of a shuffle per worker. Left out, chosen from sizes and memory.
+    /// Number of shuffle partitions per worker. If unset, chosen from sizes and memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub partitions_per_worker: Option<u32>,
-    /// Bytes in memory of the columns that one scan task reads, roughly and at most. Left out, chosen from the input's size,
-    /// the workers and their memory (an 8th of it at most).
+    /// Approximate maximum bytes in memory of the columns that one scan task reads. If unset, chosen from the input's
+    /// size, the workers and their memory (an 8th of it at most).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub scan_task_bytes: Option<Quantity>,
-    /// How often one task may be tried again after failures that are not the query's own.
+    /// Maximum number of retries of a task after failures that are not the query's own.
     #[schemars(range(max = 100))]
     pub retries: u32,
-    /// Start a second attempt of a task that is far slower than its peers; the first to end wins.
+    /// Start a second attempt of a task that is far slower than its peers; the first to finish counts.
     pub speculation: bool,
-    /// Fit what follows to the sizes that a stage really had: small partitions are read together by one task, and a side of a
-    /// join that turns out small goes whole to the tasks of the other.
+    /// Adapt later stages to the sizes that earlier ones really had: one task reads several small partitions, and a
+    /// join's side that turns out small is broadcast.
     pub adaptive: bool,
-    /// Let the smaller side of a join tell the tasks of the larger side which keys can match.
+    /// Filter the larger side of a join by the keys of the smaller one before it is shuffled.
     pub runtime_filters: bool,
-    /// Put inner joins into another order than the written one where the files' statistics show that it makes far fewer
-    /// rows on the way, and no order of rows is promised.
+    /// Reorder inner joins if the files' statistics show that another order makes far fewer intermediate rows, and the
+    /// order of rows is not guaranteed.
     pub reorder_joins: bool,
-    /// `report`: warnings (a difference between Polars versions, an ignored option) are told with the result. `fail`:
-    /// the query fails on the first.
+    /// `report`: report warnings (a difference between Polars versions, an ignored option) with the result. `fail`:
+    /// fail the query on the first one.
     pub warnings: WarningPolicy,
 }
 
@@ -117,11 +117,11 @@ pub enum WarningPolicy {
     validation = Rule::new("!has(self.storage) || has(self.uri)").message("shuffle.storage goes with shuffle.uri only"),
 )]
 pub struct ShuffleSpec {
-    /// `local`: files that all workers see on one machine. `http`: from worker to worker. `store`: an object store or
-    /// shared directory, so that a lost worker loses nothing. `auto`: local on one machine, else http.
+    /// `local`: files on one machine that all its workers read. `http`: from worker to worker. `store`: an object store
+    /// or shared directory, which outlives lost workers. `auto`: local on one machine, else http.
     #[serde(default)]
     pub place: ShufflePlace,
-    /// Where a `store` shuffle goes. Every query uses a prefix of its own below it and removes it at the end.
+    /// Location of a `store` shuffle. Every query uses its own prefix below it and removes it at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub uri: Option<String>,
@@ -129,10 +129,10 @@ pub struct ShuffleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage: Option<String>,
-    /// `auto`: none on one machine, lz4 over the network, zstd to a store.
+    /// `auto`: on one machine none in memory and lz4 on disk, lz4 over the network, zstd to a store.
     #[serde(default)]
     pub compression: ShuffleCompression,
-    /// Memory per worker for shuffle data before it goes to scratch. Left out, a quarter of the worker's memory.
+    /// Memory per worker for shuffle data before it spills to scratch. If unset, a quarter of the worker's memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub memory: Option<Quantity>,

@@ -1,5 +1,5 @@
-//! The job: what a coordinator gets, as a file that only it can read. It carries the spec with every reference
-//! resolved; the query's token does not travel in it.
+//! The job: the input of a coordinator, as a file that only it can read. It contains the spec with every reference
+//! resolved, but not the query's token.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DistributedQuerySpec, Secret};
 
-/// Options of a storage, secrets included, under the names of Polars' `storage_options`.
+/// Options of a storage, including secrets, named as in Polars' `storage_options`.
 pub type StorageOptions = BTreeMap<String, Secret>;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,17 +18,17 @@ pub struct Job {
     pub id: String,
     /// The query's name, for people.
     pub name: String,
-    /// Which try at the whole query this is, from 1.
+    /// The attempt at the whole query, from 1.
     #[serde(default)]
     pub attempt: u32,
     pub spec: DistributedQuerySpec,
-    /// What relative paths of the plan are relative to. Left out, the coordinator's working directory.
+    /// The directory that relative paths of the plan refer to. If omitted, the coordinator's working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<PathBuf>,
-    /// W3C trace context of whoever asked for the query.
+    /// W3C trace context of the client that submitted the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// What `secretRef`s resolved to, by the name of the storage; the default storage has the empty name.
+    /// The options that `secretRef`s resolved to, by the name of the storage; the default storage has the empty name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, StorageOptions>,
 }
@@ -38,9 +38,8 @@ impl Job {
         Self { id: id.into(), name: name.into(), attempt: 1, spec, ..Self::default() }
     }
 
-    /// Everything that reaches `uri` by the storage `name` (the default one without a name): options of the spec, over
-    /// them what the secret holds, and endpoint and region under the names that the URI's provider uses. Empty for
-    /// local paths.
+    /// The options for reaching `uri` with the storage `name` (or the default one): the spec's options, overridden by
+    /// those of the Secret, and endpoint and region as the URI's provider names them. Empty for local paths.
     pub fn storage_options(&self, uri: &str, name: Option<&str>) -> StorageOptions {
         let provider = Provider::of(uri);
         let mut options = StorageOptions::new();
@@ -66,7 +65,7 @@ impl Job {
     }
 }
 
-/// Who keeps what a URI names.
+/// The kind of store that a URI refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provider {
     Local,

@@ -1,7 +1,8 @@
-//! Floe's types: the `DistributedQuery`, `ComputeContext` and `ScheduledQuery` objects, the job that a coordinator gets, and what it tells.
+//! Floe's types: the `DistributedQuery`, `ComputeContext` and `ScheduledQuery` objects, the job that a coordinator
+//! gets, and its reports.
 //!
-//! What belongs here: plain data, its schema, its validation, and reading it from YAML with errors a person can act
-//! on. What must not: a Kubernetes client, Polars, IO, clocks.
+//! What belongs here: plain data, its schema, its validation, and reading it from YAML with errors a person can act on.
+//! What does not: a Kubernetes client, Polars, IO, clocks.
 
 mod check;
 pub mod compute;

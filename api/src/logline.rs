@@ -1,10 +1,10 @@
-//! One line of a pod's log: the kubelet's time, and the runner's JSON or whatever else a process wrote. Pure.
+//! One line of a pod's log: the kubelet's timestamp, and the runner's JSON or whatever else a process wrote. Pure.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// Which pod of the query. Ordered as they are listed: the coordinator first.
+/// A pod of the query. The order is that of the variants: the coordinator first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     Coordinator { attempt: u32 },
@@ -13,7 +13,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// What the operator's labels say; `None` for a pod that is none of a query.
+    /// Reads the operator's labels; `None` for a pod that does not belong to a query.
     pub fn of_labels(labels: &BTreeMap<String, String>) -> Option<Source> {
         let number = |key: &str| labels.get(key).and_then(|text| text.parse().ok()).unwrap_or(0);
         Some(match labels.get("floe.dev/role")?.as_str() {
@@ -34,7 +34,7 @@ impl Source {
         }
     }
 
-    /// Short: the query's name is known.
+    /// A short form: the query's name is known.
     fn shown(self) -> String {
         let (name, attempt) = match self {
             Source::Coordinator { attempt } => ("coordinator".to_owned(), attempt),
@@ -48,9 +48,11 @@ impl Source {
 
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// The kubelet's, in RFC 3339; empty where it gave none.
+    /// The kubelet's timestamp in RFC 3339; empty if there is none.
     pub time: String,
     pub stage: Option<u32>,
+    /// The query that it tells of, by its id.
+    query: Option<String>,
     pod: String,
     source: Source,
     body: Body,
@@ -62,9 +64,9 @@ enum Body {
     Text(String),
 }
 
-/// Fields of an event that are shown in their own place, or say nothing to a person.
+/// Fields of an event that are shown elsewhere in the line, or mean nothing to a person.
 const APART: [&str; 8] = ["timestamp", "level", "target", "message", "span", "spans", "threadId", "threadName"];
-/// Fields that every line of the query's has alike.
+/// Fields that have the same value in every line of the query.
 const ALIKE: [&str; 5] = ["query", "name", "id", "trace_id", "labels"];
 
 impl Line {
@@ -76,12 +78,15 @@ impl Line {
         let object =
             serde_json::from_str::<Map<String, Value>>(rest).ok().filter(|object| object.contains_key("level"));
         let Some(object) = object else {
-            return Line { time, stage: None, pod: pod.to_owned(), source, body: Body::Text(rest.to_owned()) };
+            let body = Body::Text(rest.to_owned());
+            return Line { time, stage: None, query: None, pod: pod.to_owned(), source, body };
         };
-        // What a line says of itself, then what the spans around it say.
+        // Fields of the line itself, then those of the spans around it.
         let spans = object.get("spans").and_then(Value::as_array).into_iter().flatten().rev();
         let around: Vec<&Map<String, Value>> = spans.chain(object.get("span")).filter_map(Value::as_object).collect();
-        let stage = std::iter::once(&object).chain(around.iter().copied()).find_map(|map| map.get("stage")?.as_u64());
+        let said = || std::iter::once(&object).chain(around.iter().copied());
+        let stage = said().find_map(|map| map.get("stage")?.as_u64());
+        let query = said().find_map(|map| map.get("query")).map(shown);
         let mut fields: Vec<(String, String)> = Vec::new();
         let of_line = object.iter().filter(|(key, _)| !APART.contains(&key.as_str()));
         let task = around.iter().find_map(|map| map.get_key_value("task"));
@@ -93,10 +98,10 @@ impl Line {
         let text = |key: &str| object.get(key).map(shown).unwrap_or_default();
         let body = Body::Event { level: text("level"), message: text("message"), fields, object: object.clone() };
         let stage = stage.and_then(|stage| u32::try_from(stage).ok());
-        Line { time, stage, pod: pod.to_owned(), source, body }
+        Line { time, stage, query, pod: pod.to_owned(), source, body }
     }
 
-    /// For people: the time of day, the level, who, the stage, what.
+    /// Formats the line for people: time of day, level, source, stage, message.
     pub fn text(&self) -> String {
         let clock = self.time.split_once('T').map_or("", |(_, clock)| clock);
         let clock: String = clock.chars().take("00:00:00.000".len()).collect();
@@ -109,6 +114,12 @@ impl Line {
             }
             Body::Text(text) => format!("{clock:<12} {:<5} {who:<11} | {text}", ""),
         }
+    }
+
+    /// The same from pods that serve many queries.
+    pub fn text_with_query(&self) -> String {
+        let query = self.query.as_ref().map(|query| format!(" query={query}")).unwrap_or_default();
+        self.text() + &query
     }
 
     /// For programs: what the process wrote, with its pod.
@@ -126,6 +137,12 @@ impl Line {
         }
         line
     }
+}
+
+/// Whether a line of pods that serve many queries tells of the query with this UID. What happens inside a query or a task is
+/// logged with the query's id, or with that of its run, which begins so; paths and messages may have it, too.
+pub fn is_of(line: &str, uid: &str) -> bool {
+    !uid.is_empty() && line.contains(uid)
 }
 
 fn is_time(text: &str) -> bool {
@@ -154,6 +171,7 @@ mod tests {
             line.text(),
             "10:20:30.123 INFO  worker 0    | stage 2: task failed: no column category=user task=3"
         );
+        assert!(line.text_with_query().ends_with(" category=user task=3 query=u"));
         let json = line.json();
         assert_eq!((json["pod"].as_str(), json["stage"].as_u64()), (Some("q-1-w0-0"), Some(2)));
         assert_eq!(json["message"], "task failed: no column");
@@ -170,9 +188,18 @@ mod tests {
         );
         let bare = Line::read("q-1-c", Source::Other, "no time at all");
         assert!(bare.text().ends_with("| no time at all") && bare.time.is_empty());
-        // JSON that is no event of the runner's.
+        // JSON that is not an event of the runner.
         let odd = Line::read("q-1-c", Source::Other, "2026-01-01T10:20:30Z {\"a\":1}");
         assert!(odd.text().ends_with("| {\"a\":1}"));
+    }
+
+    #[test]
+    fn lines_of_a_query_are_known_by_its_uid() {
+        let uid = "6f3a0e9c-1111-4222-8333-444455556666";
+        assert!(is_of(&format!(r#"{{"level":"INFO","span":{{"query":"{uid}-1-first-9","name":"task"}}}}"#), uid));
+        assert!(is_of(&format!("shuffle files of s3://b/{uid} stay"), uid));
+        assert!(!is_of(r#"{"level":"INFO","message":"worker connected"}"#, uid));
+        assert!(!is_of("a query without a UID has no lines", ""));
     }
 
     #[test]

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Quantity, quantity};
 
-/// What the bytes of `LazyFrame.serialize()` begin with. Two little-endian u16 (the version of Polars' plan format) and
-/// the 64 hexadecimal digits of a schema hash follow.
+/// The first bytes of `LazyFrame.serialize()`. Two little-endian u16 (the version of Polars' plan format) and the 64
+/// hexadecimal digits of a schema hash follow.
 pub const MAGIC: &[u8] = b"DSL_VERSION";
 
-/// Whether these are, or mean to be, the bytes of `LazyFrame.serialize()`.
+/// Whether these bytes look like the output of `LazyFrame.serialize()`.
 pub fn is_serialized(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
@@ -32,7 +32,7 @@ pub struct PlanSource {
     pub python: Option<PythonSource>,
 }
 
-/// Where the bytes of a serialized plan are: exactly one of its fields (beside `storage`).
+/// The location of a serialized plan's bytes: exactly one of the fields (besides `storage`).
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -59,7 +59,7 @@ pub struct DslSource {
     /// A key of a Secret in the query's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<KeyRef>,
-    /// A file beside the coordinator: on this machine with `floe run`, in the coordinator's pod on a cluster.
+    /// Path of a file on the coordinator: on this machine with `floe run`, in the coordinator's pod on a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub path: Option<String>,
@@ -72,12 +72,12 @@ pub struct KeyRef {
     /// Name of the ConfigMap or Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key in it.
+    /// The key in that object.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
 
-/// An object of the query's namespace, by name.
+/// A reference to an object in the query's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NameRef {
@@ -86,8 +86,8 @@ pub struct NameRef {
     pub name: String,
 }
 
-/// A Python script with `pl`, `scan(table)`, `params` and `catalog` at hand. It runs once, beside the coordinator, in a
-/// process of its own without credentials other than the query's.
+/// A Python script that can use `pl`, `scan(table)`, `params` and `catalog`. It runs once, beside the coordinator, in
+/// its own process, with no credentials other than the query's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PythonSource {
@@ -98,8 +98,8 @@ pub struct PythonSource {
     #[serde(default = "default_timeout_seconds")]
     #[schemars(range(min = 1, max = 86400))]
     pub timeout_seconds: u32,
-    /// Memory that the script and all that it starts may use, and as much disk: no more than `compute.coordinator.memory`,
-    /// in which it runs. Left out, half of that on a cluster, 4Gi with `floe run`.
+    /// Memory that the script and its child processes may use, and as much disk: at most `compute.coordinator.memory`,
+    /// of which it is a part. If unset, half of that on a cluster, 4Gi with `floe run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub memory: Option<Quantity>,
@@ -109,7 +109,7 @@ fn default_timeout_seconds() -> u32 {
     120
 }
 
-/// The one source that a plan has, for those who act on it.
+/// The plan's only source, for code that acts on it.
 #[derive(Clone, Copy, Debug)]
 pub enum PlanKind<'a> {
     Dsl(&'a DslSource),
@@ -118,7 +118,7 @@ pub enum PlanKind<'a> {
 }
 
 impl PlanSource {
-    /// `None` when none or several are given, which `validate` refuses.
+    /// `None` if none or several are given, which `validate` rejects.
     pub fn kind(&self) -> Option<PlanKind<'_>> {
         match (&self.dsl, &self.sql, &self.python) {
             (Some(dsl), None, None) => Some(PlanKind::Dsl(dsl)),

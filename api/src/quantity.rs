@@ -1,4 +1,4 @@
-//! Quantities as Kubernetes writes them: `2Gi`, `500m`, `1.5`, `4k`. Kept as written, read on demand.
+//! Quantities as Kubernetes writes them: `2Gi`, `500m`, `1.5`, `4k`. Stored as written, parsed on demand.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ impl Quantity {
         &self.0
     }
 
-    /// The amount in thousandths: exact for all that has a sense as bytes or CPUs. `None` when it is no quantity.
+    /// The amount in thousandths: exact for all that makes sense as bytes or CPUs. `None` if it is not a quantity.
     pub fn milli(&self) -> Option<u128> {
         let text = self.0.trim();
         let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -56,12 +56,12 @@ impl Quantity {
         Some(exact)
     }
 
-    /// Bytes, rounded up to a whole one.
+    /// Bytes, rounded up to a whole number.
     pub fn bytes(&self) -> Option<u64> {
         u64::try_from(self.milli()?.div_ceil(1_000)).ok()
     }
 
-    /// Whole CPUs, at least one: the threads that a share of a machine is good for.
+    /// Whole CPUs, at least one: a number of threads that suits this share of a machine.
     pub fn threads(&self) -> Option<usize> {
         usize::try_from(self.milli()?.div_ceil(1_000).max(1)).ok()
     }
@@ -110,7 +110,7 @@ impl<'de> Deserialize<'de> for Quantity {
     }
 }
 
-/// The schema of a quantity field: what the API server takes for it.
+/// The schema of a quantity field: what the API server accepts.
 pub fn schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"x-kubernetes-int-or-string": true, "pattern": PATTERN, "maxLength": 32})
 }

@@ -1,4 +1,4 @@
-//! `DistributedQuery`, the one object a user writes: a plan, where its data is, what to run it on, where it lands.
+//! `DistributedQuery`, the one object a user writes: a plan, its data, what it runs on, and where the result goes.
 
 use std::collections::BTreeMap;
 
@@ -56,8 +56,8 @@ use crate::{ComputeSpec, DistributedQueryStatus, ExecutionSpec, PlanSource, Sink
 pub struct DistributedQuerySpec {
     /// What to run: exactly one of `dsl`, `sql` and `python`.
     pub plan: PlanSource,
-    /// Values for the plan by name: `params` in a Python script, `$name` in SQL. Any JSON value. A change after the
-    /// start has no effect.
+    /// Values of parameters by name: `params` in a Python script, `$name` in SQL. Any JSON value. Changes after the
+    /// start have no effect.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::any_map")]
     pub params: BTreeMap<String, serde_json::Value>,
@@ -69,11 +69,11 @@ pub struct DistributedQuerySpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::views")]
     pub views: BTreeMap<String, String>,
-    /// Endpoint, options and credentials for every URI that names no other storage.
+    /// Endpoint, options and credentials of every URI that names no other storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
-    /// Further storages by name, for queries over several clouds or accounts: a table, plan, sink or shuffle picks
-    /// one by its `storage` field.
+    /// Further storages by name, for queries over several clouds or accounts: a table, plan, sink or shuffle selects
+    /// one with its `storage` field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 100))]
     pub storages: BTreeMap<String, StorageSpec>,
@@ -83,49 +83,51 @@ pub struct DistributedQuerySpec {
     /// How the plan is cut into stages and moved through them.
     #[serde(default)]
     pub execution: ExecutionSpec,
-    /// Where the result goes. Without it the result stays with the query until its TTL and is read by the client.
+    /// Where the result is written. If unset, the coordinator keeps the result until its TTL, and the client reads it
+    /// there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<SinkSpec>,
-    /// Queries of the namespace that have to end first. Until then the query has no pods; it fails when one of them does not
-    /// end as it has to. It can change until the query has started.
+    /// Queries of the namespace that must end first. Until then the query has no pods; it fails if one of them does not
+    /// end as required. Can be changed until the query has started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub after: Vec<AfterSpec>,
-    /// Hold the query: no pods while true. Set on a running query, its pods go and it starts again on resume.
+    /// Suspend the query: while true it has no pods. Setting it on a running query removes its pods; the query starts
+    /// again when it is resumed.
     #[serde(default)]
     pub suspend: bool,
-    /// Stop the query for good. Its pods and all unfinished output go; the phase becomes Cancelled.
+    /// Cancel the query for good. Its pods and all unfinished output are removed; the phase becomes Cancelled.
     #[serde(default)]
     pub cancel: bool,
-    /// Fail the query when it has not finished this many seconds after it started.
+    /// Fail the query if it has not finished this many seconds after its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub active_deadline_seconds: Option<u32>,
-    /// Fail the query when its coordinator and workers are not ready after this many seconds.
+    /// Fail the query if its coordinator and workers are not ready after this many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub starting_deadline_seconds: Option<u32>,
-    /// How often the whole query may start again after failures of the infrastructure (a lost coordinator, an evicted
-    /// pod). A fault of the query itself is never tried again.
+    /// How often to restart the whole query after infrastructure failures (a lost coordinator, an evicted pod). A fault
+    /// of the query itself is never retried.
     #[serde(default = "default_backoff_limit")]
     #[schemars(range(max = 100))]
     pub backoff_limit: u32,
-    /// Delete the query this long after it finished, by outcome. Left out, it stays.
+    /// Delete the query this long after it finished, by outcome. If unset, it is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_seconds_after_finished: Option<TtlSpec>,
-    /// Keep the pods of a failed query this many seconds for a look at their logs.
+    /// Keep the pods of a failed query this many seconds, so that their logs can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_failed_pods_seconds: Option<u32>,
-    /// Which of several queries on the same workers gets them first: higher goes first. For queries that share workers
-    /// (`floe-runner serve`, contexts); pods of a query's own follow `compute.priorityClassName`.
+    /// Priority among queries that share workers (`floe-runner serve`, contexts): higher runs first. For a query's own
+    /// pods use `compute.priorityClassName`.
     #[serde(default)]
     pub priority: i32,
-    /// Labels that the query has in its traces and its coordinator's logs (team, pipeline, run).
+    /// Labels of the query in its traces and its coordinator's logs (team, pipeline, run).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,
-    /// Another controller that decides when the query starts, such as `kueue.x-k8s.io/multikueue`; Floe's operator
-    /// then leaves the query alone. It is given when the query is created, or never.
+    /// The controller that decides when the query starts, such as `kueue.x-k8s.io/multikueue`; Floe's operator then
+    /// ignores the query. Can only be set when the query is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub managed_by: Option<String>,
@@ -135,19 +137,19 @@ fn default_backoff_limit() -> u32 {
     2
 }
 
-/// A query that has to end first.
+/// A query that must end first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AfterSpec {
-    /// Name of a `DistributedQuery` of the namespace. One that is not there yet is waited for.
+    /// Name of a `DistributedQuery` in the namespace. If it does not exist yet, wait for it.
     #[schemars(length(min = 1, max = 50))]
     pub query: String,
-    /// How it has to end.
+    /// How it must end.
     #[serde(default)]
     pub condition: AfterCondition,
 }
 
-/// How a query has to end that another one waits for.
+/// How the other query must end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AfterCondition {
     /// It succeeds.
@@ -157,20 +159,20 @@ pub enum AfterCondition {
     Ended,
 }
 
-/// How long a finished query stays.
+/// How long to keep a finished query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TtlSpec {
-    /// Seconds that a succeeded query stays. Left out, it stays until it is deleted.
+    /// Seconds to keep a succeeded query. If unset, it is kept until it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded: Option<u32>,
-    /// Seconds that a failed or cancelled query stays. Left out, it stays until it is deleted.
+    /// Seconds to keep a failed or cancelled query. If unset, it is kept until it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<u32>,
 }
 
 impl DistributedQuerySpec {
-    /// The storage a URI uses: the named one, or the default one. `None` when that is not described.
+    /// The storage that a URI uses: the named one, or the default one. `None` if it is not described.
     pub fn storage_named(&self, name: Option<&str>) -> Option<&StorageSpec> {
         match name {
             Some(name) => self.storages.get(name),

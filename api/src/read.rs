@@ -1,5 +1,5 @@
-//! From YAML to a query, with every fault told by the field it is in. The shape is checked against the CRD's own
-//! schema, so that what `floe run` takes is what the API server takes; then `validate` checks the sense.
+//! Parses YAML into a query, and reports every fault with its field. The shape is checked against the CRD's own schema,
+//! so that `floe run` accepts what the API server accepts; then `validate` checks the meaning.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ const API_VERSION: &str = "floe.dev/v1alpha1";
 const KIND: &str = "DistributedQuery";
 const CONTEXT: &str = "ComputeContext";
 const SCHEDULE: &str = "ScheduledQuery";
-/// What the API server takes as one object, roughly; larger ones could never be applied.
+/// Approximate limit of the API server for one object; larger ones could never be applied.
 const MAX_BYTES: usize = 3 << 20;
 
 /// Reads one query from YAML (or JSON), checked and complete with defaults.
@@ -62,7 +62,7 @@ pub fn schedule_from_yaml(text: &str) -> Result<ScheduledQuery, Vec<FieldError>>
     if errors.is_empty() { Ok(schedule) } else { Err(errors) }
 }
 
-/// One document of YAML as a JSON value, unchecked.
+/// Parses one YAML document into a JSON value, unchecked.
 pub fn yaml_value(text: &str) -> Result<Value, Vec<FieldError>> {
     if text.len() > MAX_BYTES {
         let message = format!(
@@ -76,7 +76,7 @@ pub fn yaml_value(text: &str) -> Result<Value, Vec<FieldError>> {
     }
     let mut documents = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_str(text) {
-        // YAML's own value first: it refuses a key that is given twice, which JSON's takes silently.
+        // Parse into YAML's own value first: it rejects duplicate keys, which JSON's accepts silently.
         let value = <serde_yaml_ng::Value as serde::Deserialize>::deserialize(document)
             .map_err(|e| vec![FieldError::new("", format!("not valid YAML: {e}"))])?;
         if !value.is_null() {
@@ -113,7 +113,7 @@ pub fn from_value(mut value: Value) -> Result<DistributedQuery, Vec<FieldError>>
     if errors.is_empty() { Ok(query) } else { Err(errors) }
 }
 
-/// The YAML reader takes time by the square of the depth of brackets before it refuses them.
+/// The YAML parser takes time quadratic in the depth of brackets before it rejects them.
 fn is_too_deep(text: &str) -> bool {
     const MAX_DEPTH: i32 = 4000;
     let mut depth = 0i32;
@@ -132,7 +132,7 @@ pub(crate) fn object_schema() -> &'static Value {
     SCHEMA.get_or_init(schema::object_schema)
 }
 
-/// YAML has what JSON has not: keys that are no text, and tags.
+/// YAML has features that JSON has not: keys that are not text, and tags.
 fn to_json(value: serde_yaml_ng::Value, path: &str) -> Result<Value, Vec<FieldError>> {
     use serde_yaml_ng::Value as Yaml;
     let fault = |message: String| Err(vec![FieldError::new(path, message)]);
@@ -171,7 +171,7 @@ fn to_json(value: serde_yaml_ng::Value, path: &str) -> Result<Value, Vec<FieldEr
     })
 }
 
-/// A null is a field left out, as the API server has it. Inside params and options it is a value.
+/// A null means an omitted field, as for the API server. Inside params and options it is a value.
 fn drop_nulls(value: &mut Value) {
     let Value::Object(map) = value else { return };
     map.retain(|_, v| !v.is_null());

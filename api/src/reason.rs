@@ -1,5 +1,5 @@
-//! Why a query is where it is, as a bounded set of words: reasons of status, conditions, Events and metrics. Each has
-//! its meaning and what to do about it, which docs/troubleshooting-cluster.md repeats.
+//! Why a query is in its state, from a bounded set: reasons of status, conditions, Events and metrics. Each has its
+//! meaning and an advice, which docs/troubleshooting-cluster.md repeats.
 
 use std::fmt;
 
@@ -15,12 +15,12 @@ macro_rules! reasons {
                 match self { $(Reason::$name => stringify!($name)),* }
             }
 
-            /// What the word says, for the documentation.
+            /// What the reason means, for the documentation.
             pub fn means(self) -> &'static str {
                 match self { $(Reason::$name => $means),* }
             }
 
-            /// What to do, as the end of a message. Empty where nothing is to be done.
+            /// What to do, as the end of a message. Empty if there is nothing to do.
             pub fn advice(self) -> &'static str {
                 match self { $(Reason::$name => $advice),* }
             }
@@ -33,7 +33,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // On the way.
+    // Progress.
     Accepted: "the spec is sound", "";
     Waiting: "this comes later", "";
     PodsStarting: "the pods are made and not yet all running", "";
@@ -70,7 +70,7 @@ reasons! {
     FailedCreate: "a query of a schedule could not be made", "mend what the message names: the operator tries again";
     UnparseableSchedule: "spec.schedule cannot be read", "write five fields (minute hour day month weekday), such as 30 2 * * *, or a word such as @daily";
     UnknownTimeZone: "spec.timeZone names no time zone", "write an IANA name, such as Europe/Berlin or Etc/UTC";
-    // The user's to mend; the query fails at once.
+    // Faults that the user must fix; the query fails at once.
     BadSpec: "the object, or what Kubernetes makes of its pod template, is wrong", "correct the field that the message names";
     Unsupported: "the spec asks for something that is not built yet", "leave the field out";
     NotAllowed: "the policy of this cluster's Floe does not allow what the spec asks for", "change what the message names, or ask whoever runs Floe here";
@@ -85,7 +85,7 @@ reasons! {
     StorageFailed: "a store did not answer or answered wrongly, again and again", "look at the store; create the query again when it is well";
     Deadline: "activeDeadlineSeconds passed", "raise spec.activeDeadlineSeconds or give the query more workers";
     StartingDeadline: "the pods were not ready within startingDeadlineSeconds", "mend what the message names, or raise spec.startingDeadlineSeconds";
-    // The cluster's; told while it lasts, and the query goes on when it is mended.
+    // Conditions of the cluster; reported while they last, and the query continues once they are fixed.
     Unschedulable: "no node takes a pod", "ask for less cpus or memory, change nodeSelector, affinity or tolerations, or add nodes";
     ImagePull: "a node cannot get the image", "check spec.compute.image and imagePullSecrets";
     PodConfig: "the kubelet refuses to start a container as it is described", "correct spec.compute.env, envFrom or podTemplate, or create what the message names";
@@ -116,12 +116,12 @@ impl fmt::Display for Reason {
 
 const TO_DO: &str = ". To do: ";
 
-/// What happened, and what to do about it where something can be done.
+/// What happened, followed by what to do about it, if anything.
 pub fn sentence(reason: Reason, what: &str) -> String {
     let what = what.trim().trim_end_matches('.');
     match reason.advice() {
         "" => what.to_owned(),
-        // It quotes a message that says what to do already, which is nearer to the cause.
+        // It quotes a message that already says what to do, closer to the cause.
         _ if what.contains(TO_DO) => what.to_owned(),
         advice => format!("{what}{TO_DO}{advice}"),
     }

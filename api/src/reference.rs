@@ -1,4 +1,4 @@
-//! The reference of the spec as Markdown, made from the CRD's schema: what `kubectl explain` says, on one page.
+//! The reference of the spec as Markdown, generated from the CRD's schema: `kubectl explain` on one page.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::schema;
 
-/// docs/spec.md, whole.
+/// The whole of docs/spec.md.
 pub fn markdown() -> String {
     let schema = schema::object_schema();
     let mut out = String::from(
@@ -39,10 +39,10 @@ pub fn markdown() -> String {
     out
 }
 
-/// docs/context-spec.md, whole.
+/// The whole of docs/context-spec.md.
 pub fn context_markdown() -> String {
     let mut schema = schema::context_schema();
-    // Described with the query, of which they are a part as well.
+    // These are described with the query, which has them as well.
     for shared in ["compute", "storage"] {
         if let Some(field) =
             schema.pointer_mut(&format!("/properties/spec/properties/{shared}")).and_then(Value::as_object_mut)
@@ -65,7 +65,7 @@ pub fn context_markdown() -> String {
     out
 }
 
-/// docs/schedule-spec.md, whole.
+/// The whole of docs/schedule-spec.md.
 pub fn schedule_markdown() -> String {
     let mut schema = schema::schedule_schema();
     // Described with the query.
@@ -94,7 +94,7 @@ Amounts are written as Kubernetes writes them: a whole number, or text with a su
 `T` are powers of 1000; `Ki`, `Mi`, `Gi`, `Ti` are powers of 1024. Fractions go in quotes (`\"0.5\"`) or in thousandths\n\
 (`500m`).\n";
 
-/// Types of Kubernetes' own, which its documentation describes better than a copy of it would.
+/// Types of Kubernetes, which its documentation describes better than a copy of it would.
 fn is_foreign(path: &str) -> bool {
     const FOREIGN: [&str; 5] = [
         "spec.compute.env",
@@ -106,7 +106,7 @@ fn is_foreign(path: &str) -> bool {
     FOREIGN.contains(&path)
 }
 
-/// One object's fields as a table, then the objects below it.
+/// The fields of one object as a table, then the objects below it.
 fn section(out: &mut String, path: &str, object: &Value) {
     let Some(properties) = object.get("properties").and_then(Value::as_object) else { return };
     // Writing to a string does not fail.
@@ -140,7 +140,7 @@ fn section(out: &mut String, path: &str, object: &Value) {
     }
 }
 
-/// The object that a field, its values or its items are made of.
+/// The object that a field, its values or its items consist of.
 fn inner_object(field: &Value) -> Option<(&'static str, &Value)> {
     if field.get("properties").is_some() {
         return Some(("", field));
@@ -193,7 +193,7 @@ fn word(kind: &str) -> &str {
     }
 }
 
-/// The default of a plain field; an object's is made of its fields'.
+/// The default of a plain field; that of an object follows from its fields.
 fn default(field: &Value) -> String {
     match field.get("default") {
         None | Some(Value::Object(_)) => String::new(),
@@ -204,7 +204,7 @@ fn default(field: &Value) -> String {
 }
 
 fn bounds(field: &Value) -> String {
-    // The bounds of the type itself tell nothing.
+    // The bounds of the type itself mean nothing to the reader.
     let number = |key: &str| field.get(key).and_then(Value::as_f64).filter(|n| n.abs() < f64::from(i32::MAX));
     match (number("minimum").filter(|min| *min != 0.0), number("maximum")) {
         (Some(min), Some(max)) => format!(" From {min} to {max}."),

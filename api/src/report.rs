@@ -1,8 +1,8 @@
-//! What a query tells of itself while it runs and when it has ended. The coordinator says it (its standard output, its
-//! HTTP port, its termination message), `floe` and the operator hear it.
+//! What a coordinator reports about a query while it runs and when it has ended, on its standard output, its HTTP port
+//! and in its termination message. `floe` and the operator read it.
 //!
-//! The JSON form is a contract: coordinator and operator may come from different releases. So a field that is missing
-//! has its default, a field that is not known is passed over, and `tests/report.rs` holds the form.
+//! The JSON form is a contract: coordinator and operator may come from different releases. So a missing field has its
+//! default, an unknown field is ignored, and `tests/report.rs` fixes the form.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -12,7 +12,7 @@ use crate::status::{SingleWorkerStatus, StageState};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum Event {
-    /// The plan is cut into stages, or was cut again for a second run.
+    /// The plan was cut into stages, or cut again for a second run.
     Planned(PlanReport),
     Stage(StageProgress),
     Worker(WorkerEvent),
@@ -29,20 +29,20 @@ pub enum Event {
 pub struct Report {
     pub id: String,
     pub name: String,
-    /// Which try at the query this is; 0 from a coordinator that does not tell.
+    /// The attempt at the query; 0 from a coordinator that does not report it.
     #[serde(skip_serializing_if = "is_zero")]
     pub attempt: u32,
     pub phase: RunPhase,
-    /// While it waits: how many queries start before it.
+    /// While the query waits: how many queries start before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ahead: Option<usize>,
     pub stages: Vec<StageProgress>,
-    /// Once the query is planned.
+    /// Present once the query is planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanReport>,
     /// Ids of the workers that are connected; on a cluster the names of their pods.
     pub workers: Vec<String>,
-    /// The load of its workers, from a coordinator that has no other queries.
+    /// The load of its workers, from a coordinator that runs no other queries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// What a coordinator tells of its workers and of the work for them, for those who scale them.
+/// What a coordinator reports about its workers and the work for them, as a basis for scaling.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EngineReport {
@@ -64,7 +64,7 @@ pub struct EngineReport {
     pub queries_waiting: u32,
     /// Tasks that could start and have no worker.
     pub tasks_waiting: u32,
-    /// Results without a sink that it keeps.
+    /// Number of results without a sink that it keeps.
     pub results: u32,
     pub workers: Vec<EngineWorker>,
 }
@@ -83,14 +83,14 @@ pub struct EngineWorker {
     pub shuffle_bytes: u64,
     /// It takes no more tasks.
     pub draining: bool,
-    /// It takes no more tasks, runs none and holds nothing that a query could read.
+    /// It takes no more tasks, runs none and holds no outputs that a query could read.
     pub drained: bool,
 }
 
-/// Where a coordinator is with its query.
+/// The state of a coordinator's query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunPhase {
-    /// For other queries to end.
+    /// Waits for other queries to end.
     Waiting,
     #[default]
     Planning,
@@ -115,14 +115,14 @@ pub struct PlanReport {
 pub struct StageInfo {
     pub id: u32,
     pub label: String,
-    /// Before the query starts this is known for stages that read base data only.
+    /// Before the query starts this is known only for stages that read base data.
     pub tasks: Option<u32>,
-    /// The most tasks that it is planned for; 0 from a coordinator that does not tell.
+    /// The maximum number of tasks that it is planned for; 0 from a coordinator that does not report it.
     #[serde(skip_serializing_if = "is_zero")]
     pub tasks_at_most: u32,
-    /// Stages that it reads.
+    /// Ids of the stages that it reads.
     pub deps: Vec<u32>,
-    /// How its rows are given to its readers, in words.
+    /// How its rows are passed to its readers, in words.
     pub exchange: String,
 }
 
@@ -134,12 +134,15 @@ pub struct StageProgress {
     pub state: StageState,
     pub tasks_done: u32,
     pub tasks_total: u32,
+    /// Attempts at its tasks that were started; 0 from a coordinator that does not tell.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: u32,
     pub rows: u64,
     pub bytes: u64,
     pub elapsed_ms: u64,
 }
 
-/// A state that a newer release has is none that this one could show.
+/// Shows an unknown state (from a newer release) as waiting.
 fn known_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StageState, D::Error> {
     let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
     Ok(match text.as_ref() {
@@ -165,10 +168,10 @@ pub enum WorkerState {
     Lost,
 }
 
-/// The header by which whoever submits a job to a coordinator gives the query a token of its own.
+/// The header with which the submitter of a job gives the query a token of its own.
 pub const QUERY_TOKEN: &str = "x-floe-query-token";
 
-/// What became of a query that succeeded.
+/// The outcome of a query that succeeded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Outcome {
@@ -183,7 +186,7 @@ pub struct Outcome {
     /// The first rows of a result without a sink, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
-    /// A result without a sink no longer rests on the workers: the coordinator has it, or a store.
+    /// A result without a sink no longer depends on the workers: it is on the coordinator or in a store.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub workers_free: bool,
     /// Why the query ran again on one node, if it did.
@@ -218,17 +221,17 @@ pub struct RunError {
     pub message: String,
 }
 
-/// What kind of failure it is: it decides what is tried again, and metric labels, reasons of conditions and exit codes
-/// are made from it. A word that is not known is a fault of Floe's own.
+/// The kind of failure: it determines retries, metric labels, reasons of conditions and exit codes. An unknown category
+/// counts as a fault of Floe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Category {
-    /// The plan, the spec or the data do not allow it: never retried.
+    /// The plan, the spec or the data are at fault: never retried.
     #[serde(alias = "user")]
     User,
     /// A file or store did not answer or answered wrongly: retried with backoff within a budget.
     #[serde(alias = "io")]
     Io,
-    /// A worker went away with the task or with outputs that are needed.
+    /// A worker was lost with the task or with outputs that are needed.
     #[serde(alias = "lost-worker")]
     LostWorker,
     /// The task ran out of memory: retried alone on a worker, with smaller partitions where possible.
@@ -270,7 +273,7 @@ impl Category {
     }
 
     /// The exit code of `floe` and of the coordinator.
-    pub fn exit_code(self) -> u8 {
+    pub const fn exit_code(self) -> u8 {
         match self {
             Category::User => 2,
             Category::Io => 3,
@@ -283,7 +286,7 @@ impl Category {
     }
 }
 
-/// A worker ends with this code when it wants a new process in its place: a task could not be stopped, or memory ran out.
+/// Exit code of a worker that wants to be replaced by a new process: a task could not be stopped, or memory ran out.
 pub const WORKER_RESTART: u8 = 75;
-/// A worker ends with this code when its coordinator is gone or never was.
+/// Exit code of a worker whose coordinator is gone or never appeared.
 pub const WORKER_ORPHANED: u8 = 69;

@@ -1,4 +1,4 @@
-//! The CRD, and the few schemas that derive cannot make.
+//! The CRDs, and the few schemas that cannot be derived.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{ComputeContext, DistributedQuery, ScheduledQuery};
 
-/// The CustomResourceDefinition of `DistributedQuery` as the API server gets it.
+/// The CustomResourceDefinition of `DistributedQuery` as applied to the API server.
 pub fn crd() -> CustomResourceDefinition {
     tidied(DistributedQuery::crd())
 }
@@ -20,7 +20,7 @@ pub fn context_crd() -> CustomResourceDefinition {
 /// The CustomResourceDefinition of `ScheduledQuery`.
 pub fn schedule_crd() -> CustomResourceDefinition {
     let mut crd = tidied(ScheduledQuery::crd());
-    // A template is no query that has begun: all of it may change.
+    // A template is not a query that has started: all of it may change.
     each_schema(&mut crd, without_transitions);
     crd
 }
@@ -41,7 +41,7 @@ fn each_schema(crd: &mut CustomResourceDefinition, change: fn(&mut Value)) {
     }
 }
 
-/// Takes the rules away that compare with what was there before.
+/// Removes the rules that compare with the previous object.
 fn without_transitions(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -74,7 +74,7 @@ pub fn schedule_crd_yaml() -> String {
 }
 
 fn yaml_of(crd: CustomResourceDefinition) -> String {
-    // By way of JSON, whose maps are sorted: the file changes only where the types do.
+    // Convert to JSON first: its maps are sorted, so the file changes only if the types do.
     let mut value = serde_json::to_value(crd).unwrap_or_default();
     whole_numbers(&mut value);
     let yaml = serde_yaml_ng::to_string(&value).unwrap_or_default();
@@ -86,12 +86,12 @@ pub fn object_schema() -> Value {
     schema_of(crd())
 }
 
-/// The same of a context.
+/// The same for contexts.
 pub fn context_schema() -> Value {
     schema_of(context_crd())
 }
 
-/// The same of a schedule.
+/// The same for schedules.
 pub fn schedule_schema() -> Value {
     schema_of(schedule_crd())
 }
@@ -101,12 +101,12 @@ fn schema_of(crd: CustomResourceDefinition) -> Value {
     serde_json::to_value(schema).unwrap_or_default()
 }
 
-/// Fields left out are absent, never null, so that the API server drops nulls before its rules see them; integer
-/// formats are those that OpenAPI knows, with their bounds; a description is one line a paragraph.
+/// Removes `nullable`, because omitted fields are absent and never null, and the API server then drops nulls before it
+/// applies rules; adds bounds to integer formats; puts each paragraph of a description on one line.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
-            // A property may well be named like a keyword: only schemas have these as scalars and lists.
+            // A property may have the name of a keyword: only in schemas do these have scalars and lists as values.
             if map.get("nullable").is_some_and(Value::is_boolean) {
                 map.remove("nullable");
             }
@@ -121,7 +121,7 @@ fn tidy(schema: &mut Value) {
             if let Some(format) = format {
                 map.insert("format".into(), format.into());
             }
-            // The API server does not hold numbers to their format: what no field could keep must be refused by bounds.
+            // The API server does not enforce the format of numbers: bounds must reject what the field cannot hold.
             if map.get("format").and_then(Value::as_str) == Some("int32") {
                 map.entry("minimum").or_insert(i32::MIN.into());
                 map.entry("maximum").or_insert(i32::MAX.into());
@@ -136,7 +136,7 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// Whole numbers as such: the schema's own type holds every bound as a float.
+/// Writes whole numbers as integers: the schema's own type stores every bound as a float.
 fn whole_numbers(value: &mut Value) {
     match value {
         Value::Number(number) => {
@@ -154,7 +154,7 @@ fn whole_numbers(value: &mut Value) {
     }
 }
 
-/// Names with any JSON value.
+/// A map from names to any JSON value.
 pub fn any_map(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -163,12 +163,12 @@ pub fn any_map(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A text, number or truth value.
+/// A text, number or boolean.
 pub fn any_scalar(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"x-kubernetes-preserve-unknown-fields": true})
 }
 
-/// Names with texts of queries.
+/// A map from names to SQL texts.
 pub fn views(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -177,7 +177,7 @@ pub fn views(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// An object of Kubernetes' own whose fields are checked by the operator rather than listed here.
+/// An object of Kubernetes whose fields the operator checks, instead of listing them here.
 pub fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
@@ -191,7 +191,7 @@ pub fn any_object_list(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Conditions are a map by type, so that every writer owns its own.
+/// Makes conditions a list map by type, so that every writer owns its own.
 pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = Vec::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>::json_schema(generator);
     let extension: Map<String, Value> = Map::from_iter([
@@ -203,7 +203,7 @@ pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// Weights by the value that has them.
+/// A map from label values to weights.
 pub fn weights(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

@@ -1,5 +1,5 @@
-//! A string that is never shown. It serializes to its value, because the object and the job must carry it; whoever
-//! writes a spec where people read it goes through `redacted` first.
+//! A string that is never shown. It serializes to its value, because the object and the job must contain it; code that
+//! shows a spec to people must pass it through `redacted` first.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::DistributedQuerySpec;
 
-/// What stands in place of a secret.
+/// The text shown in place of a secret.
 pub const HIDDEN: &str = "***";
 
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value itself, for the client that needs it and nobody else.
+    /// The value itself, only for the client that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -49,7 +49,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// The spec as it may be logged: every storage option's value hidden, its name kept.
+/// The spec as it may be logged: the values of all storage options are hidden, their names kept.
 pub fn redacted(spec: &DistributedQuerySpec) -> DistributedQuerySpec {
     let mut spec = spec.clone();
     for storage in spec.storage.iter_mut().chain(spec.storages.values_mut()) {

@@ -1,4 +1,4 @@
-//! Where the result goes and in what form.
+//! Where the result goes and in which format.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Format, Quantity, quantity};
 
-/// Where the result goes. Nothing is visible there before the query succeeded, and nothing is left after a failure.
+/// Where the result is written. Nothing is visible there before the query succeeds, and nothing remains after a
+/// failure.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -25,21 +26,21 @@ pub struct SinkSpec {
     /// delta and iceberg the table's root.
     #[schemars(length(min = 1, max = 4096))]
     pub uri: String,
-    /// The storage of `uri`, by its name in `spec.storages`. Left out, `spec.storage` is used.
+    /// The storage of `uri`, by its name in `spec.storages`. If unset, `spec.storage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage: Option<String>,
-    /// The files' format. Left out, it follows from the URI's extension.
+    /// Format of the files. If unset, it follows from the URI's extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<SinkFormat>,
-    /// When something is there already: `error` fails before any work, `overwrite` replaces it at commit, `append` adds
-    /// files beside it.
+    /// What to do if there is something at `uri` already: `error` fails before any work, `overwrite` replaces it at
+    /// commit, `append` adds files to it.
     #[serde(default)]
     pub mode: SinkMode,
-    /// Compression of the files. Left out, zstd for parquet and none for the others.
+    /// Compression of the files. If unset, zstd for parquet and none for other formats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<SinkCompression>,
-    /// Level of the compression, in its own scale (zstd 1 to 22, gzip 0 to 9, brotli 0 to 11).
+    /// Compression level in the method's own scale (zstd 1 to 22, gzip 0 to 9, brotli 0 to 11).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 22))]
     pub compression_level: Option<i32>,
@@ -47,7 +48,7 @@ pub struct SinkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub row_group_size: Option<u64>,
-    /// Write column statistics (parquet): readers skip what cannot match.
+    /// Write column statistics (parquet), with which readers skip data that cannot match.
     #[serde(default = "yes")]
     pub statistics: bool,
     /// Columns whose values name directories (`year=2026/`).
@@ -57,11 +58,11 @@ pub struct SinkSpec {
     /// Write the columns of `partitionBy` into the files too.
     #[serde(default = "yes")]
     pub include_keys: bool,
-    /// Begin another file when one has about this many bytes. Left out: 128Mi, or no limit where `maxFileRows` is given.
+    /// Start a new file at about this many bytes. If unset: 128Mi, or no limit if `maxFileRows` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub max_file_size: Option<Quantity>,
-    /// Begin another file after this many rows.
+    /// Start a new file after this many rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_file_rows: Option<u64>,
@@ -71,7 +72,7 @@ pub struct SinkSpec {
 }
 
 impl SinkSpec {
-    /// The format given, or the one that the URI's extension tells. Always known after `validate`.
+    /// The given format, or the one of the URI's extension. Always known after `validate`.
     pub fn resolved_format(&self) -> Option<SinkFormat> {
         self.format.or_else(|| Format::of_uri(&self.uri))
     }
@@ -82,14 +83,14 @@ impl SinkSpec {
     }
 }
 
-/// A sink writes the formats that tables are read in.
+/// Sinks write the formats that tables are read in.
 pub type SinkFormat = Format;
 
 fn yes() -> bool {
     true
 }
 
-/// What to do with what is there already.
+/// What to do if there is something at the URI already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SinkMode {
@@ -135,15 +136,15 @@ pub struct CsvSinkSpec {
     /// One character between fields.
     #[schemars(length(min = 1, max = 1))]
     pub separator: String,
-    /// What ends a line.
+    /// Line terminator.
     #[schemars(length(min = 1, max = 2))]
     pub line_terminator: String,
     /// One character around fields that need it.
     #[schemars(length(min = 1, max = 1))]
     pub quote_char: String,
-    /// Which fields are quoted.
+    /// When to quote fields.
     pub quote_style: QuoteStyle,
-    /// What a null is written as.
+    /// Text for null values.
     #[schemars(length(max = 64))]
     pub null_value: String,
     /// Format of datetimes, in chrono's notation (`%Y-%m-%dT%H:%M:%S`).
@@ -158,7 +159,7 @@ pub struct CsvSinkSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub time_format: Option<String>,
-    /// Write floats in scientific notation always (true) or never (false). Left out, as it suits.
+    /// Write floats always (true) or never (false) in scientific notation. If unset, depending on the value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub float_scientific: Option<bool>,
     /// Digits after the point of a float.

@@ -6,46 +6,46 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Stages listed in a status; what is beyond is only counted.
+/// Maximum number of stages listed in a status; further ones are only counted.
 pub const MAX_STAGES: usize = 1000;
 
-/// What became of the query so far.
+/// The state of a query.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DistributedQueryStatus {
-    /// Where the query is. Succeeded, Failed and Cancelled are final.
+    /// Phase of the query. Succeeded, Failed and Cancelled are final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// Why it is there, in one word: Unschedulable, ImagePull, OutOfMemory, BadPlan, MissingData, AccessDenied, ….
+    /// Reason of the phase, as one word: Unschedulable, ImagePull, OutOfMemory, BadPlan, MissingData, AccessDenied, ….
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The same in a sentence, with what to do about it.
+    /// The reason as a sentence, with what to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Accepted, CoordinatorReady, WorkersReady, Planned, Succeeded and CleanedUp, each with its reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What the pods of the current try are made of; what changes meanwhile (an upgrade of the operator, `spec.compute`) holds
-    /// for the next one.
+    /// What the current attempt's pods are made of. Later changes (an upgrade of the operator, `spec.compute`) apply to
+    /// the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<PinnedStatus>,
-    /// Which try at the whole query this is, from 1.
+    /// The attempt at the whole query, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// The coordinator that the try runs at, if the query borrows a context.
+    /// The coordinator that runs the attempt, if the query borrows a context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<BorrowedStatus>,
-    /// When that try began.
+    /// When the attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_started_at: Option<Time>,
-    /// Tries that failed for reasons of the infrastructure; `backoffLimit` bounds them.
+    /// Number of attempts that failed because of the infrastructure, limited by `backoffLimit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
-    /// While the query waits for the namespace's quota: how many queries wait for it and come first.
+    /// Number of queries ahead in line, while the query waits for the namespace's quota.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<u32>,
     /// Workers ready and wanted.
@@ -64,31 +64,34 @@ pub struct DistributedQueryStatus {
     /// Share of the tasks that are done, as text (`45%`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
-    /// When the coordinator took the query up.
+    /// When the coordinator started on the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// When the query ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// Time from the query's creation to its start, as text: for pods, quotas, Secrets, while it was suspended.
+    /// Time from the query's creation to its start, as text: waiting for pods, quotas or Secrets, or suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited: Option<String>,
     /// Time from the query's creation to its end, as text (`1m12s`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
+    /// Milliseconds that its coordinator took for it, from taking it up to the commit; of a query that succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
     /// Rows of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
     /// Bytes written to the sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_written: Option<u64>,
-    /// Bytes that went from worker to worker.
+    /// Bytes exchanged between workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_shuffled: Option<u64>,
-    /// Where the result is.
+    /// Location of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_uri: Option<String>,
-    /// Who holds a result without a sink until its time is over.
+    /// Which pods hold a result without a sink until it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_with: Option<ResultHolder>,
     /// Nodes of the plan that run on one worker, and why.
@@ -101,7 +104,7 @@ pub struct DistributedQueryStatus {
     pub warnings: Vec<String>,
 }
 
-/// Where a query is.
+/// The phase of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     Pending,
@@ -116,7 +119,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// A terminal phase stays.
+    /// A terminal phase never changes.
     pub fn is_terminal(self) -> bool {
         match self {
             Phase::Succeeded | Phase::Failed | Phase::Cancelled => true,
@@ -144,7 +147,7 @@ impl Phase {
     }
 }
 
-/// What the pods of one try are made of.
+/// What the pods of one attempt are made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PinnedStatus {
@@ -152,7 +155,7 @@ pub struct PinnedStatus {
     pub image: String,
     /// CPUs of each worker.
     pub cpus: String,
-    /// The most CPUs of each worker, if they are limited.
+    /// CPU limit of each worker, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_limit: Option<String>,
     /// Memory of each worker.
@@ -161,12 +164,12 @@ pub struct PinnedStatus {
     pub compute: String,
 }
 
-/// Who holds a result without a sink.
+/// Which pods hold a result without a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ResultHolder {
-    /// Its pod stays, and the workers are gone.
+    /// The coordinator's pod is kept; the workers are removed.
     Coordinator,
-    /// All pods stay: the result is larger than the space of the coordinator.
+    /// All pods are kept: the result is larger than the coordinator's space.
     Workers,
 }
 
@@ -188,20 +191,20 @@ pub struct BorrowedStatus {
 pub struct WorkerCounts {
     /// Workers that are ready.
     pub ready: u32,
-    /// Workers that are wanted: between `minWorkers` and `maxWorkers` as many as its tasks need.
+    /// Number of workers wanted: as many as the tasks need, between `minWorkers` and `maxWorkers`.
     pub desired: u32,
-    /// Both as text (`3/4`); of a query that has ended, how many it had in the end.
+    /// Both as text (`3/4`); for an ended query, how many it had at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Workers of this attempt that were lost and replaced: how often, by the worker's number.
+    /// How often each worker of this attempt was lost and replaced, by its number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 10000))]
     pub replaced: BTreeMap<String, u32>,
-    /// Workers of this attempt that were not needed any more and let go: how often, by the worker's number.
+    /// How often each worker of this attempt was released because it was not needed, by its number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 10000))]
     pub released: BTreeMap<String, u32>,
-    /// Since when its tasks need fewer workers than are wanted.
+    /// Since when the tasks have needed fewer workers than are wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub surplus_since: Option<Time>,
 }
@@ -214,22 +217,32 @@ pub struct StageStatus {
     pub id: u32,
     /// What it does: `scan lineitem, filter, partial group by`.
     pub label: String,
-    /// Where it is.
+    /// State of the stage.
     #[serde(default)]
     pub state: StageState,
     /// Tasks that are done.
     pub tasks_done: u32,
-    /// Tasks in all; 0 while that is not known.
+    /// Total number of tasks; 0 while it is not known.
     pub tasks_total: u32,
-    /// Rows that it put out.
+    /// Rows in its output.
     #[serde(default)]
     pub rows: u64,
-    /// Bytes that it put out.
+    /// Bytes in its output.
     #[serde(default)]
     pub bytes: u64,
+    /// Stages whose output it reads; empty for one that reads tables only, absent where the plan has too many to list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub depends_on: Option<Vec<u32>>,
+    /// Attempts at its tasks so far: more than `tasksTotal` if some ran again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// Milliseconds from the start of its first task to the end of its last one, once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elapsed_ms: Option<u64>,
 }
 
-/// Where a stage is.
+/// The state of a stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StageState {
@@ -240,7 +253,7 @@ pub enum StageState {
     Failed,
 }
 
-/// A node that runs on one worker.
+/// A node of the plan that runs on one worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SingleWorkerStatus {

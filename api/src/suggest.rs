@@ -1,6 +1,6 @@
-//! "Did you mean": the nearest of some names.
+//! "Did you mean": finds the nearest of some names.
 
-/// The candidate that a typo most likely meant, if one is near enough.
+/// The candidate that a typo most likely stands for, if one is near enough.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = fold(word);
     let limit = (plain.chars().count() / 3).clamp(1, 3);
@@ -12,12 +12,12 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// Case, `_` and `-` do not count: `partition_by` means `partitionBy`.
+/// Ignores case, `_` and `-`: `partition_by` means `partitionBy`.
 fn fold(word: &str) -> String {
     word.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).take(64).collect()
 }
 
-/// Edits between two words, a swap of neighbours counted as one.
+/// The edit distance of two words, counting a swap of neighbours as one edit.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let width = b.len() + 1;

@@ -41,11 +41,21 @@ fn plan_json() -> Value {
 }
 
 fn progress() -> StageProgress {
-    StageProgress { id: 3, state: StageState::Running, tasks_done: 1, tasks_total: 2, rows: 4, bytes: 5, elapsed_ms: 6 }
+    StageProgress {
+        id: 3,
+        state: StageState::Running,
+        tasks_done: 1,
+        tasks_total: 2,
+        attempts: 7,
+        rows: 4,
+        bytes: 5,
+        elapsed_ms: 6,
+    }
 }
 
 fn progress_json() -> Value {
-    json!({"id": 3, "state": "running", "tasksDone": 1, "tasksTotal": 2, "rows": 4, "bytes": 5, "elapsedMs": 6})
+    json!({"id": 3, "state": "running", "tasksDone": 1, "tasksTotal": 2, "attempts": 7, "rows": 4, "bytes": 5,
+           "elapsedMs": 6})
 }
 
 fn outcome() -> Outcome {

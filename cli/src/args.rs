@@ -1,4 +1,4 @@
-//! The command line as it is typed. Nothing is looked up or checked here beyond syntax.
+//! The command line as typed. Checks nothing beyond syntax.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub struct Args {
     pub command: Command,
 }
 
-/// Those of a query's failure are `Category::exit_code`, which docs/cli.md repeats.
+/// The codes for failed queries are those of `Category::exit_code`; docs/cli.md repeats them.
 const EXIT_CODES: &str = concat!(
     "Exit codes: 0 success; 1 a query failed on the cluster, or a check of doctor; 2 what was asked is wrong; 3 a file,\n",
     "store or cluster does not answer; 4 workers were lost; 5 out of memory; 6 a deadline passed; 70 a fault of Floe's\n",
@@ -39,7 +39,7 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Create queries on a cluster
     Submit(SubmitArgs),
-    /// Create queries on a cluster, or change those that are there (server-side apply)
+    /// Create queries on a cluster, or change existing ones (server-side apply)
     Apply(SubmitArgs),
     /// List queries on a cluster, or show all about one
     Get(GetArgs),
@@ -53,7 +53,7 @@ pub enum Command {
     Result(ResultArgs),
     /// Cancel queries on a cluster, for good
     Cancel(NamesArgs),
-    /// Hold queries on a cluster: their pods go
+    /// Suspend queries on a cluster: their pods are removed
     Suspend(NamesArgs),
     /// Run suspended queries again, from the beginning
     Resume(NamesArgs),
@@ -102,7 +102,7 @@ pub struct RunArgs {
     pub scratch: Option<PathBuf>,
 }
 
-/// What the command line changes in a query.
+/// What the command line overrides in a query.
 #[derive(Debug, Default, clap::Args)]
 pub struct QueryArgs {
     /// A SQL query in place of a file: the text, or a file of it that ends in .sql
@@ -143,13 +143,13 @@ pub struct ShellArgs {
     /// Format of results
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// Rows of a result that are shown
+    /// Number of rows of a result to show
     #[arg(long, default_value_t = 50)]
     pub rows: u64,
     /// Print only results: no timing, no warnings
     #[arg(short, long)]
     pub quiet: bool,
-    /// Go on with the next statement when one fails
+    /// Continue with the next statement when one fails
     #[arg(long)]
     pub keep_going: bool,
     /// Directory for shuffle and spill files
@@ -217,7 +217,7 @@ pub struct SetupArgs {
     /// Install from the wheels in this directory, without a package index
     #[arg(long, value_name = "DIR")]
     pub wheels: Option<PathBuf>,
-    /// The release of Polars: that of the clients whose Python functions are called [default: the newest that is accepted]
+    /// Version of Polars, equal to that of the clients whose Python functions are called [default: the newest accepted]
     #[arg(long, value_name = "VERSION")]
     pub polars: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! A cluster as the user's kubeconfig reaches it: connecting, and queries as objects. The operator runs them; nothing here
-//! starts a process. What the API server refuses is told in `refused`.
+//! Connects to the cluster of the user's kubeconfig, and reads and writes queries as objects. The operator runs them;
+//! nothing here starts a process. `refused` explains what the API server refuses.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use crate::args::cluster::ClusterArgs;
 use crate::error::Failure;
 use crate::refused::Refused;
 
-/// No answer to a single question takes longer.
+/// Timeout of a single request.
 const ANSWER: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
-/// Lists come in pages of this size.
+/// Page size of lists.
 const PAGE: u32 = 500;
-/// Who applies, for server-side apply.
+/// Field manager for server-side apply.
 const MANAGER: &str = "floe";
 
 pub struct Cluster {
     pub client: Client,
     pub namespace: String,
-    /// The options that led here, for messages.
+    /// The options that selected the cluster, for messages.
     pub args: ClusterArgs,
     pub refused: Refused,
 }
@@ -44,7 +44,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Queries as the server keeps them, fields that this release does not know among them.
+    /// Queries as the server stores them, including fields that this release does not know.
     pub fn objects(&self, all_namespaces: bool) -> Api<DynamicObject> {
         let kind = ApiResource::erase::<DistributedQuery>(&());
         match all_namespaces {
@@ -57,7 +57,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Waits for an answer, but not for ever, and tells what went wrong.
+    /// Waits for an answer up to a timeout, and explains what went wrong.
     pub async fn ask<T>(&self, what: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
         match tokio::time::timeout(ANSWER, answer).await {
             Ok(answer) => answer.map_err(|error| self.refused.tell(what, &error)),
@@ -65,7 +65,7 @@ impl Cluster {
         }
     }
 
-    /// The query, or that there is none of that name.
+    /// Returns the query; fails if there is none of that name.
     pub async fn get(&self, name: &str) -> Result<DistributedQuery, Failure> {
         let found = self.ask(&format!("cannot read query {name}"), self.queries().get_opt(name)).await?;
         found.ok_or_else(|| self.missing(name))
@@ -104,7 +104,7 @@ impl Cluster {
         self.pages("cannot list contexts", self.contexts(all_namespaces), selector).await
     }
 
-    /// The context, or that there is none of that name.
+    /// Returns the context; fails if there is none of that name.
     pub async fn context(&self, name: &str) -> Result<DynamicObject, Failure> {
         let found = self.ask(&format!("cannot read context {name}"), self.contexts(false).get_opt(name)).await?;
         found.ok_or_else(|| {
@@ -134,7 +134,7 @@ impl Cluster {
         }
     }
 
-    /// Creates the query as it is written; the server fills in defaults.
+    /// Creates the query as written; the server fills in defaults.
     pub async fn create(&self, query: &Value) -> Result<DynamicObject, Failure> {
         let name = name_in(query);
         let object: DynamicObject = serde_json::from_value(query.clone())
@@ -154,7 +154,7 @@ impl Cluster {
         }
     }
 
-    /// Server-side apply; says in a word what came of it.
+    /// Server-side apply; returns in a word what it did.
     pub async fn apply(&self, query: &Value, force: bool) -> Result<(DynamicObject, &'static str), Failure> {
         let name = name_in(query);
         let what = format!("cannot apply query {name} in namespace {}", self.namespace);
@@ -181,7 +181,7 @@ impl Cluster {
         }
     }
 
-    /// Whether it was there.
+    /// Returns whether it existed.
     pub async fn delete(&self, name: &str) -> Result<bool, Failure> {
         let (queries, how) = (self.queries(), DeleteParams::background());
         match tokio::time::timeout(ANSWER, queries.delete(name, &how)).await {
@@ -215,7 +215,7 @@ async fn config(args: &ClusterArgs) -> Result<Config, Failure> {
     })
 }
 
-/// Whether a refusal says that there is no object of this name, and not that the kind or the address is unknown.
+/// Whether a 404 is about the object of this name, and not about an unknown kind or URL.
 fn names_object(status: &kube::core::Status, name: &str) -> bool {
     status.is_not_found() && status.details.as_ref().is_some_and(|details| details.name == name)
 }

@@ -1,5 +1,5 @@
-//! A query's coordinator, reached through the API server: a port-forward to its pod, as `kubectl port-forward` makes one, and
-//! HTTP with the query's token over it. NetworkPolicies let it through, and no ingress is needed.
+//! Reaches a query's coordinator through the API server: a port-forward to its pod, like that of `kubectl
+//! port-forward`, and HTTP with the query's token over it. NetworkPolicies allow it, and no ingress is needed.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::program;
 
 const PORT: u16 = 7071;
 const ANSWER: Duration = Duration::from_secs(30);
-/// Of a plan, a graph or an error; results are streamed.
+/// Maximum size of a plan, a graph or an error; results are streamed.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 pub struct Coordinator {
@@ -30,7 +30,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// `Missing` when the query has no coordinator now.
+    /// Fails with `Missing` if the query has no coordinator now.
     pub async fn reach(cluster: &Cluster, query: &DistributedQuery) -> Result<Coordinator, Failure> {
         let name = query.metadata.name.clone().unwrap_or_default();
         let id = query.metadata.uid.clone().unwrap_or_default();
@@ -43,7 +43,7 @@ impl Coordinator {
         if phase.as_deref() != Some("Running") {
             return Err(Failure::Missing(gone(query, &name)));
         }
-        // Named by the operator after the query's UID: those of an earlier query of the name are others.
+        // The operator includes the query's UID in the name: an earlier query of the same name has other Secrets.
         let secret = format!("{name}-floe-{attempt}-{}", id.split('-').next().unwrap_or_default());
         let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
         let what = format!("cannot read Secret {secret}, which holds the token of query {name}");
@@ -59,14 +59,14 @@ impl Coordinator {
         let silent = |error: hyper::Error| Failure::Cluster(format!("{what}: {error}"));
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(silent)?;
         tokio::spawn(async move {
-            // How it ends is told by the answers that break off.
+            // If the connection fails, the pending answers report it.
             let _ = connection.await;
             drop(forwarder);
         });
         Ok(Coordinator { sender, query: name, id, token })
     }
 
-    /// The answer to a question about the query; its body is yet to be read.
+    /// Requests something about the query; the body is yet to be read.
     pub async fn ask(&mut self, rest: &str) -> Result<Incoming, Failure> {
         let what = format!("the coordinator of query {}", self.query);
         let request = http::Request::builder()

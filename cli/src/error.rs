@@ -1,5 +1,5 @@
-//! Errors of a command, and how they are printed. The failure of a query comes from the coordinator with its category;
-//! everything else is found here before a process starts.
+//! Errors of a command, and how they are printed. A failed query comes from the coordinator with its category; all
+//! other errors are found here before a process starts.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,16 +19,16 @@ pub enum Failure {
     Io { what: String, source: std::io::Error },
     #[error("floe-runner is not where floe looks for it: {0}")]
     NoRunner(String),
-    /// The API server's error, or that it does not answer.
+    /// The API server returned an error, or does not answer.
     #[error("{0}")]
     Cluster(String),
     /// Credentials or rights are missing.
     #[error("{0}")]
     Denied(String),
-    /// A query that is not, or no longer, on the cluster, or something of it.
+    /// A query, or something of it, that does not exist on the cluster (any more).
     #[error("{0}")]
     Missing(String),
-    /// The client waited long enough; what it waited for goes on.
+    /// The client stopped waiting; what it waited for continues.
     #[error("{0}")]
     Waited(String),
     #[error("{0}")]
@@ -57,7 +57,7 @@ impl Failure {
         ExitCode::from(self.code())
     }
 
-    /// The whole message; for a spec, with one line per error.
+    /// The whole message; for an invalid spec, with one line per fault.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.to_string()];
         if let Failure::Spec { faults, .. } = self {

@@ -1,4 +1,4 @@
-//! Follows a query on a cluster to its end, over watches that break off and servers that come back.
+//! Follows a query on a cluster to its end, across watches that break off and servers that come back.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use tokio::time::Instant;
 use crate::cluster::Cluster;
 use crate::error::Failure;
 
-/// Watches are begun anew after this time; the API server ends longer ones.
+/// Restart watches after this time; the API server ends longer ones.
 const WATCH_SECONDS: u32 = 240;
-/// A watch that says nothing for so long is dead.
-const SILENCE: Duration = Duration::from_secs(270);
+/// A watch without any event for this long is dead.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(270);
 const ANSWER: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
-/// How long a cluster that has answered before may be away.
+/// How long a cluster that has answered before may be unavailable.
 const AWAY: Duration = Duration::from_secs(60);
 
-/// Calls `tell` with the query at every change until it has ended; returns it as it was then.
+/// Calls `tell` with the query at every change until it has ended; returns its final state.
 pub async fn follow(
     cluster: &Cluster,
     name: &str,
     mut tell: impl FnMut(&DistributedQuery),
 ) -> Result<DistributedQuery, Failure> {
     let what = format!("cannot follow query {name}");
-    // Of the query that was found first: another one of its name is none of ours.
+    // UID of the query first found: another one of the same name is not followed.
     let mut uid: Option<String> = None;
     let mut well_at: Option<Instant> = None;
     loop {
@@ -46,7 +46,7 @@ pub async fn follow(
                     Some(error) => cluster.refused.tell(&what, &error),
                     None => cluster.refused.silent(&what, ANSWER),
                 };
-                // What is refused stays so; a server that is away may come back, if it was ever there.
+                // A refusal is permanent; a server that is unavailable may come back, if it ever answered.
                 let may_pass = matches!(failure, Failure::Cluster(_)) && well_at.is_some_and(|at| at.elapsed() < AWAY);
                 if !may_pass {
                     return Err(failure);
@@ -59,12 +59,12 @@ pub async fn follow(
 
 enum Seen {
     Ended(Box<DistributedQuery>),
-    /// The watch is over and the query goes on.
+    /// The watch has ended but the query has not.
     Broken,
     Gone,
 }
 
-/// Reads and watches once. An error without content is a server that did not answer in time.
+/// Reads and watches once. An error without content means that the server did not answer in time.
 async fn once(
     cluster: &Cluster,
     name: &str,
@@ -86,7 +86,7 @@ async fn once(
     let only = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
     let watch = tokio::time::timeout(ANSWER, queries.watch(&only, &version)).await.map_err(|_| None)?;
     let mut events = watch.map_err(Some)?.boxed();
-    while let Ok(Some(event)) = tokio::time::timeout(SILENCE, events.next()).await {
+    while let Ok(Some(event)) = tokio::time::timeout(WATCH_TIMEOUT, events.next()).await {
         match event.map_err(Some)? {
             WatchEvent::Added(query) | WatchEvent::Modified(query) => {
                 tell(&query);

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ pub fn plural(n: impl Into<u64>, one: &str) -> String {
     format!("{} {one}{s}", count(n))
 }
 
-/// A local path as the user would write it: relative where it lies below the working directory.
+/// Formats a local path as the user would write it: relative if it is below the working directory.
 pub fn path(uri: &str) -> String {
     let below = std::env::current_dir().ok().and_then(|dir| {
         let rest = uri.strip_prefix("file://").unwrap_or(uri).strip_prefix(dir.to_str()?)?;
@@ -71,7 +71,7 @@ pub fn path(uri: &str) -> String {
     below.unwrap_or_else(|| uri.to_owned())
 }
 
-/// Rows of cells as lines, with columns under each other.
+/// Formats rows of cells as lines with aligned columns.
 pub fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> =

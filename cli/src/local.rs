@@ -19,9 +19,9 @@ use crate::process::{self, GRACE, WORKER_GRACE};
 use crate::query::Prepared;
 use crate::render::Render;
 
-/// How long after the query's deadline to stop the coordinator, which should have ended by itself.
+/// Stop the coordinator this long after the query's deadline; it should have ended by itself.
 const DEADLINE_SLACK: Duration = Duration::from_secs(15);
-/// How many lines of the coordinator's log are kept, to show if it ends without an outcome.
+/// Keep this many lines of the coordinator's log, to show if it ends without an outcome.
 const KEPT_LINES: usize = 20;
 
 pub struct Options<'a> {
@@ -73,7 +73,7 @@ impl Drop for Group {
 }
 
 pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Render) -> Result<End, Failure> {
-    // Before any process exists: a query's script must not look into this one, and no Ctrl-C may be missed.
+    // Do this before any process exists: a query's script must not read this one's memory, and no Ctrl-C may be missed.
     process::hide();
     let stop_failed = |e| Failure::io("cannot listen to signals", e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(stop_failed)?;
@@ -139,7 +139,7 @@ pub async fn run(prepared: &Prepared, options: &Options<'_>, render: &mut dyn Re
             },
             exited = child.wait(), if status.is_none() => {
                 status = Some(exited.map_err(|e| Failure::io("cannot wait for the coordinator", e))?);
-                // A worker that is still running may hold the pipe open: do not wait for it for long.
+                // A worker that is still running may hold the pipe open: do not wait long for it.
                 kill_at = Some(Instant::now() + Duration::from_millis(500));
             }
             _ = tokio::time::sleep_until(kill_at.unwrap_or(never)), if kill_at.is_some() => {
@@ -230,11 +230,11 @@ fn start(prepared: &Prepared, options: &Options<'_>, scratch: &Path, job_file: &
         .arg(scratch)
         .envs(prepared.env.iter().map(|(name, value)| (name.as_str(), value.reveal())))
         .env("FLOE_TOKEN", token)
-        // Stays open as long as this process lives: its end tells the coordinator that nobody is waiting any more.
+        // The pipe stays open as long as this process lives: its end tells the coordinator that nobody waits any more.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Its own group, so that Ctrl-C does not reach it directly, and so that all its processes can be killed.
+        // Its own process group: Ctrl-C must not reach it directly, and all its processes can be killed.
         .process_group(0)
         .kill_on_drop(true);
     command.spawn().map_err(|e| Failure::io(format!("cannot start {}", options.runner.display()), e))

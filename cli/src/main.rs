@@ -1,5 +1,5 @@
-//! `floe`: run, explain and check distributed Polars queries, here or on a cluster; `kubectl floe` when kubectl calls it. One
-//! `run` function over typed arguments; each command is in a file of its own and returns the process's exit code.
+//! `floe`: run, explain and check distributed Polars queries, here or on a cluster; `kubectl floe` when kubectl calls
+//! it. One `run` function over typed arguments; each command has its own file and returns the process's exit code.
 
 mod args;
 mod cluster;
@@ -78,7 +78,7 @@ fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<Exi
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start the event loop", error))?;
     let done = runtime.block_on(work);
-    // Streams that were left in the middle hold nothing up.
+    // Do not wait for unfinished streams.
     runtime.shutdown_background();
     done
 }

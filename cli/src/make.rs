@@ -1,5 +1,6 @@
-//! Queries for a cluster as they are written to it: from files or from options alone. Only what the user wrote is in them, so
-//! that server-side apply owns no more than that; they are checked as wholes. Nothing here talks to a cluster.
+//! Makes the query objects to write to a cluster, from files or from options alone. They contain only what the user
+//! wrote, so that server-side apply owns no more than that, and are checked as a whole. Nothing here talks to a
+//! cluster.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -15,11 +16,11 @@ use crate::error::Failure;
 use crate::human;
 use crate::query::{self, object_at};
 
-/// The API server takes objects of about 1.5 MB; base64 makes four bytes of three.
+/// The API server takes objects of about 1.5 MB; base64 turns three bytes into four.
 const MAX_INLINE_BYTES: usize = 1_000_000;
 /// The longest script that a query may have.
 const MAX_SCRIPT_BYTES: u64 = 262_144;
-/// Room for the letters that the server appends to a generated name.
+/// Leaves room for the letters that the server appends to a generated name.
 const MAX_STEM: usize = 40;
 
 /// The checked queries of a command line. `generate`: a script without a name gets one from the server.
@@ -49,7 +50,7 @@ pub fn queries(args: &SubmitArgs, generate: bool) -> Result<Vec<Value>, Failure>
     Ok(made)
 }
 
-/// A query that is made of options, if they name a source.
+/// The query that the options describe, if they name a source.
 fn of_options(args: &SubmitArgs, generate: bool) -> Result<Option<(String, Value)>, Failure> {
     let make = &args.make;
     let (what, stem, plan) = if let Some(path) = &make.script {
@@ -77,7 +78,7 @@ fn of_options(args: &SubmitArgs, generate: bool) -> Result<Option<(String, Value
     Ok(Some((what, query)))
 }
 
-/// Puts options over the query, and checks the whole.
+/// Applies the options to the query, and checks the result.
 fn finish(what: &str, mut query: Value, args: &SubmitArgs, generate: bool) -> Result<Value, Failure> {
     let refuse = |faults| Failure::Spec { what: what.to_owned(), faults };
     overlay(&mut query, &args.make).map_err(|fault| refuse(vec![fault]))?;
@@ -96,7 +97,7 @@ fn finish(what: &str, mut query: Value, args: &SubmitArgs, generate: bool) -> Re
     Ok(query)
 }
 
-/// Puts options over the query.
+/// Applies the options to the query.
 pub fn overlay(query: &mut Value, make: &MakeArgs) -> Result<(), FieldError> {
     if let Some(name) = &make.name {
         let metadata = object_at(query, &["metadata"])?;
@@ -118,7 +119,7 @@ pub fn overlay(query: &mut Value, make: &MakeArgs) -> Result<(), FieldError> {
     }
     if let Some(context) = &make.on {
         let compute = object_at(query, &["spec", "compute"])?;
-        // The number of workers is the context's.
+        // The context determines the number of workers.
         ["workers", "minWorkers", "maxWorkers"].iter().for_each(|field| drop(compute.remove(*field)));
         compute.insert("contextRef".into(), json!({"name": context}));
     }
@@ -139,7 +140,7 @@ fn sink_format(uri: &str) -> SinkFormat {
     }
 }
 
-/// A plan from a file on this machine, to be in the object.
+/// Reads a plan from a local file, to embed it in the object.
 fn inline(path: &Path) -> Result<String, Failure> {
     let bytes = std::fs::read(path).map_err(|source| Failure::Read { path: path.to_owned(), source })?;
     if bytes.len() > MAX_INLINE_BYTES {
@@ -170,7 +171,7 @@ fn shown(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// A name for a query, after its file.
+/// A query name derived from its file's name.
 fn stem(path: &Path) -> String {
     let mut name = query::name_of(path);
     name.truncate(MAX_STEM);

@@ -78,7 +78,7 @@ fn options_alone_make_a_query_and_nothing_that_was_not_asked_for() {
     let mut named = line.to_vec();
     named.extend(["--name", "top"]);
     assert_eq!(made(&named)["metadata"], json!({"name": "top"}));
-    // Applied again and again it keeps its name.
+    // When it is applied repeatedly, it keeps its name.
     assert_eq!(queries(&args(&line), false).unwrap()[0]["metadata"], json!({"name": "daily-top"}));
 }
 

@@ -1,4 +1,4 @@
-//! Writing to standard output and error. A reader that has gone away (`floe crd | head`) is no reason to fail, let
+//! Writes to standard output and error. A reader that has closed the pipe (`floe crd | head`) is no reason to fail, let
 //! alone to panic as `println!` does.
 
 use std::fmt::Display;

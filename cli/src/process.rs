@@ -12,7 +12,7 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// How long workers may take to notice that their coordinator is gone.
 pub const WORKER_GRACE: Duration = Duration::from_secs(5);
 
-/// `FLOE_RUNNER`, or beside this binary, or in PATH.
+/// Looks for the runner in `FLOE_RUNNER`, beside this binary, and in PATH.
 pub fn find_runner() -> Result<PathBuf, Failure> {
     if let Some(path) = std::env::var_os("FLOE_RUNNER").filter(|p| !p.is_empty()) {
         let path = PathBuf::from(path);
@@ -40,8 +40,8 @@ pub fn kill_group(leader: u32) {
     signal_group(leader, libc::SIGKILL);
 }
 
-/// Ends what is left of a group whose leader is gone. The workers notice and clean up; after `patience` those that have
-/// not are killed, and their shared memory is removed.
+/// Ends what is left of a group whose leader is gone. The workers notice and clean up; after `patience` the remaining
+/// ones are killed, and their shared memory is removed.
 pub fn end_group(leader: u32, patience: Duration) {
     let since = std::time::Instant::now();
     while signal_group(leader, 0) {
@@ -60,26 +60,26 @@ fn signal_group(leader: u32, number: i32) -> bool {
     if group <= 1 {
         return false;
     }
-    // SAFETY: kill takes two integers and touches no memory of ours; the group is one that we made, and a group
-    // that is gone gives an error that means the work is done.
+    // SAFETY: kill takes two integers and touches no memory of ours; the group is one that we made, and an error means
+    // that the group is gone, which is what we want.
     #[allow(unsafe_code)]
     let sent = unsafe { libc::kill(-group, number) };
     sent == 0
 }
 
-/// A coordinator keeps shuffles in a directory of shared memory named after its process id. If it was killed, it could not
-/// remove it.
+/// Removes the directory of shared memory, named after its process id, in which a coordinator keeps shuffles: if it was
+/// killed, it could not do so itself.
 fn remove_shared_memory(leader: u32) {
     floe_scratch::remove_of(Path::new("/dev/shm"), "engine", leader);
 }
 
-/// From here on no other process of this user may look into this one, which holds the coordinator's token and the
+/// Prevents other processes of this user from reading this one's memory, which holds the coordinator's token and the
 /// query's credentials: scripts run as the same user.
 pub fn hide() {
     #[cfg(target_os = "linux")]
     {
         const NO: libc::c_ulong = 0;
-        // SAFETY: a system call without memory arguments. When it fails, all is as it was.
+        // SAFETY: a system call without memory arguments. If it fails, nothing has changed.
         #[allow(unsafe_code)]
         unsafe {
             libc::prctl(libc::PR_SET_DUMPABLE, NO, NO, NO, NO);

@@ -1,4 +1,4 @@
-//! What the program is called: `floe`, or `kubectl floe` when kubectl runs it as its plugin (a link named `kubectl-floe`).
+//! The program's name: `floe`, or `kubectl floe` when kubectl runs it as its plugin (a link named `kubectl-floe`).
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::sync::OnceLock;
 
 static NAME: OnceLock<&'static str> = OnceLock::new();
 
-/// The name as the user types it, for messages that propose a command.
+/// The name as the user types it, for messages that suggest a command.
 pub fn name() -> &'static str {
     NAME.get_or_init(|| of(std::env::args_os().next().as_deref()))
 }
 
-/// Whether kubectl asks for completions: it runs `kubectl_complete-floe`, another link.
+/// Whether kubectl asks for completions: it then runs `kubectl_complete-floe`, another link.
 pub fn completes() -> bool {
     let called = std::env::args_os().next();
     file_of(called.as_deref()).starts_with("kubectl_complete-floe")
@@ -23,7 +23,7 @@ fn file_of(called: Option<&OsStr>) -> &str {
 
 fn of(called: Option<&OsStr>) -> &'static str {
     let file = file_of(called);
-    // kubectl finds `kubectl floe` as kubectl-floe or, where that is awkward, kubectl_floe.
+    // kubectl finds `kubectl floe` as kubectl-floe or kubectl_floe.
     if file.starts_with("kubectl-floe") || file.starts_with("kubectl_floe") { "kubectl floe" } else { "floe" }
 }
 

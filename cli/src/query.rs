@@ -1,5 +1,5 @@
-//! Makes a checked query and its job from a file and the command line: sets overrides, resolves references to a cluster's
-//! Secrets and ConfigMaps from files. Nothing here starts a process.
+//! Makes a checked query and its job from a file and the command line: applies overrides, and resolves references to a
+//! cluster's Secrets and ConfigMaps from local files. Nothing here starts a process.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::args::QueryArgs;
 use crate::error::Failure;
 
-/// Limit on the size of a query's file. Plan files have none here.
+/// Maximum size of a query's file. Plan files are not limited here.
 const MAX_QUERY_BYTES: u64 = 16 << 20;
 
 /// A query ready to run on this machine.
@@ -47,7 +47,7 @@ pub fn load(file: &Path, args: &QueryArgs) -> Result<DistributedQuery, Failure> 
     floe_api::from_value(value).map_err(|faults| Failure::Spec { what, faults })
 }
 
-/// Puts what the command line says over the fields of a query.
+/// Overrides fields of a query with the command line's options.
 pub fn override_fields(what: &str, value: &mut Value, args: &QueryArgs) -> Result<(), Failure> {
     let refuse = |faults| Failure::Spec { what: what.to_owned(), faults };
     if let Some(workers) = args.workers {
@@ -116,7 +116,7 @@ pub fn prepare(query: DistributedQuery, args: &QueryArgs) -> Result<Prepared, Fa
         };
         if let Some((bytes, path)) = from {
             let bytes = bytes.map_err(|e| refuse(path, e))?;
-            // A ConfigMap has base64 in its text, or the bytes themselves in its binary data.
+            // A ConfigMap contains base64 as text, or the bytes themselves as binary data.
             let text = std::str::from_utf8(&bytes).ok().filter(|t| floe_api::validate::decode_base64(t).is_ok());
             dsl.inline = Some(match text {
                 Some(text) => text.split_ascii_whitespace().collect(),
@@ -184,7 +184,7 @@ pub fn prepare(query: DistributedQuery, args: &QueryArgs) -> Result<Prepared, Fa
     Ok(Prepared { job, env, workers })
 }
 
-/// Secrets or ConfigMaps as the command line gives them.
+/// Secrets or ConfigMaps given on the command line.
 struct Objects<'a> {
     kind: &'static str,
     option: &'static str,
@@ -210,7 +210,7 @@ impl Objects<'_> {
             for entry in std::fs::read_dir(&path).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
                 let key = entry.file_name().to_string_lossy().into_owned();
-                // A mounted Secret keeps its versions in names that begin with two dots.
+                // A mounted Secret keeps its versions under names that begin with two dots.
                 if !key.starts_with("..") && entry.path().is_file() {
                     all.insert(key, std::fs::read(entry.path()).map_err(failed)?);
                 }
@@ -271,7 +271,7 @@ pub fn read(file: &Path) -> Result<(String, Value), Failure> {
     Ok((what, value))
 }
 
-/// A name for a query, after its file.
+/// A query name derived from its file's name.
 pub fn name_of(file: &Path) -> String {
     let stem = file.file_stem().map(|s| s.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let clean: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
@@ -291,7 +291,7 @@ fn plan_query(file: &Path) -> Value {
     })
 }
 
-/// A SQL text, or that of a file whose name ends in `.sql`.
+/// A SQL text, or the contents of a file whose name ends in `.sql`.
 pub fn sql_text(text: &str) -> Result<String, Failure> {
     let path = Path::new(text);
     let is_file =
@@ -302,7 +302,7 @@ pub fn sql_text(text: &str) -> Result<String, Failure> {
     }
 }
 
-/// A query object around such a text.
+/// A query object with such a text.
 pub fn sql_query(text: &str) -> Result<Value, Failure> {
     Ok(json!({
         "apiVersion": "floe.dev/v1alpha1",
@@ -312,7 +312,7 @@ pub fn sql_query(text: &str) -> Result<Value, Failure> {
     }))
 }
 
-/// `parquet:data/orders/` as format and URI. Without a format the URI's extension tells it, and one without is Parquet.
+/// Splits `parquet:data/orders/` into format and URI. Without a format the URI's extension decides, else it is Parquet.
 fn table(text: &str) -> (Option<&str>, &str) {
     const FORMATS: [&str; 6] = ["parquet", "csv", "ndjson", "ipc", "delta", "iceberg"];
     match text.split_once(':') {

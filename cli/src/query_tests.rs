@@ -130,7 +130,7 @@ spec:
     }
 }
 
-/// What the wheel of each accepted version wrote.
+/// Plans written by the wheel of each accepted version.
 fn written_by_wheels() -> Vec<PathBuf> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/plans/fixtures");
     let versions = std::fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());

@@ -1,4 +1,4 @@
-//! What the API server refuses, in words that say what to do. Pure.
+//! Explains what the API server refuses, and what to do. Pure.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::error::Failure;
 
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// Of the API server.
+    /// URL of the API server.
     pub url: String,
 }
 
@@ -61,7 +61,7 @@ impl Refused {
     }
 }
 
-/// Fields that others have set, of a refused server-side apply.
+/// The fields that others have set, from a refused server-side apply.
 fn conflicts(status: &kube::core::Status) -> Vec<String> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes

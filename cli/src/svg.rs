@@ -1,18 +1,18 @@
-//! The stage graph as SVG, drawn from the JSON that the runner or a coordinator gives: a row of boxes for each distance from
-//! the scans, arrows along the exchanges. Pure; no tool is needed to look at it but a browser.
+//! Draws the stage graph as SVG from the JSON of the runner or a coordinator: a row of boxes for each distance from the
+//! scans, and arrows along the exchanges. Pure; a browser is enough to look at it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Deserialize;
 
-/// Of a character of the monospaced font, in units of the drawing.
-const CHAR: f64 = 6.65;
-const LINE: f64 = 15.0;
+/// Width of a character of the monospaced font, in units of the drawing.
+const CHAR_WIDTH: f64 = 6.65;
+const LINE_HEIGHT: f64 = 15.0;
 const PAD: f64 = 9.0;
 const GAP_X: f64 = 28.0;
 const GAP_Y: f64 = 46.0;
-/// Longer lines are cut; the whole is in the box's tooltip.
+/// Longer lines are cut; the box's tooltip has them in full.
 const MAX_CHARS: usize = 56;
 const MAX_LINES: usize = 14;
 
@@ -55,14 +55,14 @@ fn render(stages: &[Stage]) -> String {
     for stage in stages {
         let lines = lines(stage);
         let chars = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
-        let (width, height) = (chars as f64 * CHAR + 2.0 * PAD, lines.len() as f64 * LINE + 2.0 * PAD);
+        let (width, height) = (chars as f64 * CHAR_WIDTH + 2.0 * PAD, lines.len() as f64 * LINE_HEIGHT + 2.0 * PAD);
         let level = levels.get(&stage.id).copied().unwrap_or(0);
         rows.entry(level).or_default().push(Boxed { stage, lines, x: 0.0, y: 0.0, width, height });
     }
     let width_of = |row: &Vec<Boxed<'_>>| row.iter().map(|b| b.width + GAP_X).sum::<f64>() - GAP_X;
     let total_width = rows.values().map(width_of).fold(0.0, f64::max) + 2.0 * PAD;
     let mut y = PAD;
-    // The scans are at the bottom, as in the other formats.
+    // Put the scans at the bottom, as in the other formats.
     for row in rows.values_mut().rev() {
         let height = row.iter().map(|b| b.height).fold(0.0, f64::max);
         let mut x = (total_width - width_of(row)) / 2.0;
@@ -91,7 +91,7 @@ fn render(stages: &[Stage]) -> String {
     out
 }
 
-/// How far each stage is from the scans. Stages come after those they read.
+/// The distance of each stage from the scans. Stages come after those they read.
 fn levels(stages: &[Stage]) -> BTreeMap<u32, usize> {
     let mut levels: BTreeMap<u32, usize> = BTreeMap::new();
     for stage in stages {
@@ -105,7 +105,7 @@ fn lines(stage: &Stage) -> Vec<String> {
     let tasks = stage.tasks.map(|n| format!(" ({n} tasks)")).unwrap_or_default();
     let mut lines = vec![format!("stage {}: {}{tasks}", stage.id, stage.label)];
     lines.extend(stage.explain.iter().cloned());
-    // Those of other stages are arrows.
+    // Inputs from other stages are drawn as arrows.
     lines.extend(stage.inputs.iter().filter(|input| !input.starts_with("stage ")).map(|input| format!("<- {input}")));
     if lines.len() > MAX_LINES {
         lines.truncate(MAX_LINES - 1);
@@ -140,7 +140,7 @@ fn boxed(out: &mut String, one: &Boxed<'_>) {
             out,
             "<text x=\"{:.1}\" y=\"{:.1}\" xml:space=\"preserve\" fill=\"#1d2733\"{weight}>{}</text>",
             x + PAD,
-            y + PAD + LINE * (number as f64 + 0.75),
+            y + PAD + LINE_HEIGHT * (number as f64 + 0.75),
             escape(line)
         );
     }

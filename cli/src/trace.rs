@@ -1,5 +1,5 @@
-//! The client's part of a query's trace: one span around the run, whose context travels in the job. Off unless the
-//! standard `OTEL_EXPORTER_OTLP_ENDPOINT` is set; a collector that does not answer never fails a query.
+//! The client's part of a query's trace: one span around the run, whose context is passed in the job. Disabled unless
+//! the standard `OTEL_EXPORTER_OTLP_ENDPOINT` is set; a collector that does not answer never fails a query.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracerProvider, Span};
 
-/// How long to wait at the end of a run until its span is sent.
+/// How long to wait for the span to be sent at the end of a run.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub struct Trace {
@@ -19,7 +19,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Begins the span of a query, below the one in `parent` (a W3C traceparent). Must run inside a tokio runtime.
+    /// Starts the span of a query, as a child of `parent` (a W3C traceparent). Must run inside a tokio runtime.
     pub fn begin(name: &str, id: &str, parent: Option<&str>) -> Self {
         let on = provider().map(|provider| {
             let tracer = provider.tracer("floe");
@@ -46,7 +46,7 @@ impl Trace {
         let Some((provider, mut span)) = self.on else { return };
         span.set_status(error.map_or(Status::Ok, Status::error));
         span.end();
-        // On its own thread, since the exporter needs this runtime meanwhile.
+        // On its own thread, because the exporter needs this runtime meanwhile.
         let _ = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A warm engine of this process's own: `floe-runner serve` as a child, spoken to over HTTP on loopback. It takes only the
+//! A warm engine of this process: `floe-runner serve` as a child, reached by HTTP on loopback. It accepts only the
 //! token that was made for it, and ends with this process, however that ends.
 
 use std::fs::File;
@@ -17,12 +17,12 @@ use tokio::process::{Child, ChildStdin, Command};
 use crate::error::Failure;
 use crate::process::{self, GRACE, WORKER_GRACE};
 
-/// For starting the processes, on a busy machine.
-const START: Duration = Duration::from_secs(60);
-/// An engine says something at least every ten seconds, if only that it is there.
-const SILENCE: Duration = Duration::from_secs(60);
-/// Of its log, so much is shown when it has ended.
-const LOG_BYTES: u64 = 2000;
+/// Time for the processes to start, on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout without any event; an engine sends one at least every ten seconds, if only a keep-alive.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Show at most this many bytes of the log.
+const MAX_SHOWN_LOG_BYTES: u64 = 2000;
 
 pub struct Options<'a> {
     pub runner: &'a Path,
@@ -35,7 +35,7 @@ pub struct Options<'a> {
 
 pub struct Warm {
     child: Child,
-    /// Its end tells the engine that nobody is there any more.
+    /// Closing it tells the engine that this process is gone.
     stdin: Option<ChildStdin>,
     log: File,
     client: reqwest::Client,
@@ -45,7 +45,7 @@ pub struct Warm {
 
 /// Why there is no answer.
 pub enum Refused {
-    /// The engine says so.
+    /// The engine reports an error.
     Query(RunError),
     Failure(Failure),
 }
@@ -80,7 +80,7 @@ impl Warm {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
-            // Its own group: Ctrl-C cancels a query and must not end the engine.
+            // Its own process group: Ctrl-C cancels a query and must not end the engine.
             .process_group(0)
             .kill_on_drop(true);
         let shown = options.runner.display();
@@ -92,7 +92,7 @@ impl Warm {
         let client = reqwest::Client::builder().no_proxy().build();
         let client = client.map_err(|error| Failure::Internal(format!("no HTTP client can be made: {error}")))?;
         let mut warm = Warm { child, stdin, log, client, url: String::new(), token };
-        let line = tokio::time::timeout(START, BufReader::new(stdout).lines().next_line()).await;
+        let line = tokio::time::timeout(START_TIMEOUT, BufReader::new(stdout).lines().next_line()).await;
         let ready = line.ok().and_then(Result::ok).flatten();
         let ready = ready.and_then(|line| serde_json::from_str::<Value>(&line).ok());
         match ready.as_ref().and_then(|ready| ready["http"].as_str()) {
@@ -110,10 +110,10 @@ impl Warm {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// The end of its log, after a colon; nothing where there is none.
+    /// The end of its log, after a colon; empty if there is none.
     pub fn last_words(&self) -> String {
         let size = self.log.metadata().map_or(0, |meta| meta.len());
-        let from = size.saturating_sub(LOG_BYTES);
+        let from = size.saturating_sub(MAX_SHOWN_LOG_BYTES);
         let mut bytes = vec![0; usize::try_from(size - from).unwrap_or(0)];
         let read = self.log.read_at(&mut bytes, from).unwrap_or(0);
         let text = String::from_utf8_lossy(&bytes[..read]).trim().to_owned();
@@ -140,7 +140,7 @@ impl Warm {
         format!("{}/api/v1/queries/{id}{rest}", self.url)
     }
 
-    /// Takes a query in.
+    /// Submits a query.
     pub async fn submit(&self, job: &Job) -> Result<(), Refused> {
         let body = serde_json::to_vec(job).map_err(|e| Failure::Internal(format!("the job cannot be written: {e}")))?;
         self.send(self.client.post(format!("{}/api/v1/queries", self.url)).body(body)).await.map(drop)
@@ -159,12 +159,12 @@ impl Warm {
         Ok(text.map_err(|error| Failure::Internal(format!("the result broke off: {error}")))?)
     }
 
-    /// Cancels a query; lets go of one that has ended. An engine that is gone has done so.
+    /// Cancels a query, or releases one that has ended. If the engine is gone, there is nothing to do.
     pub async fn forget(&self, id: &str) {
         let _ = self.send(self.client.delete(self.query(id, ""))).await;
     }
 
-    /// Ends the processes. `patience`: how long they may take by themselves.
+    /// Ends the processes. `patience`: how long they may take to end by themselves.
     pub async fn close(mut self, patience: Duration) {
         let leader = self.child.id();
         drop(self.stdin.take());
@@ -180,36 +180,36 @@ impl Warm {
     }
 }
 
-/// What a query tells of itself, as it happens.
+/// The stream of a query's events.
 pub struct Events {
     answer: reqwest::Response,
     buffer: Vec<u8>,
 }
 
 impl Events {
-    /// The next event; an error if the engine has ended before the query.
+    /// The next event; an error if the engine ended before the query.
     pub async fn next(&mut self) -> Result<Event, Failure> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                // Events of a newer engine are none of ours.
+                // Skip events that only a newer engine sends.
                 if let Some(event) = event(&line) {
                     return Ok(event);
                 }
                 continue;
             }
             let broke = |why: String| Failure::Internal(format!("the engine broke off: {why}"));
-            match tokio::time::timeout(SILENCE, self.answer.chunk()).await {
+            match tokio::time::timeout(EVENT_TIMEOUT, self.answer.chunk()).await {
                 Ok(Ok(Some(bytes))) => self.buffer.extend_from_slice(&bytes),
                 Ok(Ok(None)) => return Err(broke("it ended before the query".to_owned())),
                 Ok(Err(error)) => return Err(broke(error.to_string())),
-                Err(_) => return Err(broke(format!("it said nothing for {} s", SILENCE.as_secs()))),
+                Err(_) => return Err(broke(format!("it said nothing for {} s", EVENT_TIMEOUT.as_secs()))),
             }
         }
     }
 }
 
-/// The event of a line of a stream of them.
+/// Parses the event of a line of the stream.
 fn event(line: &[u8]) -> Option<Event> {
     serde_json::from_slice(line.strip_prefix(b"data:")?).ok()
 }

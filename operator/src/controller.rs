@@ -1,5 +1,5 @@
-//! The loop: watches queries and their pods, and looks at a query whenever something of it changed, its coordinator
-//! said something new, or its time has come. One loop for each namespace that is served, or one for all.
+//! The loop over queries: watches queries and their pods, and reconciles a query when something of it changed, when its
+//! coordinator reported news, or when its requeue time has come. One loop per served namespace, or one for all.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -28,16 +28,16 @@ use crate::query::{Context, reconcile, retry};
 type Guarded = DeserializeGuard<DistributedQuery>;
 type Scope = Option<String>;
 
-/// An inline plan longer than this is not kept; who needs it reads it again.
+/// Do not cache longer inline plans; they are read again when needed.
 const KEPT_PLAN_BYTES: usize = 4096;
-const GARBAGE: Duration = Duration::from_secs(600);
+const GARBAGE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// The pods' indexes for the namespaces that are served.
+/// Indexes of the pods, one per served namespace.
 pub fn indexes(scopes: &[Scope]) -> HashMap<Scope, Arc<PodIndex>> {
     scopes.iter().map(|scope| (scope.clone(), Arc::default())).collect()
 }
 
-/// Runs until `stop`; what is under way then is finished first.
+/// Runs until `stop`, then finishes the reconciles in progress.
 pub async fn run(
     context: Arc<Context>,
     news: &mut mpsc::UnboundedReceiver<Key>,
@@ -59,7 +59,7 @@ pub async fn run(
     let counted = stores.clone();
     context.metrics.count_by(Some(Box::new(move || census(&counted))));
     ready.store(true, Ordering::Relaxed);
-    let mut garbage = tokio::time::interval(GARBAGE);
+    let mut garbage = tokio::time::interval(GARBAGE_INTERVAL);
     garbage.tick().await;
     loop {
         tokio::select! {
@@ -69,7 +69,7 @@ pub async fn run(
                 let Some(key) = key else { break };
                 let to = triggers.get(&None).or_else(|| triggers.get(&Some(key.0.clone())));
                 if let Some(to) = to {
-                    // A loop that has ended needs no news.
+                    // The receiving loop may have ended; it then needs no news.
                     let _ = to.send(key);
                 }
             }
@@ -90,7 +90,7 @@ where
     }
 }
 
-/// Keeps the index of pods with this label, and tells whose pods changed. Ends never by itself.
+/// Maintains the index of pods with this label, and reports whose pods changed. Never returns by itself.
 pub async fn pods(
     client: Client,
     scope: Scope,
@@ -128,7 +128,7 @@ async fn serve(
 ) {
     let pods = tokio::spawn(pods);
     let index = context.indexes.get(&scope).cloned().unwrap_or_default();
-    // A query must not be looked at before its pods are known: they would seem to be gone.
+    // Reconcile no query before its pods are known: they would seem to be gone.
     tokio::select! {
         () = stop.cancelled() => { pods.abort(); return }
         () = index.ready() => {}
@@ -153,12 +153,12 @@ async fn serve(
     pods.abort();
 }
 
-/// One look at an object.
+/// The reconcile function of an object.
 type Look<K, C, F> = fn(Arc<K>, Arc<C>) -> F;
-/// When to look again after an error.
+/// The error policy: when to reconcile again after an error.
 type Retry<K, C, E> = fn(Arc<K>, &E, Arc<C>) -> Next;
 
-/// Looks at an object whenever it changes or is named by `changed`, and when its time has come, until `stop`.
+/// Reconciles an object when it changes, when `changed` names it, or when its requeue time has come, until `stop`.
 pub async fn turn<K, C, E, F>(
     what: &'static str,
     events: BoxStream<'static, watcher::Result<Event<K>>>,
@@ -194,7 +194,7 @@ pub async fn turn<K, C, E, F>(
     )
     .for_each(|result| async move {
         match result {
-            // Told where they happen; an object that is gone is no error.
+            // Errors are reported where they happen; an object that is gone is no error.
             Ok(_) | Err(kube::runtime::controller::Error::ReconcilerFailed(..)) => {}
             Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
             Err(error) => tracing::warn!(%error, "the loop of {what} stumbled"),
@@ -208,7 +208,7 @@ fn key_of(object: &Guarded) -> Key {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-/// Drops what is not needed between two looks: who wrote what, large plans, the stages of queries that have ended.
+/// Drops what is not needed between two reconciles: managed fields, large plans, the stages of ended queries.
 fn trim(object: &mut Guarded) {
     object.meta_mut().managed_fields = None;
     if let Some(annotations) = &mut object.meta_mut().annotations {
@@ -238,7 +238,7 @@ fn census(stores: &[Store<Guarded>]) -> Vec<(&'static str, String, i64)> {
     for object in stores.iter().flat_map(Store::state) {
         let status = object.0.as_ref().ok().and_then(|query| query.status.as_ref());
         let phase = status.and_then(|status| status.phase).map_or("Pending", floe_api::Phase::as_str);
-        // Only words that are known: the status could have been written by anybody.
+        // Use known words only: anybody could have written the status.
         let reason = status.and_then(|status| status.reason.as_deref()).and_then(floe_api::Reason::parse);
         let reason = reason.map_or("None", floe_api::Reason::as_str);
         *counts.entry((phase, reason.to_owned())).or_default() += 1;

@@ -1,6 +1,7 @@
 //! Interprets a coordinator's reports (`floe_api::report`): the outcome of its attempt, from the status endpoint or the
 //! termination message, and whether two reports differ.
 
+use floe_api::StageState;
 use floe_api::report::{Category, Event, Outcome, Report, RunError, RunPhase};
 
 /// The outcome of an attempt, as its coordinator reported it.
@@ -36,13 +37,14 @@ impl Verdict {
     }
 }
 
-/// Clears the times and rounds the bytes in use, so that two reports are equal unless something happened.
+/// Clears times that go on and rounds the bytes in use, so that two reports are equal unless something happened.
 pub fn without_times(mut report: Report) -> Report {
-    report.stages.iter_mut().for_each(|stage| stage.elapsed_ms = 0);
+    let running = report.stages.iter_mut().filter(|stage| stage.state == StageState::Running);
+    running.for_each(|stage| stage.elapsed_ms = 0);
     for worker in report.engine.iter_mut().flat_map(|engine| &mut engine.workers) {
         let step = (worker.memory_limit_bytes / 10).max(1);
         worker.memory_bytes = worker.memory_bytes / step * step;
-        // In powers of two: they say which worker holds the least, and whether it holds anything.
+        // Round to powers of two: enough to tell which worker holds the least, and whether it holds anything.
         if worker.shuffle_bytes > 0 {
             worker.shuffle_bytes = worker.shuffle_bytes.checked_next_power_of_two().unwrap_or(u64::MAX);
         }
@@ -82,6 +84,12 @@ mod tests {
         assert_ne!(report(1), report(2));
         assert_eq!(without_times(report(1)), without_times(report(2)));
         assert_eq!(Verdict::of(&report(1)), None);
+        let ended = |ms: u32| {
+            let mut report = report(ms);
+            report.stages[0].state = StageState::Done;
+            without_times(report)
+        };
+        assert_eq!(ended(2).stages[0].elapsed_ms, 2, "how long a stage took in the end is told");
         let load = |tasks: u32, memory_bytes: u64, shuffle_bytes: u64| {
             let worker = EngineWorker {
                 tasks,

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions: printed, or applied to the cluster by an upgrade.
+//! Prints the CustomResourceDefinitions, or applies them to the cluster during an upgrade.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Kubernetes Events, by one recorder that folds repetitions, beside the reconciling.
+//! Publishes Kubernetes Events, apart from the reconciles, through one recorder that aggregates repetitions.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 
 use crate::query::plan::Notice;
 
-/// Limit of the API server on an Event's note.
+/// Limit of the API server for an Event's note.
 const MAX_NOTE_BYTES: usize = 1000;
-/// How many Events may wait to be sent. Beyond that they are dropped, so that queries do not have to wait.
-const WAITING: usize = 10_000;
+/// How many Events may wait to be sent. Further ones are dropped rather than block queries.
+const MAX_WAITING_EVENTS: usize = 10_000;
 
-/// Whom Events are about.
+/// The object that Events are about.
 pub struct Regarding(ObjectReference);
 
 impl Regarding {
@@ -29,9 +29,9 @@ pub struct Events {
 }
 
 impl Events {
-    /// The task ends when every handle is gone and what waited is sent.
+    /// The task ends once every handle is dropped and the queue is sent.
     pub fn start(client: Client, instance: String) -> (Self, tokio::task::JoinHandle<()>) {
-        let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(WAITING);
+        let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(MAX_WAITING_EVENTS);
         let reporter = Reporter { controller: "floe-operator".into(), instance: Some(instance) };
         let recorder = Arc::new(Recorder::new(client, reporter));
         let task = tokio::spawn(async move {
@@ -60,7 +60,7 @@ impl Events {
             action: action.to_owned(),
             secondary,
         };
-        // A full queue means that the API server is behind; the status tells the same.
+        // A full queue means that the API server is behind; the status says the same.
         if self.queue.try_send((event, regarding.0.clone())).is_err() {
             tracing::debug!("an Event was dropped");
         }

@@ -1,6 +1,5 @@
-//! Who works, when several replicas run: the holder of a Lease. The holder renews it well before it runs out and stops
-//! working when it cannot; others take it when its holder has been silent for the lease's time, measured by their own
-//! clock from when they saw it change.
+//! Leader election among replicas with a Lease. The holder renews it well before it expires and stops working when it
+//! cannot; another replica takes it once it has seen no renewal for the lease's duration, by its own clock.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 const LEASE: Duration = Duration::from_secs(15);
-/// A holder that could not renew for so long stops working.
+/// A holder that has failed to renew for this long stops working.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
@@ -21,15 +20,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 pub struct Leader {
     leases: Api<Lease>,
     pods: Api<Pod>,
-    /// Replicas are pods of this namespace, and called by their names.
+    /// Replicas are pods of this namespace, and identified by their names.
     in_pod: bool,
     name: String,
     identity: String,
-    /// The lease as seen last, and since when it looks so.
+    /// The lease as last seen, and since when it has looked so.
     seen: Option<(Sighting, Instant)>,
 }
 
-/// What changes when a holder renews.
+/// The fields that change when a holder renews.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Sighting {
     holder: Option<String>,
@@ -45,8 +44,7 @@ enum Move {
     Wait,
 }
 
-/// `silent_for` is how long the lease has looked the same.
-/// `is_gone`: the holder's pod is no more.
+/// `silent_for`: how long the lease has not changed. `is_gone`: the holder's pod no longer exists.
 fn decide(seen: &Sighting, identity: &str, lease: Duration, silent_for: Duration, is_gone: bool) -> Move {
     match seen.holder.as_deref() {
         Some(holder) if holder == identity => Move::Renew,
@@ -63,7 +61,7 @@ impl Leader {
         Self { leases: Api::namespaced(client, namespace), pods, in_pod, name, identity, seen: None }
     }
 
-    /// Waits for the lease; `false` when told to stop before.
+    /// Waits for the lease; returns `false` if stopped before.
     pub async fn acquire(&mut self, stop: &CancellationToken) -> bool {
         loop {
             match self.attempt().await {
@@ -78,7 +76,7 @@ impl Leader {
         }
     }
 
-    /// Renews the lease until `stop`, or until that has failed for too long.
+    /// Renews the lease until `stop`, or until renewing has failed for too long.
     pub async fn hold(&mut self, stop: &CancellationToken) {
         let mut renewed = Instant::now();
         loop {
@@ -92,7 +90,7 @@ impl Leader {
                 outcome = tokio::time::timeout_at((renewed + RENEW_DEADLINE).into(), renewal) => outcome,
             };
             match outcome {
-                // Counted from before the request: others count from when they saw it.
+                // Count from before the request: other replicas count from when they saw the change.
                 Ok(Ok(true)) => renewed = asked + RETRY,
                 Ok(Ok(false)) => {
                     tracing::error!("another replica took the lease");
@@ -107,7 +105,7 @@ impl Leader {
         }
     }
 
-    /// Gives the lease back, so that the next holder need not wait.
+    /// Gives up the lease, so that the next holder need not wait.
     pub async fn release(&mut self) {
         let released = async {
             let Some(mut lease) = self.leases.get_opt(&self.name).await? else { return Ok(()) };
@@ -168,15 +166,15 @@ impl Leader {
             Move::Take => true,
         };
         lease.spec = Some(self.spec(sighting.transitions + i32::from(taken), taken, spec.acquire_time));
-        // The version that was read goes with it: of two replicas, one gets it.
+        // The resource version that was read is sent along: only one of two replicas succeeds.
         self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
         Ok(true)
     }
 
-    /// Whether a holder was a pod of this namespace, as replicas are, and is none any more: whoever went away with its
-    /// rights, as when a release is uninstalled, could not give the lease back.
+    /// Whether the holder was a pod of this namespace, as replicas are, and no longer exists. A holder that lost its
+    /// rights as it ended, as when a release is uninstalled, could not give up the lease.
     async fn is_gone(&self, holder: &str) -> bool {
-        // Without the right to look, or with another kind of identity, its silence is waited for.
+        // Without the right to look, or with another kind of identity, wait for the lease to expire.
         self.in_pod && matches!(self.pods.get_metadata_opt(holder).await, Ok(None))
     }
 

@@ -1,4 +1,4 @@
-//! `floe-operator`: runs DistributedQuery, ComputeContext and ScheduledQuery objects on Kubernetes. What it does is in the modules.
+//! `floe-operator`: runs DistributedQuery, ComputeContext and ScheduledQuery objects on Kubernetes. See the modules.
 
 mod conditions;
 mod context;

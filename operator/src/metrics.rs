@@ -1,4 +1,4 @@
-//! What Prometheus is told. Labels come from bounded sets of words.
+//! The Prometheus metrics. Label values come from bounded sets.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -42,9 +42,9 @@ struct StateLabel {
 }
 
 type Histograms = Family<PhaseLabel, Histogram, fn() -> Histogram>;
-/// Gives the queries by phase and reason, counted at the moment of asking.
+/// Counts the queries by phase and reason at scrape time.
 type Census = Box<dyn Fn() -> Vec<(&'static str, String, i64)> + Send + Sync>;
-/// Gives the status of every context, at the moment of asking.
+/// Returns the status of every context at scrape time.
 type Contexts = Box<dyn Fn() -> Vec<ComputeContextStatus> + Send + Sync>;
 
 pub struct Metrics {
@@ -129,7 +129,7 @@ impl Metrics {
         self.durations.get_or_create(&PhaseLabel { phase: phase.as_str().to_owned() }).observe(seconds);
     }
 
-    /// The HTTP API has answered.
+    /// Counts an answer of the HTTP API.
     pub fn answered(&self, operation: &'static str, status: u16) {
         self.answered.get_or_create(&Answered { operation, status }).inc();
     }

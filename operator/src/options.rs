@@ -1,4 +1,4 @@
-//! The command line, turned once into what the parts need.
+//! The command line, converted once into what the modules need.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::http_api;
-use crate::query::build::Defaults;
+use crate::query::build::{Clients, Defaults};
 use crate::query::plan::Settings;
 use crate::query::policy::{self, Policy};
 
@@ -62,7 +62,7 @@ pub struct RunArgs {
     /// NAME=VALUE, an environment variable of every coordinator and worker; may be repeated
     #[arg(long, value_parser = pair)]
     pub runner_env: Vec<(String, String)>,
-    /// Queries looked at at the same time
+    /// Maximum number of queries to reconcile at the same time
     #[arg(long, env = "FLOE_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
     #[arg(long, env = "FLOE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
@@ -74,6 +74,9 @@ pub struct RunArgs {
     #[arg(long, env = "FLOE_POD_SELECTOR", value_delimiter = ',', value_parser = pair,
           default_value = "app.kubernetes.io/name=floe,app.kubernetes.io/component=operator")]
     pub pod_selector: Vec<(String, String)>,
+    /// Who else may reach coordinators at their HTTP port, for results and progress: JSON, as the `from` of a NetworkPolicy
+    #[arg(long, env = "FLOE_CLIENTS_FROM", default_value = "", value_parser = Clients::read)]
+    pub clients_from: Clients,
     /// Name of this replica, for the lease and for Events
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
@@ -137,6 +140,7 @@ impl RunArgs {
             runner_env,
             operator_namespace: self.operator_namespace.clone().filter(|name| !name.is_empty()),
             operator_labels: self.pod_selector.iter().cloned().collect::<BTreeMap<_, _>>(),
+            clients: self.clients_from.clone(),
         }
     }
 
@@ -144,7 +148,7 @@ impl RunArgs {
         Settings { result_ttl: Duration::from_secs(self.default_result_ttl.into()), policy: self.policy.clone() }
     }
 
-    /// What the HTTP API needs, if it is served.
+    /// The settings of the HTTP API, if it is enabled.
     pub fn http_api(&self) -> Option<http_api::Settings> {
         let args = &self.http_api;
         let tls = args.http_api_tls_cert.clone().zip(args.http_api_tls_key.clone());
@@ -161,7 +165,7 @@ impl RunArgs {
                 streams,
                 streams_of_caller: usize::from(args.http_api_max_streams_per_caller),
                 stream: Duration::from_secs(args.http_api_stream_seconds.into()),
-                // Beside each stream, some more for what is answered at once.
+                // Besides the streams, leave room for requests that are answered at once.
                 connections: streams + 256,
             },
         })
@@ -216,6 +220,7 @@ mod tests {
         assert_eq!(plain.run.scopes(), [None]);
         assert!(matches!(Cli::try_parse_from(["floe-operator", "crd"]).unwrap().command, Some(Command::Crd)));
         assert!(Cli::try_parse_from(["floe-operator", "--runner-env", "x"]).is_err());
+        assert!(Cli::try_parse_from(["floe-operator", "--clients-from", "[{}]"]).is_err());
         assert!(plain.run.http_api().is_none());
         let served =
             ["floe-operator", "--http-api-listen", "[::]:8090", "--http-api-audiences", "floe,", "--namespaces", "a"];

@@ -1,4 +1,4 @@
-//! How long to wait after something failed: longer after every further failure, up to a limit.
+//! Exponential backoff after failures, up to a limit.
 
 use std::time::Duration;
 

@@ -88,7 +88,7 @@ pub struct TerminatedView {
 }
 
 impl PodView {
-    /// Drops what no decision needs before the pod is stored.
+    /// Drops the fields that no decision needs before the pod is stored.
     pub fn trim(&mut self) {
         self.metadata.managed_fields = None;
         self.metadata.annotations = None;
@@ -112,8 +112,8 @@ impl PodView {
 pub type Key = (String, String);
 type Shelf = HashMap<Key, BTreeMap<String, Arc<PodView>>>;
 
-/// How many deleted pods are kept in their last state, which says why they were deleted.
-const DEPARTED: usize = 2000;
+/// How many removed pods to remember in their last state, which says why they were removed.
+const MAX_DEPARTED_PODS: usize = 2000;
 
 /// All pods by query, from one watch (of all namespaces, or of one).
 #[derive(Default)]
@@ -128,7 +128,7 @@ impl PodIndex {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notifies that a complete list has been read.
+    /// Signals that a complete list has been read.
     pub fn set_ready(&self) {
         self.listed.cancel();
     }
@@ -170,14 +170,14 @@ impl PodIndex {
         }
     }
 
-    /// Only pods that the cluster removed need an explanation.
+    /// Remembers a pod that the cluster removed; no others need an explanation.
     fn remember(&self, mut pod: PodView) {
         pod.trim();
         if !pod.status.conditions.iter().any(|c| c.kind == "DisruptionTarget" && c.status == "True") {
             return;
         }
         let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
-        if departed.len() == DEPARTED {
+        if departed.len() == MAX_DEPARTED_PODS {
             departed.pop_front();
         }
         departed.push_back(Arc::new(pod));

@@ -1,4 +1,4 @@
-//! Talks to the pods of queries, apart from the reconciles, so that a slow or dead pod holds nothing else up. Polls every
+//! Talks to the pods of queries, apart from the reconciles, so that a slow or dead pod blocks nothing else. Polls every
 //! coordinator for its progress and reconciles its query when there is news. Tells workers their coordinator's address
 //! until it reports them as connected, so that a query needs neither a Service nor a DNS name.
 
@@ -18,19 +18,19 @@ use crate::query::build::{CONTROL_PORT, HTTP_PORT, WORKER_PORT};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Somebody may be waiting for a short query, while a second does not matter in a long one: a coordinator is polled again
-/// after a tenth of the time for which it has been polled, within these bounds.
+/// Poll a coordinator again after a tenth of the time that it has been polled for, within these bounds: somebody may be
+/// waiting for a short query, while a second does not matter in a long one.
 const EAGER: Duration = Duration::from_millis(100);
 const STEADY: Duration = Duration::from_secs(1);
-/// A pod that has not answered for this long is reported in the status, and polled less often.
+/// Report a pod in the status that has not answered for this long, and poll it less often.
 const PATIENCE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(3);
 const QUESTIONS_AT_ONCE: usize = 128;
-/// Answers of coordinators of contexts, which are held back until the query ends.
+/// Open requests to coordinators of contexts, which hold back their answers until the query ends.
 const AWAITED_AT_ONCE: usize = 1024;
-/// Connections that are kept to a pod: a context's coordinator is asked about many queries.
+/// Idle connections to keep per pod: a context's coordinator is asked about many queries.
 const KEPT_CONNECTIONS: usize = 64;
-/// How many workers of one query are told the address at the same time.
+/// How many workers of one query to tell the address at the same time.
 const TOLD_AT_ONCE: usize = 32;
 /// For comparison: a report of 1,000 stages has about 300 kB.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
@@ -54,7 +54,7 @@ pub struct Address {
     pub attempt: u32,
     pub ip: String,
     pub token: String,
-    /// It is a context's, and serves other queries as well.
+    /// It belongs to a context, and serves other queries as well.
     pub is_lent: bool,
 }
 
@@ -65,12 +65,12 @@ pub struct Worker {
     pub ip: String,
 }
 
-/// What the pods of an attempt have said.
+/// What the pods of an attempt have reported.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Heard {
     /// The coordinator's latest report.
     pub report: Option<Arc<Report>>,
-    /// The coordinator answers, and knows nothing of this attempt.
+    /// The coordinator answers, but does not know this attempt.
     pub is_absent: bool,
     /// Which pod has not answered for a while, and why.
     pub silence: Option<String>,
@@ -87,7 +87,7 @@ pub struct Poller {
     http: reqwest::Client,
     follows: Mutex<HashMap<String, Follow>>,
     slots: Arc<Semaphore>,
-    /// For queries on contexts.
+    /// Slots for queries on contexts.
     lent_slots: Arc<Semaphore>,
     news: mpsc::UnboundedSender<Key>,
     patience: Duration,
@@ -115,7 +115,7 @@ impl Poller {
         &self.http
     }
 
-    /// Has queries looked at again.
+    /// Sends queries to reconcile again.
     pub fn waker(&self) -> mpsc::UnboundedSender<Key> {
         self.news.clone()
     }
@@ -147,21 +147,21 @@ impl Poller {
             key,
         };
         let heard = Arc::clone(&talk.heard);
-        let task = tokio::spawn(talk.go_on()).abort_handle();
+        let task = tokio::spawn(talk.run()).abort_handle();
         let follow = Follow { address: address.clone(), workers: sender, heard, task };
         if let Some(before) = follows.insert(address.id, follow) {
             before.task.abort();
         }
     }
 
-    /// What the pods of an attempt have said.
+    /// What the pods of an attempt have reported.
     pub fn heard(&self, id: &str, attempt: u32) -> Heard {
         let follows = self.follows();
         let follow = follows.get(id).filter(|follow| follow.address.attempt == attempt);
         follow.map(|follow| follow.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
     }
 
-    /// Stops polling and keeps the last report: the address of an ended pod may soon belong to another one.
+    /// Stops polling but keeps the last report: the address of an ended pod may soon belong to another one.
     pub fn rest(&self, id: &str) {
         if let Some(follow) = self.follows().get(id) {
             follow.task.abort();
@@ -225,7 +225,7 @@ struct Talk {
 
 impl Talk {
     /// Polls until the coordinator has reported an outcome.
-    async fn go_on(mut self) {
+    async fn run(mut self) {
         let began = Instant::now();
         let is_lent = self.address.is_lent;
         let mut well_at = began;
@@ -242,7 +242,7 @@ impl Talk {
                     self.hear(|heard| std::mem::replace(&mut heard.is_absent, is_absent) != is_absent && is_lent);
                     let connected = report.as_ref().map(|report| report.workers.clone()).unwrap_or_default();
                     let is_over = report.as_ref().and_then(Verdict::of).is_some();
-                    // Without a report, the coordinator has not read its job yet.
+                    // Until it sends a report, the coordinator has not read its job.
                     if let Some(report) = report {
                         self.hear(|heard| {
                             let is_new = heard.report.as_deref() != Some(&report);
@@ -267,11 +267,11 @@ impl Talk {
                 Some(words) => {
                     tracing::debug!(query = self.key.1, namespace = self.key.0, "{words}");
                     let is_told = well_at.elapsed() > self.patience;
-                    // The first message stays until all pods answer again.
+                    // Keep the first message until all pods answer again.
                     self.hear(|heard| is_told && heard.silence.is_none() && heard.silence.replace(words).is_none());
                 }
             }
-            // Of an answer that was held back, that time has passed already.
+            // An answer that was held back has used up that time already.
             let rest = if is_lent { pause.saturating_sub(asked.elapsed()) } else { pause };
             tokio::select! {
                 () = tokio::time::sleep(rest) => {}
@@ -280,7 +280,7 @@ impl Talk {
         }
     }
 
-    /// Updates what is known. If that is news, the query is reconciled.
+    /// Updates what is known, and reconciles the query if that is news.
     fn hear(&self, change: impl FnOnce(&mut Heard) -> bool) {
         let is_new = change(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner));
         if is_new {
@@ -289,8 +289,8 @@ impl Talk {
         }
     }
 
-    /// Tells the coordinator's address to all workers that are not connected; those that do not listen yet are told next
-    /// time. Returns one that could not be told.
+    /// Tells the coordinator's address to all workers that are not connected; those that do not listen yet are told at
+    /// the next poll. Returns a description of one that could not be reached.
     async fn introduce(&mut self, connected: &[String]) -> Option<String> {
         let coordinator = at(&self.address.ip, CONTROL_PORT);
         let workers = self.workers.borrow_and_update().clone();
@@ -298,7 +298,7 @@ impl Talk {
     }
 }
 
-/// Tells workers that are not connected where their coordinator is. Describes one that could not be told.
+/// Tells unconnected workers their coordinator's address. Returns a description of one that could not be reached.
 pub async fn introduce(
     http: &reqwest::Client,
     token: &str,
@@ -316,7 +316,7 @@ pub async fn introduce(
     Some(format!("pod {worker} does not answer at port {WORKER_PORT}: {}", root(&error)))
 }
 
-/// Reads nothing of the answer but its status.
+/// Sends a request, and reads only the status of the answer.
 pub async fn tell(request: reqwest::RequestBuilder) -> Result<(), PollError> {
     match request.send().await?.status() {
         status if status.is_success() => Ok(()),
@@ -333,16 +333,16 @@ async fn ask(http: &reqwest::Client, address: &Address, wait: Duration) -> Resul
     let report = match read(http.get(url).bearer_auth(&address.token)).await {
         Ok(body) => without_times(serde_json::from_slice(&body)?),
         Err(PollError::Status(StatusCode::NOT_FOUND)) => return Ok(None),
-        // A coordinator of many queries tells nobody without its own token which ones it knows.
+        // A coordinator of many queries reveals which ones it knows only to callers with the query's token.
         Err(PollError::Status(StatusCode::UNAUTHORIZED)) if address.is_lent => return Ok(None),
         Err(error) => return Err(error),
     };
-    // What it says of another attempt is of no use.
+    // A report about another attempt is of no use.
     let is_other = address.is_lent && report.attempt != address.attempt;
     Ok(Some(report).filter(|_| !is_other))
 }
 
-/// The whole answer, which has limits.
+/// Reads the whole answer, up to a limit.
 pub async fn read(request: reqwest::RequestBuilder) -> Result<Vec<u8>, PollError> {
     let mut answer = request.send().await?;
     if !answer.status().is_success() {

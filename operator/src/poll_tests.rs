@@ -1,4 +1,4 @@
-//! The poller against pods that answer, redirect, say nothing, or do not stop talking.
+//! The poller against pods that answer, redirect, say nothing, or do not stop sending.
 
 use super::*;
 use axum::Router;
@@ -44,7 +44,7 @@ async fn workers_are_told_of_their_coordinator_until_it_knows_them() {
         Address { id: "u".into(), attempt: 1, ip: "127.9.7.1".into(), token: "secret".into(), is_lent: false };
     poller.follow(key.clone(), address.clone(), Vec::new());
     assert_eq!(news.recv().await, Some(key.clone()));
-    // The worker's pod runs before its process listens; for longer than that it is told of.
+    // The worker's pod runs before its process listens; it is reported if that takes longer.
     let worker = Worker { name: "q-1-w0-0".into(), ip: "127.9.7.2".into() };
     poller.follow(key.clone(), address, vec![worker]);
     assert_eq!(news.recv().await, Some(key.clone()));

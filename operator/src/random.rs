@@ -1,4 +1,4 @@
-//! Random numbers for tests of whole histories, which a seed brings back.
+//! Random numbers for tests of whole histories, reproducible by seed.
 
 pub struct Random(u64);
 

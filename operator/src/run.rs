@@ -1,4 +1,4 @@
-//! The operator's life: connect, serve health and metrics, lead or wait, work, and leave in order.
+//! The operator's life cycle: connect, serve health and metrics, lead or wait, work, and shut down in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ use crate::schedule::children::Children;
 use crate::server::{self, Health};
 use crate::telemetry;
 
-/// What is under way at the end gets so long.
+/// Time allowed for in-flight work at shutdown.
 const DRAIN: Duration = Duration::from_secs(20);
 const THREADS: usize = 2;
 
@@ -41,7 +41,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = on_signal()?;
     let metrics = Arc::new(Metrics::new());
     let ready = Arc::new(AtomicBool::new(false));
-    // The server outlives the work: it is asked while the rest shuts down.
+    // The server outlives the work: it must answer probes while the rest shuts down.
     let served = CancellationToken::new();
     let health = Health { metrics: Arc::clone(&metrics), ready: Arc::clone(&ready) };
     let server = tokio::spawn(server::serve(args.metrics_listen, health, served.clone()));
@@ -52,7 +52,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let namespace = args.operator_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), identity, namespaces = ?args.namespaces, "floe-operator starts");
 
-    // Every replica serves it, whoever leads.
+    // Every replica serves it, whichever leads.
     let http_api = match args.http_api() {
         None => None,
         Some(settings) => {
@@ -139,7 +139,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     server.await.context("the HTTP server")?.with_context(|| format!("cannot listen at {}", args.metrics_listen))
 }
 
-/// One source of the end for everything.
+/// A single cancellation token for everything.
 fn on_signal() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = CancellationToken::new();
@@ -157,7 +157,7 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// The API server may come up later than the operator.
+/// The API server may start later than the operator.
 async fn connect(stop: &CancellationToken) -> anyhow::Result<Option<Client>> {
     let client = Client::try_default().await.context("no cluster: neither a service account nor a kubeconfig")?;
     loop {

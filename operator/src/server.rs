@@ -29,10 +29,10 @@ pub fn router(health: Health) -> Router {
         .with_state(health)
 }
 
-/// Serves until `stop`; fails only when the address cannot be had.
+/// Serves until `stop`; fails only if the address cannot be bound.
 pub async fn serve(address: SocketAddr, health: Health, stop: CancellationToken) -> std::io::Result<()> {
     let listener = match TcpListener::bind(address).await {
-        // A kernel without IPv6.
+        // The kernel has no IPv6.
         Err(_) if address.is_ipv6() && address.ip().is_unspecified() => {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
         }

@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::options::LogFormat;
 
-/// Sends what is left when it is dropped.
+/// Flushes what is left when it is dropped.
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
@@ -72,7 +72,7 @@ fn exporter() -> Option<Result<SdkTracerProvider, String>> {
     }))
 }
 
-/// The W3C trace context of the span at work; `None` while nobody collects traces.
+/// The W3C trace context of the current span; `None` if traces are not collected.
 pub fn traceparent() -> Option<String> {
     let context = tracing::Span::current().context();
     let span = context.span();

@@ -1,6 +1,6 @@
-//! `floe-runner convert`: an Arrow IPC stream on standard input becomes a table for the terminal or a file. `floe result` starts
-//! it, so that the command line itself needs no Polars. One batch at a time is in memory; a stream without its end is an error,
-//! so that half a result never passes for a whole one.
+//! `floe-runner convert`: converts an Arrow IPC stream on standard input to a table for the terminal or to a file.
+//! `floe result` starts it, so that the command line needs no Polars. Holds one batch in memory. A stream without its
+//! end marker is an error, so that a partial result is never taken for a complete one.
 
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use polars_io::parquet::write::{BatchedWriter as ParquetBatches, ParquetWriter};
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 
-/// Rows of a row group or record batch; smaller pieces of the stream are put together.
+/// Rows of a row group or record batch; smaller batches of the stream are combined.
 const GROUP_ROWS: usize = 512 * 512;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -74,7 +74,7 @@ fn run(args: &Args, input: impl Read) -> Result<()> {
     }
 }
 
-/// A reader of the output that has seen enough is no failure.
+/// A closed output pipe is no failure: the reader has read enough.
 fn gone(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
@@ -87,7 +87,7 @@ fn path_error(path: &Path, error: &io::Error) -> QueryError {
     QueryError::io(format!("{}: {error}", path.display()))
 }
 
-/// As Polars prints it, with the dtypes; POLARS_FMT_MAX_ROWS says how many rows.
+/// The table as Polars prints it, with the dtypes. POLARS_FMT_MAX_ROWS sets the number of rows.
 fn table(frame: &DataFrame, total: Option<u64>) -> String {
     match total {
         Some(total) if total > frame.height() as u64 => format!("first {} of {total} rows\n{frame}", frame.height()),
@@ -101,7 +101,8 @@ fn write<R: Read, W: Write>(to: Target, frames: &mut Frames<R>, out: &mut W) -> 
         Target::Parquet => Sink::Parquet(Box::new(ParquetWriter::new(out).batched(&schema).map_err(polars_error)?)),
         Target::Csv => Sink::Csv(Box::new(CsvWriter::new(out).batched(&schema).map_err(polars_error)?)),
         Target::Ndjson => Sink::Ndjson(JsonBatches::new(out)),
-        // Polars' files have one dictionary for each column, and that of a Categorical is known when all rows are.
+        // A Polars IPC file has one dictionary per column, and that of a Categorical is complete only after the last
+        // row.
         Target::Arrow => {
             let mut whole = frames.whole()?;
             whole.rechunk_mut();
@@ -158,13 +159,13 @@ impl<R: Read> Frames<R> {
         match self.reader.next() {
             None => Ok(None),
             Some(Ok(StreamState::Some(batch))) => Ok(Some(DataFrame::from(batch))),
-            // No mark of its end: who sent it broke off.
+            // No end marker: the sender broke off.
             Some(Ok(StreamState::Waiting)) => Err(QueryError::io("the stream ended in the middle of the result")),
             Some(Err(error)) => Err(polars_error(error)),
         }
     }
 
-    /// Batches up to a group's size, in one piece.
+    /// Combines batches up to a group's size.
     fn group(&mut self) -> Result<Option<DataFrame>> {
         let Some(mut group) = self.next()? else { return Ok(None) };
         while group.height() < GROUP_ROWS {
@@ -184,7 +185,7 @@ impl<R: Read> Frames<R> {
     }
 }
 
-/// Polars' reader wants to seek; over a pipe it goes forward only, which is all that the format needs.
+/// Polars' reader requires Seek. Over a pipe it only skips forward, which is all that the format needs.
 struct Forward<R> {
     input: R,
     at: u64,

@@ -1,5 +1,5 @@
-//! The processes of Floe's engine: a coordinator that moves a query through its stages, workers that run its tasks,
-//! and what both need of the outside world. How plans are cut, scheduled and run is in the crates under `engine/`.
+//! The processes of Floe's engine: a coordinator that runs a query's stages, workers that run its tasks, and their
+//! connections to the outside. How plans are cut, scheduled and executed is in the crates under `engine/`.
 
 pub mod convert;
 pub mod coordinator;

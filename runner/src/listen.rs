@@ -1,4 +1,4 @@
-//! Listening: `[::]` takes connections of both families, and stands for `0.0.0.0` where the kernel has no IPv6.
+//! Listens on an address. `[::]` accepts IPv4 and IPv6, and falls back to `0.0.0.0` where the kernel has no IPv6.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,7 +9,7 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error) if address.is_ipv6() && address.ip().is_unspecified() => {
             let other = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-            // If that is not to be had either, the first reason is the one that helps.
+            // If that fails, too, the first error is the more helpful one.
             TcpListener::bind(other).await.map_err(|_| error)
         }
         bound => bound,

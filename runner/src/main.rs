@@ -1,4 +1,4 @@
-//! `floe-runner`: one binary, several roles. Only the command line is here; each role is a module of the library.
+//! `floe-runner`: one binary with several roles. Contains only the command line; each role is a module of the library.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use floe_runner::coordinator::{args, cli};
 use floe_runner::{convert, secrecy, setup, verify, worker};
 
-/// The engine spills only when it can count what the process allocates.
+/// The engine spills by the count of this allocator.
 #[global_allocator]
 static ALLOC: polars_ooc::Allocator = polars_ooc::Allocator;
 
@@ -40,8 +40,8 @@ enum Role {
 
 fn main() -> ExitCode {
     secrecy::hide();
-    // Secrets come by the environment, and do not stay in it.
-    // SAFETY: first thing in the process, no other thread is there.
+    // Secrets arrive in the environment, and are removed from it.
+    // SAFETY: runs first, before any other thread is started.
     #[allow(unsafe_code)]
     let token = unsafe { secrecy::take_variable(c"FLOE_TOKEN") };
     let cli = Cli::parse();
@@ -61,12 +61,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// What Polars and the standard library take from the environment, unless whoever started the process said otherwise.
+/// Sets environment variables of Polars and the standard library, unless they are set already.
 #[allow(unsafe_code)]
 fn set_defaults(defaults: Vec<(&'static str, String)>) {
     for (name, value) in defaults {
         if std::env::var_os(name).is_none() {
-            // SAFETY: first thing in the process, no other thread is there to read the environment.
+            // SAFETY: runs first, before any other thread could read the environment.
             unsafe { std::env::set_var(name, value) };
         }
     }

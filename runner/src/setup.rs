@@ -1,4 +1,4 @@
-//! `floe-runner setup`: makes the Python environment that scripts, SQL and Python functions run in.
+//! `floe-runner setup`: creates the Python environment for scripts, SQL and Python functions.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

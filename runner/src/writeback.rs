@@ -1,38 +1,40 @@
-//! Bounds the dirty pages of the files that this process writes: what is in the page cache and not on disk yet.
+//! Bounds the dirty pages of the files that this process writes: pages in the page cache that are not on disk yet.
 //!
-//! A memory cgroup counts dirty pages, and cannot reclaim them before they are on disk. Where it cannot slow the writer
-//! down either (version 1), a worker that writes faster than the disk is killed although its own memory is small.
+//! Dirty pages count towards a memory cgroup, and cannot be reclaimed before they are on disk. Cgroups of version 1
+//! cannot slow the writer down either, so a worker that writes faster than the disk is killed although its own memory
+//! is small.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes after which the kernel is asked to start writing, so that it seldom has to be waited for.
+/// Once half of the budget is used, the kernel is asked to start writing after this many bytes of a file, so that it seldom
+/// has to be waited for. Files that are removed before that are never written.
 const START_BYTES: u64 = 4 << 20;
-/// With this much, a disk is never waited for because of the pages of one process.
+/// Largest budget. With this much, the process never has to wait for the disk because of its own pages.
 const LARGEST_BUDGET_BYTES: u64 = 1 << 30;
 
 /// Dirty bytes allowed in this process.
 static BUDGET: AtomicU64 = AtomicU64::new(u64::MAX);
 static DIRTY: AtomicU64 = AtomicU64::new(0);
 
-/// Sets the budget to an eighth of the memory that this process may take.
+/// Sets the budget to an eighth of this process's memory limit.
 pub fn configure(memory_limit_bytes: Option<u64>) {
     let budget = memory_limit_bytes.map_or(u64::MAX, |limit| (limit / 8).min(LARGEST_BUDGET_BYTES));
     BUDGET.store(budget, Ordering::Relaxed);
 }
 
-/// What of one file, written from its start to its end, is not known to be on disk.
+/// Bytes of one sequentially written file that may still be dirty.
 #[derive(Debug, Default)]
 pub struct Writeback {
     written: u64,
-    /// The kernel was asked to write up to here,
+    /// The kernel was asked to write the bytes before this position.
     started: u64,
-    /// and has written up to here.
+    /// The bytes before this position are on disk.
     done: u64,
 }
 
 impl Writeback {
-    /// Notes that `bytes` more were written to the file. Blocks while the process is over its budget.
+    /// Records that `bytes` more were written to the file. Blocks while the process is over its budget.
     pub fn wrote(&mut self, file: &File, bytes: u64) {
         self.wrote_within(file, bytes, BUDGET.load(Ordering::Relaxed));
     }
@@ -47,7 +49,7 @@ impl Writeback {
             kernel::write(file, self.done, self.written - self.done, true);
             DIRTY.fetch_sub(self.dirty(), Ordering::Relaxed);
             (self.started, self.done) = (self.written, self.written);
-        } else if self.written - self.started >= START_BYTES {
+        } else if dirty > budget / 2 && self.written - self.started >= START_BYTES {
             kernel::write(file, self.started, self.written - self.started, false);
             self.started = self.written;
         }
@@ -69,8 +71,8 @@ mod kernel {
     use std::fs::File;
     use std::os::fd::AsRawFd;
 
-    /// Starts to write a range of a file, and waits until it is written if asked to. Best effort: a file system that
-    /// cannot, or a failing disk, is reported by what reads or syncs the file.
+    /// Starts writing a range of a file to disk, and with `wait` waits for it. Best effort: errors of the disk or an
+    /// unsupported file system are left to whoever reads or syncs the file.
     #[allow(unsafe_code)]
     pub fn write(file: &File, from: u64, len: u64, wait: bool) {
         let mut flags = libc::SYNC_FILE_RANGE_WRITE;
@@ -105,11 +107,10 @@ mod tests {
             writeback.wrote_within(&file, bytes, budget);
             (writeback.written, writeback.started, writeback.done)
         };
-        let large = 1 << 40;
-        assert_eq!(write(START_BYTES - 1, large), (START_BYTES - 1, 0, 0));
-        assert_eq!(write(1, large), (START_BYTES, START_BYTES, 0));
-        assert_eq!(write(10, large), (START_BYTES + 10, START_BYTES, 0));
-        let all = START_BYTES + 20;
+        assert_eq!(write(START_BYTES, 1 << 40), (START_BYTES, 0, 0));
+        assert_eq!(write(10, START_BYTES * 3 / 2), (START_BYTES + 10, START_BYTES + 10, 0));
+        assert_eq!(write(10, START_BYTES * 3 / 2), (START_BYTES + 20, START_BYTES + 10, 0));
+        let all = START_BYTES + 30;
         assert_eq!(write(10, START_BYTES), (all, all, all));
         assert_eq!(writeback.dirty(), 0);
     }

@@ -1,4 +1,4 @@
-//! `floe-runner verify` as users call it: random plans on warm workers, its exit codes, its JSON.
+//! `floe-runner verify` as a command: random plans on warm workers, its exit codes, its JSON.
 
 use std::process::{Command, Output};
 
@@ -6,7 +6,7 @@ fn verify(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_floe-runner")).arg("verify").args(args).output().expect("floe-runner starts")
 }
 
-/// 300 plans in every run; `FLOE_SEED=…` for others, and `floe verify --random 5000` for many.
+/// 300 plans in every run; set `FLOE_SEED` for other plans, or run `floe verify --random 5000` for more.
 #[test]
 fn random_plans_come_out_equal_on_three_workers() {
     let seed = std::env::var("FLOE_SEED").unwrap_or_else(|_| "9".into());
@@ -39,7 +39,7 @@ fn calls_that_cannot_be_carried_out_say_why() {
     }
 }
 
-/// An engine that puts every plan into one stage gives equal rows, and does not pass.
+/// An engine that puts every plan into one stage returns equal rows, but does not pass.
 #[test]
 fn a_share_of_distributed_plans_below_its_floor_fails() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -55,7 +55,7 @@ fn a_share_of_distributed_plans_below_its_floor_fails() {
     }
 }
 
-/// Interpreters that are not what they should be: not there, of another version, and one that fails on every plan.
+/// Interpreters that are missing, of another version, or fail on every plan.
 #[test]
 fn wheels_are_checked_and_their_answers_count() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -1,35 +1,35 @@
-//! Scratch directories, named after the process that owns them, so that what a killed one left is found and removed by
-//! those who come after.
+//! Scratch directories, named after the process that owns them, so that later processes find and remove those of a
+//! killed one.
 //!
-//! What belongs here: names, and removal. What must not: anything about queries or engines.
+//! Belongs here: names and removal. Does not belong here: anything about queries or engines.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A name that no other process's directories have. `kind` tells what they are for, `id` one of several apart.
+/// A name unique to this process. `kind` is the directory's purpose, `id` distinguishes several of one process.
 pub fn name(kind: &str, id: &str) -> String {
     format!("{}{}-{id}", prefix(kind), std::process::id())
 }
 
-/// Removes the directories of this kind whose processes are no more.
+/// Removes the directories of this kind whose processes no longer exist.
 pub fn sweep(root: &Path, kind: &str) {
     for (dir, _) in owned(root, kind).into_iter().filter(|(_, pid)| !Path::new("/proc").join(pid.to_string()).exists())
     {
-        // Another process may be sweeping, too.
+        // Another process may be sweeping at the same time.
         let _ = std::fs::remove_dir_all(dir);
     }
 }
 
-/// Removes the directories of this kind of one process that is known to have ended.
+/// Removes the directories of this kind of one process that has ended.
 pub fn remove_of(root: &Path, kind: &str, ended: u32) {
     for (dir, _) in owned(root, kind).into_iter().filter(|(_, pid)| *pid == ended) {
         remove(&dir);
     }
 }
 
-/// Removes a directory for certain: processes that are just ending may still write into it, and others that end may be
-/// removing it, too, so what counts is whether it is there, not what this removal said.
+/// Removes a directory and retries until it is gone: ending processes may still write into it, or remove it at the same
+/// time. So check whether it exists, and ignore the result of the removal.
 pub fn remove(dir: &Path) {
     for _ in 0..20 {
         let _ = std::fs::remove_dir_all(dir);
@@ -40,7 +40,7 @@ pub fn remove(dir: &Path) {
     }
 }
 
-/// Directories of this kind and their owners' process ids.
+/// Directories of this kind, with their owners' process ids.
 fn owned(root: &Path, kind: &str) -> Vec<(PathBuf, u32)> {
     let prefix = prefix(kind);
     let owner = |name: &str| name.strip_prefix(&prefix)?.split('-').next()?.parse().ok();
@@ -48,7 +48,7 @@ fn owned(root: &Path, kind: &str) -> Vec<(PathBuf, u32)> {
     entries.filter_map(|entry| Some((entry.path(), owner(entry.file_name().to_str()?)?))).collect()
 }
 
-/// Process ids mean something only within their namespace, and containers may share a directory.
+/// Process ids are only valid within their PID namespace, and containers may share a directory.
 fn prefix(kind: &str) -> String {
     let namespace = std::fs::metadata("/proc/self/ns/pid").map(|meta| meta.ino()).unwrap_or_default();
     format!("floe-{kind}-{namespace}-")

@@ -26,7 +26,11 @@ VALUES = {
         "replicas": 3,
         "imagePullSecrets": [{"name": "pull"}],
         "image": {"repository": "floe-operator", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
-        "runner": {"image": {"repository": "floe-runner", "tag": "1.2.3"}, "env": {"RUST_LOG": "debug", "A": "b=c,d"}},
+        "runner": {
+            "image": {"repository": "floe-runner", "tag": "1.2.3"},
+            "env": {"RUST_LOG": "debug", "A": "b=c,d"},
+            "from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"a": "b"}}}],
+        },
         "operator": {"logFormat": "text", "extraEnv": [{"name": "X", "value": "one"}], "extraArgs": ["--concurrency=3"]},
         "tracing": {"endpoint": "http://collector:4317"},
         "serviceAccount": {"annotations": {"a": "b"}},

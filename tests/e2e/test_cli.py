@@ -126,6 +126,11 @@ def test_get_lists_and_shows(queries, tmp_path):
     assert listed["kind"] == "List" and [one["metadata"]["name"] for one in listed["items"]] == ["one", "two"]
     one = yaml.safe_load(good("get", "one", *at, "-o", "yaml"))
     assert one["status"]["phase"] == "Succeeded" and "managedFields" not in one["metadata"]
+    stages = {stage["id"]: stage for stage in one["status"]["stages"]}
+    assert one["status"]["durationMs"] > 0 and all("elapsedMs" in stage for stage in stages.values()), one["status"]
+    assert all(stage["attempts"] >= stage["tasksTotal"] > 0 for stage in stages.values()), stages
+    assert any(stage["dependsOn"] for stage in stages.values()), stages
+    assert all(read in stages for stage in stages.values() for read in stage["dependsOn"]), stages
     everywhere = good("get", "-A").splitlines()
     assert everywhere[0].startswith("NAMESPACE") and any(row.split()[:2] == [queries.namespace, "one"] for row in everywhere)
     shown = good("get", "one", *at)

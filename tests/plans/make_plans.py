@@ -15,6 +15,7 @@
 
 import datetime as dt
 import importlib.util
+import inspect
 import shutil
 import decimal
 import sys
@@ -99,6 +100,10 @@ save("ok-join-nulls-equal", orders.join(orders, on="customer", nulls_equal=True,
 save("ok-join-cross", numbers.join(customers, how="cross").sort("x", "customer"))
 save("ok-join-where", numbers.join_where(numbers, pl.col("x") > pl.col("lo_right"), pl.col("x") < pl.col("hi_right")).sort("x", "x_right"))
 save("ok-join-where-one", numbers.join_where(customers, pl.col("lo") <= pl.col("level")).sort("x", "level"))
+if "how" in inspect.signature(pl.LazyFrame.join_where).parameters:
+    for how in ("left", "right") if pl.__version__ >= "2.1" else ("left",):
+        low = numbers.join_where(numbers, pl.col("x") > pl.col("lo_right"), pl.col("x") + pl.col("x_right") > 4, how=how)
+        save(f"ok-join-where-{how}", low.sort("x", "x_right", nulls_last=True))
 save("ok-join-asof", orders.sort("day").join_asof(customers.sort("since"), left_on="day", right_on="since", strategy="backward"))
 save("ok-join-asof-by", orders.sort("day").join_asof(customers.sort("since"), left_on="day", right_on="since", by="customer", tolerance="400d", strategy="nearest"))
 

@@ -1,8 +1,9 @@
 //! The times of a cron line in a time zone.
 //!
-//! A line that names hours means times of the clock: each day has each of them once. One that the clock skips comes as much
-//! later as the clock jumps (02:30 becomes 03:30), one that it repeats comes the first time. A line of every hour means what
-//! passes: it has the times that the clock shows, those that it repeats twice and those that it skips not at all.
+//! A line with fixed hours means clock times: each occurs once a day. A time that the clock skips comes later by the
+//! length of the jump (02:30 becomes 03:30); a time that the clock repeats comes the first time only. A line for every
+//! hour means elapsed time: it has exactly the times that the clock shows, those that it repeats twice and those that
+//! it skips not at all.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,12 +16,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::cron::Cron;
 use crate::suggest;
 
-/// Between two leap years lie up to eight years: a line has a day within so many, or none.
+/// Search at most 8 years ahead; a cron line without a match by then never matches.
 const MAX_DAYS: u32 = 8 * 366 + 31;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The time zone of an IANA name; the error says what to write. The rules are those that the program was built with, so
-/// that a container without any has them, and everybody has the same.
+/// Looks up the time zone of an IANA name; the error says what to write. Uses the rules that the program was built
+/// with, so that they are the same everywhere, and available in a container without any.
 pub fn zone(name: &str) -> Result<TimeZone, String> {
     static ZONES: OnceLock<TimeZoneDatabase> = OnceLock::new();
     let zones = ZONES.get_or_init(TimeZoneDatabase::bundled);
@@ -66,7 +67,7 @@ impl Calendar {
             let found = self.times(date, after, Timestamp::MAX).next();
             date = date.tomorrow().ok()?;
             if let Some(found) = found {
-                // Where a clock moves, a day's last times may lie behind the first of the next one.
+                // If a clock changes, a day's last times may come after the first of the next day.
                 let other = self.times(date, after, Timestamp::MAX).next();
                 return Some(other.map_or(found, |other| other.min(found)));
             }
@@ -74,7 +75,7 @@ impl Calendar {
         None
     }
 
-    /// The last times after one and up to another, `limit` at most, in order; and whether there are more.
+    /// The last times after `after` and up to `until`, at most `limit`, in order; and whether there are more.
     pub fn last(&self, after: Timestamp, until: Timestamp, limit: usize) -> (Vec<Timestamp>, bool) {
         let mut found = BTreeSet::new();
         let day = |time| self.zone.to_datetime(time).date();
@@ -87,7 +88,7 @@ impl Calendar {
             if is_last {
                 break;
             }
-            // As above: the day before may have a later one.
+            // As above: the day before may have a later time.
             is_last = found.len() > limit;
             let Ok(before) = date.yesterday() else { break };
             date = before;
@@ -96,13 +97,13 @@ impl Calendar {
         (found.into_iter().skip(skipped).collect(), skipped > 0)
     }
 
-    /// The times of a day after one and up to another, in order.
+    /// The times of a day between `after` (excluded) and `until` (included), in order.
     fn times(&self, date: Date, after: Timestamp, until: Timestamp) -> Box<dyn Iterator<Item = Timestamp> + '_> {
         if !self.cron.is_on(date) {
             return Box::new(std::iter::empty());
         }
         if let Some(midnight) = self.even(date) {
-            // Minutes of the day, so that hours that do not matter are passed over.
+            // Count in minutes of the day, so that irrelevant hours are skipped.
             let minutes = |time: Timestamp| time.duration_since(midnight).as_secs().div_euclid(60);
             let (first, last) = (minutes(after) + 1, minutes(until));
             let hours = bits(self.cron.hours)
@@ -118,7 +119,7 @@ impl Calendar {
         Box::new(times.into_iter().filter(move |time| after < *time && *time <= until))
     }
 
-    /// The day's beginning, if its clock does not move.
+    /// Midnight of the day, if the clock does not change on it.
     fn even(&self, date: Date) -> Option<Timestamp> {
         let begin = date.to_zoned(self.zone.clone()).ok()?;
         let end = date.tomorrow().ok()?.to_zoned(self.zone.clone()).ok()?;
@@ -128,7 +129,7 @@ impl Calendar {
         is_even.then(|| begin.timestamp())
     }
 
-    /// When the clock shows this.
+    /// When the clock shows this reading.
     fn at(&self, reading: DateTime) -> Vec<Timestamp> {
         let (first, second) = match self.zone.to_ambiguous_timestamp(reading).offset() {
             AmbiguousOffset::Unambiguous { offset } => (Some(offset), None),
@@ -151,7 +152,7 @@ mod tests {
         Calendar::new(Cron::parse(line).unwrap(), zone(name).unwrap())
     }
 
-    /// The next times after one, each as the clock shows it with its offset.
+    /// The next times, each with its offset as the clock shows it.
     fn next(line: &str, name: &str, after: &str, count: usize) -> Vec<String> {
         let calendar = calendar(line, name);
         let mut at: Timestamp = after.parse().unwrap();
@@ -173,9 +174,9 @@ mod tests {
         );
         // 2026-10-25 has it twice.
         assert_eq!(next("30 2 * * *", berlin, "2026-10-24T12:00:00Z", 2), ["10-25 02:30+02:00", "10-26 02:30+01:00"]);
-        // What is moved onto another time of the line is one with it.
+        // A time that is moved onto another time of the line coincides with it.
         assert_eq!(next("30 2,3 * * *", berlin, "2026-03-28T12:00:00Z", 2), ["03-29 03:30+02:00", "03-30 02:30+02:00"]);
-        // And comes in its order.
+        // And comes in order.
         assert_eq!(
             next("45,50 2,3 * * *", berlin, "2026-03-28T12:00:00Z", 3),
             ["03-29 03:45+02:00", "03-29 03:50+02:00", "03-30 02:45+02:00"]
@@ -229,7 +230,7 @@ mod tests {
         for name in ["Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "Pacific/Apia", "Etc/UTC"] {
             for line in ["*/7 * * * *", "0,30 1-3 * * *", "30 23 * * *", "0 0 * * MON", "@monthly"] {
                 let calendar = calendar(line, name);
-                // Around days on which one of the clocks moves.
+                // Around days on which one of the clocks changes.
                 for begin in ["2011-12-28", "2018-02-16", "2018-11-02", "2026-03-28", "2026-10-02", "2026-10-24"] {
                     let begin: Timestamp = format!("{begin}T00:00:00Z").parse().unwrap();
                     let end = begin + SignedDuration::from_hours(72);

@@ -1,8 +1,8 @@
 //! Cron lines: five fields, or a word such as @daily, as sets of numbers.
 //!
-//! A reader of its own, because the crates there are do not fit: `croner` and `cron` reckon with chrono, which the operator
-//! does not have, and those for jiff leave open what happens to a fixed hour that a clock skips or repeats. What belongs
-//! here: text to sets. Times are `calendar`'s.
+//! This is a parser of our own because no crate fits: `croner` and `cron` depend on chrono, which the operator does not
+//! use, and those for jiff do not say what happens to a fixed hour that a clock skips or repeats. What belongs here:
+//! text to sets. `calendar` computes times.
 
 use std::ops::RangeInclusive;
 
@@ -16,7 +16,7 @@ pub struct Cron {
     days: u64,
     months: u64,
     weekdays: u64,
-    /// Day or day of the week is `*`: then both must hold, else one of them is enough.
+    /// Day of the month or day of the week is `*`: both must match then; otherwise one of them is enough.
     is_one_open: bool,
 }
 
@@ -37,11 +37,11 @@ const FIELDS: [Field; 5] = [
     Field { what: "day of the week", range: 0..=7, names: &WEEKDAYS },
 ];
 const EVERY_HOUR: u64 = (1 << 24) - 1;
-/// The longest month, each: days of it that never come make a line that never does.
+/// The maximum length of each month: a line whose days exceed it never matches.
 const LONGEST: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 impl Cron {
-    /// Reads a line; the error says which part of it is wrong and what to write.
+    /// Parses a line; the error says which part is wrong and what to write.
     pub fn parse(line: &str) -> Result<Self, String> {
         let line = match line.trim() {
             "" => return Err("must not be empty: write five fields, such as \"30 2 * * *\"".to_owned()),
@@ -95,7 +95,7 @@ impl Cron {
             .any(|(month, longest)| self.months >> month & 1 == 1 && (1..=longest).any(|day| self.days >> day & 1 == 1))
     }
 
-    /// Whether it goes by what passes rather than by the clock: one that names hours means the clock's.
+    /// Whether the line follows elapsed time rather than the clock: only a line that names hours follows the clock.
     pub(super) fn is_every_hour(&self) -> bool {
         self.hours == EVERY_HOUR
     }
@@ -116,7 +116,7 @@ impl Field {
         text.split(',').try_fold(0, |set, part| Ok(set | self.part(part)?))
     }
 
-    /// `*`, `5`, `1-5`, each with `/2`; `5/15` goes from 5 to the end.
+    /// `*`, `5`, `1-5`, each with an optional `/2`; `5/15` goes from 5 to the end.
     fn part(&self, text: &str) -> Result<u64, String> {
         let (first, last) = (*self.range.start(), *self.range.end());
         let (range, step) = match text.split_once('/') {
@@ -143,7 +143,7 @@ impl Field {
 
     fn number(&self, word: &str, text: &str) -> Result<u32, String> {
         let named = self.names.iter().position(|name| name.eq_ignore_ascii_case(word));
-        // Months begin with 1, days of the week with 0.
+        // Months start at 1, days of the week at 0.
         let named = named.and_then(|at| u32::try_from(at).ok()).map(|at| at + *self.range.start());
         let number = word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse::<u32>().ok()).flatten();
         match named.or(number) {

@@ -1,6 +1,6 @@
-//! `ScheduledQuery`: queries that are made of a template at the times of a cron line, as Kubernetes' CronJob makes Jobs.
+//! `ScheduledQuery`: creates queries from a template at the times of a cron line, as a CronJob creates Jobs.
 //!
-//! `cron` reads the line, `calendar` tells its times in a time zone, `render` makes the query of one time. All pure.
+//! `cron` parses the line, `calendar` computes its times in a time zone, `render` makes the query of a time. All pure.
 
 pub mod calendar;
 pub mod cron;
@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DistributedQuerySpec, schema};
 
-/// On every query of a schedule: the schedule's name.
+/// Label of every query of a schedule: the schedule's name.
 pub const LABEL_SCHEDULE: &str = "floe.dev/scheduled-query";
-/// On every query of a schedule: the time that it was made for (RFC 3339).
+/// Annotation of every query of a schedule: the time that it was created for (RFC 3339).
 pub const SCHEDULED_AT: &str = "floe.dev/scheduled-at";
-/// A query's name is the schedule's and nine characters more, and names pods.
+/// A query's name is the schedule's plus nine characters, and is part of its pods' names.
 pub const MAX_NAME_CHARS: usize = 41;
 
-/// Queries of one template, at the times of a cron line.
+/// Creates queries from a template at the times of a cron line.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "floe.dev",
@@ -56,46 +56,47 @@ pub const MAX_NAME_CHARS: usize = 41;
     validation = Rule::new("!has(self.queryTemplate.spec.cancel) || !self.queryTemplate.spec.cancel").message("spec.queryTemplate.spec.cancel would stop every query at once: leave it out; spec.suspend stops the schedule"),
 )]
 pub struct ScheduledQuerySpec {
-    /// When queries are made: minute, hour, day of the month, month and day of the week (`30 2 * * MON-FRI`), or one of
-    /// @hourly, @daily (@midnight), @weekly, @monthly and @yearly (@annually). If day and day of the week are both given, one
-    /// of them is enough.
+    /// When to create queries: minute, hour, day of the month, month and day of the week (`30 2 * * MON-FRI`), or one
+    /// of @hourly, @daily (@midnight), @weekly, @monthly and @yearly (@annually). If day of the month and day of the
+    /// week are both restricted, either may match.
     #[schemars(length(min = 1, max = 256))]
     pub schedule: String,
-    /// The time zone in which `schedule` is read, by its IANA name. Where a clock is set forward or back, a schedule of fixed
-    /// hours has each of its times once, and one of every hour goes on as the time does.
+    /// Time zone of `schedule`, an IANA name. When clocks change, a schedule with fixed hours has each of its times
+    /// once, and one for every hour follows elapsed time.
     #[serde(default = "utc")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
-    /// What happens when it is time for a query and another one has not ended. Forbid: the new one waits. Replace: the other
-    /// one is deleted. Allow: both run.
+    /// What to do if a query is due while another one has not ended. Forbid: the new one waits. Replace: the other one
+    /// is deleted. Allow: both run.
     #[serde(default)]
     pub concurrency_policy: ConcurrencyPolicy,
-    /// What happens with times that passed without a query: while the operator was down or the schedule suspended, while
-    /// another query ran, or while a query was refused. Latest: the last of them gets one. All: each gets one, the
-    /// oldest first, of the last 100. None: a time that is `startingDeadlineSeconds` old (60 if left out) gets none.
+    /// What to do about times that passed without a query: while the operator was down or the schedule was suspended,
+    /// while another query ran, or while a query was refused. Latest: create a query for the last of them. All: create
+    /// one for each, the oldest first, at most the last 100. None: create none for times older than
+    /// `startingDeadlineSeconds` (60 if unset).
     #[serde(default)]
     pub catch_up: CatchUp,
-    /// A time that is older than this gets no query any more. Left out, `catchUp` alone decides.
+    /// Create no query for a time that is older than this. If unset, `catchUp` alone decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31536000))]
     pub starting_deadline_seconds: Option<u32>,
-    /// Make no queries. Those that are there go on. Times that pass meanwhile count as missed.
+    /// Create no queries. Existing ones continue. Times that pass meanwhile count as missed.
     #[serde(default)]
     pub suspend: bool,
-    /// How many succeeded queries are kept; older ones are deleted.
+    /// Number of succeeded queries to keep; older ones are deleted.
     #[serde(default = "three")]
     #[schemars(range(max = 1000))]
     pub successful_queries_history_limit: u32,
-    /// How many failed and cancelled queries are kept; older ones are deleted.
+    /// Number of failed and cancelled queries to keep; older ones are deleted.
     #[serde(default = "one")]
     #[schemars(range(max = 1000))]
     pub failed_queries_history_limit: u32,
-    /// Parameters of the queries by name, beside those of `queryTemplate.spec.params`. Their values are of a type and may have
+    /// Typed parameters of the queries by name, in addition to `queryTemplate.spec.params`. Their values may contain
     /// templates such as `{{ .scheduledDate }}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub params: BTreeMap<String, ParamSpec>,
-    /// What the queries are made of.
+    /// The template of the queries.
     pub query_template: QueryTemplate,
 }
 
@@ -128,11 +129,11 @@ impl Default for ScheduledQuerySpec {
     }
 }
 
-/// What happens when it is time for a query and another one has not ended.
+/// What to do if a query is due while another one has not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConcurrencyPolicy {
-    /// The new one waits until no other one is there.
-    // Unlike a CronJob: two runs of one template mostly write one sink, and each takes many pods.
+    /// The new one waits until the other one has ended.
+    // Unlike a CronJob's default: two runs of one template usually write to the same sink, and each takes many pods.
     #[default]
     Forbid,
     /// The others are deleted.
@@ -141,15 +142,15 @@ pub enum ConcurrencyPolicy {
     Allow,
 }
 
-/// What happens with times that passed without a query.
+/// What to do about times that passed without a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CatchUp {
-    /// The last of them gets a query.
+    /// Create a query for the last of them.
     #[default]
     Latest,
-    /// Each of the last 100 gets one, the oldest first.
+    /// Create one for each of the last 100, the oldest first.
     All,
-    /// They get none.
+    /// Create none.
     None,
 }
 
@@ -157,10 +158,10 @@ pub enum CatchUp {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ParamSpec {
-    /// What the value is. A date (`2026-03-01`) and a datetime (RFC 3339) reach the query as text.
+    /// Type of the value. A date (`2026-03-01`) and a datetime (RFC 3339) are passed to the query as text.
     #[serde(default, rename = "type")]
     pub kind: ParamType,
-    /// The value, or a text with templates that makes it.
+    /// The value, or a text with templates.
     #[schemars(schema_with = "schema::any_scalar")]
     pub value: serde_json::Value,
 }
@@ -185,11 +186,11 @@ pub struct QueryTemplate {
     /// Labels and annotations of the queries.
     #[serde(default)]
     pub metadata: TemplateMeta,
-    /// The spec of the queries. Texts in `params`, the values of `labels` and `sink.uri` may have templates.
+    /// The spec of the queries. Texts in `params`, values of `labels`, and `sink.uri` may contain templates.
     pub spec: DistributedQuerySpec,
 }
 
-/// Labels and annotations that every query gets.
+/// Labels and annotations of every query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateMeta {
@@ -203,7 +204,7 @@ pub struct TemplateMeta {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// How a schedule stands.
+/// The state of a schedule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduledQueryStatus {
@@ -211,35 +212,35 @@ pub struct ScheduledQueryStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The queries that have not ended, the first 50 of them.
+    /// Queries that have not ended, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub active: Vec<ActiveQuery>,
-    /// How many queries have not ended.
+    /// Number of queries that have not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_queries: Option<u32>,
-    /// The latest time for which a query was made.
+    /// The latest time for which a query was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,
     /// When a query last succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_successful_time: Option<Time>,
-    /// The next time of the schedule. Not there while it is suspended or refused.
+    /// The next time of the schedule. Unset while it is suspended or invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
     /// The time whose query waits for another one to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_time: Option<Time>,
-    /// Times that passed without a query so far; of a long row of them only 100 are counted.
+    /// Number of times that passed without a query; of a long gap at most 100 are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed_times: Option<u32>,
-    /// Times up to this one have their query, or get none.
+    /// All times up to this one have a query or get none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_until: Option<Time>,
-    /// The schedule and time zone that this status speaks of: times before a change of them are not caught up.
+    /// The schedule and time zone that this status describes: after a change, earlier times are not caught up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_schedule: Option<String>,
 }
@@ -252,6 +253,6 @@ pub struct ActiveQuery {
     pub name: String,
     /// Its UID.
     pub uid: String,
-    /// The time that it was made for.
+    /// The time that it was created for.
     pub scheduled_at: Time,
 }

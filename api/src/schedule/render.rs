@@ -1,7 +1,7 @@
-//! The query of one time: the template with its templates filled in.
+//! Makes the query of one time: the query template with its placeholders filled in.
 //!
-//! They are filled in where a value stands that is read as one (a parameter, a label, an annotation, the sink's URI), and
-//! nowhere else: what is pasted into the text of a query or a script is read as code.
+//! They are filled in only where a plain value is expected (a parameter, a label, an annotation, the sink's URI):
+//! whatever is pasted into the text of a query or a script would be read as code.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +16,19 @@ use crate::validate::FieldError;
 
 const NAMES: [&str; 5] = ["scheduledAt", "scheduledDate", "scheduledStamp", "scheduledUnix", "name"];
 
-/// What is filled in.
+/// The values to fill in.
 #[derive(Clone, Debug)]
 pub struct Moment<'a> {
     pub schedule: &'a str,
     pub at: Zoned,
 }
 
-/// The name of the query of one time: the same whoever makes it, and however often.
+/// The name of the query of one time: always the same, whoever creates it.
 pub fn query_name(schedule: &str, at: Timestamp) -> String {
     format!("{schedule}-{}", at.as_second().div_euclid(60))
 }
 
-/// RFC 3339, with the zone's offset.
+/// Formats a time as RFC 3339, with the zone's offset.
 pub fn rfc3339(at: &Zoned) -> String {
     match at.offset().seconds() {
         0 => at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -36,7 +36,7 @@ pub fn rfc3339(at: &Zoned) -> String {
     }
 }
 
-/// The query of one time, without an owner; or each fault with its field.
+/// Makes the query of one time, without an owner; or returns each fault with its field.
 pub fn render(schedule: &ScheduledQuery, at: Timestamp, zone: &TimeZone) -> Result<DistributedQuery, Vec<FieldError>> {
     let name = schedule.metadata.name.as_deref().unwrap_or_default();
     let moment = Moment { schedule: name, at: at.to_zoned(zone.clone()) };
@@ -104,7 +104,7 @@ impl Filler<'_> {
         }
     }
 
-    /// Texts in it, however deep.
+    /// Fills in the texts of a value at any depth.
     fn value(&mut self, path: &str, value: &mut Value) {
         match value {
             Value::String(text) => self.text(path, text),
@@ -115,7 +115,7 @@ impl Filler<'_> {
     }
 }
 
-/// Whether a text has a template of ours in it.
+/// Whether a text contains one of our placeholders.
 pub fn has_template(text: &str) -> bool {
     text.split("{{").skip(1).any(|rest| {
         let word = rest.trim_start().trim_start_matches('.');
@@ -123,7 +123,7 @@ pub fn has_template(text: &str) -> bool {
     })
 }
 
-/// A text with its templates filled in.
+/// Fills in the placeholders of a text.
 pub fn fill(text: &str, moment: &Moment<'_>) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = text;
@@ -159,7 +159,7 @@ fn one(inner: &str, moment: &Moment<'_>) -> Result<String, String> {
     }
 }
 
-/// `- 1d`: days and weeks are those of the clock, hours and minutes what passes.
+/// Applies an offset such as `- 1d`: days and weeks follow the clock, hours and minutes elapsed time.
 fn shifted(at: &Zoned, offset: &str) -> Result<Zoned, String> {
     let fault =
         || format!("the offset \"{offset}\" cannot be read: write - or +, a number, and m, h, d or w, such as - 1d");
@@ -181,7 +181,7 @@ fn shifted(at: &Zoned, offset: &str) -> Result<Zoned, String> {
     shifted.map_err(|_| format!("the offset \"{offset}\" leads out of the calendar"))
 }
 
-/// A value of a parameter as the type that it has.
+/// Converts the value of a parameter to its type.
 fn typed(param: &ParamSpec, value: Value) -> Result<Value, String> {
     let text = match &value {
         Value::String(text) => text.trim().to_owned(),
@@ -228,7 +228,7 @@ mod tests {
             ("{{ .scheduledUnix }}", "1774747800"),
             ("{{ .scheduledDate - 1d }}", "2026-03-28"),
             ("{{ .scheduledDate -1w }}..{{ .scheduledDate+30d }}", "2026-03-22..2026-04-28"),
-            // A day before is the same time of the clock, 24 hours before is not.
+            // One day before is the same clock time, 24 hours before is not.
             ("{{ .scheduledAt - 1d }}", "2026-03-28T03:30:00+01:00"),
             ("{{ .scheduledAt - 24h }}", "2026-03-28T02:30:00+01:00"),
             ("{{ .scheduledAt - 90m }}", "2026-03-29T01:00:00+01:00"),

@@ -1,4 +1,4 @@
-//! Workers, their size, and their pods.
+//! Validates workers, their sizes, and their pods.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! The sense of a spec: all that can be said without running it. Pure and total; what the API server's rules say too
-//! is said here again, because `floe run` and the operator must not depend on them.
+//! Validates the meaning of a spec: everything that can be checked without running it. Pure and total. It repeats the
+//! API server's rules, because `floe run` and the operator must not depend on them.
 
 mod compute;
 pub mod schedule;
@@ -14,10 +14,10 @@ use crate::plan::PlanKind;
 use crate::{ComputeContextSpec, DistributedQuerySpec, DslSource, Format, TableSpec};
 use values::is_label_key;
 
-/// One fault: the field it is in and what to write instead.
+/// One fault: its field and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct FieldError {
-    /// `spec.compute.workers`; empty for the file as a whole.
+    /// Such as `spec.compute.workers`; empty for the file as a whole.
     pub path: String,
     pub message: String,
 }
@@ -34,7 +34,7 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Everything that is wrong with a spec, in the order of its fields.
+/// All faults of a spec, in the order of its fields.
 pub fn validate(spec: &DistributedQuerySpec) -> Vec<FieldError> {
     let mut faults = Faults { spec, errors: Vec::new() };
     faults.plan();
@@ -54,9 +54,9 @@ pub fn validate(spec: &DistributedQuerySpec) -> Vec<FieldError> {
     faults.errors
 }
 
-/// Everything that is wrong with a context's spec.
+/// All faults of a context's spec.
 pub fn validate_context(spec: &ComputeContextSpec) -> Vec<FieldError> {
-    // What it shares with a query is held to the same rules under the same names.
+    // Fields that it shares with a query follow the same rules under the same names.
     let shared = DistributedQuerySpec {
         compute: spec.compute.clone(),
         storage: spec.storage.clone(),
@@ -91,7 +91,7 @@ pub fn validate_context(spec: &ComputeContextSpec) -> Vec<FieldError> {
     faults.errors
 }
 
-/// Whether Kubernetes takes this as the name of a Secret, a ConfigMap or the like (RFC 1123).
+/// Whether Kubernetes accepts this as the name of a Secret, a ConfigMap or the like (RFC 1123).
 pub fn is_object_name(name: &str) -> bool {
     let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     (1..=253).contains(&name.len())
@@ -100,7 +100,7 @@ pub fn is_object_name(name: &str) -> bool {
         })
 }
 
-/// The name of the object: pods and services are named after it.
+/// Validates the name of the object, which pods and services are named after.
 pub fn validate_name(name: Option<&str>) -> Vec<FieldError> {
     let Some(name) = name else { return Vec::new() };
     let ok = name.len() <= 50
@@ -279,7 +279,7 @@ impl Faults<'_> {
     }
 }
 
-/// The bytes of an inline plan; line breaks of a YAML block do not count.
+/// Decodes an inline plan; line breaks of a YAML block are ignored.
 pub fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     let packed: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     base64::engine::general_purpose::STANDARD.decode(packed)

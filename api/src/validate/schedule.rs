@@ -1,4 +1,4 @@
-//! The sense of a `ScheduledQuery`: its own fields, and the query that it would make.
+//! Validates a `ScheduledQuery`: its own fields, and the query that it would create.
 
 use jiff::Timestamp;
 
@@ -8,10 +8,10 @@ use crate::schedule::cron::Cron;
 use crate::schedule::{CatchUp, ConcurrencyPolicy, MAX_NAME_CHARS, ScheduledQuery, render};
 use crate::{DistributedQuerySpec, PlanSource};
 
-/// The beginning of 2026: messages have times of these days in them.
+/// The beginning of 2026, so that messages contain realistic times.
 const SAMPLE: i64 = 1_767_225_600;
 
-/// Everything that is wrong with a schedule, in the order of its fields.
+/// All faults of a schedule, in the order of its fields.
 pub fn validate_schedule(schedule: &ScheduledQuery) -> Vec<FieldError> {
     let spec = &schedule.spec;
     let mut errors = name(schedule.metadata.name.as_deref());
@@ -40,7 +40,7 @@ pub fn validate_schedule(schedule: &ScheduledQuery) -> Vec<FieldError> {
     }
     errors.extend(keys(schedule));
     errors.extend(misplaced(&spec.query_template.spec));
-    // Any time will do to see what its query would be.
+    // Render the query of an arbitrary time.
     let from = Timestamp::from_second(SAMPLE).unwrap_or_default();
     let sample = cron.zip(zone.clone()).and_then(|(cron, zone)| Calendar::new(cron, zone).next(from));
     let zone = zone.unwrap_or(jiff::tz::TimeZone::UTC);
@@ -51,7 +51,7 @@ pub fn validate_schedule(schedule: &ScheduledQuery) -> Vec<FieldError> {
     errors
 }
 
-/// The fault of a query as one of the template that it is made of.
+/// Turns a fault of a query into one of the template that it is made from.
 fn below_template(fault: FieldError) -> FieldError {
     FieldError::new(format!("spec.queryTemplate.{}", fault.path), fault.message)
 }
@@ -67,7 +67,7 @@ fn name(name: Option<&str>) -> Vec<FieldError> {
     vec![FieldError::new("metadata.name", message)]
 }
 
-/// Labels and annotations of the queries: those of Floe's own mean something to the operator.
+/// Validates labels and annotations of the queries: Floe's own have a meaning for the operator.
 fn keys(schedule: &ScheduledQuery) -> Vec<FieldError> {
     let meta = &schedule.spec.query_template.metadata;
     let all = [("labels", &meta.labels), ("annotations", &meta.annotations)];
@@ -79,7 +79,7 @@ fn keys(schedule: &ScheduledQuery) -> Vec<FieldError> {
     .collect()
 }
 
-/// Templates where none is filled in.
+/// Finds placeholders in places where none is filled in.
 fn misplaced(spec: &DistributedQuerySpec) -> Vec<FieldError> {
     let PlanSource { dsl, sql, python } = &spec.plan;
     let code = [

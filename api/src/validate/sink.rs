@@ -1,4 +1,4 @@
-//! How a plan is executed and where its result goes.
+//! Validates how a plan is executed and where its result goes.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What single values must look like, wherever they stand: URIs, storage names, quantities, labels.
+//! Validates single values wherever they occur: URIs, storage names, quantities, labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use crate::job::Provider;
 use crate::{Quantity, quantity, suggest};
 
 impl Faults<'_> {
-    /// A URI with a scheme that is known, and something behind it.
+    /// Requires a URI with a known scheme, and something after it.
     pub(super) fn uri(&mut self, path: &str, uri: &str, reading: bool) {
         const SCHEMES: [&str; 13] =
             ["s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss", "http", "https", "hf", "file"];
@@ -24,7 +24,7 @@ impl Faults<'_> {
             );
         }
         let Some((scheme, rest)) = uri.split_once("://") else {
-            // `s3:/bucket` would otherwise be taken for a local directory named `s3:`.
+            // Otherwise `s3:/bucket` would mean a local directory named `s3:`.
             if let Some((scheme, rest)) = uri.split_once(":/")
                 && SCHEMES.contains(&scheme)
             {
@@ -53,7 +53,7 @@ impl Faults<'_> {
         }
     }
 
-    /// The name of an object of the namespace.
+    /// Requires the name of an object in the namespace.
     pub(super) fn object_name(&mut self, path: &str, name: &str) {
         if !super::is_object_name(name) {
             let message = format!(
@@ -64,7 +64,7 @@ impl Faults<'_> {
         }
     }
 
-    /// The queries that have to end first.
+    /// Validates the queries that must end first.
     pub(super) fn after(&mut self) {
         let mut seen = BTreeSet::new();
         for (i, after) in self.spec.after.iter().enumerate() {
@@ -109,7 +109,7 @@ impl Faults<'_> {
         if milli >= least_milli {
             return;
         }
-        // `memory: 2` is two bytes; nobody means that.
+        // `memory: 2` is two bytes, which nobody means.
         let bare = amount.as_str().chars().all(|c| c.is_ascii_digit() || c == '.') && milli > 0 && milli < 4_096_000;
         let message = match bare {
             true => format!("{amount} is {amount} bytes, did you mean {amount}Gi?"),

@@ -13,14 +13,14 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What selects the operator's pods; also what queries' NetworkPolicies let in. */}}
+{{/* The selector of the operator's pods, which queries' NetworkPolicies also admit. */}}
 {{- define "floe.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
-{{/* Labels of every object. Not those of the selector: hooks and tests must not be taken for operators. */}}
+{{/* Labels of every object. They differ from the selector: it must not match the pods of hooks and tests. */}}
 {{- define "floe.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 }}
 app.kubernetes.io/name: {{ .Chart.Name }}
@@ -37,7 +37,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* An image's full name, of a dict with `image` and `root`. */}}
+{{/* An image's full name. Takes a dict with `image` and `root`. */}}
 {{- define "floe.image" -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" .image.repository .image.digest -}}
@@ -46,7 +46,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* All that the operator may do with queries and with what it makes for them; docs/operations.md says what for. */}}
+{{/* The operator's rights on queries and on the objects that it creates for them; docs/operations.md explains each. */}}
 {{- define "floe.rules" -}}
 - apiGroups: [floe.dev]
   resources: [distributedqueries]
@@ -82,7 +82,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [events]
   verbs: [create, patch]
 {{- if .Values.httpApi.enabled }}
-# For callers of the HTTP API, who must have the same rights themselves.
+# On behalf of callers of the HTTP API, who must have the same rights themselves.
 - apiGroups: [floe.dev]
   resources: [computecontexts]
   verbs: [create, delete]
@@ -92,7 +92,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end -}}
 
-{{/* The policy as the operator reads it: without what is left open. */}}
+{{/* The policy in the form that the operator reads: without the values that are null. */}}
 {{- define "floe.policy" -}}
 {{- $policy := dict -}}
 {{- range $key, $value := omit .Values.policy "enabled" -}}
@@ -103,7 +103,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toJson $policy -}}
 {{- end -}}
 
-{{/* Whether a name is in a list, or begins as one of it that ends in *: a CEL expression, of a dict with `name` and `list`. */}}
+{{/* A CEL expression for whether a list contains a name, or a prefix of it followed by *. Takes a dict with `name` and `list`. */}}
 {{- define "floe.celAllows" -}}
 {{- $tests := list -}}
 {{- range .list -}}

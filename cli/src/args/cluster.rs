@@ -22,7 +22,7 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    /// The same options again, for commands that a message proposes.
+    /// The same options again, for commands that a message suggests.
     pub fn again(&self) -> String {
         let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
         let options = [("-n", &self.namespace), ("--context", &self.context), ("--kubeconfig", &kubeconfig)];
@@ -35,7 +35,7 @@ pub struct SubmitArgs {
     /// Queries (YAML), or plans made by LazyFrame.serialize(); `-` reads a query from standard input
     #[arg(required_unless_present_any = ["filename", "script", "plan", "sql"])]
     pub files: Vec<PathBuf>,
-    /// The same, as kubectl has it
+    /// The same as FILES, for users of kubectl
     #[arg(short = 'f', long, value_name = "FILE")]
     pub filename: Vec<PathBuf>,
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub struct SubmitArgs {
     /// With `apply`: take over fields that another tool has set
     #[arg(long)]
     pub force_conflicts: bool,
-    /// What standard output gets
+    /// What to print on standard output
     #[arg(short, long, value_enum, default_value_t = SubmitOutput::Table)]
     pub output: SubmitOutput,
 }
@@ -64,7 +64,7 @@ impl SubmitArgs {
     }
 }
 
-/// A query from options, with no file of its own; or what they change in each file.
+/// A query made from options, without a file of its own; or what the options change in each file.
 #[derive(Debug, Default, clap::Args)]
 pub struct MakeArgs {
     /// A query from a Python script, which assigns a LazyFrame to `result`; `-` reads it from standard input
@@ -76,7 +76,7 @@ pub struct MakeArgs {
     /// Where the result goes; a URI without a known extension gets parquet
     #[arg(long, value_name = "URI")]
     pub sink: Option<String>,
-    /// When there is something at the sink already: error, overwrite or append
+    /// What to do if there is something at the sink already: error, overwrite or append
     #[arg(long, value_name = "MODE")]
     pub sink_mode: Option<String>,
     /// The Secret, in the query's namespace, that holds the storage's credentials
@@ -147,7 +147,7 @@ pub struct DeleteArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct GetArgs {
-    /// Names of the queries: all about each of them [default: a table of all queries]
+    /// Names of queries to show in full [default: a table of all queries]
     pub names: Vec<String>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -164,7 +164,7 @@ pub struct GetArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct ContextsArgs {
-    /// Names of the contexts: all about each of them [default: a table of all contexts]
+    /// Names of contexts to show in full [default: a table of all contexts]
     pub names: Vec<String>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -191,10 +191,14 @@ pub enum GetOutput {
 #[derive(Debug, clap::Args)]
 pub struct LogsArgs {
     /// Name of the query
-    pub name: String,
+    #[arg(required_unless_present = "on")]
+    pub name: Option<String>,
+    /// All that the pods of this context log, for whichever query
+    #[arg(long, value_name = "CONTEXT", conflicts_with = "name")]
+    pub on: Option<String>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Go on with what comes, until the query's pods are gone
+    /// Go on with what comes, until the query has ended and its pods have said all
     #[arg(short, long)]
     pub follow: bool,
     /// Only lines that say they are of this stage
@@ -229,7 +233,7 @@ pub struct ResultArgs {
     pub name: String,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Rows that are shown
+    /// Number of rows to show
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub rows: u64,
     /// Write all rows to this file instead; `-` is standard output
@@ -259,14 +263,15 @@ pub enum ResultFormat {
 
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// Queries (YAML) whose Secrets and ConfigMaps must be there
+    /// Queries (YAML) whose Secrets and ConfigMaps must be there, and with --run their tables be readable
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Run a tiny query, too, and delete it: images, quotas, networks and admission are seen only so
+    /// Run a tiny query, too, and for each file one that reads a row of its tables, and delete them: images, quotas, networks,
+    /// admission and a store's keys are seen only so
     #[arg(long)]
     pub run: bool,
-    /// How long that query may take
+    /// How long each of these may take
     #[arg(long, value_parser = parse_duration, default_value = "2m", requires = "run")]
     pub timeout: Duration,
     /// Format of the output

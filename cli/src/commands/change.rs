@@ -1,4 +1,4 @@
-//! `floe cancel`, `suspend`, `resume` and `delete`: what changes queries on a cluster by name.
+//! `floe cancel`, `suspend`, `resume` and `delete`: change queries on a cluster by name.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Change {
         }
     }
 
-    /// `cancel` and `suspend` exclude each other in an object.
+    /// `cancel` and `suspend` are mutually exclusive in an object.
     fn spec(self) -> Value {
         match self {
             Change::Cancel => json!({"cancel": true, "suspend": false}),
@@ -40,7 +40,7 @@ impl Change {
         }
     }
 
-    /// Why it can have no effect.
+    /// Why the change can have no effect.
     fn refuse(self, query: &DistributedQuery, again: &str) -> Option<String> {
         let name = query.metadata.name.as_deref().unwrap_or_default();
         let phase = query.status.as_ref().and_then(|status| status.phase);
@@ -71,7 +71,7 @@ impl Change {
     }
 }
 
-/// Changes all queries that can be changed; the first refusal gives the exit code.
+/// Changes all queries that can be changed; the first refusal determines the exit code.
 pub fn run(args: NamesArgs, change: Change) -> Result<ExitCode, Failure> {
     block_on(async {
         let cluster = Cluster::connect(&args.cluster).await?;

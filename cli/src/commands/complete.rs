@@ -1,5 +1,6 @@
-//! Completion for `kubectl floe`: kubectl runs `kubectl_complete-floe`, a link to this program, with the words so far. The answer
-//! is as cobra reads it: a proposal on each line, and what the shell may add itself. Names of queries and contexts come from the cluster.
+//! Completion for `kubectl floe`: kubectl runs `kubectl_complete-floe`, a link to this program, with the words typed so
+//! far. The answer has cobra's format: one proposal per line, then a directive for the shell. Names of queries and
+//! contexts come from the cluster.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -13,9 +14,9 @@ use crate::cluster::Cluster;
 use crate::error::Failure;
 use crate::{block_on, print};
 
-/// Somebody waits at a prompt.
+/// Timeout for the cluster: somebody waits at a prompt.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// No files beside the proposals.
+/// cobra's directive: propose no files.
 const NO_FILES: &str = ":4";
 const FILES: &str = ":0";
 /// Commands whose arguments are names of queries.
@@ -30,7 +31,7 @@ pub fn run(words: &[OsString]) -> ExitCode {
             proposals.iter().for_each(print::out);
             NO_FILES
         }
-        // A cluster that does not answer has no proposals, and no message either: the prompt is no place for it.
+        // If the cluster does not answer, propose nothing and print no message: it would disturb the prompt.
         Proposals::Named { kind, from, begin } => {
             names(kind, from).iter().filter(|name| name.starts_with(&begin)).for_each(print::out);
             NO_FILES
@@ -41,7 +42,7 @@ pub fn run(words: &[OsString]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What a cluster has by name.
+/// The kinds of objects whose names are proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Query,
@@ -55,7 +56,7 @@ enum Proposals {
     Files,
 }
 
-/// The last word is the one that is being typed.
+/// The last word is the one being typed.
 fn propose(command: &Command, words: &[String]) -> Proposals {
     let (typed, before) = words.split_last().map_or(("", words), |(last, before)| (last.as_str(), before));
     let Some((name, rest)) = before.split_first() else {
@@ -105,7 +106,7 @@ fn option<'a>(command: &'a Command, word: &str) -> Option<&'a clap::Arg> {
     })
 }
 
-/// Those of the cluster and namespace that the words before name.
+/// Names from the cluster and namespace that the preceding words select.
 fn names(kind: Kind, words: Vec<String>) -> Vec<String> {
     let value = |names: &[&str]| {
         let at = words.iter().rposition(|word| names.contains(&word.as_str()))?;

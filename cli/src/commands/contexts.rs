@@ -1,4 +1,4 @@
-//! `floe contexts`: the warm contexts of a cluster, as a table, one by one with all that is known of them, or as objects.
+//! `floe contexts`: the warm contexts of a cluster, as a table, in full one by one, or as objects.
 
 use std::process::ExitCode;
 
@@ -61,7 +61,7 @@ fn show(cluster: &Cluster, mut found: Vec<DynamicObject>, args: &ContextsArgs) -
     }
 }
 
-/// What the CRD's printer columns show, in columns.
+/// Formats the CRD's printer columns as a table.
 fn table(objects: &[DynamicObject], with_namespace: bool, wide: bool, now: Timestamp) -> Vec<String> {
     let mut head = vec!["NAME", "PHASE", "WORKERS", "RUNNING", "WAITING", "AGE"];
     if with_namespace {
@@ -87,7 +87,7 @@ fn table(objects: &[DynamicObject], with_namespace: bool, wide: bool, now: Times
     human::aligned(&rows)
 }
 
-/// All that a person wants to know of one context.
+/// Describes one context in full.
 fn described(object: &DynamicObject, now: Timestamp) -> String {
     let mut lines = vec![format!("Name:        {}", object.metadata.name.as_deref().unwrap_or_default())];
     let mut add = |label: &str, text: String| {

@@ -1,4 +1,4 @@
-//! `floe doctor`: the cluster, Floe in it and the user's rights, each with what to do. Looks only, unless a query is to be run.
+//! `floe doctor`: the cluster, Floe in it and the user's rights, each with what to do. Looks only, unless queries are to be run.
 
 use std::process::ExitCode;
 
@@ -7,12 +7,12 @@ use serde_json::json;
 use crate::args::Output;
 use crate::args::cluster::DoctorArgs;
 use crate::cluster::Cluster;
-use crate::doctor::{Check, State, installed, reach, rights, sources, trial};
+use crate::doctor::{Check, State, installed, reach, rights, sources, tables, trial};
 use crate::error::Failure;
 use crate::{block_on, print, query};
 
 /// Exit code when a check failed.
-const FAILED: u8 = 1;
+const FAILED: u8 = crate::commands::watch::FAILED;
 
 pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
     let none = crate::args::QueryArgs::default();
@@ -23,7 +23,7 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
         let answers = reach::checks(&cluster).await;
         let is_reached = answers.iter().all(|check| check.state != State::Fail);
         told.tell(answers);
-        // Each further question would only fail in the same way.
+        // Each further check would only fail in the same way.
         if is_reached {
             told.tell(installed::crd(&cluster).await);
             told.tell(rights::checks(&cluster).await);
@@ -31,13 +31,15 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, Failure> {
             told.tell(sources::checks(&cluster, &files).await);
             if args.run {
                 told.tell(trial::checks(&cluster, args.timeout).await);
+                let tried = tables::checks(&cluster, &files, &told.all, args.timeout).await;
+                told.tell(tried);
             }
         }
         Ok(told.end())
     })
 }
 
-/// What was found, printed as it comes.
+/// Collects the checks, and prints them as they finish.
 struct Told {
     output: Output,
     all: Vec<Check>,

@@ -1,5 +1,5 @@
-//! `floe explain`: the stages of a query. Of a file, made by the runner without running them; of a query on a cluster, as its
-//! coordinator planned them.
+//! `floe explain`: the stages of a query. For a file, the runner plans them without running; for a query on a cluster,
+//! they are those that its coordinator planned.
 
 use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
@@ -20,7 +20,7 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The name of a query, if the argument is one: a file of that name goes first, unless a cluster is named, too.
+/// The name of a query, if the argument is one. A file of that name has precedence, unless a cluster is named as well.
 fn on_cluster(args: &ExplainArgs) -> Option<String> {
     let file = args.file.as_ref()?;
     let name = file.to_str()?;
@@ -71,7 +71,7 @@ async fn of_cluster(name: String, args: &ExplainArgs) -> Result<ExitCode, Failur
     let found = cluster.get(&name).await?;
     let mut coordinator = match Coordinator::reach(&cluster, &found).await {
         Ok(coordinator) => coordinator,
-        // What the status keeps of the plan is there for good.
+        // The part of the plan that is in the status outlives the coordinator.
         Err(Failure::Missing(_)) if args.format == ExplainFormat::Text && stages(&found).is_some() => {
             print::out(stages(&found).unwrap_or_default().trim_end());
             print::err("note: the coordinator is gone, and with it what each stage does in detail");
@@ -96,7 +96,7 @@ async fn of_cluster(name: String, args: &ExplainArgs) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a status says of the plan.
+/// Formats what a status contains of the plan.
 fn stages(query: &DistributedQuery) -> Option<String> {
     let status = query.status.as_ref().filter(|status| !status.stages.is_empty())?;
     let mut lines: Vec<String> = Vec::new();
@@ -134,7 +134,7 @@ mod tests {
         for file in ["q.yaml", "./q", "Q", "3q", "-"] {
             assert_eq!(meant(&[file]), None, "{file}");
         }
-        // A directory of the package, where tests run.
+        // `src` is a directory of the package, where tests run.
         assert_eq!(meant(&["src"]), None);
         assert_eq!(meant(&["src", "-n", "a"]), Some("src".to_owned()));
     }

@@ -1,8 +1,9 @@
-//! `floe get`: queries on a cluster, as a table, one by one with all that is known of them, or as objects.
+//! `floe get`: queries on a cluster, as a table, in full one by one, or as objects.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use floe_api::{DistributedQuery, Phase};
+use floe_api::{DistributedQuery, Phase, StageStatus};
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use crate::error::Failure;
 use crate::render::cluster as words;
 use crate::{block_on, human, print, program};
 
-/// How many reasons are listed; the others are counted.
+/// List at most this many reasons; the others are only counted.
 const MAX_REASONS: usize = 20;
 
 pub fn run(args: GetArgs) -> Result<ExitCode, Failure> {
@@ -86,13 +87,13 @@ pub(super) fn object_out(value: Value, output: GetOutput) -> Result<(), Failure>
     Ok(())
 }
 
-/// Without who wrote which field, as kubectl shows objects.
+/// Removes the managed fields, as kubectl does when it shows objects.
 pub(super) fn clean(mut object: DynamicObject) -> Value {
     object.metadata.managed_fields = None;
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// What the CRD's printer columns show, in columns.
+/// Formats the CRD's printer columns as a table.
 fn table(objects: &[DynamicObject], with_namespace: bool, wide: bool, now: Timestamp) -> Vec<String> {
     let mut head = vec!["NAME", "PHASE", "PROGRESS", "WORKERS", "STAGES", "ROWS", "AGE"];
     if with_namespace {
@@ -137,7 +138,7 @@ pub(super) fn age(object: &DynamicObject, now: Timestamp) -> String {
     since(created.0, now)
 }
 
-/// `45s`, `12m`, `5h`, `3d`
+/// Formats an age: `45s`, `12m`, `5h`, `3d`.
 pub(super) fn since(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {
@@ -148,7 +149,7 @@ pub(super) fn since(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// All that a person wants to know of one query.
+/// Describes one query in full.
 fn described(object: &DynamicObject, now: Timestamp) -> String {
     let mut lines = vec![format!("Name:      {}", object.metadata.name.as_deref().unwrap_or_default())];
     let mut add = |label: &str, text: String| {
@@ -158,7 +159,7 @@ fn described(object: &DynamicObject, now: Timestamp) -> String {
     };
     add("Namespace", object.metadata.namespace.clone().unwrap_or_default());
     add("Age", age(object, now));
-    // One that this release cannot read shows what the server knows all the same.
+    // An object that this release cannot parse still shows what the server knows.
     let text = |path: &str| shown(object.data.pointer(path).unwrap_or(&Value::Null));
     let query: Option<DistributedQuery> = serde_json::to_value(object).and_then(serde_json::from_value).ok();
     let status = query.as_ref().and_then(|query| query.status.clone()).unwrap_or_default();
@@ -193,17 +194,9 @@ fn described(object: &DynamicObject, now: Timestamp) -> String {
         add("Warning", warning.clone());
     }
     if !status.stages.is_empty() {
-        let mut rows = vec![["STAGE", "STATE", "TASKS", "ROWS", "BYTES", "WHAT IT DOES"].map(str::to_owned).to_vec()];
-        rows.extend(status.stages.iter().map(|stage| {
-            vec![
-                stage.id.to_string(),
-                format!("{:?}", stage.state).to_lowercase(),
-                format!("{}/{}", stage.tasks_done, stage.tasks_total),
-                human::count(stage.rows),
-                human::bytes(stage.bytes),
-                stage.label.clone(),
-            ]
-        }));
+        let head = ["STAGE", "STATE", "TASKS", "ATTEMPTS", "ROWS", "BYTES", "TIME", "READS", "WHAT IT DOES"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows.extend(status.stages.iter().map(stage_row));
         lines.push(String::new());
         lines.extend(human::aligned(&rows));
     }
@@ -217,6 +210,21 @@ fn described(object: &DynamicObject, now: Timestamp) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+fn stage_row(stage: &StageStatus) -> Vec<String> {
+    let reads = stage.depends_on.iter().flatten().map(u32::to_string).collect::<Vec<_>>();
+    vec![
+        stage.id.to_string(),
+        format!("{:?}", stage.state).to_lowercase(),
+        format!("{}/{}", stage.tasks_done, stage.tasks_total),
+        stage.attempts.map(|attempts| attempts.to_string()).unwrap_or_default(),
+        human::count(stage.rows),
+        human::bytes(stage.bytes),
+        stage.elapsed_ms.map(|ms| human::duration(Duration::from_millis(ms))).unwrap_or_default(),
+        reads.join(","),
+        stage.label.clone(),
+    ]
 }
 
 #[cfg(test)]

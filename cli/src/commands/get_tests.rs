@@ -58,18 +58,22 @@ fn one_query_is_described_with_its_stages_and_what_went_wrong() {
         "sink": {"uri": "s3://b/o/", "format": "parquet", "mode": "error"}});
     let status = json!({"phase": "Failed", "reason": "OutOfMemory", "message": "worker 2 needs more", "attempt": 2,
         "warnings": ["careful"], "singleWorker": [{"stage": 1, "node": "SORT", "reason": "keeps order"}],
-        "stages": [{"id": 0, "label": "scan t", "state": "done", "tasksDone": 8, "tasksTotal": 8, "rows": 1000, "bytes": 5000}]});
+        "stages": [{"id": 0, "label": "scan t", "state": "done", "tasksDone": 8, "tasksTotal": 8, "rows": 1000, "bytes": 5000,
+            "dependsOn": [], "attempts": 9, "elapsedMs": 2500},
+            {"id": 1, "label": "sort", "state": "failed", "tasksDone": 0, "tasksTotal": 1, "dependsOn": [0], "attempts": 4}]});
     let text = described(&object("q", spec, status), now());
     for part in [
         "Name:      q\nNamespace: n\nAge:       2m\nPhase:     Failed (OutOfMemory: worker 2 needs more)\nPlan:      python\n",
         "Table:     t = s3://b/t/\nSink:      s3://b/o/ (parquet, error)\n",
         "Attempt:   2\nWarning:   careful\n",
-        "STAGE   STATE   TASKS   ROWS    BYTES    WHAT IT DOES\n0       done    8/8     1,000   5.0 kB   scan t\n",
+        "STAGE   STATE    TASKS   ATTEMPTS   ROWS    BYTES    TIME     READS   WHAT IT DOES\n",
+        "0       done     8/8     9          1,000   5.0 kB   2.50 s           scan t\n",
+        "1       failed   0/1     4          0       0 B               0       sort\n",
         "On one worker:\n  SORT (stage 1): keeps order\n",
     ] {
         assert!(text.contains(part), "{part:?} in\n{text}");
     }
-    // Of a newer release, or written by another hand.
+    // From a newer release, or written by someone else.
     let odd = described(&object("q", json!({"plan": {"dsl": 3}}), json!({"phase": "Strange"})), now());
     assert!(odd.contains("Phase:     Strange\nNote:      this release cannot read"), "{odd}");
 }

@@ -1,11 +1,13 @@
-//! `floe logs`: what the coordinator and the workers of a query log, together and in order, each line with the pod and the
-//! stage that it tells of.
+//! `floe logs`: what the coordinator and the workers of a query or a context log, together and in order, each line with the pod and
+//! the stage that it tells of. Whose lines these are is in `whose`.
+
+mod whose;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use floe_api::DistributedQuery;
 use floe_api::logline::{Line, Source};
 use futures::{AsyncBufReadExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
@@ -21,28 +23,32 @@ use crate::commands::watch::INTERRUPTED;
 use crate::error::Failure;
 use crate::follow::has_ended;
 use crate::{block_on, print};
+use whose::Whose;
 
 /// The container of the runner; a pod template may add others.
 const CONTAINER: &str = "floe";
-/// How often new pods are looked for.
+/// How often to look for new pods.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// After the end of a query, its pods have said all when nothing came for so long.
+/// A query that has ended has logged everything once nothing has come for this long.
 const QUIET: Duration = Duration::from_secs(3);
-/// A pod's log that was not followed comes at once.
+/// Timeout for reading a pod's log without following it.
 const WHOLE: Duration = Duration::from_secs(60);
-/// Lines that wait to be printed.
+/// Capacity of the queue of lines to be printed.
 const QUEUE: usize = 4096;
 
 pub fn run(args: LogsArgs) -> Result<ExitCode, Failure> {
     block_on(async {
         let cluster = Cluster::connect(&args.cluster).await?;
-        let query = cluster.get(&args.name).await?;
+        let whose = match (&args.on, &args.name) {
+            (Some(context), _) => cluster.context(context).await.map(|_| Whose::context(context))?,
+            (None, name) => Whose::query(&cluster.get(name.as_deref().unwrap_or_default()).await?),
+        };
         if !args.follow {
-            once(&cluster, &query, &args).await?;
+            once(&cluster, &whose, &args).await?;
             return Ok(ExitCode::SUCCESS);
         }
         tokio::select! {
-            followed = follow(&cluster, &args) => followed.map(|()| ExitCode::SUCCESS),
+            followed = follow(&cluster, whose, &args) => followed.map(|()| ExitCode::SUCCESS),
             // Waited for from the beginning: a signal that comes between two lines is not lost.
             _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
         }
@@ -50,9 +56,9 @@ pub fn run(args: LogsArgs) -> Result<ExitCode, Failure> {
 }
 
 /// The pods that are wanted and whose container has begun.
-async fn pods(cluster: &Cluster, args: &LogsArgs) -> Result<Vec<(String, Source)>, Failure> {
-    let what = format!("cannot list the pods of query {}", args.name);
-    let selector = ListParams::default().labels(&format!("floe.dev/query={}", args.name));
+async fn pods(cluster: &Cluster, whose: &Whose, args: &LogsArgs) -> Result<Vec<(String, Source)>, Failure> {
+    let what = format!("cannot list the pods of {}", whose.words);
+    let selector = ListParams::default().labels(&whose.selector);
     let pods = cluster.ask(&what, cluster.pods().list(&selector)).await?;
     let wanted = |source: &Source| match (args.role, args.worker) {
         (_, Some(number)) => source.worker() == Some(number),
@@ -75,35 +81,26 @@ fn has_begun(pod: &Pod) -> bool {
     states.any(|state| state.running.is_some() || state.terminated.is_some())
 }
 
-fn params(args: &LogsArgs) -> LogParams {
-    LogParams {
-        container: Some(CONTAINER.to_owned()),
-        follow: args.follow,
-        tail_lines: args.tail.map(i64::from),
-        since_seconds: args.since.map(|since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
-        // By the kubelet, so that lines of all pods can be put in order.
-        timestamps: true,
-        ..LogParams::default()
-    }
-}
-
 /// What is there now, in the order of its time.
-async fn once(cluster: &Cluster, query: &DistributedQuery, args: &LogsArgs) -> Result<(), Failure> {
-    let pods = pods(cluster, args).await?;
+async fn once(cluster: &Cluster, whose: &Whose, args: &LogsArgs) -> Result<(), Failure> {
+    let pods = pods(cluster, whose, args).await?;
     if pods.is_empty() {
-        return Err(Failure::Missing(none(query, args)));
+        return Err(Failure::Missing(whose.none(args)));
     }
     let mut lines = Vec::new();
     for (pod, source) in pods {
         let what = format!("cannot read the log of pod {pod}");
-        let (api, params) = (cluster.pods(), params(args));
+        let (api, params) = (cluster.pods(), whose.params(args));
         let read = tokio::time::timeout(WHOLE, api.logs(&pod, &params));
         match read.await {
             Err(_) => return Err(cluster.refused.silent(&what, WHOLE)),
-            // It went while we looked.
+            // The pod was deleted meanwhile.
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {}
             Ok(Err(error)) => return Err(cluster.refused.tell(&what, &error)),
-            Ok(Ok(text)) => lines.extend(text.lines().map(|line| Line::read(&pod, source, line))),
+            Ok(Ok(text)) => {
+                let wanted = text.lines().filter(|line| whose.wants(line));
+                lines.extend(whose.last(wanted.map(|line| Line::read(&pod, source, line)).collect(), args));
+            }
         }
     }
     lines.sort_by(|a, b| a.time.cmp(&b.time));
@@ -111,29 +108,9 @@ async fn once(cluster: &Cluster, query: &DistributedQuery, args: &LogsArgs) -> R
     Ok(())
 }
 
-fn none(query: &DistributedQuery, args: &LogsArgs) -> String {
-    let name = &args.name;
-    let any = args.role.is_some() || args.worker.is_some();
-    if let Some(context) = &query.spec.compute.context_ref {
-        let uid = query.metadata.uid.as_deref().unwrap_or_default();
-        return format!(
-            "query {name} has no pods of its own: it runs on context {0}, whose pods log for all its queries. To do: `kubectl logs \
-             -l floe.dev/context={0} --prefix --tail=-1 | grep {uid}`",
-            context.name
-        );
-    }
-    match has_ended(query) {
-        true => format!(
-            "query {name} has ended and its pods are gone, their logs with them. To do: spec.keepFailedPodsSeconds keeps those \
-             of a query that fails; a log collector of the cluster may have them all"
-        ),
-        false if any => format!("query {name} has no such pod with a log now"),
-        false => format!("no pod of query {name} has started yet: -f waits for them"),
-    }
-}
-
-/// Prints what comes until the query has ended and its pods have.
-async fn follow(cluster: &Cluster, args: &LogsArgs) -> Result<(), Failure> {
+/// Prints what comes until the query has ended and its pods have, or no more is said of it.
+async fn follow(cluster: &Cluster, whose: Whose, args: &LogsArgs) -> Result<(), Failure> {
+    let whose = Arc::new(whose);
     let (sender, mut receiver) = mpsc::channel::<Line>(QUEUE);
     let mut readers = JoinSet::new();
     let mut known = BTreeSet::new();
@@ -149,20 +126,16 @@ async fn follow(cluster: &Cluster, args: &LogsArgs) -> Result<(), Failure> {
             Some(_) = readers.join_next(), if !readers.is_empty() => {}
             () = tokio::time::sleep_until(look_at) => {
                 look_at = Instant::now() + LOOK_AGAIN;
-                // A query that was deleted has ended, too.
-                is_over = match cluster.get(&args.name).await {
-                    Ok(query) => has_ended(&query),
-                    Err(Failure::Missing(_)) => true,
-                    Err(failure) => return Err(failure),
-                };
-                for (pod, source) in pods(cluster, args).await? {
+                is_over = has_gone(cluster, args).await?;
+                for (pod, source) in pods(cluster, &whose, args).await? {
                     if known.insert(pod.clone()) {
-                        readers.spawn(read(cluster.pods(), pod, source, params(args), sender.clone()));
+                        let (whose, params) = (Arc::clone(&whose), whose.params(args));
+                        readers.spawn(read(cluster.pods(), pod, source, whose, params, sender.clone()));
                     }
                 }
             }
         }
-        // The coordinator of a result without a sink stays, and says nothing any more.
+        // The coordinator of a result without a sink stays, and says nothing any more; one of a context says nothing more of it.
         let is_quiet = readers.is_empty() || heard_at.elapsed() > QUIET;
         if is_over && is_quiet && receiver.is_empty() {
             break;
@@ -171,12 +144,31 @@ async fn follow(cluster: &Cluster, args: &LogsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sends the lines of a pod until its log ends. A pod that goes away is no failure.
-async fn read(api: kube::Api<Pod>, pod: String, source: Source, params: LogParams, to: mpsc::Sender<Line>) {
+/// Whether nothing more will happen. What was deleted has ended, too.
+async fn has_gone(cluster: &Cluster, args: &LogsArgs) -> Result<bool, Failure> {
+    let found = match (&args.on, &args.name) {
+        (Some(context), _) => cluster.context(context).await.map(|_| false),
+        (None, name) => cluster.get(name.as_deref().unwrap_or_default()).await.map(|query| has_ended(&query)),
+    };
+    match found {
+        Err(Failure::Missing(_)) => Ok(true),
+        found => found,
+    }
+}
+
+/// Sends the lines of a pod that are wanted until its log ends. A pod that goes away is no failure.
+async fn read(
+    api: kube::Api<Pod>,
+    pod: String,
+    source: Source,
+    whose: Arc<Whose>,
+    params: LogParams,
+    to: mpsc::Sender<Line>,
+) {
     let Ok(log) = api.log_stream(&pod, &params).await else { return };
     let mut lines = log.lines();
     while let Some(Ok(line)) = lines.next().await {
-        if to.send(Line::read(&pod, source, &line)).await.is_err() {
+        if whose.wants(&line) && to.send(Line::read(&pod, source, &line)).await.is_err() {
             return;
         }
     }
@@ -187,6 +179,7 @@ fn show(line: &Line, args: &LogsArgs) {
         return;
     }
     match args.output {
+        Output::Table if args.on.is_some() => print::out(line.text_with_query()),
         Output::Table => print::out(line.text()),
         Output::Json => print::out(line.json()),
     }

@@ -1,4 +1,4 @@
-//! One file per command, or a few kin. Each resolves its typed arguments and returns the exit code.
+//! One file per command or few related ones. Each resolves its typed arguments and returns the exit code.
 
 pub mod change;
 pub mod complete;

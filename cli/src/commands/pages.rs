@@ -1,4 +1,4 @@
-//! `floe completion` and `floe man`: made from the command line's own description, so that they are never behind it.
+//! `floe completion` and `floe man`: generated from the command line's definition, so that they are never outdated.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub fn man(args: &ManArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `floe.1`, and `floe-COMMAND.1` for each command.
+/// Writes `floe.1`, and `floe-COMMAND.1` for each command.
 fn pages(directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
     clap_mangen::generate_to(Args::command(), directory)?;

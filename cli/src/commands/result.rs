@@ -1,5 +1,5 @@
-//! `floe result`: the rows of a query without a sink, as a table in the terminal or in a file. They come as an Arrow stream
-//! from the coordinator through the API server; `floe-runner convert` makes tables and files of them.
+//! `floe result`: the rows of a query without a sink, as a table in the terminal or in a file. They come from the
+//! coordinator through the API server as an Arrow stream, which `floe-runner convert` turns into tables and files.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ use crate::error::Failure;
 use crate::follow::has_ended;
 use crate::{block_on, human, print, process, program};
 
-/// A result whose next bytes do not come for so long is given up.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(120);
-/// A result with no more rows is read whole for its table, which then shows its last rows, too.
+/// Give up if the result's next bytes do not come within this time.
+const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
+/// Read a result of at most this many rows in full for its table, which then also shows the last rows.
 const WHOLE_ROWS: u64 = 1000;
 
 impl ResultFormat {
-    /// What a file's extension says.
+    /// The format for a file's extension.
     fn of(path: &Path) -> Option<ResultFormat> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "parquet" | "pq" => Some(ResultFormat::Parquet),
@@ -73,7 +73,7 @@ fn to(args: &ResultArgs) -> Result<To, Failure> {
 
 pub fn run(args: ResultArgs) -> Result<ExitCode, Failure> {
     let to = to(&args)?;
-    // Before anything is asked for: without the runner there is no table.
+    // Check this before any request: without the runner there is no table.
     let runner = match &to {
         To::File { format: ResultFormat::Stream, .. } | To::Stdout { format: ResultFormat::Stream } => None,
         To::Terminal { .. } | To::File { .. } | To::Stdout { .. } => Some(
@@ -136,7 +136,7 @@ pub async fn print_table(
     rows: u64,
     total: u64,
 ) -> Result<ExitCode, Failure> {
-    // A table needs no more rows than it shows, of a long result.
+    // For the table of a long result, request only the rows that it shows.
     let rest = if total > rows.max(WHOLE_ROWS) { format!("/result?rows={rows}") } else { "/result".to_owned() };
     let body = coordinator.ask(&rest).await?;
     let mut command = Command::new(runner);
@@ -145,7 +145,7 @@ pub async fn print_table(
     pipe(body, command).await
 }
 
-/// Half a result must not pass for a whole one: the file gets its name when all of it is there.
+/// A partial result must not pass for a whole one: the file gets its name once it is complete.
 async fn write(
     body: Incoming,
     path: &Path,
@@ -179,7 +179,7 @@ async fn write(
     Ok(ExitCode::SUCCESS)
 }
 
-/// A temporary file is its user's alone; this one becomes a file as any other: read by all, as far as the umask allows.
+/// Gives a temporary file, which only its user can read, the permissions that the umask gives to ordinary files.
 fn readable(file: &std::fs::File) {
     use std::os::unix::fs::PermissionsExt as _;
     // SAFETY: umask takes an integer and touches no memory; it is set back at once, and no other thread makes files.
@@ -189,14 +189,14 @@ fn readable(file: &std::fs::File) {
         libc::umask(mask);
         mask
     };
-    // Its type is another one on other systems.
+    // The type differs on other systems.
     #[allow(clippy::useless_conversion)]
     let mode = 0o666 & !u32::from(mask);
-    // A file that only its user can read is no reason to lose it.
+    // Failing here would lose the result; better a file that only its user can read.
     let _ = file.set_permissions(std::fs::Permissions::from_mode(mode));
 }
 
-/// Gives the stream to a process, which writes to this one's standard output or to a file.
+/// Pipes the stream to a process, which writes to standard output or to a file.
 async fn pipe(body: Incoming, mut command: Command) -> Result<ExitCode, Failure> {
     command.stdin(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| Failure::io("cannot start floe-runner", error))?;
@@ -204,7 +204,7 @@ async fn pipe(body: Incoming, mut command: Command) -> Result<ExitCode, Failure>
         return Err(Failure::Internal("the runner's input is not connected".to_owned()));
     };
     let copied = copy(body, &mut stdin).await;
-    // A stream that broke off must not look like its end: the process goes first.
+    // A stream that breaks off must not look like its end: kill the process first.
     if let Err(failure @ (Failure::Cluster(_) | Failure::Missing(_))) = copied {
         let _ = child.kill().await;
         return Err(failure);
@@ -215,13 +215,13 @@ async fn pipe(body: Incoming, mut command: Command) -> Result<ExitCode, Failure>
     Ok(ExitCode::from(code.unwrap_or_else(|| Category::Internal.exit_code())))
 }
 
-/// An error of the stream is a `Cluster` failure; one of the target, which may have read enough, an `Io` one.
+/// Fails with `Cluster` if the stream breaks off, and with `Io` if the target fails, which may simply have read enough.
 async fn copy(mut body: Incoming, to: &mut (impl tokio::io::AsyncWrite + Unpin)) -> Result<(), Failure> {
     let broke = |why: String| Failure::Cluster(format!("the result broke off: {why}. To do: ask for it again"));
     loop {
-        let frame = tokio::time::timeout(SILENCE, body.frame()).await;
+        let frame = tokio::time::timeout(READ_TIMEOUT, body.frame()).await;
         match frame {
-            Err(_) => return Err(broke(format!("nothing came for {} s", SILENCE.as_secs()))),
+            Err(_) => return Err(broke(format!("nothing came for {} s", READ_TIMEOUT.as_secs()))),
             Ok(None) => break,
             Ok(Some(Err(error))) => return Err(broke(error.to_string())),
             Ok(Some(Ok(frame))) => {

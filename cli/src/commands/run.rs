@@ -1,4 +1,4 @@
-//! `floe run`: queries on this machine, one after another.
+//! `floe run`: runs queries on this machine, one after another.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Failure> {
         };
         if let Some(failed) = failed {
             let cancelled = failed == Category::Cancelled;
-            // Of several failures the first gives the code; a cancellation ends them all.
+            // The first of several failures determines the code; a cancellation stops them all.
             code = if code == 0 || cancelled { failed.exit_code() } else { code };
             if !args.keep_going || cancelled {
                 break;
@@ -57,7 +57,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(code))
 }
 
-/// Runs a query within a trace, if traces are on.
+/// Runs a query within a trace span, if tracing is enabled.
 async fn traced(
     prepared: &mut query::Prepared,
     options: &local::Options<'_>,
@@ -80,7 +80,7 @@ async fn traced(
 
 fn prepare(mut query: DistributedQuery, args: &RunArgs) -> Result<query::Prepared, Failure> {
     if let Some(timeout) = args.timeout {
-        // Never more than the query's own deadline.
+        // Never exceed the query's own deadline.
         let seconds = u32::try_from(timeout.max(Duration::from_secs(1)).as_secs()).unwrap_or(u32::MAX);
         let allowed = query.spec.active_deadline_seconds.unwrap_or(u32::MAX);
         query.spec.active_deadline_seconds = Some(seconds.min(allowed));

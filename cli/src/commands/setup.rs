@@ -1,4 +1,4 @@
-//! `floe setup`: the Python environment that scripts, SQL and Python functions run in, made by the runner.
+//! `floe setup`: has the runner create the Python environment for scripts, SQL and Python functions.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -23,8 +23,7 @@ pub fn run(args: SetupArgs) -> Result<ExitCode, Failure> {
     ended(&runner, &mut command)
 }
 
-/// Before queries that need Python: makes its environment where none is, with a line that says so. An environment that
-/// cannot be made is the query's to report.
+/// Creates the Python environment that queries need, if there is none, and says so. A query reports if that failed.
 pub fn before<'a>(runner: &Path, jobs: impl IntoIterator<Item = &'a Job>) -> Result<(), Failure> {
     let mut purposes: Vec<&str> = jobs
         .into_iter()

@@ -1,5 +1,5 @@
-//! `floe submit` and `floe apply`: queries on a cluster, from files or from options. Creating needs no other right than that
-//! on DistributedQuery objects.
+//! `floe submit` and `floe apply`: create queries on a cluster from files or options. The only right needed to create
+//! is that on DistributedQuery objects.
 
 use std::process::ExitCode;
 
@@ -13,19 +13,19 @@ use crate::{block_on, make, print, program};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// A query of that name must not be there.
+    /// Fails if a query of that name exists.
     Create,
-    /// Server-side apply: what is there is changed.
+    /// Server-side apply: changes an existing query.
     Apply,
 }
 
 pub fn run(args: SubmitArgs, way: Way) -> Result<ExitCode, Failure> {
-    // All are checked before the first one is created.
+    // Check all queries before creating the first one.
     let queries = make::queries(&args, way == Way::Create)?;
     block_on(async {
         let mut code = 0;
         for mut query in queries {
-            // As in kubectl: the option, else the object, else the context.
+            // As with kubectl: the option, else the object, else the kubeconfig's context.
             let mut at = args.cluster.clone();
             at.namespace = at.namespace.or_else(|| query["metadata"]["namespace"].as_str().map(str::to_owned));
             let cluster = Cluster::connect(&at).await?;

@@ -1,4 +1,4 @@
-//! `floe version`: this program's and its runner's, which must come from one release.
+//! `floe version`: the versions of this program and its runner, which must be of the same release.
 
 use std::process::{Command, ExitCode};
 

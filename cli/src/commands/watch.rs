@@ -1,4 +1,4 @@
-//! `floe watch`: the progress of a query on a cluster, to its end.
+//! `floe watch`: the progress of a query on a cluster until it ends.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use crate::follow::follow as follow_query;
 use crate::render::cluster::{self as render, Progress};
 use crate::{block_on, human, print, program};
 
-/// Exit code of a query that failed on a cluster.
+/// Exit code if a query failed on a cluster, or a check of doctor.
 pub const FAILED: u8 = 1;
-/// Exit code when the user stops watching: the query goes on.
-pub const INTERRUPTED: u8 = 130;
+/// Exit code if the user stops watching: the query continues.
+pub const INTERRUPTED: u8 = Category::Cancelled.exit_code();
 
-/// What is printed of a query that is followed.
+/// What to print about a query that is being followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// Progress to standard error, the result's address to standard output.
+    /// Progress to standard error, the result's URI to standard output.
     Words,
     /// Progress to standard error.
     Progress,
-    /// Every change as an object on a line.
+    /// Every change as a JSON object on a line.
     Changes,
-    /// The end as an object on a line.
+    /// Only the final state as a JSON object on a line.
     End,
 }
 
@@ -69,7 +69,7 @@ pub async fn follow(cluster: &Cluster, name: &str, timeout: Option<Duration>, sh
         print::out(object(&query));
     }
     if matches!(shown, Shown::Words | Shown::Progress) {
-        // The bars are gone, the lines have said it.
+        // On a terminal the bars are gone by now; elsewhere the lines have said it.
         use std::io::IsTerminal as _;
         if std::io::stderr().is_terminal() {
             print::err(format_args!("{name}: {}", render::line(&status)));
@@ -93,7 +93,7 @@ pub async fn follow(cluster: &Cluster, name: &str, timeout: Option<Duration>, sh
     })
 }
 
-/// How to go on, for one who stops watching.
+/// Tells a user who stops watching how to continue.
 fn goes_on(cluster: &Cluster, name: &str) -> String {
     let (program, again) = (program::name(), cluster.args.again());
     format!(

@@ -1,4 +1,4 @@
-//! Whether Floe is installed: the CustomResourceDefinition and its fields, and an operator that serves the namespace.
+//! Whether Floe is installed: the CustomResourceDefinitions and their fields, and an operator that serves the namespace.
 
 use std::collections::BTreeSet;
 
@@ -12,66 +12,131 @@ use serde_json::Value;
 use super::{Check, is_forbidden};
 use crate::cluster::Cluster;
 
-const CRD: &str = "distributedqueries.floe.dev";
+/// The kind without which nothing works.
+const QUERY: &str = "DistributedQuery";
 const VERSION: &str = "v1alpha1";
 const OPERATORS: &str = "app.kubernetes.io/name=floe,app.kubernetes.io/component=operator";
-/// How many names are listed.
+/// List at most this many names.
 const NAMED: usize = 5;
-/// An operator that works has seen a query by then.
+/// A working operator takes up a query within this time.
 const TAKEN_UP_SECONDS: i64 = 15;
 
 pub async fn crd(cluster: &Cluster) -> Vec<Check> {
     let api: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
-    let install = format!(
-        "install Floe (docs/kubernetes.md), or only its kind: `{} crd | kubectl apply --server-side -f -`",
-        crate::program::name()
-    );
-    let check = match api.get_opt(CRD).await {
-        Ok(Some(found)) => compare(&serde_json::to_value(&found).unwrap_or_default(), &own()),
-        Ok(None) => Check::fail("crd", "the cluster does not know DistributedQuery", install),
-        // Who may read no CRDs sees whether it is served.
-        Err(error) if is_forbidden(&error) => {
-            match cluster.client.list_api_group_resources(&format!("floe.dev/{VERSION}")).await {
-                Ok(_) => Check::ok("crd", format!("floe.dev/{VERSION} is served (you may not read its fields)")),
-                Err(_) => Check::fail("crd", "the cluster does not know DistributedQuery", install),
+    let mut found = Vec::new();
+    for own in own() {
+        let name = own["metadata"]["name"].as_str().unwrap_or_default();
+        match api.get_opt(name).await {
+            Ok(theirs) => {
+                let theirs = theirs.map(|theirs| serde_json::to_value(theirs).unwrap_or_default());
+                found.push((kind(&own), state(theirs.as_ref(), &own)));
+            }
+            // Who may read no CRDs sees which kinds are served.
+            Err(error) if is_forbidden(&error) => return served(cluster).await,
+            Err(error) => {
+                let message = cluster.refused.tell("cannot read the CRDs", &error).to_string();
+                return vec![Check::fail("crd", message, "try again")];
             }
         }
-        Err(error) => Check::fail("crd", cluster.refused.tell("cannot read the CRD", &error).to_string(), "try again"),
-    };
-    vec![check]
+    }
+    judge(&found)
 }
 
-fn own() -> Value {
-    serde_json::to_value(floe_api::crd()).unwrap_or_default()
+/// Those of this release.
+fn own() -> [Value; 3] {
+    [floe_api::crd(), floe_api::context_crd(), floe_api::schedule_crd()]
+        .map(|crd| serde_json::to_value(crd).unwrap_or_default())
+}
+
+fn kind(crd: &Value) -> String {
+    crd["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What is known of the kinds without their fields.
+async fn served(cluster: &Cluster) -> Vec<Check> {
+    let listed = cluster.client.list_api_group_resources(&format!("floe.dev/{VERSION}")).await;
+    let kinds: Vec<String> = listed.into_iter().flat_map(|list| list.resources).map(|one| one.kind).collect();
+    let missing =
+        own().map(|crd| kind(&crd)).into_iter().filter(|kind| !kinds.contains(kind)).map(|kind| (kind, Kind::Missing));
+    let missing: Vec<(String, Kind)> = missing.collect();
+    match missing.is_empty() {
+        true => vec![Check::ok("crd", format!("floe.dev/{VERSION} is served (you may not read its fields)"))],
+        false => judge(&missing),
+    }
+}
+
+/// How a kind on the cluster is beside that of this release.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Same,
+    Missing,
+    /// It is served in these versions only.
+    Other(String),
+    /// It lacks these fields.
+    Lacks(String),
+    /// It has these fields, which this release does not know.
+    Newer(String),
 }
 
 /// Holds the fields that the cluster knows against those of this release.
-fn compare(theirs: &Value, ours: &Value) -> Check {
-    let program = crate::program::name();
+fn state(theirs: Option<&Value>, ours: &Value) -> Kind {
+    let Some(theirs) = theirs else { return Kind::Missing };
     let served = theirs["spec"]["versions"].as_array().into_iter().flatten();
     let Some(version) = served.clone().find(|version| version["name"] == VERSION && version["served"] == true) else {
         let names: Vec<&str> = served.filter_map(|version| version["name"].as_str()).collect();
-        let message = format!("the cluster serves {} and not {VERSION}", names.join(", "));
-        return Check::fail("crd", message, "use a floe of the release that is installed");
+        return Kind::Other(names.join(", "));
     };
     let known = fields(&version["schema"]["openAPIV3Schema"]);
     let wanted = fields(&ours["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
     let lacking: Vec<&String> = wanted.difference(&known).collect();
     let newer: Vec<&String> = known.difference(&wanted).collect();
     match (lacking.is_empty(), newer.is_empty()) {
-        (true, true) => Check::ok("crd", format!("floe.dev/{VERSION} is there, with the fields of this release")),
-        (true, false) => Check::warn(
-            "crd",
-            format!("floe.dev/{VERSION} is of a newer release: this floe does not know {}", some(&newer)),
-            "upgrade floe",
-        ),
-        (false, _) => Check::warn(
-            "crd",
-            format!("floe.dev/{VERSION} is of another release and lacks {}", some(&lacking)),
-            format!(
-                "upgrade Floe on the cluster (`{program} crd | kubectl apply --server-side -f -`, then its operator)"
+        (true, true) => Kind::Same,
+        (true, false) => Kind::Newer(some(&newer)),
+        (false, _) => Kind::Lacks(some(&lacking)),
+    }
+}
+
+/// A line for each kind that is not as it should be, or one for all.
+fn judge(found: &[(String, Kind)]) -> Vec<Check> {
+    let program = crate::program::name();
+    let apply = "kubectl apply --server-side -f -";
+    let one = |(name, kind): &(String, Kind)| {
+        let check = match kind {
+            Kind::Same => return None,
+            Kind::Missing if name == QUERY => Check::fail(
+                "crd",
+                format!("the cluster does not know {name}"),
+                format!("install Floe (docs/kubernetes.md), or only its kinds: `{program} crd | {apply}`"),
             ),
-        ),
+            // A Floe that was upgraded without its CRDs lacks the kinds that came later.
+            Kind::Missing => Check::warn(
+                "crd",
+                format!("the cluster does not know {name}: it was installed by another release"),
+                format!("upgrade Floe on the cluster (`{program} crd | {apply}`, then its operator)"),
+            ),
+            Kind::Other(versions) => Check::fail(
+                "crd",
+                format!("the cluster serves {name} as {versions} and not {VERSION}"),
+                "use a floe of the release that is installed",
+            ),
+            Kind::Newer(fields) => Check::warn(
+                "crd",
+                format!("{name} of floe.dev/{VERSION} is of a newer release: this floe does not know {fields}"),
+                "upgrade floe",
+            ),
+            Kind::Lacks(fields) => Check::warn(
+                "crd",
+                format!("{name} of floe.dev/{VERSION} is of another release and lacks {fields}"),
+                format!("upgrade Floe on the cluster (`{program} crd | {apply}`, then its operator)"),
+            ),
+        };
+        Some(check)
+    };
+    let checks: Vec<Check> = found.iter().filter_map(one).collect();
+    match checks.is_empty() {
+        true => vec![Check::ok("crd", format!("floe.dev/{VERSION} is there, with the fields of this release"))],
+        false => checks,
     }
 }
 
@@ -175,7 +240,7 @@ fn deployed(deployment: &Deployment, namespace: &str) -> Vec<Check> {
     checks
 }
 
-/// What queries tell of an operator that may not be looked at: whether it takes them up.
+/// If the operator cannot be read, judges by the queries whether one takes them up.
 async fn by_queries(cluster: &Cluster) -> Option<Vec<Check>> {
     let queries = cluster.list(false, None).await.ok()?;
     let is_told = |query: &&kube::api::DynamicObject| query.data["status"]["phase"].is_string();
@@ -210,18 +275,45 @@ mod tests {
     #[test]
     fn a_crd_of_another_release_is_told_by_its_fields() {
         let ours = own();
-        assert_eq!(compare(&ours, &ours).state, State::Ok, "{:?}", compare(&ours, &ours));
+        let kinds: Vec<String> = ours.iter().map(kind).collect();
+        assert_eq!(kinds, [QUERY, "ComputeContext", "ScheduledQuery"]);
+        for own in &ours {
+            assert_eq!(state(Some(own), own), Kind::Same);
+        }
+        let ours = &ours[0];
         let mut older = ours.clone();
         let spec = older.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();
         spec.as_object_mut().unwrap().remove("priority");
-        let check = compare(&older, &ours);
-        assert!(check.state == State::Warn && check.message.ends_with("lacks spec.priority"), "{check:?}");
-        let check = compare(&ours, &older);
-        assert!(check.state == State::Warn && check.message.contains("newer release"), "{check:?}");
+        assert_eq!(state(Some(&older), ours), Kind::Lacks("spec.priority".into()));
+        assert_eq!(state(Some(ours), &older), Kind::Newer("spec.priority".into()));
         let mut other = ours.clone();
         other["spec"]["versions"][0]["name"] = json!("v2");
-        let check = compare(&other, &ours);
-        assert!(check.state == State::Fail && check.message.contains("serves v2"), "{check:?}");
+        assert_eq!(state(Some(&other), ours), Kind::Other("v2".into()));
+        assert_eq!(state(None, ours), Kind::Missing);
+    }
+
+    #[test]
+    fn every_kind_that_is_not_as_it_should_be_has_a_line() {
+        let of = |kinds: Vec<(&str, Kind)>| {
+            judge(&kinds.into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect::<Vec<_>>())
+        };
+        let well = of(vec![(QUERY, Kind::Same), ("ComputeContext", Kind::Same)]);
+        assert!(well.len() == 1 && well[0].state == State::Ok, "{well:?}");
+        let told = of(vec![
+            (QUERY, Kind::Lacks("spec.priority".into())),
+            ("ComputeContext", Kind::Missing),
+            ("ScheduledQuery", Kind::Newer("spec.x".into())),
+        ]);
+        let states: Vec<State> = told.iter().map(|check| check.state).collect();
+        assert_eq!(states, [State::Warn; 3], "{told:?}");
+        assert!(
+            told[0].message.ends_with("lacks spec.priority") && told[1].message.contains("ComputeContext"),
+            "{told:?}"
+        );
+        assert!(told[2].message.contains("newer release"), "{told:?}");
+        for kind in [Kind::Missing, Kind::Other("v2".into())] {
+            assert_eq!(of(vec![(QUERY, kind)])[0].state, State::Fail, "nothing works without it");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! What `floe doctor` looks at, a file for each kind of thing.
+//! The checks of `floe doctor`, one file per kind.
 
 pub mod installed;
 pub mod reach;
 pub mod rights;
 pub mod sources;
+pub mod tables;
 pub mod trial;
 
 use serde::Serialize;
@@ -12,10 +13,10 @@ use serde::Serialize;
 #[serde(rename_all = "lowercase")]
 pub enum State {
     Ok,
-    /// It works, but not all of it, or not for long.
+    /// It works, but not completely, or not for long.
     Warn,
     Fail,
-    /// It could not be looked at.
+    /// It could not be checked.
     Unknown,
 }
 
@@ -64,7 +65,7 @@ impl Check {
     }
 }
 
-/// Whether an error says that the user may not look.
+/// Whether an error says that the user may not read this.
 fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_forbidden())
 }

@@ -1,4 +1,4 @@
-//! Whether the cluster answers, whose credentials these are, and whether its clock and this one agree.
+//! Checks whether the cluster answers, whose credentials these are, and whether its clock agrees with this machine's.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::cluster::Cluster;
 const ANSWER: Duration = Duration::from_secs(30);
 /// The oldest Kubernetes that Floe runs on.
 const OLDEST_MINOR: u32 = 29;
-/// HTTP tells whole seconds, and the answer takes its time.
+/// Tolerance: HTTP dates have whole seconds, and the answer takes time.
 const CLOCK_OK_SECONDS: f64 = 3.0;
-/// Signatures of requests to object stores are refused beyond some minutes; tokens and certificates sooner.
+/// Object stores reject signatures that are off by some minutes; tokens and certificates fail sooner.
 const CLOCK_FAIL_SECONDS: f64 = 60.0;
 
 pub async fn checks(cluster: &Cluster) -> Vec<Check> {
@@ -57,7 +57,7 @@ async fn version(cluster: &Cluster) -> Result<(Info, Option<f64>), String> {
     }
     let info = serde_json::from_slice(&body.to_bytes())
         .map_err(|error| format!("what answers at {} is no Kubernetes: {error}", cluster.refused.url))?;
-    // In the middle of the question, and of the second that the date has.
+    // Halfway between request and answer, and halfway through the second of the date.
     let here = asked + (heard.duration_since(asked) / 2);
     let skew = date.map(|date| here.duration_since(date).as_secs_f64() - 0.5);
     Ok((info, skew))

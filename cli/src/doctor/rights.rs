@@ -1,4 +1,4 @@
-//! What the user may do, command by command, as the cluster itself says (SelfSubjectAccessReview). Submitting needs rights on
+//! What the user may do, by command, according to the cluster (SelfSubjectAccessReview). Submitting needs rights on
 //! DistributedQuery objects alone.
 
 use futures::StreamExt as _;
@@ -14,7 +14,7 @@ const ASKED_AT_ONCE: usize = 8;
 /// A verb on a resource, with its API group and subresource.
 type Right = (&'static str, &'static str, &'static str, &'static str);
 
-/// Commands, the rights they need, and whether Floe is of no use without them. docs/cli.md repeats this.
+/// Commands, the rights they need, and whether Floe is useless without them. docs/cli.md repeats this.
 pub const NEEDED: [(&str, bool, &[Right]); 8] = [
     ("submit", true, &[("create", "floe.dev", "distributedqueries", "")]),
     (

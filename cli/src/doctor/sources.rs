@@ -1,4 +1,4 @@
-//! Whether what queries name is there: Secrets and ConfigMaps of files and of queries on the cluster, and what holds those up.
+//! Checks whether the Secrets and ConfigMaps of files and of queries on the cluster exist, and what holds queries up.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use kube::Api;
 use super::{Check, is_forbidden};
 use crate::cluster::Cluster;
 
-/// An object that queries name, and one of those queries.
+/// The kind of an object that queries refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Secret,
@@ -50,7 +50,7 @@ fn names(query: &DistributedQuery) -> Vec<(Kind, String)> {
     all
 }
 
-/// Reads no values, only whether the object is there.
+/// Reads no values, only whether the object exists.
 async fn look(cluster: &Cluster, kind: Kind, name: &str, user: &str) -> Check {
     let (client, namespace) = (cluster.client.clone(), &cluster.namespace);
     let (word, found) = match kind {
@@ -87,7 +87,7 @@ async fn look(cluster: &Cluster, kind: Kind, name: &str, user: &str) -> Check {
     }
 }
 
-/// A query that waits for something to be mended, by the reason in its status.
+/// A query that cannot continue until something is fixed, by the reason in its status.
 fn held(query: &DistributedQuery) -> Option<Check> {
     let status = query.status.as_ref()?;
     let waits = matches!(status.phase, None | Some(Phase::Pending | Phase::Starting));

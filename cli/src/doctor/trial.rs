@@ -1,11 +1,11 @@
-//! A tiny query, run and deleted: what no look at objects can tell, such as whether nodes get the image, quotas and admission
-//! let pods in, and pods reach each other.
+//! A query that is run and deleted to see what no look at objects can tell. The tiny one shows whether nodes get the image, quotas
+//! and admission let pods in, and pods reach each other.
 
 use std::time::Duration;
 
 use floe_api::{DistributedQuery, Phase};
 use http_body_util::BodyExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Check;
@@ -16,71 +16,94 @@ use crate::error::Failure;
 use crate::follow::follow;
 use crate::human;
 
-/// If nobody deletes it, the operator does.
+/// The operator deletes it after this time if nobody else does.
 const TTL_SECONDS: u32 = 300;
 const GONE: Duration = Duration::from_secs(60);
 
 pub async fn checks(cluster: &Cluster, timeout: Duration) -> Vec<Check> {
-    let query = json!({
-        "apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery",
-        "metadata": {"generateName": "floe-doctor-", "namespace": cluster.namespace},
-        "spec": {
-            "plan": {"python": {"script": "result = pl.LazyFrame({\"n\": [1, 2, 3]}).select(pl.col(\"n\").sum())"}},
-            "compute": {"workers": 1, "cpus": "50m", "memory": "256Mi", "coordinator": {"cpus": "50m", "memory": "512Mi"}},
-            "backoffLimit": 0,
-            "ttlSecondsAfterFinished": {"succeeded": TTL_SECONDS, "failed": TTL_SECONDS},
-        },
+    let spec = json!({
+        "plan": {"python": {"script": "result = pl.LazyFrame({\"n\": [1, 2, 3]}).select(pl.col(\"n\").sum())"}},
+        "compute": {"workers": 1, "cpus": "50m", "memory": "256Mi", "coordinator": {"cpus": "50m", "memory": "512Mi"}},
     });
-    let name = match cluster.create(&query).await {
-        Ok(object) => object.metadata.name.unwrap_or_default(),
+    let trial = match Trial::run(cluster, spec, timeout).await {
+        Ok(trial) => trial,
         Err(failure) => return vec![Check::fail("run", failure.to_string(), "mend what the message names")],
     };
-    let began = Instant::now();
-    let mut last: Option<DistributedQuery> = None;
-    let ended = tokio::select! {
-        ended = follow(cluster, &name, |query| last = Some(query.clone())) => Some(ended),
-        () = tokio::time::sleep(timeout) => None,
-        _ = tokio::signal::ctrl_c() => None,
-    };
-    let mut checks = vec![judge(&name, ended, last.as_ref(), began.elapsed())];
-    if let Some(query) = last.filter(|query| query.status.as_ref().is_some_and(|s| s.phase == Some(Phase::Succeeded))) {
-        checks.push(read(cluster, &query).await);
+    let mut checks = vec![trial.judge("run", "its pods started and worked together")];
+    if let Some(query) = trial.succeeded() {
+        checks.push(read(cluster, query).await);
     }
-    if let Err(failure) = delete(cluster, &name).await {
-        checks.push(Check::warn(
-            "run",
-            format!("query {name} is left: {failure}"),
-            format!("{} delete {name}", crate::program::name()),
-        ));
-    }
+    checks.extend(trial.delete(cluster, "run").await);
     checks
 }
 
-fn judge(
-    name: &str,
+/// A query that was tried, until it ended or there was no more time.
+pub struct Trial {
+    name: String,
     ended: Option<Result<DistributedQuery, Failure>>,
-    last: Option<&DistributedQuery>,
+    last: Option<DistributedQuery>,
     took: Duration,
-) -> Check {
-    let took = human::duration(took);
-    let status = last.and_then(|query| query.status.clone()).unwrap_or_default();
-    match ended {
-        Some(Ok(_)) if status.phase == Some(Phase::Succeeded) => {
-            Check::ok("run", format!("query {name} has run: its pods started and worked together within {took}"))
+}
+
+impl Trial {
+    pub async fn run(cluster: &Cluster, mut spec: Value, timeout: Duration) -> Result<Trial, Failure> {
+        spec["backoffLimit"] = 0.into();
+        spec["ttlSecondsAfterFinished"] = json!({"succeeded": TTL_SECONDS, "failed": TTL_SECONDS});
+        let query = json!({
+            "apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery",
+            "metadata": {"generateName": "floe-doctor-", "namespace": cluster.namespace},
+            "spec": spec,
+        });
+        let name = cluster.create(&query).await?.metadata.name.unwrap_or_default();
+        let began = Instant::now();
+        let mut last: Option<DistributedQuery> = None;
+        let ended = tokio::select! {
+            ended = follow(cluster, &name, |query| last = Some(query.clone())) => Some(ended),
+            () = tokio::time::sleep(timeout) => None,
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        Ok(Trial { name, ended, last, took: began.elapsed() })
+    }
+
+    pub fn succeeded(&self) -> Option<&DistributedQuery> {
+        let phase = |query: &&DistributedQuery| query.status.as_ref().and_then(|status| status.phase);
+        self.last.as_ref().filter(|query| phase(query) == Some(Phase::Succeeded))
+    }
+
+    /// `good`: what it shows if it has succeeded.
+    pub fn judge(&self, check: &str, good: &str) -> Check {
+        let (name, took) = (&self.name, human::duration(self.took));
+        let status = self.last.as_ref().and_then(|query| query.status.clone()).unwrap_or_default();
+        match &self.ended {
+            Some(Ok(_)) if status.phase == Some(Phase::Succeeded) => {
+                Check::ok(check, format!("query {name} has run: {good} within {took}"))
+            }
+            Some(Err(failure)) => Check::fail(check, failure.to_string(), "mend what the message names"),
+            Some(Ok(_)) | None => {
+                let phase = status.phase.map_or("Pending, which nobody has taken up", Phase::as_str);
+                let message = status.message.unwrap_or_default();
+                let (what, to_do) =
+                    message.split_once(". To do: ").unwrap_or((&message, "see docs/troubleshooting-cluster.md"));
+                let reason = status.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                Check::fail(check, format!("query {name} is {phase}{reason} after {took}: {what}"), to_do)
+            }
         }
-        Some(Err(failure)) => Check::fail("run", failure.to_string(), "mend what the message names"),
-        Some(Ok(_)) | None => {
-            let phase = status.phase.map_or("Pending, which nobody has taken up", Phase::as_str);
-            let message = status.message.unwrap_or_default();
-            let (what, to_do) =
-                message.split_once(". To do: ").unwrap_or((&message, "see docs/troubleshooting-cluster.md"));
-            let reason = status.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-            Check::fail("run", format!("query {name} is {phase}{reason} after {took}: {what}"), to_do)
-        }
+    }
+
+    /// Tells if it stays.
+    pub async fn delete(self, cluster: &Cluster, check: &str) -> Option<Check> {
+        let name = &self.name;
+        let gone = async {
+            cluster.delete(name).await?;
+            wait_until_gone(cluster, name, Instant::now() + GONE).await
+        };
+        let failure = gone.await.err()?;
+        let to_do = format!("{} delete {name}", crate::program::name());
+        Some(Check::warn(check, format!("query {name} is left: {failure}"), to_do))
     }
 }
 
-/// Its result, as `floe result` reads it.
+/// Reads its result, as `floe result` does.
 async fn read(cluster: &Cluster, query: &DistributedQuery) -> Check {
     let to_do =
         "`result` needs get on pods and secrets, and get and create on pods/portforward; pods stay for ten minutes";
@@ -97,11 +120,6 @@ async fn read(cluster: &Cluster, query: &DistributedQuery) -> Check {
     }
 }
 
-async fn delete(cluster: &Cluster, name: &str) -> Result<(), Failure> {
-    cluster.delete(name).await?;
-    wait_until_gone(cluster, name, Instant::now() + GONE).await
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::State;
@@ -113,11 +131,15 @@ mod tests {
             "kind": "DistributedQuery", "metadata": {"name": "q"}, "spec": {"plan": {"sql": "x"}},
             "status": {"phase": "Starting", "reason": "Quota", "message": "no room. To do: ask for less"}}))
         .unwrap();
-        let check = judge("q", None, Some(&query), Duration::from_secs(120));
+        let trial = |last: Option<DistributedQuery>, seconds| {
+            let took = Duration::from_secs(seconds);
+            Trial { name: "q".to_owned(), ended: None, last, took }.judge("run", "all is well")
+        };
+        let check = trial(Some(query), 120);
         assert_eq!(check.state, State::Fail);
         assert_eq!(check.message, "query q is Starting (Quota) after 2m 00s: no room");
         assert_eq!(check.to_do.as_deref(), Some("ask for less"));
-        let check = judge("q", None, None, Duration::from_secs(1));
+        let check = trial(None, 1);
         assert!(check.message.contains("nobody has taken up"), "{check:?}");
     }
 }

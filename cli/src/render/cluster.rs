@@ -1,4 +1,4 @@
-//! The progress of a query on a cluster, made from its status: bars in a terminal, else a line for each change.
+//! The progress of a query on a cluster, rendered from its status: bars in a terminal, else a line for each change.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -12,7 +12,7 @@ use crate::human;
 
 pub trait Progress {
     fn tell(&mut self, query: &DistributedQuery);
-    /// Removes what is only shown while the query runs.
+    /// Removes what is shown only while the query runs.
     fn finish(&mut self);
 }
 
@@ -24,7 +24,7 @@ pub fn for_stderr() -> Box<dyn Progress> {
     }
 }
 
-/// One line for each change that shows in it.
+/// Prints one line for each visible change.
 #[derive(Default)]
 struct Lines {
     last: String,
@@ -42,7 +42,7 @@ impl Progress for Lines {
     fn finish(&mut self) {}
 }
 
-/// A status on one line.
+/// Formats a status on one line.
 pub fn line(status: &DistributedQueryStatus) -> String {
     let mut words = vec![status.phase.map_or("Pending", Phase::as_str).to_owned()];
     words.extend(status.progress.clone());
@@ -60,7 +60,7 @@ pub fn line(status: &DistributedQueryStatus) -> String {
     line
 }
 
-/// Why the query is where it is, unless all went well.
+/// Why the query is in its state, unless all went well.
 pub fn why(status: &DistributedQueryStatus) -> Option<String> {
     let reason = status.reason.as_ref().filter(|_| status.phase != Some(Phase::Succeeded))?;
     Some(match &status.message {
@@ -72,7 +72,7 @@ pub fn why(status: &DistributedQueryStatus) -> Option<String> {
 struct Bars {
     bars: MultiProgress,
     total: Option<ProgressBar>,
-    /// What holds the query up, below.
+    /// What holds the query up, shown below the bars.
     held: Option<ProgressBar>,
     running: BTreeMap<u32, (ProgressBar, Instant)>,
     done: BTreeMap<u32, StageState>,
@@ -94,7 +94,7 @@ impl Bars {
     fn stage(&mut self, stage: &StageStatus) {
         let label = cut(&stage.label);
         match stage.state {
-            // A stage is set back when its outputs are lost.
+            // A stage starts over if its outputs are lost.
             StageState::Waiting => self.remove(stage.id),
             StageState::Running => {
                 self.done.remove(&stage.id);
@@ -173,7 +173,7 @@ impl Progress for Bars {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        // The reason has a line of its own.
+        // The reason has its own line.
         let plain = DistributedQueryStatus { reason: None, ..status.clone() };
         total.set_message(format!("{name}: {}", line(&plain)));
         status.stages.iter().for_each(|stage| self.stage(stage));
@@ -191,7 +191,7 @@ impl Progress for Bars {
 }
 
 fn figures(stage: &StageStatus, shown_for: Duration) -> String {
-    // The status has no times; that of the watch says whether something moves.
+    // The status contains no times; the time since the stage appeared shows whether something moves.
     let time = human::duration(Duration::from_secs(shown_for.as_secs()));
     format!("{:>6} rows {:>7}  {time}", human::short_count(stage.rows), human::bytes(stage.bytes))
 }

@@ -1,4 +1,4 @@
-//! Progress on a terminal: a bar for each running stage, a line for each that is done, and one for the whole query.
+//! Progress on a terminal: a bar for each running stage, a line for each finished one, and a bar for the whole query.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,14 +53,14 @@ impl Live {
 }
 
 pub(super) fn style(template: &str) -> ProgressStyle {
-    // The templates are constants; a default bar is no reason to fail.
+    // The templates are constants; if one were invalid, a default bar is better than a failure.
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━╸─")
         .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
 }
 
-/// A label that fits its column.
+/// Cuts a label to fit its column.
 pub(super) fn cut(label: &str) -> String {
     let mut cut: String = label.chars().take(LABEL_WIDTH).collect();
     if label.chars().count() > LABEL_WIDTH {

@@ -1,4 +1,4 @@
-//! Progress as it comes, for terminals (`live`) and for logs (`plain`), or from a cluster (`cluster`); the summary at the end.
+//! Live progress for terminals (`live`), for logs (`plain`) or of a cluster (`cluster`), and the summary at the end.
 
 pub mod cluster;
 mod live;
@@ -17,7 +17,7 @@ pub trait Render {
     fn stage(&mut self, stage: &StageProgress);
     fn worker(&mut self, worker: &WorkerEvent);
     fn log(&mut self, message: &str);
-    /// Removes what is only shown while the query runs.
+    /// Removes what is shown only while the query runs.
     fn finish(&mut self);
 }
 

@@ -21,7 +21,7 @@ impl<W: Write> Plain<W> {
         Self { out, labels: BTreeMap::new(), states: BTreeMap::new() }
     }
 
-    /// Progress that cannot be written is not worth a failure.
+    /// Failing to write progress is no reason to fail.
     fn line(&mut self, text: &str) {
         let _ = writeln!(self.out, "{text}");
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::args::Output;
 use crate::{human, print};
 
-/// How many reasons are listed; the others are counted.
+/// List at most this many reasons; the others are only counted.
 const MAX_REASONS: usize = 8;
 
 pub fn print_outcome(name: &str, outcome: &Outcome, output: Output, quiet: bool) {

@@ -1,4 +1,4 @@
-//! The tables of a directory: a file is a table of its name, a directory of files is one of its own.
+//! The tables in a directory: each file is a table with its name, and each subdirectory of files is one.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,15 +1,14 @@
-//! What is typed to the shell itself: commands that begin with a backslash, and the statements that name views for the
-//! session.
+//! What the shell itself handles: commands that begin with a backslash, and statements that define views.
 
 use super::split::first_words;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// The names of all tables and views, with where they are.
+    /// List the names of all tables and views, and their locations.
     Tables,
-    /// The columns of one.
+    /// Show the columns of a table or view.
     Describe(String),
-    /// Names a table for the session: `name=uri`.
+    /// Define a table for the session: `name=uri`.
     Table(String),
     View {
         name: String,
@@ -21,9 +20,9 @@ pub enum Command {
         if_exists: bool,
     },
     Timing(Option<bool>),
-    /// How many rows of a result are shown.
+    /// How many rows of a result to show.
     Rows(u64),
-    /// Runs the statements of a file.
+    /// Run the statements of a file.
     Include(String),
     Help,
     Quit,
@@ -41,13 +40,13 @@ pub const COMMANDS: [(&str, &str, &str); 8] = [
     ("\\q", "", "leave (as do Ctrl-D, quit and exit)"),
 ];
 
-/// Whether a line is the shell's, and needs no semicolon.
+/// Whether a line is a command of the shell, which needs no semicolon.
 pub fn is_command(line: &str) -> bool {
     let line = line.trim();
     line.starts_with('\\') || matches!(line.to_ascii_lowercase().as_str(), "quit" | "exit" | "help")
 }
 
-/// A line that `is_command`.
+/// Parses a line for which `is_command` holds.
 pub fn parse(line: &str) -> Result<Command, String> {
     let line = line.trim().trim_end_matches(';').trim_end();
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -80,7 +79,7 @@ pub fn parse(line: &str) -> Result<Command, String> {
     }
 }
 
-/// A statement that the shell itself carries out: `CREATE [OR REPLACE] VIEW name AS query`, `DROP VIEW [IF EXISTS] name`.
+/// A statement that the shell itself handles: `CREATE [OR REPLACE] VIEW name AS query`, `DROP VIEW [IF EXISTS] name`.
 pub fn of_statement(text: &str) -> Option<Result<Command, String>> {
     let words = first_words(text, 5);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -111,7 +110,7 @@ fn drop_view(text: &str, skip: usize, if_exists: bool) -> Result<Command, String
     }
 }
 
-/// What follows so many words; comments between them are words' neighbours no one writes.
+/// Skips the first `words` words; comments between them are not handled.
 fn after_words(text: &str, words: usize) -> &str {
     (0..words).fold(text, |rest, _| {
         let rest = rest.trim_start();
@@ -119,7 +118,7 @@ fn after_words(text: &str, words: usize) -> &str {
     })
 }
 
-/// A name, in quotes or not, with the parts of a schema, and what follows it.
+/// Reads a name, quoted or not, with the parts of a schema; returns it and what follows.
 fn name(text: &str) -> Option<(String, &str)> {
     let mut rest = text.trim_start();
     let mut name = String::new();

@@ -1,11 +1,11 @@
-//! What Tab proposes: names of tables after FROM and JOIN, columns of the statement's tables, keywords and functions, commands
-//! of the shell. Pure; columns come from whoever asks.
+//! What Tab proposes: names of tables after FROM and JOIN, columns of the statement's tables, keywords, functions and
+//! commands of the shell. Pure: the caller supplies the columns.
 
 use std::collections::BTreeMap;
 
 use super::command::COMMANDS;
 
-// The names that the engine's tests write, without the engine.
+// The function names that the engine's tests write, included without the engine.
 #[path = "../../../engine/plan/src/sql/functions.rs"]
 mod functions;
 
@@ -107,7 +107,7 @@ const KEYWORDS: [&str; 84] = [
     "WITHIN",
 ];
 
-/// The tables that a text names, for whoever has to look their columns up.
+/// The tables that a text names, so that the caller can look up their columns.
 pub fn tables_in<'a>(text: &str, tables: &'a [String]) -> Vec<&'a String> {
     let words: Vec<&str> = words(text).collect();
     tables.iter().filter(|table| words.iter().any(|word| word.eq_ignore_ascii_case(table))).collect()
@@ -117,7 +117,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
 }
 
-/// `before`: the text up to the cursor; `text`: all of it.
+/// `before`: the text up to the cursor; `text`: the whole text.
 pub fn propose(before: &str, text: &str, tables: &[String], columns: &Columns) -> Proposals {
     if let Some(command) = before.trim_start().strip_prefix('\\') {
         return of_command(before, command, tables);
@@ -196,7 +196,7 @@ fn named(text: &str, alias: &str, tables: &[String]) -> Option<String> {
     at.or_else(with_as).cloned()
 }
 
-/// What all words begin with.
+/// The longest common prefix of the words.
 pub fn common(words: &[String]) -> String {
     let Some(first) = words.first() else { return String::new() };
     let mut end = first.len();

@@ -1,16 +1,16 @@
-//! The line that is being typed: text, cursor, history. Keys change it; nothing here draws or reads.
+//! The line being typed: text, cursor, history. Keys change it; nothing here draws or reads.
 
 use super::keys::Key;
 
-/// What a key asks for beside the change of the text.
+/// What a key asks for besides changing the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     Nothing,
-    /// The text is done.
+    /// The text is complete.
     Submit,
-    /// The text is thrown away.
+    /// The text is discarded.
     Abandon,
-    /// Nothing more will come.
+    /// The user leaves.
     Leave,
     Complete,
     ClearScreen,
@@ -19,11 +19,11 @@ pub enum Asked {
 #[derive(Debug, Default)]
 pub struct Editor {
     pub text: String,
-    /// A byte of the text, between two characters.
+    /// Byte offset into the text, between two characters.
     pub cursor: usize,
-    /// What was typed before, the oldest first.
+    /// Earlier texts, the oldest first.
     history: Vec<String>,
-    /// Which of them is shown, and what was typed before that.
+    /// Which of them is shown, and the text that was being typed before.
     shown: Option<(usize, String)>,
     killed: String,
     pasting: bool,
@@ -34,7 +34,7 @@ impl Editor {
         Editor { history, ..Editor::default() }
     }
 
-    /// Begins a new text.
+    /// Starts a new text.
     pub fn clear(&mut self) {
         self.text.clear();
         self.cursor = 0;
@@ -42,7 +42,7 @@ impl Editor {
         self.pasting = false;
     }
 
-    /// Adds a text to the history, unless it is the last one again. Whether it was added.
+    /// Adds a text to the history, unless it repeats the last one. Returns whether it was added.
     pub fn remember(&mut self, text: &str) -> bool {
         let new = !text.trim().is_empty() && self.history.last().map(String::as_str) != Some(text);
         if new {
@@ -56,13 +56,13 @@ impl Editor {
         self.cursor += text.len();
     }
 
-    /// Puts a text in for what lies between a byte and the cursor.
+    /// Replaces the text between a byte offset and the cursor.
     pub fn replace_before(&mut self, from: usize, with: &str) {
         self.text.replace_range(from..self.cursor, with);
         self.cursor = from + with.len();
     }
 
-    /// `done`: whether a text needs no more lines.
+    /// `done`: whether the text needs no further line.
     pub fn key(&mut self, key: Key, done: impl Fn(&str) -> bool) -> Asked {
         match key {
             Key::PasteBegin => self.pasting = true,
@@ -112,7 +112,7 @@ impl Editor {
         self.text[at..].chars().next().map_or(at, |c| at + c.len_utf8())
     }
 
-    /// Begin and end of the cursor's line.
+    /// Start and end of the cursor's line.
     fn line(&self) -> (usize, usize) {
         let begin = self.text[..self.cursor].rfind('\n').map_or(0, |at| at + 1);
         let end = self.text[self.cursor..].find('\n').map_or(self.text.len(), |at| self.cursor + at);
@@ -143,7 +143,7 @@ impl Editor {
         }
     }
 
-    /// To the same column of a line above or below.
+    /// Moves to the same column of a line above or below.
     fn move_lines(&mut self, by: i32) {
         let (begin, end) = self.line();
         let column = self.text[begin..self.cursor].chars().count();
@@ -235,7 +235,7 @@ mod tests {
         typed(&mut editor, "now");
         keys(&mut editor, &[Key::Up]);
         assert_eq!(editor.text, "select\nb;");
-        // Within a text of several lines the arrows stay in it.
+        // In a text of several lines the arrows stay within it.
         keys(&mut editor, &[Key::Up]);
         assert_eq!((editor.text.as_str(), editor.cursor), ("select\nb;", 2));
         keys(&mut editor, &[Key::Up, Key::Down, Key::Down]);

@@ -1,5 +1,4 @@
-//! What runs the statements of a shell: a warm engine of this process's own (`local`), or a warm context on a cluster
-//! (`remote`).
+//! Runs the statements of a shell: on a warm engine of this process (`local`) or a warm context (`remote`).
 
 use floe_api::report::{Category, Outcome, RunError};
 use serde_json::Value;
@@ -11,7 +10,7 @@ use super::remote::Remote;
 use crate::error::Failure;
 use crate::warm::Refused;
 
-/// How a statement ended, when it gave no rows.
+/// How a statement ended that returned no rows.
 #[derive(Debug)]
 pub enum Ended {
     Query(RunError),
@@ -49,7 +48,7 @@ impl From<Refused> for Ended {
 
 /// A statement that has run, and whose rows can be read until it is forgotten.
 pub struct Done {
-    /// The id of a query here, the name of one on a cluster.
+    /// The id of a local query, or the name of one on a cluster.
     pub id: String,
     pub outcome: Outcome,
 }
@@ -68,7 +67,7 @@ impl Engine {
         }
     }
 
-    /// Gets ready, for queries like this one.
+    /// Prepares for queries like this one.
     pub async fn start(&mut self, query: Value) -> Result<(), Failure> {
         match self {
             Engine::Local(local) => local.start(query).await,
@@ -112,7 +111,7 @@ impl Engine {
         }
     }
 
-    /// Lets go of a query and its rows.
+    /// Releases a query and its rows.
     pub async fn forget(&self, id: &str) {
         match self {
             Engine::Local(local) => local.forget(id).await,

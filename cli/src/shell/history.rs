@@ -1,13 +1,13 @@
-//! What was typed in earlier sessions: a file of the user's own, an entry a line.
+//! The history of earlier sessions: a file that only the user can read, one entry per line.
 
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
-/// More entries than these are not kept.
-const MOST: usize = 2000;
+/// Maximum number of entries to keep.
+const MAX_ENTRIES: usize = 2000;
 
-/// `FLOE_HISTORY` (empty: none is kept), else in the state directory of the user.
+/// `FLOE_HISTORY` (empty: keep none), else a file in the user's state directory.
 pub fn path() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("FLOE_HISTORY") {
         return Some(PathBuf::from(named)).filter(|path| !path.as_os_str().is_empty());
@@ -17,14 +17,14 @@ pub fn path() -> Option<PathBuf> {
     state.map(|state| state.join("floe/history"))
 }
 
-/// The entries of the file, the oldest first. One that cannot be read is no reason not to start.
+/// The entries of the file, the oldest first. A file that cannot be read is no reason not to start.
 pub fn load(path: &PathBuf) -> Vec<String> {
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let entries: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-    let kept = &entries[entries.len().saturating_sub(MOST)..];
-    // Written again only when it has grown far beyond that.
-    if entries.len() > 2 * MOST {
+    let kept = &entries[entries.len().saturating_sub(MAX_ENTRIES)..];
+    // Rewrite the file only once it has grown far beyond the limit.
+    if entries.len() > 2 * MAX_ENTRIES {
         let _ = write(path, &kept.join("\n"), false);
     }
     kept.iter().map(|line| decode(line)).collect()
@@ -40,7 +40,7 @@ fn write(path: &PathBuf, text: &str, append: bool) -> std::io::Result<()> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
     let mut options = std::fs::OpenOptions::new();
-    // Statements may hold what is nobody else's business.
+    // Statements may be confidential.
     options.create(true).mode(0o600).append(append).write(true).truncate(!append);
     writeln!(options.open(path)?, "{text}")
 }
@@ -80,10 +80,10 @@ mod tests {
         assert_eq!(load(&path), ["select 1;", "select\n'a\\n';", "\\d t"]);
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        for _ in 0..2 * MOST {
+        for _ in 0..2 * MAX_ENTRIES {
             add(&path, "x");
         }
-        assert_eq!(load(&path).len(), MOST);
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), MOST);
+        assert_eq!(load(&path).len(), MAX_ENTRIES);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), MAX_ENTRIES);
     }
 }

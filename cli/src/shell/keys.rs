@@ -1,9 +1,9 @@
-//! Bytes of a terminal as keys.
+//! Decodes bytes of a terminal into keys.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     Char(char),
-    /// A letter with Ctrl, in lower case.
+    /// Ctrl and a letter, in lower case.
     Ctrl(char),
     Enter,
     Tab,
@@ -17,14 +17,14 @@ pub enum Key {
     End,
     WordLeft,
     WordRight,
-    /// What follows up to the end was pasted: its line breaks are no Enter.
+    /// What follows up to `PasteEnd` was pasted: its line breaks are not Enter.
     PasteBegin,
     PasteEnd,
-    /// Something that means nothing here.
+    /// A key without a meaning here.
     Other,
 }
 
-/// The first key of some bytes and how many of them it took. `None`: more must come.
+/// Returns the first key of some bytes and the number of bytes it took; `None` if more bytes must come.
 pub fn decode(bytes: &[u8]) -> Option<(Key, usize)> {
     let first = *bytes.first()?;
     let key = match first {
@@ -62,14 +62,14 @@ fn escape(bytes: &[u8]) -> Option<(Key, usize)> {
         b'O' => Some((sequence(&[], *bytes.get(2)?), 3)),
         b'b' => Some((Key::WordLeft, 2)),
         b'f' => Some((Key::WordRight, 2)),
-        // Alt and Enter: a line break, which is what Enter in the middle is, too.
+        // Alt+Enter: a line break, like Enter in the middle of a statement.
         b'\r' | b'\n' => Some((Key::Char('\n'), 2)),
         _ => Some((Key::Other, 2)),
     }
 }
 
 fn sequence(parameters: &[u8], last: u8) -> Key {
-    // Ctrl or Alt held.
+    // With Ctrl or Alt.
     let by_word = parameters.ends_with(b";5") || parameters.ends_with(b";3");
     match (parameters, last) {
         (_, b'A') => Key::Up,
@@ -112,7 +112,7 @@ mod tests {
         );
         assert_eq!(all(b"\x1b[200~x\n\x1b[201~").0, [PasteBegin, Char('x'), Enter, PasteEnd]);
         assert_eq!(all(b"\x1b[99;9X").0, [Other]);
-        // What is not whole yet waits.
+        // Keep incomplete escape sequences until more bytes arrive.
         for part in [&b"\x1b"[..], b"\x1b[", b"\x1b[1;", b"\xe2\x82"] {
             assert_eq!(all(part), (vec![], part.len()), "{part:?}");
         }

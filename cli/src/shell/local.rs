@@ -1,4 +1,4 @@
-//! The warm engine of a shell: started once, and again when it has ended.
+//! The warm engine of a shell: started once, and restarted if it has ended.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -21,9 +21,9 @@ use crate::process::{self, GRACE};
 use crate::query::{self, Prepared};
 use crate::warm::{self, Warm};
 
-/// Columns of a table are narrower than this on average.
+/// Upper estimate of the average width of a table's columns.
 const COLUMN_WIDTH: usize = 14;
-/// A table's width where no terminal is: lines are not cut.
+/// Width of a table without a terminal: lines are not cut.
 const WIDE: usize = 1000;
 
 pub struct Local {
@@ -31,7 +31,7 @@ pub struct Local {
     scratch: Option<PathBuf>,
     args: QueryArgs,
     warm: Option<Warm>,
-    /// The query that runs.
+    /// The running query.
     running: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl Local {
         Ok(prepared)
     }
 
-    /// Starts the engine and has it get ready for SQL, without waiting for that.
+    /// Starts the engine and has it prepare for SQL, without waiting for that.
     pub async fn start(&mut self, query: Value) -> Result<(), Failure> {
         let prepared = self.prepared(query)?;
         setup::before(&self.runner, [&prepared.job])?;
@@ -56,7 +56,7 @@ impl Local {
         let is_terminal = std::io::stdout().is_terminal();
         let wide = if is_terminal { terminal::width() } else { WIDE };
         let mut env = prepared.env;
-        // How tables look is the shell's to say, unless the user has said it.
+        // The shell decides how tables look, unless the user has set it.
         for (name, value) in [
             ("POLARS_FMT_MAX_ROWS", "-1".to_owned()),
             (
@@ -84,7 +84,7 @@ impl Local {
         Ok(())
     }
 
-    /// The engine; one that has ended is started again.
+    /// Makes sure that the engine runs; restarts one that has ended.
     async fn alive(&mut self, query: &Value) -> Result<(), Failure> {
         if let Some(warm) = &mut self.warm {
             if warm.is_alive() {

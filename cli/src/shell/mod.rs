@@ -1,8 +1,8 @@
-//! `floe shell`: SQL statements one after another over a warm engine or a warm context, typed at a prompt or read from standard
-//! input.
+//! `floe shell`: SQL statements one after another on a warm engine or a warm context, typed at a prompt or read from
+//! standard input.
 //!
-//! `split`, `command`, `complete`, `edit`, `keys` and `catalog` decide, purely; `session` runs statements by an `engine`, `terminal`
-//! reads and draws, `history` keeps.
+//! `split`, `command`, `complete`, `edit`, `keys` and `catalog` are pure; `session` runs statements on an `engine`,
+//! `terminal` reads keys and draws, and `history` stores what was typed.
 
 mod catalog;
 mod command;
@@ -32,9 +32,9 @@ use crate::error::Failure;
 use crate::{human, print};
 
 const PROMPT: &str = "floe> ";
-/// Columns of so many tables are proposed where the text names none.
-const MOST_TABLES: usize = 16;
-/// Files that include each other end here.
+/// Propose the columns of at most this many tables if the text names none.
+const MAX_TABLES: usize = 16;
+/// Maximum depth of included files, for files that include each other.
 const MAX_DEPTH: usize = 16;
 
 pub fn run(args: ShellArgs) -> Result<ExitCode, Failure> {
@@ -49,11 +49,11 @@ pub fn run(args: ShellArgs) -> Result<ExitCode, Failure> {
     });
     shell.session.close();
     done?;
-    // Whoever types has seen each failure.
+    // An interactive user has seen each failure.
     Ok(ExitCode::from(if is_typed { 0 } else { shell.code }))
 }
 
-/// Whether there is more to do.
+/// Whether to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Go,
@@ -62,9 +62,9 @@ enum Next {
 
 struct Shell {
     session: Session,
-    /// A statement that fails does not end the shell.
+    /// Do not stop at a statement that fails.
     keep_going: bool,
-    /// Of the first failure.
+    /// Exit code of the first failure.
     code: u8,
     depth: usize,
 }
@@ -89,8 +89,8 @@ impl Shell {
                 let tables: Vec<String> = session.names().into_keys().collect();
                 let mut named: Vec<String> = complete::tables_in(text, &tables).into_iter().cloned().collect();
                 if named.is_empty() {
-                    // Columns come before FROM says of which table.
-                    named = tables.iter().take(MOST_TABLES).cloned().collect();
+                    // The columns are typed before FROM names their table.
+                    named = tables.iter().take(MAX_TABLES).cloned().collect();
                 }
                 complete::propose(before, text, &tables, session.columns_of(&named))
             };
@@ -123,7 +123,7 @@ impl Shell {
         if split::split(&buffer).rest.is_empty() { Ok(Next::Go) } else { self.statement(&buffer) }
     }
 
-    /// Takes another line in; runs the statements that are whole by it.
+    /// Appends a line, and runs the statements that it completes.
     fn line(&mut self, buffer: &mut String, line: &str) -> Result<Next, Failure> {
         if split::split(buffer).rest.is_empty() && command::is_command(line) {
             buffer.clear();
@@ -154,7 +154,7 @@ impl Shell {
                     Ended::Query(error) => print::err(format_args!("error: {}: {}", error.class, error.message)),
                     Ended::Failure(failure) => failure.print(),
                 }
-                // Cancelled: whoever did that means the whole, unless there is a prompt to come back to.
+                // Cancelling ends the whole input, unless there is a prompt to return to.
                 let cancelled = ended.category() == Category::Cancelled;
                 Ok(self.failed(ended.category(), cancelled))
             }
@@ -248,7 +248,7 @@ fn help() -> String {
     )
 }
 
-/// Whether a typed text can be run: a command, or nothing but whole statements.
+/// Whether a typed text can be run: a command, or nothing but complete statements.
 fn is_whole(text: &str) -> bool {
     command::is_command(text.lines().next().unwrap_or_default()) || split::split(text).rest.is_empty()
 }

@@ -1,5 +1,4 @@
-//! One line on a terminal for a statement that takes longer than a moment: stages, tasks and time. It goes when the query
-//! ends.
+//! One line on a terminal for a statement that takes longer than a moment: stages, tasks and time; removed at its end.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -9,7 +8,7 @@ use floe_api::StageState;
 use floe_api::report::{PlanReport, StageProgress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Shorter queries show nothing.
+/// Show nothing for queries shorter than this.
 const MOMENT: Duration = Duration::from_millis(400);
 
 pub struct Progress {
@@ -47,7 +46,7 @@ impl Progress {
     }
 }
 
-/// By the clock and not at the next event: a long stage may report nothing for minutes.
+/// Shows the bar by the clock and not at the next event: a long stage may report nothing for minutes.
 fn show_after_a_moment(bar: ProgressBar) {
     std::thread::spawn(move || {
         std::thread::sleep(MOMENT);

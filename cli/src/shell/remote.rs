@@ -1,5 +1,5 @@
-//! A warm context on a cluster as the engine of a shell: each statement is a DistributedQuery that borrows it, and is deleted
-//! once its rows are shown.
+//! A warm context on a cluster as the engine of a shell: each statement is a DistributedQuery that borrows it, and is
+//! deleted once its rows are shown.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub struct Remote {
     cluster: Cluster,
     context: String,
     runner: PathBuf,
-    /// The query that runs.
+    /// The running query.
     running: Option<String>,
 }
 
@@ -36,13 +36,13 @@ impl Remote {
                 directory.display()
             )));
         }
-        // Before anything is asked for: without the runner there is no table.
+        // Check this before any request: without the runner there is no table.
         let runner = process::find_runner()?;
         let cluster = Cluster::connect(&args.cluster).await?;
         Ok(Remote { cluster, context: context.to_owned(), runner, running: None })
     }
 
-    /// Makes a query one of the shell's that borrows the context.
+    /// Turns a query into one of the shell's, which borrows the context.
     pub fn borrow(query: &mut Value, context: &str, storage: Option<&str>) -> Result<(), FieldError> {
         query["metadata"] = json!({"generateName": "shell-", "labels": {"floe.dev/client": "shell"}});
         let storage = storage.map(str::to_owned);
@@ -53,7 +53,7 @@ impl Remote {
         floe_api::from_value(query).map(drop).map_err(refuse)
     }
 
-    /// The context must be there; its workers come with the first query.
+    /// Fails if the context does not exist; its workers start with the first query.
     pub async fn start(&self) -> Result<(), Failure> {
         self.cluster.context(&self.context).await.map(drop)
     }
@@ -102,7 +102,7 @@ impl Remote {
 
     pub async fn print_table(&self, done: &Done, rows: u64) -> Result<(), Ended> {
         let mut coordinator = self.coordinator(&done.id).await?;
-        // A failure is told by the process that makes the table.
+        // The process that makes the table reports a failure itself.
         print_table(&mut coordinator, &self.runner, rows, done.outcome.rows).await?;
         Ok(())
     }
@@ -131,12 +131,13 @@ fn stages(status: &DistributedQueryStatus) -> Vec<StageProgress> {
         tasks_total: stage.tasks_total,
         rows: stage.rows,
         bytes: stage.bytes,
-        ..StageProgress::default()
+        attempts: stage.attempts.unwrap_or_default(),
+        elapsed_ms: stage.elapsed_ms.unwrap_or_default(),
     };
     status.stages.iter().map(stage).collect()
 }
 
-/// What a query's status says of its end, as an engine says it.
+/// Converts the end of a query from its status to an engine's outcome.
 fn outcome(status: DistributedQueryStatus) -> Result<Outcome, Ended> {
     match status.phase {
         Some(Phase::Succeeded) => {
@@ -144,6 +145,7 @@ fn outcome(status: DistributedQueryStatus) -> Result<Outcome, Ended> {
             let stages = stages.map(|stage| StageSummary { id: stage.id, rows: stage.rows, ..StageSummary::default() });
             Ok(Outcome {
                 rows: status.rows.unwrap_or_default(),
+                duration_ms: status.duration_ms.unwrap_or_default(),
                 sink_uri: status.result_uri.clone(),
                 stages: stages.collect(),
                 warnings: status.warnings.clone(),
@@ -185,7 +187,10 @@ mod tests {
         Remote::borrow(&mut query, "warm", Some("lake")).unwrap();
         let query = floe_api::from_value(query).unwrap();
         assert_eq!(query.spec.compute.context_ref.map(|context| context.name).as_deref(), Some("warm"));
-        assert_eq!(query.spec.storage.and_then(|storage| storage.secret_ref).map(|secret| secret.name).as_deref(), Some("lake"));
+        assert_eq!(
+            query.spec.storage.and_then(|storage| storage.secret_ref).map(|secret| secret.name).as_deref(),
+            Some("lake")
+        );
         assert_eq!(query.metadata.generate_name.as_deref(), Some("shell-"));
     }
 }

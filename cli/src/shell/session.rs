@@ -1,5 +1,4 @@
-//! What a shell has between statements: tables, views and settings, and the engine. Runs a statement and shows what came of
-//! it.
+//! The state of a shell: tables, views, settings and the engine. Runs a statement and shows its result.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ use crate::error::Failure;
 use crate::query::{self, object_at};
 use crate::{human, print, process};
 
-/// For the columns that Tab proposes: somebody waits.
+/// Timeout for the columns that Tab proposes: somebody waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct Session {
@@ -30,7 +29,7 @@ pub struct Session {
     /// Keeps Ctrl-C from ending the shell.
     _interrupt: Signal,
     engine: Option<Engine>,
-    /// The query that each statement becomes, but for its text.
+    /// The query that each statement becomes, except for its text.
     base: Value,
     output: Output,
     pub quiet: bool,
@@ -41,7 +40,7 @@ pub struct Session {
 
 impl Session {
     pub fn new(args: ShellArgs) -> Result<Session, Failure> {
-        // Before any process exists: scripts of the same user must not look into this one.
+        // Do this before any process exists: scripts of the same user must not read this one's memory.
         process::hide();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::io("cannot start the event loop", error))?;
@@ -67,7 +66,7 @@ impl Session {
             timing: true,
             columns: Columns::new(),
         };
-        // All but the text is wrong now, or never.
+        // Check everything but the text now.
         session.check()?;
         Ok(session)
     }
@@ -84,7 +83,7 @@ impl Session {
         }
     }
 
-    /// Tables and views by name, with their kind and where they are.
+    /// Tables and views by name, with their kind and location.
     pub fn names(&self) -> BTreeMap<String, (String, String)> {
         let spec = &self.base["spec"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -98,7 +97,7 @@ impl Session {
         tables.chain(views.map(|(name, view)| (name.clone(), ("view".to_owned(), text(view))))).collect()
     }
 
-    /// Names a table: `name=[format:]uri`.
+    /// Defines a table: `name=[format:]uri`.
     pub fn name_table(&mut self, text: &str) -> Result<(), Failure> {
         let Some((name, uri)) = text.split_once('=').filter(|(name, _)| !name.trim().is_empty()) else {
             return Err(Failure::Usage("write \\table name=uri".to_owned()));
@@ -122,14 +121,14 @@ impl Session {
     }
 
     pub fn drop_view(&mut self, name: &str, if_exists: bool) -> Result<(), Failure> {
-        // Not by index, which would put a null where there are none.
+        // Indexing would insert a null if there are none.
         let views = self.base["spec"].get_mut("views").and_then(Value::as_object_mut);
         let gone = views.and_then(|views| views.remove(name)).is_some();
         self.columns.remove(name);
         if gone || if_exists { Ok(()) } else { Err(Failure::Usage(format!("there is no view {name}"))) }
     }
 
-    /// Changes the base, if it is sound afterwards.
+    /// Changes the base, and undoes the change if the base is then invalid.
     fn changed(&mut self, name: &str, change: impl FnOnce(&mut Value) -> Result<(), Failure>) -> Result<(), Failure> {
         let before = self.base.clone();
         let done = change(&mut self.base).and_then(|()| self.check());
@@ -158,7 +157,7 @@ impl Session {
         let (output, rows, live) = (self.output, self.rows, !self.quiet);
         let Some(engine) = &mut self.engine else { return Ok(()) };
         let ended = self.runtime.block_on(async {
-            // One that hears only what comes from here on.
+            // A new listener, which receives only signals from here on.
             let mut interrupt = interrupts()?;
             let mut progress = Progress::new(live);
             let done = engine.run(query, &mut progress, &mut interrupt).await?;
@@ -180,7 +179,7 @@ impl Session {
         Ok(())
     }
 
-    /// Columns of tables, asked for once each. What cannot be told in time is not proposed.
+    /// Columns of tables, each looked up once. Columns that do not arrive in time are not proposed.
     pub fn columns_of(&mut self, tables: &[String]) -> &Columns {
         for table in tables {
             if self.columns.contains_key(table) {
@@ -219,7 +218,7 @@ fn interrupts() -> Result<Signal, Failure> {
     signal(SignalKind::interrupt()).map_err(|error| Failure::io("cannot listen to signals", error))
 }
 
-/// The query of a command line, without a text.
+/// The query that the command line describes, without a text.
 fn base(args: &ShellArgs) -> Result<Value, Failure> {
     let mut base = query::sql_query("SELECT 1")?;
     match &args.on {
@@ -241,8 +240,8 @@ pub fn refuse(faults: Vec<FieldError>) -> Failure {
     Failure::Spec { what: "the statement".to_owned(), faults }
 }
 
-/// They are in memory at once.
-const MOST_JSON_ROWS: u64 = 100_000;
+/// Maximum number of rows to print as JSON: they are in memory at once.
+const MAX_JSON_ROWS: u64 = 100_000;
 
 /// Prints the rows of a result.
 async fn shown(engine: &Engine, done: &Done, output: Output, rows: u64, explains: bool) -> Result<(), Ended> {
@@ -261,7 +260,7 @@ async fn shown(engine: &Engine, done: &Done, output: Output, rows: u64, explains
     }
     match output {
         Output::Json => {
-            let text = engine.lines(done, MOST_JSON_ROWS).await?;
+            let text = engine.lines(done, MAX_JSON_ROWS).await?;
             if !text.is_empty() {
                 print::out(text.trim_end());
             }
@@ -281,7 +280,7 @@ async fn shown(engine: &Engine, done: &Done, output: Output, rows: u64, explains
     Ok(())
 }
 
-/// Rows, time as the user waited, and what the stages did.
+/// Formats the rows, the time that the user waited, and what the stages did.
 fn timing(outcome: &Outcome, took: Duration) -> String {
     let stages = match outcome.stages.len() {
         0 | 1 => String::new(),

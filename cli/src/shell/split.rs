@@ -1,13 +1,13 @@
-//! Cuts what is typed or read into statements, each ended by a semicolon. Knows quotes and comments and nothing else of SQL.
+//! Splits what is typed or read into statements, each ended by a semicolon. Knows only quotes and comments of SQL.
 
-/// Statements that are whole, and what follows the last semicolon.
+/// The complete statements, and what follows the last semicolon.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Split {
     pub statements: Vec<String>,
     pub rest: String,
 }
 
-/// A statement that is nothing but space and comments is none.
+/// A statement of nothing but space and comments does not count.
 pub fn split(text: &str) -> Split {
     let mut found = Split::default();
     let mut begin = 0;
@@ -31,7 +31,7 @@ pub fn split(text: &str) -> Split {
 
 enum Piece {
     Semicolon(usize),
-    /// Something that is neither space nor a comment.
+    /// Something other than space or a comment.
     Word,
 }
 
@@ -55,7 +55,7 @@ fn pieces(text: &str) -> Vec<Piece> {
             quote @ (b'\'' | b'"' | b'`') => {
                 found.push(Piece::Word);
                 at += 1;
-                // A doubled quote ends one text and begins the next: the same to who looks for semicolons.
+                // A doubled quote needs no special case when searching for semicolons.
                 while at < bytes.len() && bytes[at] != quote {
                     at += 1;
                 }
@@ -68,7 +68,7 @@ fn pieces(text: &str) -> Vec<Piece> {
     found
 }
 
-/// Behind a comment, which may hold others.
+/// Returns the position after a comment, which may contain nested ones.
 fn after_comment(bytes: &[u8], mut at: usize) -> usize {
     let mut open = 0;
     while at + 1 < bytes.len() {
@@ -88,7 +88,7 @@ fn after_comment(bytes: &[u8], mut at: usize) -> usize {
     bytes.len()
 }
 
-/// The words at the beginning of a statement, in capitals, comments left out.
+/// The first words of a statement, in capitals, without comments.
 pub fn first_words(text: &str, most: usize) -> Vec<String> {
     let mut rest = text;
     let mut words = vec![];

@@ -1,5 +1,4 @@
-//! The terminal while something is typed: keys are read one by one, and the text is drawn anew after each. What a key does
-//! is decided in `edit`.
+//! The terminal while a text is typed: reads keys, and redraws the text after each. `edit` decides what a key does.
 
 use std::io::{self, Read as _, Write as _};
 
@@ -9,22 +8,22 @@ use super::complete::{self, Proposals};
 use super::edit::{Asked, Editor};
 use super::keys::{self, Key};
 
-/// Of proposals, so many are shown.
-const SHOWN: usize = 60;
+/// Show at most this many completions.
+const MAX_SHOWN: usize = 60;
 
-/// What became of a text.
+/// How the input of a text ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Typed {
     Text(String),
-    /// Ctrl-C: it was thrown away.
+    /// Ctrl-C: the text was discarded.
     Abandoned,
-    /// Ctrl-D: nothing more comes.
+    /// Ctrl-D: the user leaves.
     End,
 }
 
 pub struct Terminal {
     pub editor: Editor,
-    /// Bytes that were read and are no whole key yet, or keys that came ahead.
+    /// Bytes that are not a complete key yet, or keys typed ahead.
     pending: Vec<u8>,
     /// The row of the cursor within what is drawn.
     row: usize,
@@ -35,7 +34,7 @@ impl Terminal {
         Terminal { editor: Editor::new(history), pending: vec![], row: 0 }
     }
 
-    /// Reads a text of one or several lines.
+    /// Reads a text of one or more lines.
     pub fn read(
         &mut self,
         prompt: &str,
@@ -71,7 +70,7 @@ impl Terminal {
         Ok(typed)
     }
 
-    /// Puts in what all proposals share; if that is nothing new, shows them below.
+    /// Inserts what all proposals have in common; if that adds nothing, shows them below.
     fn complete(&mut self, proposals: Proposals) -> io::Result<()> {
         let Proposals { from, words } = proposals;
         let typed = self.editor.cursor - from;
@@ -88,7 +87,7 @@ impl Terminal {
         if words.is_empty() {
             return Ok(());
         }
-        let more = words.len().saturating_sub(SHOWN);
+        let more = words.len().saturating_sub(MAX_SHOWN);
         let mut list = words[..words.len() - more].join("  ");
         if more > 0 {
             list.push_str(&format!("  and {more} more"));
@@ -123,7 +122,7 @@ impl Terminal {
         stdout.flush()
     }
 
-    /// The next key; `None` when the terminal is gone.
+    /// The next key; `None` if the terminal is gone.
     fn key(&mut self) -> io::Result<Option<Key>> {
         loop {
             if let Some((key, used)) = keys::decode(&self.pending) {
@@ -141,7 +140,7 @@ impl Terminal {
     }
 }
 
-/// A text as it is drawn: with its prompts, cut where lines are full.
+/// A text as it is drawn: with its prompts, and wrapped at the terminal's width.
 #[derive(Debug, PartialEq, Eq)]
 struct Drawn {
     text: String,
@@ -165,7 +164,7 @@ fn layout(prompt: &str, text: &str, cursor: usize, width: usize) -> Drawn {
         }
         column
     };
-    // Lines after the first stand under it.
+    // Indent continuation lines to align with the first.
     let indent: usize = prompt.chars().map(|c| c.width().unwrap_or(0)).sum();
     let mut at_column = 0;
     for c in prompt.chars() {
@@ -186,7 +185,7 @@ fn layout(prompt: &str, text: &str, cursor: usize, width: usize) -> Drawn {
     Drawn { text: out, rows: row, cursor: place.unwrap_or((row, at_column)) }
 }
 
-/// Columns of the terminal.
+/// Number of columns of the terminal.
 pub fn width() -> usize {
     // SAFETY: the call fills the structure that it is given, whose bytes may all be zero.
     #[allow(unsafe_code)]
@@ -194,11 +193,11 @@ pub fn width() -> usize {
         let mut size: libc::winsize = std::mem::zeroed();
         (libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) == 0).then_some(size)
     };
-    // A terminal that does not say has none.
+    // If the terminal does not know its width, assume 80.
     size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80).max(20)
 }
 
-/// Keys come at once and are not shown by the terminal itself, until this is dropped.
+/// Raw mode: keys arrive at once and are not echoed, until this is dropped.
 struct Raw(libc::termios);
 
 impl Raw {
@@ -212,7 +211,7 @@ impl Raw {
             }
             let mut raw = before;
             libc::cfmakeraw(&mut raw);
-            // Line breaks of output stay what they are.
+            // Keep the processing of line breaks in output.
             raw.c_oflag = before.c_oflag;
             if libc::tcsetattr(libc::STDIN_FILENO, libc::TCSADRAIN, &raw) != 0 {
                 return Err(io::Error::last_os_error());
@@ -220,7 +219,7 @@ impl Raw {
             before
         };
         let raw = Raw(before);
-        // Marks around what is pasted.
+        // Turn on bracketed paste.
         io::stdout().write_all(b"\x1b[?2004h")?;
         Ok(raw)
     }
@@ -229,7 +228,7 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         let _ = io::stdout().write_all(b"\x1b[?2004l").and_then(|()| io::stdout().flush());
-        // SAFETY: the call reads the structure that it is given. When it fails there is nothing left to set back.
+        // SAFETY: the call reads the structure that it is given. If it fails, nothing can be restored any more.
         #[allow(unsafe_code)]
         unsafe {
             libc::tcsetattr(libc::STDIN_FILENO, libc::TCSADRAIN, &self.0);
@@ -253,7 +252,7 @@ mod tests {
     fn full_lines_go_on_below() {
         let drawn = layout("> ", "abcdefgh", 8, 6);
         assert_eq!(drawn, Drawn { text: "> abcd\nefgh".into(), rows: 1, cursor: (1, 4) });
-        // Wide characters are not cut.
+        // Wide characters are not split.
         assert_eq!(layout("", "a漢漢", 7, 4).text, "a漢\n漢");
         assert_eq!(layout("", "a\u{7}b", 3, 9), Drawn { text: "a b".into(), rows: 0, cursor: (0, 3) });
     }

@@ -1,5 +1,5 @@
-//! Plans to bytes and back. A crate of its own because the serde code of Polars' plan types is large: here it is
-//! compiled once, not with every change of the engine. Nothing generic may be public here.
+//! Serializes plans. A separate crate because the serde code of Polars' plan types is large: it is compiled once, not
+//! with every change of the engine. Nothing generic may be public here.
 
 use polars_error::PolarsResult;
 use polars_plan::dsl::DslPlan;
@@ -13,14 +13,15 @@ pub fn decode_ir(bytes: &[u8]) -> Result<IRPlan, String> {
     rmp_serde::from_slice(bytes).map_err(|e| e.to_string())
 }
 
-/// As Polars' own `LazyFrame.serialize()` writes it, header and all.
+/// Encodes like Polars' own `LazyFrame.serialize()`, including the header.
 pub fn encode_dsl(plan: &DslPlan) -> PolarsResult<Vec<u8>> {
     let mut out = Vec::new();
     plan.serialize_versioned(&mut out, Default::default())?;
     Ok(out)
 }
 
-/// Reads what `encode_dsl` and Python write; the schema hash in the header is checked unless Polars is told not to.
+/// Decodes what `encode_dsl` and Python write. Checks the schema hash in the header, unless Polars is configured not
+/// to.
 pub fn decode_dsl(bytes: &[u8]) -> PolarsResult<DslPlan> {
     DslPlan::deserialize_versioned(bytes)
 }

@@ -80,6 +80,7 @@ fn context(file: &Arc<File>) -> Context {
         store: file.clone(),
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("no sink here"))),
         compression: None,
+        disk_compression: None,
         batch_bytes: 1 << 20,
         run_bytes: 1 << 20,
         read_budget: file.budget.clone(),

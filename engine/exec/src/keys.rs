@@ -22,7 +22,7 @@ const TRIAL_ROWS: usize = 16_384;
 const MAX_PASSING_ROWS: usize = TRIAL_ROWS * 8 / 10;
 
 #[derive(Default, Serialize, Deserialize)]
-struct Note {
+struct KeySummary {
     rows: u64,
     /// Whether some keys are null, in part or whole.
     nulls: bool,
@@ -90,9 +90,9 @@ impl Bloom {
 }
 
 /// Builds the key summary of one task's rows, batch by batch.
-pub struct Noting {
-    summary: SummarySpec,
-    note: Note,
+pub struct KeySummaryBuilder {
+    spec: SummarySpec,
+    summary: KeySummary,
     seen: Seen,
 }
 
@@ -101,16 +101,16 @@ enum Seen {
     Bloom(Bloom),
 }
 
-impl Noting {
-    pub fn new(summary: &SummarySpec) -> Noting {
-        Noting { summary: summary.clone(), note: Note::default(), seen: Seen::Each(Vec::new()) }
+impl KeySummaryBuilder {
+    pub fn new(spec: &SummarySpec) -> KeySummaryBuilder {
+        KeySummaryBuilder { spec: spec.clone(), summary: KeySummary::default(), seen: Seen::Each(Vec::new()) }
     }
 
     pub fn add(&mut self, df: &DataFrame) -> Result<()> {
-        let SummarySpec { keys, blocks } = &self.summary;
-        self.note.rows += df.height() as u64;
+        let SummarySpec { keys, blocks } = &self.spec;
+        self.summary.rows += df.height() as u64;
         if let Seen::Each(all) = &self.seen
-            && self.note.rows > u64::from(*blocks) * WORDS as u64
+            && self.summary.rows > u64::from(*blocks) * WORDS as u64
         {
             let mut bloom = Bloom::new(*blocks);
             all.iter().for_each(|hash| bloom.add(*hash));
@@ -121,11 +121,11 @@ impl Noting {
             Seen::Bloom(bloom) => partition::each_hash(df, keys, &mut |hash| bloom.add(hash))?,
         }
         let columns = keys.iter().map(|key| df.column(key)).collect::<PolarsResult<Vec<_>>>().map_err(polars_error)?;
-        self.note.nulls |= columns.iter().any(|column| column.null_count() > 0);
+        self.summary.nulls |= columns.iter().any(|column| column.null_count() > 0);
         if let [column] = &columns[..] {
             // None: all values are null, or the type has no bounds in any batch.
             let new = bounds(column).map_err(polars_error)?;
-            self.note.bounds = match (self.note.bounds, new) {
+            self.summary.bounds = match (self.summary.bounds, new) {
                 (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
                 (old, new) => old.or(new),
             };
@@ -135,11 +135,11 @@ impl Noting {
 
     /// None if there were no rows.
     pub fn finish(self) -> Result<Option<Vec<u8>>> {
-        let Noting { mut note, seen, .. } = self;
-        if note.rows == 0 {
+        let KeySummaryBuilder { mut summary, seen, .. } = self;
+        if summary.rows == 0 {
             return Ok(None);
         }
-        note.hashes = match seen {
+        summary.hashes = match seen {
             Seen::Each(mut all) => {
                 all.sort_unstable();
                 all.dedup();
@@ -147,7 +147,7 @@ impl Noting {
             }
             Seen::Bloom(bloom) => Hashes::Bloom(bloom.bytes()),
         };
-        floe_wire::pack(&note).map(|bytes| Some(bytes.to_vec()))
+        floe_wire::pack(&summary).map(|bytes| Some(bytes.to_vec()))
     }
 }
 
@@ -186,11 +186,11 @@ pub fn read(
         for Summary { output, place, span } in summaries {
             let bytes = ctx.store.open(*output, place, *span)?;
             out.bytes_in += span.len;
-            let note: Note = decode(&bytes)?;
-            rows += note.rows;
-            hashes.push(note.hashes);
-            nulls |= note.nulls;
-            bounds = match (bounds, note.bounds) {
+            let summary: KeySummary = decode(&bytes)?;
+            rows += summary.rows;
+            hashes.push(summary.hashes);
+            nulls |= summary.nulls;
+            bounds = match (bounds, summary.bounds) {
                 (Some(Some((a, b))), Some((c, d))) => Some(Some((a.min(c), b.max(d)))),
                 (Some(None), Some(new)) => Some(Some(new)),
                 (_, None) | (None, _) => None,
@@ -209,13 +209,14 @@ pub fn read(
 
 /// Merges the keys of all summaries into one filter: as large as the Bloom filters among them, else sized by the keys.
 fn together(summaries: &[Hashes]) -> Option<Bloom> {
-    let filters =
-        summaries.iter().filter_map(|note| if let Hashes::Bloom(bytes) = note { Some(bytes.len()) } else { None });
+    let filters = summaries
+        .iter()
+        .filter_map(|summary| if let Hashes::Bloom(bytes) = summary { Some(bytes.len()) } else { None });
     let keys: usize =
-        summaries.iter().map(|note| if let Hashes::Each(bytes) = note { bytes.len() / 8 } else { 0 }).sum();
+        summaries.iter().map(|summary| if let Hashes::Each(bytes) = summary { bytes.len() / 8 } else { 0 }).sum();
     let blocks = filters.max().map_or(keys / 32 + 1, |bytes| bytes / (8 * WORDS));
     let mut bloom = Bloom::new(u32::try_from(blocks).ok()?);
-    let whole = summaries.iter().all(|note| match note {
+    let whole = summaries.iter().all(|summary| match summary {
         Hashes::Each(each) => {
             words(each).for_each(|hash| bloom.add(hash));
             true

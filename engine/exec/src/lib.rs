@@ -51,6 +51,10 @@ pub trait Store: Outputs {
 /// The output of one attempt while it is written; dropping it unfinished deletes it.
 pub trait OutputWriter: std::io::Write + Send {
     fn position(&self) -> u64;
+    /// Whether it has grown out of memory.
+    fn on_disk(&self) -> bool {
+        false
+    }
     fn finish(self: Box<Self>) -> Result<Place>;
 }
 
@@ -88,6 +92,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     pub open_sink: Arc<OpenSink>,
     pub compression: Option<IpcCompression>,
+    /// The compression of outputs that have grown out of memory.
+    pub disk_compression: Option<IpcCompression>,
     /// Bytes of a batch that is laid out for the exchange.
     pub batch_bytes: usize,
     /// Bytes of a sorted run for a range exchange.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use polars_core::prelude::*;
 use polars_core::utils::accumulate_dataframes_vertical_unchecked;
 
-use super::keys::{Filter, Noting};
+use super::keys::{Filter, KeySummaryBuilder};
 use super::{Context, OutputWriter, write};
 use floe_planner::{SummarySpec, Tag};
 use floe_wire::chunk::{Chunk, Chunks, KeyBounds, OutputId, Span};
@@ -21,7 +21,7 @@ pub struct Outgoing {
     filters: Vec<Filter>,
     /// The order tag to add.
     tag: Option<Tag>,
-    noting: Option<Noting>,
+    key_summary: Option<KeySummaryBuilder>,
     batch: Vec<DataFrame>,
     batch_bytes: usize,
     /// Opened when the first rows come, so that a task which fails before leaves nothing to clean up.
@@ -47,7 +47,7 @@ impl Outgoing {
             exchange: task.output.clone(),
             filters,
             tag: tag.cloned(),
-            noting: summary.map(Noting::new),
+            key_summary: summary.map(KeySummaryBuilder::new),
             batch: Vec::new(),
             batch_bytes: 0,
             to: None,
@@ -97,10 +97,11 @@ impl Outgoing {
         }
         self.rows += df.height() as u64;
         self.size += df.estimated_size() as u64;
-        if let Some(noting) = &mut self.noting {
-            noting.add(&df)?;
+        if let Some(key_summary) = &mut self.key_summary {
+            key_summary.add(&df)?;
         }
-        let compression = self.ctx.compression;
+        let on_disk = self.to.as_ref().is_some_and(|writer| writer.on_disk());
+        let compression = if on_disk { self.ctx.disk_compression } else { self.ctx.compression };
         write::parts(df, &self.exchange)?.write(compression, |encoded| self.chunk(encoded))?;
         self.tell();
         Ok(())
@@ -137,8 +138,8 @@ impl Outgoing {
     pub fn finish(&mut self, out: &mut TaskOutput) -> Result<()> {
         let begun = Instant::now();
         self.flush()?;
-        if let Some(note) = self.noting.take().map(Noting::finish).transpose()?.flatten() {
-            self.summary = Some(self.put(&note)?);
+        if let Some(summary) = self.key_summary.take().map(KeySummaryBuilder::finish).transpose()?.flatten() {
+            self.summary = Some(self.put(&summary)?);
         }
         self.tell();
         if let Some(writer) = self.to.take() {

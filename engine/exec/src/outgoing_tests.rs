@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
 use polars::prelude::*;
+use polars_buffer::Buffer;
 
 use super::*;
 use crate::{Inline, Outputs, read};
+use floe_wire::chunk::Place;
+use floe_wire::error::TaskError;
 use floe_wire::graph::{StageId, TaskId};
 use floe_wire::task::Summary;
 
@@ -13,6 +16,7 @@ fn context(batch_bytes: usize) -> Context {
         store: Arc::new(Inline),
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("no sink here"))),
         compression: None,
+        disk_compression: None,
         batch_bytes,
         run_bytes: batch_bytes,
         read_budget: crate::ReadBudget::new(1 << 20),
@@ -68,6 +72,62 @@ fn output_in_batches_equals_output_at_once() {
     }
     assert_eq!((many.rows, once.rows, many.size), (1000, 1000, once.size));
     assert!(rows(&put_out(2000, Exchange::Whole, None, None), None, df.schema()).equals_missing(&df));
+}
+
+/// Has room for one batch in memory.
+struct Small;
+
+struct Spilling(Vec<u8>);
+
+impl crate::Store for Small {
+    fn create(&self, _: OutputId) -> Result<Box<dyn OutputWriter>> {
+        Ok(Box::new(Spilling(Vec::new())))
+    }
+}
+
+impl Outputs for Small {
+    fn open(&self, output: OutputId, place: &Place, span: Span) -> Result<Buffer<u8>, TaskError> {
+        Inline.open(output, place, span)
+    }
+}
+
+impl std::io::Write for Spilling {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl OutputWriter for Spilling {
+    fn position(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn on_disk(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    fn finish(self: Box<Self>) -> Result<Place> {
+        Ok(Place::Inline(self.0.into()))
+    }
+}
+
+#[test]
+fn an_output_that_grows_out_of_memory_is_compressed_from_there() {
+    let disk_compression = Some(polars_io::ipc::IpcCompression::LZ4);
+    let ctx = Context { store: Arc::new(Small), disk_compression, ..context(2000) };
+    let mut outgoing = Outgoing::new(&task(Exchange::Whole), &ctx, Vec::new(), None, None);
+    // Two batches of the same rows.
+    let part = df!["n" => [7i64; 1000]].unwrap();
+    (0..2).for_each(|_| outgoing.take(part.clone()).unwrap());
+    let mut out = TaskOutput::default();
+    outgoing.finish(&mut out).unwrap();
+    let sizes: Vec<u64> = out.chunks.all().iter().map(|chunk| chunk.len).collect();
+    assert!(sizes.len() == 2 && sizes[0] > 8000 && sizes[1] < sizes[0] / 2, "{sizes:?}");
+    assert!(rows(&out, None, part.schema()).equals_missing(&part.vstack(&part).unwrap()));
 }
 
 #[test]

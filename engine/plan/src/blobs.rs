@@ -1,17 +1,17 @@
-//! Frames and series that a plan carries as Arrow streams. Polars reserves what a buffer claims to hold before it
-//! reads it, and a reservation that fails ends the process; so the claims are compared with the bytes first. Everything
-//! else that can be wrong with a stream is left to Polars, which says so in words.
+//! Checks the Arrow streams (frames and series) that a plan carries. Polars allocates what a buffer claims as its
+//! length before it reads the buffer, and a failed allocation aborts the process; so compare the claims with the bytes
+//! that are there first. All other damage is left to Polars, which reports it as an error.
 
 use super::msgpack::Node;
 use super::refuse;
 use floe_wire::error::Result;
 
-/// Every message of a stream begins with these four bytes.
+/// Continuation marker that begins every message of an Arrow IPC stream.
 const MESSAGE: [u8; 4] = [0xff; 4];
-/// What a compressed byte can become at most: longer runs than Zstandard's blocks allow do not exist.
-const INFLATED: u64 = 1 << 17;
+/// Highest possible ratio of inflated to compressed bytes: Zstandard blocks encode no longer runs.
+const MAX_INFLATION_RATIO: u64 = 1 << 17;
 
-/// Refuses the first frame below `node` (a plan's document) that claims more than it has.
+/// Refuses the first frame in a plan's document that claims more bytes than it has.
 pub fn check(document: &Node<'_>) -> Result<()> {
     match document {
         Node::Map(entries) => entries.iter().try_for_each(|(key, value)| {
@@ -23,7 +23,7 @@ pub fn check(document: &Node<'_>) -> Result<()> {
     }
 }
 
-/// All blobs below a node that holds frames.
+/// Checks all blobs below a node that holds frames.
 fn streams(node: &Node<'_>) -> Result<()> {
     match node {
         Node::Map(entries) => entries.iter().try_for_each(|(_, value)| streams(value)),
@@ -44,7 +44,7 @@ fn streams(node: &Node<'_>) -> Result<()> {
     }
 }
 
-/// The first claim that the stream cannot keep; none also where the stream cannot be followed.
+/// The first claim in the stream that its bytes cannot satisfy; `None` also where the stream cannot be parsed.
 fn overstated(stream: &[u8]) -> Option<u64> {
     let mut at = 0usize;
     while stream.get(at..at + 4) == Some(&MESSAGE) {
@@ -60,7 +60,8 @@ fn overstated(stream: &[u8]) -> Option<u64> {
     None
 }
 
-/// Of a record batch or a dictionary, which holds one: its buffers against what follows the message.
+/// Compares the buffer lengths of a record batch (or of a dictionary, which holds one) with the bytes after the
+/// message.
 fn claims(message: &Table<'_>, body: &[u8]) -> Option<u64> {
     let header = message.table(2)?;
     let batch = match message.u8(1)? {
@@ -75,7 +76,9 @@ fn claims(message: &Table<'_>, body: &[u8]) -> Option<u64> {
             return Some(length);
         }
         let inflated = usize::try_from(offset).ok().and_then(|offset| u64_at(body, offset)).filter(|n| *n != u64::MAX);
-        if let Some(inflated) = inflated.filter(|n| compressed && length >= 8 && *n > length.saturating_mul(INFLATED)) {
+        if let Some(inflated) =
+            inflated.filter(|n| compressed && length >= 8 && *n > length.saturating_mul(MAX_INFLATION_RATIO))
+        {
             return Some(inflated);
         }
     }
@@ -86,7 +89,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
-/// A table of a flatbuffer: a list of offsets to its fields stands somewhere before or behind it.
+/// A flatbuffer table. Its vtable, the list of field offsets, can be anywhere before or after it.
 #[derive(Clone, Copy)]
 struct Table<'a> {
     bytes: &'a [u8],
@@ -98,13 +101,13 @@ impl<'a> Table<'a> {
         Table { bytes, at: 0 }.behind(0)
     }
 
-    /// The table that an offset at `at` leads to.
+    /// Follows the table offset stored at `at`.
     fn behind(&self, at: usize) -> Option<Table<'a>> {
         let offset = u32::from_le_bytes(self.bytes.get(at..at.checked_add(4)?)?.try_into().ok()?) as usize;
         Some(Table { bytes: self.bytes, at: at.checked_add(offset)? })
     }
 
-    /// Where field `n` is, if it is there.
+    /// Position of field `n`, if present.
     fn field(&self, n: usize) -> Option<usize> {
         let back = i32::from_le_bytes(self.bytes.get(self.at..self.at.checked_add(4)?)?.try_into().ok()?);
         let list = usize::try_from(i64::try_from(self.at).ok()? - i64::from(back)).ok()?;
@@ -131,7 +134,7 @@ impl<'a> Table<'a> {
         self.behind(self.field(n)?)
     }
 
-    /// The elements of a vector of 16 bytes each.
+    /// Elements of a vector of 16-byte structs.
     fn structs(&self, n: usize) -> Option<impl Iterator<Item = &'a [u8]>> {
         let vector = self.behind(self.field(n)?)?.at;
         let count = u32::from_le_bytes(self.bytes.get(vector..vector.checked_add(4)?)?.try_into().ok()?) as usize;

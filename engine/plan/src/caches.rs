@@ -1,6 +1,6 @@
-//! Filters below explicit caches. Polars pushes filters down to a cache and stops; what is below the cache keeps its
-//! filters where they were written, above joins that are made in full, unless Polars put the cache there itself. SQL
-//! with correlated subqueries is full of such caches. So what is below each is optimized by itself.
+//! Pushes filters down below explicit caches. Polars pushes filters down to a cache and stops there, except for caches
+//! that it inserted itself: filters below stay where they were written, above joins that are then computed in full. SQL
+//! with correlated subqueries has many such caches. So optimize the subplan of each cache on its own.
 
 use std::collections::HashSet;
 
@@ -11,15 +11,15 @@ use polars_plan::plans::{IR, IRPlan, optimize};
 use polars_utils::arena::Node;
 use polars_utils::unique_id::UniqueId;
 
-/// The caches with one identity: they hold the same rows.
+/// All cache nodes with the same id: they share one subplan.
 struct Cache {
     id: UniqueId,
     nodes: Vec<Node>,
     below: Node,
 }
 
-/// Optimizes below the caches. The plan stays as it was if its nodes would be shared other than by caches then, which
-/// nothing that reads plans expects.
+/// Optimizes the subplans of all caches. Returns the plan unchanged if nodes other than caches would then be shared:
+/// readers of plans expect a tree.
 pub fn optimize_below(plan: IRPlan) -> IRPlan {
     let mut caches = Vec::new();
     collect(&plan, plan.lp_top, &mut caches);
@@ -74,7 +74,7 @@ fn each(plan: &mut IRPlan, caches: Vec<Cache>) -> PolarsResult<()> {
     Ok(())
 }
 
-/// The caches of a plan, inner ones first.
+/// Collects the caches of a plan, inner ones first.
 fn collect(plan: &IRPlan, node: Node, caches: &mut Vec<Cache>) {
     let ir = plan.lp_arena.get(node);
     for input in ir.inputs() {
@@ -89,7 +89,7 @@ fn collect(plan: &IRPlan, node: Node, caches: &mut Vec<Cache>) {
     }
 }
 
-/// Whether there is a filter between a node and the next caches.
+/// Whether a filter stands between a node and the next caches below it.
 fn has_filter(plan: &IRPlan, node: Node) -> bool {
     let ir = plan.lp_arena.get(node);
     match ir {

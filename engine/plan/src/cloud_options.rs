@@ -1,13 +1,13 @@
-//! The query's storage options over those that a plan carries for one scan or sink: option by option, with the
-//! credentials of one of them only.
+//! Merges the query's storage options over those that a plan carries for one scan or sink: option by option, but with
+//! the credentials of only one of the two.
 //!
-//! Works on the document, before Polars decodes it. Both sides have the names of Polars' enums there, so what users
-//! may write in several ways (`region`, `aws_region`) is one option.
+//! Works on the document before Polars decodes it. Both sides use the names of Polars' enums there, so aliases that
+//! users may write (`region`, `aws_region`) are one option.
 
 use super::msgpack::{self, Node};
 use floe_wire::error::{QueryError, Result};
 
-/// Options of S3, Azure and Google that say who asks, or that nobody in particular does.
+/// Options of S3, Azure and Google that are credentials, or that turn credentials off.
 const IDENTITY: &[&str] = &[
     "SkipSignature",
     // S3
@@ -23,7 +23,7 @@ const IDENTITY: &[&str] = &[
     "RoleSessionName",
     "StsEndpoint",
     "WebIdentityTokenFile",
-    // Azure; the account is part of what is read, not of who reads it
+    // Azure. The account name is part of the location, not a credential.
     "AccessKey",
     "AuthorityHost",
     "AuthorityId",
@@ -47,8 +47,8 @@ const IDENTITY: &[&str] = &[
     "Authorization",
 ];
 
-/// Puts the options in `own` (an encoded `CloudOptions`) over those of the plan. Says whether `own` has credentials: then
-/// none of the plan's are left.
+/// Puts the options in `own` (an encoded `CloudOptions`) over those of the plan. Returns whether `own` has credentials;
+/// if it has, all credentials of the plan are dropped.
 pub fn put_over(plan: &mut Node<'_>, own: &[u8]) -> Result<bool> {
     let own = msgpack::parse(own).map_err(|e| QueryError::internal(format!("storage options are damaged: {e}")))?;
     let Some((kind, content)) = own.get("config").and_then(Node::variant) else { return Ok(false) };
@@ -69,7 +69,7 @@ pub fn put_over(plan: &mut Node<'_>, own: &[u8]) -> Result<bool> {
     Ok(identified)
 }
 
-/// The options of one kind of store: a list of pairs, or a list of headers in a struct.
+/// The options for one kind of store: a list of pairs, or a list of headers inside a struct.
 fn pairs<'n, 'a>(content: &'n Node<'a>) -> Option<&'n [Node<'a>]> {
     content.as_seq().or_else(|| content.variant()?.1.as_seq())
 }
@@ -92,8 +92,8 @@ fn entry_mut<'n, 'a>(node: &'n mut Node<'a>) -> Option<(&'n Node<'a>, &'n mut No
     }
 }
 
-/// What a pair sets. Options that stand for another count as that one: the more special one would win over it, whoever
-/// gave it.
+/// The option that a pair sets. Aliases count as one option: Polars would prefer the more specific one, whichever side
+/// set it.
 fn option(pair: &Node<'_>) -> String {
     let Some([name, _]) = pair.as_seq() else { return String::new() };
     match name.as_str() {
@@ -111,7 +111,7 @@ fn is_identity(name: &str) -> bool {
     IDENTITY.iter().any(|one| one.eq_ignore_ascii_case(name))
 }
 
-/// A flag that is off gives nobody's name.
+/// A flag that is off is no credential.
 fn gives_identity(pair: &Node<'_>) -> bool {
     let off = |value: &str| ["false", "0", "off", "no", "n"].iter().any(|no| no.eq_ignore_ascii_case(value));
     let value = pair.as_seq().and_then(|pair| pair.get(1)).and_then(Node::as_str).unwrap_or_default();
@@ -137,7 +137,7 @@ mod tests {
         CloudOptions::from_untyped_config(CloudScheme::from_path(uri), pairs.iter().copied()).unwrap()
     }
 
-    /// What a store is reached with: the plan's options under the query's, by the names that users know.
+    /// Merges the plan's options under the query's, and returns them by their user-facing names.
     fn merged(uri: &str, plan: &[(&str, &str)], query: &[(&str, &str)]) -> (bool, Vec<(String, String)>) {
         let encode = |pairs| rmp_serde::to_vec_named(&options(uri, pairs)).unwrap();
         let plan = encode(plan);
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_special_form_of_an_option_does_not_win_over_the_querys() {
-        // Polars would read the endpoint of S3 alone before that of all services, and a region before the default one.
+        // Polars prefers the S3-specific endpoint to the general one, and a region to the default region.
         let plan = [("aws_endpoint_url_s3", "http://plan"), ("aws_region", "plan")];
         let query = [("aws_endpoint", "http://query"), ("aws_default_region", "query")];
         assert_eq!(s3(&plan, &query), (false, list(&[query[1], query[0]])));
@@ -213,14 +213,14 @@ mod tests {
         ];
         let region = ("aws_region", "plan");
         assert_eq!(s3(&plan, &KEYS), (true, list(&[KEYS[0], region, KEYS[1]])));
-        // Half of a pair is not completed by the plan's half.
+        // Half a key pair in the query must not be completed with the plan's other half.
         assert_eq!(s3(&plan, &KEYS[..1]), (true, list(&[KEYS[0], region])));
         assert_eq!(s3(&[("skip_signature", "true")], &KEYS), (true, list(&KEYS)));
         let public = ("aws_skip_signature", "true");
         assert_eq!(s3(&plan, &[public]), (true, list(&[region, public])));
         let role = ("aws_role_arn", "arn:aws:iam::1:role/query");
         assert_eq!(s3(&plan, &[role]), (true, list(&[region, role])));
-        // A query without credentials leaves the plan's whole, and so does one that only says that it has some.
+        // A query without credentials keeps all of the plan's, and so does one that only states that credentials exist.
         let endpoint = ("aws_endpoint", "http://query");
         assert_eq!(s3(&plan[..2], &[endpoint]), (false, list(&[plan[0], endpoint, plan[1]])));
         let signed = ("aws_skip_signature", "false");

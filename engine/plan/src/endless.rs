@@ -1,5 +1,5 @@
-//! What Polars would compute without end: roots and changes of structs call themselves until the stack is full, which
-//! takes the whole process down. They are refused, in the words of the versions that know.
+//! Refuses what makes Polars recurse until the stack overflows, which kills the whole process: `sqrt`, `cbrt` and
+//! `pct_change` of structs. The message is that of the Polars versions that check for it.
 
 use polars_core::prelude::*;
 use polars_plan::plans::{AExpr, IRFunctionExpr as Function, IRPlan, IRPowFunction as Pow};

@@ -1,4 +1,4 @@
-//! Expressions of a plan that are looked for by what they do and by the types of what they do it to.
+//! Finds expressions in a plan by their kind and by the types of their inputs.
 
 use polars_core::prelude::*;
 use polars_plan::plans::{AExpr, ArenaExprIter, ArenaLpIter, IRPlan, ToFieldContext};
@@ -6,11 +6,11 @@ use polars_utils::arena::Node;
 
 pub struct Found {
     pub node: Node,
-    /// Types of its inputs.
+    /// Types of the expression's inputs.
     pub inputs: Vec<DataType>,
 }
 
-/// The first expression that is `suspect` and, by the types of its inputs and its own, what is looked for.
+/// Finds the first expression that is `suspect` and, given the types of its inputs and its own type, `guilty`.
 pub fn find(
     plan: &IRPlan,
     suspect: fn(&AExpr) -> bool,
@@ -19,7 +19,7 @@ pub fn find(
     let arena = &plan.expr_arena;
     plan.lp_arena.iter(plan.lp_top).find_map(|(_, ir)| {
         let all = ir.exprs().flat_map(|e| arena.iter(e.node()));
-        // Most plans have none at all, and types are asked for only then.
+        // Resolve types only if there is a suspect: most plans have none.
         let suspects: Vec<Node> = all.filter(|(_, e)| suspect(e)).map(|(node, _)| node).collect();
         if suspects.is_empty() {
             return None;

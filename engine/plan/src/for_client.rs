@@ -1,5 +1,5 @@
-//! A plan of the engine's own release as a client's release writes it: the way back of `rewrite`, for the wheels that
-//! check what the engine gives. Only what Rust 0.55.2 can express is there to be translated.
+//! Translates a plan of the engine's Polars to the format of a client's release, the inverse of `rewrite`: for tests in
+//! which the client's wheel checks the engine's results. Covers only what Rust 0.55.2 can express.
 
 use super::msgpack::{self, Node};
 use super::refuse;
@@ -7,8 +7,8 @@ use super::versions::{self, Client};
 use floe_polars::on_big_stack;
 use floe_wire::error::Result;
 
-/// The bytes of `LazyFrame.serialize()` that `reader` would have written for this plan of the engine's release. Plans of
-/// other releases come back as they are.
+/// Returns the bytes of `LazyFrame.serialize()` as `reader` would have written them for this plan. Plans of other
+/// releases than the engine's are returned unchanged.
 pub fn as_written_by(reader: Client, bytes: &[u8]) -> Result<Vec<u8>> {
     let (writer, document) = versions::split(bytes)?;
     if writer != Client::Engine {
@@ -17,7 +17,7 @@ pub fn as_written_by(reader: Client, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len() + 256);
     versions::header(&mut out, reader);
     if reader < Client::V1_44 {
-        // The format is the same.
+        // These formats are the same.
         out.extend_from_slice(document);
         return Ok(out);
     }
@@ -46,7 +46,7 @@ fn translate(node: &mut Node<'_>, reader: Client) {
                 }
             }
             for (key, value) in entries {
-                // Column names stand as keys here, and a column may be called anything.
+                // Keys are column names here, and a column may have any name.
                 if key.as_str() != Some("fields") {
                     translate(value, reader);
                 }
@@ -55,7 +55,7 @@ fn translate(node: &mut Node<'_>, reader: Client) {
     }
 }
 
-/// From 1.44 on the keys stand under `condition`; 1.44 has pairs, 2.0 two lists.
+/// From 1.44 on, the keys are under `condition`: 1.44 has a list of pairs, 2.0 two lists.
 fn join(join: &mut Node<'_>, reader: Client) {
     if join.get("options").is_none() {
         return;
@@ -83,7 +83,7 @@ fn select(select: &mut Node<'_>) {
     }
 }
 
-/// What the readers of 2.x want to see, each at its default.
+/// Sets the fields that readers of 2.x require to their defaults.
 fn scan(scan: &mut Node<'_>, reader: Client) {
     if let Some(args) = scan.get_mut("unified_scan_args").filter(|args| args.as_map().is_some()) {
         args.set("expand_paths", Node::Raw(&[0xc3]));

@@ -1,4 +1,4 @@
-//! The direct inputs of a plan's nodes.
+//! The direct inputs of plan nodes.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub fn inputs(plan: &DslPlan) -> Vec<&DslPlan> {
     }
 }
 
-/// The inputs, to put others in their places. Those of `PipeWithSchema` are shared with its function, and left out.
+/// The inputs, for replacement. Leaves out those of `PipeWithSchema`, which are shared with its function.
 pub fn inputs_mut(plan: &mut DslPlan) -> Vec<&mut DslPlan> {
     match plan {
         DslPlan::Filter { input, .. }
@@ -64,8 +64,8 @@ pub fn inputs_mut(plan: &mut DslPlan) -> Vec<&mut DslPlan> {
     }
 }
 
-/// The node over what `f` makes of its inputs. A node that the optimizer has seen is taken as what it was made of: its
-/// optimized form still has the former inputs.
+/// Replaces each input of a node by `f(input)`. A node that was already optimized is replaced by its DSL, because its
+/// optimized form still has the old inputs.
 pub fn map_inputs(mut plan: DslPlan, f: &mut dyn FnMut(DslPlan) -> DslPlan) -> DslPlan {
     if let DslPlan::IR { dsl, .. } = plan {
         return f(Arc::unwrap_or_clone(dsl));

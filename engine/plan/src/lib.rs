@@ -1,9 +1,9 @@
-//! From what the user gave (`spec.plan`) to Polars' own plan: reads the bytes of `LazyFrame.serialize()` of every
-//! accepted Polars version, runs plan scripts, and optimizes.
+//! Turns what the user gave (`spec.plan`) into a Polars plan: decodes the bytes of `LazyFrame.serialize()` of every
+//! accepted Polars version, runs plan scripts, resolves SQL, and optimizes.
 //!
-//! Nothing here knows of stages or workers. What comes in is not trusted: it is parsed with limits, Python and SQL in
-//! it are refused by name, panics of Polars' decoder and optimizer are contained, and the only credentials a plan
-//! leaves with are the query's own.
+//! This crate knows nothing of stages or workers. Its input is not trusted: it is parsed with limits, Python and SQL in
+//! it are refused by name where they cannot run, panics of Polars' decoder and optimizer are caught, and the only
+//! credentials in the resulting plan are the query's own.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -27,6 +27,7 @@ mod find;
 mod for_client;
 pub mod functions;
 pub mod inputs;
+mod join_where;
 mod load;
 mod msgpack;
 mod numbers;
@@ -50,25 +51,26 @@ pub use sql::{FUNCTIONS, lines};
 pub use storage::StorageOptions;
 pub use versions::{ACCEPTED, Client, client};
 
-/// What Polars takes from the environment: scans are cut by the footers of all their files, and nodes are counted.
+/// Environment variables for Polars: resolve the metadata of all files of a scan, so that scans can be split by their
+/// footers, and count rows per node.
 pub fn environment() -> Vec<(&'static str, String)> {
     vec![("POLARS_RESOLVE_METADATA_LEVEL", "full".to_string()), ("POLARS_TRACK_METRICS", "1".to_string())]
 }
 
-/// A plan that Polars can optimize, and what the user should know about it.
+/// A decoded plan, ready for Polars' optimizer, with the warnings for the user.
 #[derive(Debug)]
 pub struct Loaded {
     pub plan: DslPlan,
     pub warnings: Vec<String>,
-    /// Local paths that the plan has as relative ones: as they are read, and as the user wrote them.
+    /// Local paths that were made absolute: (absolute path, path as the user wrote it).
     pub renamed: Vec<(String, String)>,
-    /// Whether the stages of the plan are asked for, not its rows.
+    /// Return the stages of the plan instead of its rows (EXPLAIN).
     pub explain: bool,
-    /// Recursive tables whose rows are still to be put in, in the order in which they can be made.
+    /// Recursive tables whose rows are not computed yet, in dependency order.
     pub recursions: Vec<recursion::Recursion>,
 }
 
-/// An error about files, with their paths as the user wrote them.
+/// Replaces absolute paths in an error message by the paths that the user wrote.
 pub fn as_written(error: QueryError, renamed: &[(String, String)]) -> QueryError {
     let message = renamed.iter().fold(error.message.clone(), |text, (absolute, given)| text.replace(absolute, given));
     QueryError { message, ..error }
@@ -79,12 +81,12 @@ pub fn decode(bytes: &[u8], storage: &StorageOptions) -> Result<Loaded> {
     decode_at(bytes, storage, None)
 }
 
-/// As `decode`, with local relative paths in the plan taken as relative to `base`. SQL in the plan is refused.
+/// Like `decode`; resolves local relative paths in the plan against `base`. SQL in the plan is refused.
 pub fn decode_at(bytes: &[u8], storage: &StorageOptions, base: Option<&Path>) -> Result<Loaded> {
     decode_with(bytes, storage, base, None)
 }
 
-/// As `decode_at`; SQL that Polars 2.x keeps in a plan is resolved by this Python. Recursive tables in it are refused.
+/// Like `decode_at`; resolves the SQL that Polars 2.x keeps in a plan with this Python. Recursive tables are refused.
 pub fn decode_with(
     bytes: &[u8],
     storage: &StorageOptions,
@@ -94,7 +96,7 @@ pub fn decode_with(
     decode_open(bytes, storage, base, python)?.without_recursion()
 }
 
-/// As `decode_with`; recursive tables are still to be made.
+/// Like `decode_with`; leaves recursive tables in `recursions` for the caller to compute.
 fn decode_open(
     bytes: &[u8],
     storage: &StorageOptions,
@@ -120,7 +122,7 @@ fn decode_open(
     };
     on_big_stack(|| {
         let Adapted { bytes, warnings, renamed, functions } = adapt(client, document, storage, base)?;
-        // A document's functions have the same numbers whatever its root is.
+        // Functions keep their numbers whichever node of the document is decoded as the root.
         let placed = RefCell::new(HashSet::new());
         let decode = |bytes: &[u8], functions: &functions::Carried| {
             let plan = contain_panics("decoding the plan", || {
@@ -158,6 +160,7 @@ fn decode_open(
             }
         }
         functions::check_placed(&functions, &placed.borrow())?;
+        loaded.plan = join_where::replace(loaded.plan, client)?;
         Ok(loaded)
     })
 }
@@ -166,7 +169,7 @@ fn parsed(document: &[u8]) -> Result<msgpack::Node<'_>> {
     msgpack::parse(document).map_err(|e| refuse::bad_plan(format!("the plan is damaged: {e}")))
 }
 
-/// What Polars' own reader takes, and what to tell of it.
+/// A document that Polars' decoder accepts, and what was changed to get there.
 struct Adapted {
     bytes: Vec<u8>,
     warnings: Vec<String>,
@@ -196,7 +199,7 @@ fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, ba
     Ok(Adapted { bytes: out, warnings: ctx.warnings, renamed: ctx.renamed, functions })
 }
 
-/// Optimizes for the streaming engine. Reads what the optimizer wants to know of the sources: blocking.
+/// Optimizes for the streaming engine. Blocking: the optimizer reads the metadata of the sources.
 pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
     let ir = on_big_stack(|| {
         panics_as_polars(|| {
@@ -209,10 +212,10 @@ pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
     Ok(ir)
 }
 
-/// Whether Polars itself can be let loose on a plan: an error for what would take the process down, or what it would get
-/// wrong without a word.
+/// Checks whether Polars can run a plan safely: an error for what would crash the process or give wrong results
+/// silently.
 pub fn can_run(plan: &DslPlan) -> Result<()> {
-    // Everything else that is wrong with it, Polars says itself.
+    // Leave every other error to Polars, which reports it itself.
     match panics_as_polars(|| LazyFrame::from(plan.clone()).to_alp().map_err(polars_error)) {
         Ok(ir) => endless::check(&ir).and_then(|()| numbers::check(&ir)),
         Err(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! From a job to its plan, whichever way the plan was given. Blocking: reads files and waits for scripts.
+//! Loads the plan of a job, in whichever form it was given. Blocking: reads files and waits for scripts.
 
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,15 @@ use super::{Loaded, StorageOptions, decode_open, refuse, script, sql};
 use floe_polars::io_error;
 use floe_wire::error::{QueryError, Result};
 
-/// A larger file is no plan, or one that no coordinator can hold.
+/// Size limit of a plan: larger files are no plans, or do not fit into a coordinator's memory.
 const MAX_PLAN_BYTES: u64 = 8 << 30;
 
-/// What loading needs of the process it runs in.
+/// Settings for loading that depend on the process.
 #[derive(Clone, Debug)]
 pub struct LoadEnv {
-    /// What relative paths of the job are relative to: the directory of its file, else the working directory.
+    /// Base of relative paths in the job: the directory of the job's file, else the working directory.
     pub base: PathBuf,
-    /// The Python that runs plan scripts and resolves SQL.
+    /// Python that runs plan scripts and resolves SQL.
     pub python: Choice,
 }
 
@@ -31,12 +31,12 @@ impl LoadEnv {
     }
 }
 
-/// A plan that is whole: recursive tables are refused.
+/// Loads a plan; recursive tables are refused.
 pub fn load(job: &Job, env: &LoadEnv) -> Result<Loaded> {
     load_open(job, env)?.without_recursion()
 }
 
-/// A plan whose recursive tables are still to be made.
+/// Loads a plan, and leaves its recursive tables to the caller.
 pub fn load_open(job: &Job, env: &LoadEnv) -> Result<Loaded> {
     let storage = StorageOptions::of_job(job);
     let base =
@@ -67,7 +67,7 @@ fn dsl_bytes(source: &DslSource, job: &Job, base: &Path) -> Result<Vec<u8>> {
     if let Some(uri) = &source.uri {
         return read_uri(uri, source.storage.as_deref(), job, base);
     }
-    // References are resolved to `inline` or `path` by whoever makes the job of a cluster's object.
+    // On a cluster, the operator resolves references to `inline` or `path` when it writes the job.
     let (field, reference) = match (&source.config_map_key_ref, &source.secret_key_ref) {
         (Some(reference), _) => ("configMapKeyRef", reference),
         (None, Some(reference)) => ("secretKeyRef", reference),
@@ -96,8 +96,8 @@ fn read_uri(uri: &str, storage: Option<&str>, job: &Job, base: &Path) -> Result<
     }
 }
 
-/// A file, or a directory whose files are the parts of one plan in the order of their names (what one object of a
-/// cluster cannot hold).
+/// Reads a file, or joins the files of a directory in the order of their names: a plan can be split into parts that
+/// each fit into one ConfigMap or Secret.
 fn read_parts(path: &Path, as_given: &str) -> Result<Vec<u8>> {
     if !path.is_dir() {
         return read_file(path, as_given);
@@ -106,7 +106,7 @@ fn read_parts(path: &Path, as_given: &str) -> Result<Vec<u8>> {
     let entries = std::fs::read_dir(path).map_err(failed)?;
     let mut parts =
         entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    // Mounted volumes have hidden directories beside their files.
+    // Mounted volumes have hidden directories next to their files.
     parts.retain(|part| part.is_file());
     parts.sort();
     let mut bytes = Vec::new();
@@ -116,7 +116,7 @@ fn read_parts(path: &Path, as_given: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A text file may hold the bytes as base64.
+/// Decodes base64 if the file is text.
 fn from_file(bytes: Vec<u8>) -> Result<Vec<u8>> {
     const TEXT: fn(&u8) -> bool =
         |byte| byte.is_ascii_alphanumeric() || byte.is_ascii_whitespace() || matches!(byte, b'+' | b'/' | b'=');

@@ -1,4 +1,4 @@
-//! Jobs of every kind, and the message of every way they fail. Scripts run in a real Python.
+//! Jobs of every kind, and the message of every failure. Scripts run in a real Python.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use polars_lazy::frame::LazyFrame;
 use super::tests::plans_dir;
 use super::*;
 
-/// A Python with Polars: `FLOE_PYTHON`, which must work, or the environment that `tests/setup` makes.
+/// A Python with Polars: `FLOE_PYTHON`, which must work, or the environment that `tests/setup` creates.
 pub(crate) fn python() -> Option<PathBuf> {
     if let Some(python) = std::env::var_os("FLOE_PYTHON") {
         return Some(python.into());
@@ -224,7 +224,7 @@ fn scripts_that_fail_say_where() {
 }
 
 #[test]
-fn a_script_that_does_not_end_is_ended_with_all_it_started() {
+fn a_timeout_kills_the_whole_process_tree() {
     if python().is_none() {
         return;
     }
@@ -247,7 +247,7 @@ fn a_script_that_does_not_end_is_ended_with_all_it_started() {
     assert_eq!(std::fs::read(mark.path()).unwrap(), b"", "a child of the script lived on");
 }
 
-/// Whether a process that sleeps for so many seconds, which only one test asks for, is there.
+/// Whether a process runs `sleep` for this number of seconds; each number is used by one test only.
 fn sleeps(seconds: &str) -> bool {
     std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
         let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
@@ -256,14 +256,14 @@ fn sleeps(seconds: &str) -> bool {
 }
 
 #[test]
-fn a_child_with_a_session_of_its_own_that_holds_the_pipe_outlives_neither_the_limit_nor_the_script() {
+fn descendants_in_their_own_session_end_with_the_limit_and_with_the_script() {
     if python().is_none() {
         return;
     }
     let daemon = |seconds: &str| {
         format!("import subprocess, time\nsubprocess.Popen(['sleep', '{seconds}'], start_new_session=True)\n")
     };
-    // Twice orphaned, in a session and group that nobody knows.
+    // Orphaned twice, in a session and process group of its own.
     let twice = |seconds: &str| {
         format!(
             "import os, time\nif os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0:\n    \
@@ -285,13 +285,13 @@ fn a_child_with_a_session_of_its_own_that_holds_the_pipe_outlives_neither_the_li
         assert_eq!(rows(loaded.unwrap()).height(), 1);
         assert!(begin.elapsed() < Duration::from_secs(20) && !sleeps(seconds), "{seconds} lives on after the script");
     }
-    // It ends itself without a word of Python's, with all that it started.
+    // The script exits without an error from Python, and all its processes end, too.
     let error = load_job(&script(&format!("{}import os\nos._exit(3)", daemon("70005")))).map(|_| ()).unwrap_err();
     assert!(error.message.contains("exit status: 3") && !sleeps("70005"), "{error}");
 }
 
 #[test]
-fn what_a_script_starts_is_bounded_together() {
+fn limits_apply_to_the_whole_process_tree() {
     if python().is_none() {
         return;
     }
@@ -335,7 +335,7 @@ fn a_python_that_is_not_there_is_named() {
     let error = load(&script("result = 1"), &env).map(|_| ()).unwrap_err();
     assert_eq!(error.class, "ScriptEnvironment");
     assert!(error.message.starts_with("cannot start Python (/nowhere/python): No such file"), "{error}");
-    // A Python without Polars: the same interpreter in isolated mode cannot see a virtual environment's packages.
+    // A Python without Polars: isolated mode cannot see the packages of a virtual environment.
     let env = LoadEnv { base: plans_dir(), python: "/usr/bin/python3".into() };
     if std::path::Path::new("/usr/bin/python3").exists() {
         let error = load(&script("result = 1"), &env).map(|_| ()).unwrap_err();

@@ -1,30 +1,30 @@
 //! A msgpack document as a tree that borrows from its bytes, so that a plan can be searched and rewritten without
 //! copying the frames it carries.
 //!
-//! Knows the format only: nothing here knows what a plan is. Scalars and arrays of small integers (how serde writes
-//! byte vectors, and with them whole frames) stay as slices of the input; only maps and other arrays become nodes.
-//! Parsing, writing and dropping recurse, so callers give it a thread with a large stack (`super::on_big_stack`).
+//! Knows the format only, not what a plan is. Scalars and arrays of small integers (serde's form of byte vectors, and
+//! so of whole frames) stay slices of the input; only maps and other arrays become nodes. Parsing, writing and dropping
+//! recurse, so call them on a thread with a large stack (`super::on_big_stack`).
 
-/// Deeper nesting than any plan that Polars itself can build, and within the stack that `on_big_stack` gives.
+/// Nesting limit: deeper than any plan that Polars can build, and within the stack of `on_big_stack`.
 pub const MAX_DEPTH: usize = 100_000;
 
 #[derive(Debug, Clone)]
 pub enum Node<'a> {
-    /// Any value, as it stands in the input.
+    /// Any value, as encoded in the input.
     Raw(&'a [u8]),
     Map(Vec<(Node<'a>, Node<'a>)>),
     Seq(Vec<Node<'a>>),
-    /// Encoded bytes that a rewrite put in.
+    /// Encoded bytes that a rewrite inserted.
     Owned(Vec<u8>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// The bytes end inside a value that began at this offset.
+    /// The bytes end inside the value that begins at this offset.
     Truncated(usize),
-    /// The byte that msgpack never uses, at this offset.
+    /// The marker 0xc1, which msgpack never uses, at this offset.
     Reserved(usize),
-    /// Bytes follow the document.
+    /// More bytes follow the document, at this offset.
     Trailing(usize),
     TooDeep,
 }
@@ -40,7 +40,7 @@ impl std::fmt::Display for Error {
     }
 }
 
-/// Parses exactly one document.
+/// Parses exactly one document, without trailing bytes.
 pub fn parse(bytes: &[u8]) -> Result<Node<'_>, Error> {
     let mut reader = Reader { bytes, at: 0 };
     let node = reader.node(0)?;
@@ -52,9 +52,9 @@ struct Reader<'a> {
     at: usize,
 }
 
-/// What a marker says about the bytes behind it.
+/// What a marker says about the bytes after it.
 enum Head {
-    /// Marker, length field and payload together.
+    /// Total length of marker, length field and payload.
     Scalar(usize),
     Seq(usize),
     Map(usize),
@@ -95,12 +95,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A count that the rest of the input cannot hold must not become an allocation.
+    /// Checks that the remaining input can hold this many items, before a vector of that size is allocated.
     fn fits(&self, start: usize, items: usize) -> Result<(), Error> {
         if items > self.bytes.len() - self.at { Err(Error::Truncated(start)) } else { Ok(()) }
     }
 
-    /// Moves past the next `len` items if all of them are integers of one byte (0..=255); else moves nothing.
+    /// Skips the next `len` items if all are one-byte integers (0..=255); else leaves the position unchanged.
     fn skip_small_ints(&mut self, len: usize) -> bool {
         let mut at = self.at;
         for _ in 0..len {
@@ -114,8 +114,8 @@ impl<'a> Reader<'a> {
         true
     }
 
-    /// Reads the marker and the length behind it. For maps and arrays, `at` then stands on the first item; for
-    /// scalars it stays on the marker.
+    /// Reads a marker and its length field. Moves `at` to the first item of maps and arrays; leaves it at the marker
+    /// for scalars.
     fn head(&mut self) -> Result<Head, Error> {
         let start = self.at;
         let marker = *self.bytes.get(start).ok_or(Error::Truncated(start))?;
@@ -211,7 +211,7 @@ impl<'a> Node<'a> {
         self.head_bytes(usize::MAX)
     }
 
-    /// The first `limit` bytes of such a payload: to look at what a blob is without unpacking all of it.
+    /// The first `limit` bytes of that payload, to identify a blob without unpacking all of it.
     pub fn head_bytes(&self, limit: usize) -> Option<Vec<u8>> {
         let bytes = self.encoded()?;
         let payload = match bytes.first()? {
@@ -272,14 +272,14 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Takes an entry out of a map.
+    /// Removes an entry of a map and returns it.
     pub fn remove(&mut self, key: &str) -> Option<Node<'a>> {
         let Node::Map(entries) = self else { return None };
         let at = entries.iter().position(|(k, _)| k.as_str() == Some(key))?;
         Some(entries.remove(at).1)
     }
 
-    /// Adds an entry to a map, or replaces it.
+    /// Inserts or replaces an entry of a map.
     pub fn set(&mut self, key: &str, value: Node<'a>) {
         if let Some(slot) = self.get_mut(key) {
             *slot = value;
@@ -288,7 +288,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The name and content of an enum value with content: a map of one entry.
+    /// Name and content of an enum variant with content, which serde writes as a map of one entry.
     pub fn variant(&self) -> Option<(&str, &Node<'a>)> {
         match self.as_map()? {
             [(name, content)] => Some((name.as_str()?, content)),
@@ -327,7 +327,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// `wide` is the marker with a length of 16 bits; the one of 32 bits follows it.
+/// `wide` is the marker for 16-bit lengths; the marker for 32-bit lengths is the next one.
 fn write_length(out: &mut Vec<u8>, len: usize, short: u8, wide: u8) {
     if len < 16 {
         out.push(short | len as u8);
@@ -341,71 +341,5 @@ fn write_length(out: &mut Vec<u8>, len: usize, short: u8, wide: u8) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn encode(value: &rmpv::Value) -> Vec<u8> {
-        let mut out = Vec::new();
-        rmpv::encode::write_value(&mut out, value).unwrap();
-        out
-    }
-
-    #[test]
-    fn what_is_parsed_is_written_back_the_same() {
-        use rmpv::Value as V;
-        let long = "x".repeat(70_000);
-        let document = V::Map(vec![
-            (V::from("ints"), V::Array((0..300).map(V::from).collect())),
-            (V::from("bytes"), V::Array((0..=255u8).map(V::from).collect())),
-            (V::from("wide"), V::Array((0..70_000).map(|i| V::from(-i)).collect())),
-            (V::from("nested"), V::Map((0..20).map(|i| (V::from(i), V::Array(vec![V::Nil, V::from("a")]))).collect())),
-            (V::from("floats"), V::Array(vec![V::F32(1.5), V::F64(-0.0), V::from(u64::MAX), V::from(i64::MIN)])),
-            (V::from("text"), V::from(long.as_str())),
-            (V::from("bin"), V::Binary(vec![7; 70_000])),
-            (V::from("ext"), V::Ext(5, vec![1, 2, 3])),
-            (V::from("flags"), V::Array(vec![V::from(true), V::from(false), V::Nil])),
-        ]);
-        let bytes = encode(&document);
-        let node = parse(&bytes).unwrap();
-        let mut out = Vec::new();
-        node.write(&mut out);
-        assert_eq!(rmpv::decode::read_value(&mut out.as_slice()).unwrap(), document);
-        assert_eq!(node.get("bytes").unwrap().as_bytes().unwrap(), (0..=255u8).collect::<Vec<_>>());
-        assert_eq!(node.get("bytes").unwrap().head_bytes(3).unwrap(), [0, 1, 2]);
-        assert_eq!(node.get("bin").unwrap().as_bytes().unwrap(), vec![7; 70_000]);
-        assert_eq!(node.get("text").unwrap().as_str(), Some(long.as_str()));
-    }
-
-    #[test]
-    fn broken_bytes_are_named_and_never_allocate_what_they_claim() {
-        assert_eq!(parse(&[]).unwrap_err(), Error::Truncated(0));
-        assert_eq!(parse(&[0xc1]).unwrap_err(), Error::Reserved(0));
-        assert_eq!(parse(&[0xc0, 0xc0]).unwrap_err(), Error::Trailing(1));
-        assert_eq!(parse(&[0xdd, 0xff, 0xff, 0xff, 0xff]).unwrap_err(), Error::Truncated(0));
-        assert_eq!(parse(&[0xdf, 0xff, 0xff, 0xff, 0xff, 0xc0]).unwrap_err(), Error::Truncated(0));
-        assert_eq!(parse(&[0xc6, 0xff, 0xff, 0xff, 0xff, 0xc0]).unwrap_err(), Error::Truncated(0));
-        assert_eq!(parse(&[0x92, 0x01]).unwrap_err(), Error::Truncated(0));
-        assert_eq!(parse(&[0x81, 0xa1]).unwrap_err(), Error::Truncated(0));
-        assert_eq!(parse(&[0x81, 0xa1, 0x61]).unwrap_err(), Error::Truncated(3));
-    }
-
-    #[test]
-    fn every_prefix_of_a_document_is_refused() {
-        let bytes = encode(&rmpv::Value::Map(vec![("a".into(), rmpv::Value::Array(vec![1.into(), "bc".into()]))]));
-        for end in 0..bytes.len() {
-            assert!(matches!(parse(&bytes[..end]), Err(Error::Truncated(_))), "prefix of {end} bytes");
-        }
-    }
-
-    #[test]
-    fn nesting_is_limited() {
-        let bytes = vec![0x91; MAX_DEPTH + 10];
-        let error = std::thread::Builder::new()
-            .stack_size(512 << 20)
-            .spawn(move || parse(&bytes).map(|_| ()).unwrap_err())
-            .unwrap()
-            .join()
-            .unwrap();
-        assert!(matches!(error, Error::TooDeep | Error::Truncated(_)));
-    }
-}
+#[path = "msgpack_tests.rs"]
+mod tests;

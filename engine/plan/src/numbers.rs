@@ -1,6 +1,6 @@
-//! Numbers turned into categories. Which number is which category is known only to the process that made the categories: a
-//! plan has them if it makes the numbers from a categorical itself, and else they stayed with the client, and every value would
-//! be null here. Such plans are refused by name.
+//! Refuses casts of numbers to Categorical where the categories are unknown here. Only the process that created the
+//! categories knows which number stands for which. A plan works if it takes the numbers from a categorical itself; else
+//! the categories stayed with the client, and every value would be null here.
 
 use polars_core::prelude::*;
 use polars_plan::plans::expr_ir::ExprIR;
@@ -40,11 +40,11 @@ struct Origins<'a> {
     ex: &'a Arena<AExpr>,
 }
 
-/// Whether what numbers are made from are categories of the plan; nothing for literals, which add nothing.
+/// Whether numbers come from categories of this plan; `None` for literals, which do not matter.
 type Known = Option<bool>;
 
 impl Origins<'_> {
-    /// Whether an expression of the node makes categories from numbers that come from anywhere.
+    /// Whether an expression casts numbers of unknown origin to categories.
     fn unknown(&self, at: Node, node: Node, e: &AExpr) -> bool {
         let input = match e {
             AExpr::Cast { expr, dtype, .. } if has_categories(dtype) => *expr,
@@ -82,13 +82,13 @@ impl Origins<'_> {
         exprs.iter().filter_map(|e| self.of_expr(at, *e)).reduce(|a, b| a && b)
     }
 
-    /// Of the column that a node's expressions see under this name.
+    /// Origin of the column that a node's expressions read under this name.
     fn of_inputs(&self, at: Node, name: &PlSmallStr) -> bool {
         let mut having = self.ir.get(at).inputs().filter(|input| self.schema(*input).contains(name)).peekable();
         having.peek().is_some() && having.all(|input| self.of_column(input, name))
     }
 
-    /// Of a column that a node gives.
+    /// Origin of an output column of a node.
     fn of_column(&self, at: Node, name: &PlSmallStr) -> bool {
         let named = |exprs: &[ExprIR]| exprs.iter().find(|e| e.output_name() == name).map(ExprIR::node);
         match self.ir.get(at) {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_the_plan_makes_from_categories_are_not() {
+    fn numbers_from_categories_of_the_plan_are_accepted() {
         let category = || DataType::from_categories(Categories::global());
         let there = texts().with_columns([col("c").to_physical().alias("p")]);
         assert_eq!(outcome(there.clone().select([col("p").cast(category())])), Ok(()));

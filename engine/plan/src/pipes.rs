@@ -1,4 +1,4 @@
-//! What a Python process of ours says: answers on its standard output, and whatever it prints where errors go.
+//! Reads the output of our Python processes: answers on stdout, and printed text on stderr.
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
@@ -6,12 +6,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long the end of what was printed may take to come when the process has ended.
+/// How long to wait for the end of the printed text after the process has ended.
 const END_LIMIT: Duration = Duration::from_secs(1);
-/// What Linux gives a process that is not privileged.
+/// Largest pipe that Linux allows an unprivileged process.
 const WIDTH_BYTES: libc::c_int = 1 << 20;
 
-/// The answers that a process writes, each after its length in eight bytes; the first error ends them.
+/// Receives the answers of a process, each after its length (u64, little-endian). Ends with the first error.
 pub fn answers(pipe: Option<impl Read + Send + 'static>, limit_bytes: u64) -> Receiver<std::io::Result<Vec<u8>>> {
     let (sender, answers) = channel();
     std::thread::spawn(move || {
@@ -34,22 +34,22 @@ fn framed(from: &mut impl Read, limit_bytes: u64) -> std::io::Result<Vec<u8>> {
     if length > limit_bytes {
         return Err(ErrorKind::InvalidData.into());
     }
-    // The length is what the other side says: memory is taken as the bytes come, after the first 64 MiB.
+    // Do not trust the length: reserve 64 MiB at most, then grow as bytes arrive.
     let mut body = Vec::with_capacity(length.min(64 << 20) as usize);
     let read = from.take(length).read_to_end(&mut body)?;
     if read as u64 == length { Ok(body) } else { Err(ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Makes a pipe as wide as any process may, so that columns cross it in few turns of both sides.
+/// Enlarges a pipe to the limit, so that columns cross it with fewer context switches.
 #[allow(unsafe_code)]
 pub fn widen(pipe: &impl AsRawFd) {
-    // SAFETY: a system call on a descriptor that `pipe` keeps open. A pipe that stays narrow works, too.
+    // SAFETY: a system call on a descriptor that `pipe` keeps open. If it fails, the pipe still works.
     #[cfg(target_os = "linux")]
     let _ = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, WIDTH_BYTES) };
 }
 
-/// Reads what is printed until its pipe closes, and keeps the end of it. The rest is read and dropped, so that a process
-/// that prints much is not stopped by a full pipe.
+/// Reads printed text until its pipe closes and keeps the last bytes. Reads and drops the rest, so that a process that
+/// prints a lot does not block on a full pipe.
 pub struct Printed {
     kept: Arc<Mutex<Vec<u8>>>,
     ended: Receiver<()>,
@@ -70,22 +70,22 @@ impl Printed {
                     kept.drain(..surplus);
                 }
             }
-            // Nobody may be waiting any more.
+            // The receiver may be gone.
             let _ = tell_end.send(());
         });
         Printed { kept, ended }
     }
 
-    /// The end of what was printed, of a process that has ended. One that got away may hold the pipe open, which nobody
-    /// waits for.
+    /// The last printed text of a process that has ended. Do not wait long: a descendant that escaped may hold the pipe
+    /// open.
     pub fn last(&self) -> String {
         let _ = self.ended.recv_timeout(END_LIMIT);
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&kept).trim_end().to_owned()
     }
 
-    /// The same, to follow what is said of its end.
-    pub fn told(&self) -> String {
+    /// The same, as a suffix for the message about how the process ended.
+    pub fn as_suffix(&self) -> String {
         let printed = self.last();
         if printed.is_empty() { printed } else { format!("; it printed last:\n{printed}") }
     }
@@ -115,7 +115,7 @@ mod tests {
     fn the_end_of_what_is_printed_is_kept() {
         let text = "x".repeat(20_000) + "the end\n";
         assert_eq!(Printed::of(Some(Cursor::new(text)), 8).last(), "the end");
-        assert_eq!(Printed::of(Some(Cursor::new("why")), 8).told(), "; it printed last:\nwhy");
-        assert_eq!(Printed::of(None::<Cursor<&str>>, 8).told(), "");
+        assert_eq!(Printed::of(Some(Cursor::new("why")), 8).as_suffix(), "; it printed last:\nwhy");
+        assert_eq!(Printed::of(None::<Cursor<&str>>, 8).as_suffix(), "");
     }
 }

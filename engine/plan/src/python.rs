@@ -1,6 +1,6 @@
-//! The Python that runs plan scripts, resolves SQL and calls functions: the one that `FLOE_PYTHON` names, else the
-//! `python3` of the PATH if it has a Polars that fits, else an environment of Floe's own for each release of Polars, made
-//! once in the cache directory from pinned wheels.
+//! Chooses the Python that runs plan scripts, resolves SQL and calls functions: the one in `FLOE_PYTHON`, else
+//! `python3` on the PATH if it has a suitable Polars, else Floe's own environment for that Polars release, built once
+//! in the cache directory from pinned wheels.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,36 +12,36 @@ use std::time::{Duration, Instant};
 
 use floe_wire::error::{QueryError, Result};
 
-/// The release that scripts and SQL use where none is named.
+/// Polars release for scripts and SQL where none is given.
 pub const NEWEST: &str = "2.1.0";
-/// The release for functions of each client, whose plans differ by their first two numbers.
+/// Polars release for the functions of each client; plans differ by the first two version numbers.
 pub const RELEASES: [&str; 4] = ["1.43.2", "1.44.2", "2.0.0", NEWEST];
-/// Reads functions that were pickled with their code.
+/// Unpickles functions that were pickled by value, with their code.
 const CLOUDPICKLE: &str = "cloudpickle==3.1.3";
 
-/// What Floe's own environment of a release holds.
+/// Packages of Floe's own environment for a release.
 pub fn packages(release: &str) -> [String; 3] {
     [format!("polars=={release}"), format!("polars-runtime-32=={release}"), CLOUDPICKLE.to_owned()]
 }
-/// For another process that makes the environment, and for making it.
+/// Time limit for building the environment, and for waiting for another process that builds it.
 pub(crate) const MAKE_LIMIT: Duration = Duration::from_secs(600);
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
 /// Which Python is used.
 #[derive(Clone, Debug)]
 pub enum Choice {
-    /// The one that was named.
+    /// Given by `FLOE_PYTHON` or an option.
     Given(PathBuf),
-    /// The first that fits.
+    /// Search for the first suitable one.
     Found,
 }
 
-/// What a Python is wanted for.
+/// What a Python is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose<'a> {
     Script,
     Sql,
-    /// Calling functions that this release of Polars pickled (`2.1`).
+    /// Call functions that this Polars release pickled (`2.1`).
     Functions(&'a str),
 }
 
@@ -58,7 +58,7 @@ impl From<&str> for Choice {
 }
 
 impl Choice {
-    /// `FLOE_PYTHON`, if it is set.
+    /// `FLOE_PYTHON`, if set.
     pub fn of_environment() -> Self {
         match std::env::var_os("FLOE_PYTHON").filter(|python| !python.is_empty()) {
             Some(python) => Choice::Given(python.into()),
@@ -68,7 +68,7 @@ impl Choice {
 
     pub fn find(&self, purpose: Purpose<'_>, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         match (self, purpose) {
-            // One that was named for other versions' scripts: functions want their own.
+            // The given Python may be for scripts of another version: functions need their own release.
             (Choice::Given(python), Purpose::Functions(polars)) => {
                 let release = release_of(polars);
                 let own = own_directory(release).ok().filter(|own| is_complete(own, release));
@@ -99,7 +99,7 @@ impl Choice {
     }
 }
 
-/// The accepted release that a version, or its first two numbers, stands for.
+/// The accepted release for a version, or for its first two numbers.
 pub fn release_of(polars: &str) -> &'static str {
     let of_it =
         |release: &&&str| release.strip_prefix(polars).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -115,23 +115,23 @@ fn fits(version: &str, purpose: Purpose<'_>) -> bool {
     }
 }
 
-/// That of the PATH's `python3`, which is asked once in a process: a warm engine asks for every query.
+/// Polars version of the PATH's `python3`. Cached per process, because a warm engine asks for every query.
 fn system_version() -> Option<String> {
     static FOUND: OnceLock<String> = OnceLock::new();
     if let Some(found) = FOUND.get() {
         return Some(found.clone());
     }
-    // One that is not there may come.
+    // Do not cache a failure: Python may be installed later.
     let found = version_of(Path::new("python3"))?;
     Some(FOUND.get_or_init(|| found).clone())
 }
 
-/// The version of Polars that a Python has, without importing it.
+/// Polars version of a Python, read without importing Polars.
 fn version_of(python: &Path) -> Option<String> {
     say(python, "import importlib.metadata as m; print(m.version('polars'))").ok()
 }
 
-/// What a Python prints that runs this code.
+/// Runs code in a Python and returns what it printed.
 pub(crate) fn say(python: &Path, code: &str) -> std::io::Result<String> {
     let mut command = Command::new(python);
     let output = output(command.args(["-I", "-c", code]), LOOK_LIMIT)?;
@@ -141,12 +141,12 @@ pub(crate) fn say(python: &Path, code: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// What a child printed, if it ends in time; else it is killed.
+/// Runs a command and returns its output; kills it at the time limit.
 fn output(command: &mut Command, limit: Duration) -> std::io::Result<Output> {
     output_unless(command, limit, &|| false)
 }
 
-/// The same, and killed as soon as it is not wanted any more.
+/// The same; also kills it as soon as `unwanted` returns true.
 pub(crate) fn output_unless(
     command: &mut Command,
     limit: Duration,
@@ -154,7 +154,7 @@ pub(crate) fn output_unless(
 ) -> std::io::Result<Output> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let deadline = Instant::now() + limit;
-    // What it prints is far below what a pipe holds, or is read at the end.
+    // The output is far smaller than a pipe's buffer, so reading it after the end does not block the command.
     while child.try_wait()?.is_none() {
         let unwanted = unwanted();
         if unwanted || Instant::now() >= deadline {
@@ -172,12 +172,12 @@ fn error(message: String) -> QueryError {
     QueryError::user("PythonEnvironment", message)
 }
 
-/// Where Floe's own environment of a release is, or would be.
+/// Directory of Floe's own environment for a release, whether or not it exists.
 pub fn own_directory(release: &str) -> Result<PathBuf> {
     Ok(cache()?.join("python").join(format!("polars-{release}")))
 }
 
-/// The directory of what is made once and kept.
+/// The cache directory.
 pub(crate) fn cache() -> Result<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("FLOE_CACHE")
@@ -197,7 +197,7 @@ fn is_complete(dir: &Path, release: &str) -> bool {
         && dir.join("bin/python").exists()
 }
 
-/// Makes Floe's own environment unless it is there, and gives its Python. `wheels` is a directory of wheels to install
+/// Builds Floe's own environment unless it exists, and returns its Python. `wheels` is a directory of wheels to install
 /// from, without a package index.
 pub fn make(release: &str, wheels: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let dir = own_directory(release)?;
@@ -254,7 +254,7 @@ pub fn make(release: &str, wheels: Option<&Path>, say: &mut dyn FnMut(&str)) -> 
     Ok(python)
 }
 
-/// Runs a command to its end; else why not, by the end of what it printed.
+/// Runs a command to its end; on failure, the error is the last text that it printed.
 fn run(command: &mut Command) -> std::result::Result<(), String> {
     ended_well(output(command, MAKE_LIMIT))
 }
@@ -270,7 +270,7 @@ pub(crate) fn ended_well(output: std::io::Result<Output>) -> std::result::Result
     Err(lines[lines.len().saturating_sub(4)..].join("\n"))
 }
 
-/// Waits until no other process makes the environment.
+/// Waits for the lock of a process that is building the environment.
 #[allow(unsafe_code)]
 pub(crate) fn wait_for(lock: &File) -> Result<()> {
     let deadline = Instant::now() + MAKE_LIMIT;
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_is_said_and_nothing_waits_for_ever() {
+    fn failures_are_reported_and_waits_end() {
         let why = run(Command::new("sh").args(["-c", "echo one; echo two >&2; exit 3"])).unwrap_err();
         assert_eq!(why, "one\ntwo");
         let begin = Instant::now();

@@ -1,6 +1,6 @@
-//! Recursive tables (`WITH RECURSIVE`). The engine's Polars has no such node, so whoever runs the query goes round: the rows of
-//! the anchor, then those of the step over the rows of the round before, until a round gives none. In plans, empty frames
-//! stand for what is not known yet, each told by its own place in memory.
+//! Recursive tables (`WITH RECURSIVE`). The engine's Polars has no such node, so the caller iterates: it computes the
+//! anchor, then the step over the rows of the previous round, until a round returns no rows. In plans, empty frames
+//! stand for rows that are not computed yet; each is identified by its address.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::inputs::inputs_mut;
 use floe_polars::{on_big_stack, polars_error};
 use floe_wire::error::{QueryError, Result};
 
-/// A recursion that goes on longer has no end.
+/// Round limit: a recursion with more rounds is treated as infinite.
 pub const MOST_ROUNDS: usize = 1_000;
-/// All rows of one pass through the coordinator.
+/// Size limit of a recursive table: all its rows pass through the coordinator.
 pub const MOST_BYTES: usize = 256 << 20;
 
-/// A frame that stands for rows that are not known yet.
+/// An empty frame that stands for rows that are not computed yet.
 #[derive(Clone, Debug)]
 pub struct Placeholder(Arc<DataFrame>);
 
@@ -25,7 +25,7 @@ impl Placeholder {
         Placeholder(Arc::new(DataFrame::empty_with_schema(&schema)))
     }
 
-    /// No rows, of its columns.
+    /// A frame of these columns without rows.
     pub fn rows(&self) -> DataFrame {
         (*self.0).clone()
     }
@@ -38,14 +38,14 @@ impl Placeholder {
 /// A recursive table.
 #[derive(Clone, Debug)]
 pub struct Recursion {
-    /// The first rows.
+    /// The rows of the first round.
     pub anchor: DslPlan,
-    /// The rows that follow from those of the round before, which `working` stands for.
+    /// The rows of the next round, computed from those of the previous one, for which `working` stands.
     pub step: DslPlan,
     pub working: Vec<Placeholder>,
-    /// Stands for all rows.
+    /// Stands for all rows of the table.
     pub whole: Placeholder,
-    /// What to say where it goes on too long, or grows too large.
+    /// Errors for too many rounds and for too many bytes.
     pub endless: QueryError,
     pub large: QueryError,
 }
@@ -63,7 +63,7 @@ impl Recursion {
         }
     }
 
-    /// The step over these rows.
+    /// The step over the rows of the previous round.
     pub fn over(&self, rows: &DataFrame) -> Result<DslPlan> {
         on_big_stack(|| {
             let mut plan = self.step.clone();
@@ -73,7 +73,7 @@ impl Recursion {
     }
 }
 
-/// Puts rows in for a placeholder.
+/// Replaces a placeholder by rows.
 fn put_in(plan: &mut DslPlan, placeholder: &Placeholder, rows: &DataFrame) {
     if let DslPlan::DataFrameScan { df, schema } = plan {
         if Arc::ptr_eq(df, &placeholder.0) {
@@ -87,7 +87,7 @@ fn put_in(plan: &mut DslPlan, placeholder: &Placeholder, rows: &DataFrame) {
 }
 
 impl crate::Loaded {
-    /// Puts the rows of the first recursion in wherever it is used, and takes it off the list.
+    /// Replaces the first recursion by its rows wherever it is used, and removes it from the list.
     pub fn fill(&mut self, rows: &DataFrame) -> Result<()> {
         let done = self.recursions.remove(0);
         on_big_stack(|| {
@@ -100,7 +100,7 @@ impl crate::Loaded {
         })
     }
 
-    /// For who cannot go round.
+    /// For callers that cannot iterate: refuses recursive tables.
     pub fn without_recursion(self) -> Result<Self> {
         if self.recursions.is_empty() {
             return Ok(self);
@@ -110,7 +110,7 @@ impl crate::Loaded {
     }
 }
 
-/// The rows of a round with the types of the anchor.
+/// Casts the rows of a round to the anchor's types.
 pub fn as_anchor(rows: DataFrame, anchor: &Schema) -> Result<DataFrame> {
     if rows.schema().as_ref() == anchor {
         return Ok(rows);

@@ -1,5 +1,5 @@
-//! What no rewrite can mend: Python and SQL inside a plan. Found in the msgpack before Polars decodes it (its decoder
-//! panics on some of it), and refused with the name of the operation and what to do instead.
+//! Refuses what no rewrite can fix: Python and SQL inside a plan. Found in the msgpack, before Polars decodes it,
+//! because its decoder panics on some of it. The error names the operation and what to do instead.
 
 use super::functions;
 use super::msgpack::Node;
@@ -38,7 +38,7 @@ fn shorten(text: &str, limit: usize) -> String {
 
 const EXPRESSIONS: &str = "write it with Polars expressions, or apply it to the collected result";
 
-/// Refuses the first thing found, in the order of the document.
+/// Refuses the first such node, in document order.
 pub fn check(node: &Node<'_>) -> Result<()> {
     match node {
         Node::Seq(items) => items.iter().try_for_each(check),
@@ -48,7 +48,7 @@ pub fn check(node: &Node<'_>) -> Result<()> {
             }
             for (key, value) in entries {
                 match key.as_str() {
-                    // Column names stand as keys here, and a column may be called anything.
+                    // Keys are column names here, and a column may have any name.
                     Some("fields") if value.as_map().is_some() => {}
                     Some("apply") if !value.is_nil() && node.get("aggs").is_some() => {
                         return Err(python("a function applied to whole groups (map_groups)", EXPRESSIONS));
@@ -118,7 +118,7 @@ fn check_variant(name: &str, content: &Node<'_>) -> Result<()> {
     Err(refused)
 }
 
-/// The column of an input that is one plain column.
+/// The column name, if an input is one plain column.
 fn column_name<'n>(input: &'n Node<'_>) -> Option<&'n str> {
     match input.as_seq()? {
         [only] => only.variant().filter(|(kind, _)| *kind == "Column")?.1.as_str(),
@@ -131,7 +131,7 @@ fn provider<'n>(partitioned: &'n Node<'n>) -> Option<&'n Node<'n>> {
     provider.variant().filter(|(kind, _)| *kind == "Function").map(|(_, function)| function)
 }
 
-/// What Polars' decoder said, in the words of someone who did not write the plan format.
+/// Rewords an error of Polars' decoder for readers who do not know the plan format.
 pub fn undecodable(client: super::versions::Client, message: &str) -> QueryError {
     let detail = message.rsplit("error: ").next().unwrap_or(message);
     let name = |marker: &str| detail.split(marker).nth(1).and_then(|rest| rest.split('`').next());

@@ -1,5 +1,5 @@
-//! Packages of the user's for the plan's functions: installed once by pip, from wheels, into the cache, and found by the
-//! processes that call functions. They never take the place of what the interpreter has.
+//! Installs the user's packages for the plan's functions: once, with pip, from wheels, into the cache. Function
+//! processes import them from there. The interpreter's own packages take precedence.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::python::{self, MAKE_LIMIT, ended_well, output_unless};
 use floe_wire::error::{QueryError, Result};
 
-/// Says of a directory that all is there, and of what.
+/// File that marks a complete directory and holds the requirements it was installed for.
 const STAMP: &str = ".complete";
-/// Of the environment, what pip needs to find its index.
+/// Environment variables that pip needs to find its index.
 const PASSED_ON: [&str; 12] = [
     "PATH",
     "HOME",
@@ -29,7 +29,7 @@ const PASSED_ON: [&str; 12] = [
     "TMPDIR",
 ];
 
-/// The directory that has these packages for this Python; nothing, if there are none.
+/// Directory with these packages for this Python; `None` if no packages are required.
 pub fn install(python: &Path, requirements: &[String], cancel: &AtomicBool) -> Result<Option<PathBuf>> {
     if requirements.is_empty() {
         return Ok(None);
@@ -47,7 +47,7 @@ pub fn install(python: &Path, requirements: &[String], cancel: &AtomicBool) -> R
     if wanted.is_in(&dir) {
         return Ok(Some(dir));
     }
-    // Made beside its place, so that what is there is whole.
+    // Install to a temporary directory and rename it, so that a directory in place is always complete.
     let made = tempfile::Builder::new().prefix("new-").tempdir_in(&all).map_err(|e| cannot("make", e))?;
     let file = made.path().join("requirements.txt");
     std::fs::write(&file, wanted.text.clone() + "\n").map_err(|e| cannot("write to", e))?;
@@ -89,7 +89,7 @@ fn pip(python: &Path, target: &Path, file: &Path) -> Command {
     pip
 }
 
-/// What packages have to fit: the Python's version, and its kind.
+/// Python implementation, version and machine type, which packages must match.
 fn tag(python: &Path) -> Result<String> {
     static KNOWN: Mutex<Option<(PathBuf, String)>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -114,7 +114,7 @@ impl Wanted {
         format!("{}\n{}", self.tag, self.text)
     }
 
-    /// That of its directory. Two that share it push each other out, by their stamps.
+    /// Directory name. If two sets hash to the same name, the stamp differs and the later one replaces the other.
     fn name(&self) -> String {
         let mut hasher = DefaultHasher::new();
         self.stamp().hash(&mut hasher);
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_told_apart_by_packages_and_by_python() {
+    fn directories_differ_by_packages_and_python() {
         let wanted = |tag: &str, text: &str| Wanted { tag: tag.into(), text: text.into() };
         let one = wanted("cpython-311 x86_64", "six==1.17.0");
         assert_eq!(one.name(), wanted("cpython-311 x86_64", "six==1.17.0").name());

@@ -1,8 +1,8 @@
-//! One small step per version, each turning the msgpack of a newer client into what Rust 0.55.2 reads, and the
-//! replacement of what must not come from a client: credentials and paths relative to the client.
+//! Rewrites the msgpack of newer clients, one small step per version, into what Rust 0.55.2 reads, and replaces what
+//! must not come from a client: credentials, and paths relative to the client.
 //!
-//! A field that 0.55.2 does not know would be skipped by its decoder without a word. So each such field is listed
-//! here, with what it means when it is not at its default.
+//! The decoder of 0.55.2 silently skips fields it does not know. So every such field is listed here, with what to do
+//! when it is not at its default.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use floe_wire::error::{QueryError, Result};
 pub struct Context<'c> {
     pub client: Client,
     pub storage: &'c StorageOptions,
-    /// What relative paths in the plan are relative to; `None` leaves them alone.
+    /// Base of relative paths in the plan; `None` leaves them unchanged.
     pub base: Option<&'c Path>,
     pub warnings: Vec<String>,
-    /// The local paths that were made absolute: as they are now, and as the plan had them.
+    /// Local paths that were made absolute: (absolute path, path in the plan).
     pub renamed: Vec<(String, String)>,
 }
 
@@ -48,7 +48,7 @@ pub fn rewrite(node: &mut Node<'_>, ctx: &mut Context<'_>) -> Result<()> {
                 }
             }
             for (key, value) in entries {
-                // Column names stand as keys here, and a column may be called anything.
+                // Keys are column names here, and a column may have any name.
                 if key.as_str() != Some("fields") {
                     rewrite(value, ctx)?;
                 }
@@ -58,7 +58,7 @@ pub fn rewrite(node: &mut Node<'_>, ctx: &mut Context<'_>) -> Result<()> {
     }
 }
 
-/// From 1.44 on the keys stand under `condition`; 1.44 has pairs, 2.0 two lists.
+/// From 1.44 on, the keys are under `condition`: 1.44 has a list of pairs, 2.0 two lists.
 fn join(join: &mut Node<'_>, ctx: &Context<'_>) -> Result<()> {
     if ctx.client < Client::V1_44 || join.get("options").is_none() {
         return Ok(());
@@ -95,15 +95,15 @@ fn join(join: &mut Node<'_>, ctx: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// 2.0 keeps the height of a frame that loses all its columns; here a frame without columns has no rows. There is
-/// nothing to turn that into, and no query that names a column can tell.
+/// 2.0 keeps the height of a frame that loses all its columns; in 0.55.2, a frame without columns has no rows. There is
+/// no equivalent, and no query that names a column can see the difference.
 fn select(select: &mut Node<'_>) {
     if let Some(options) = select.get_mut("options") {
         options.remove("maintain_dataframe_height");
     }
 }
 
-/// 2.0 has two kinds of it; `WithFields` is the one there was.
+/// 2.0 has two variants; `WithFields` is the older one.
 fn struct_eval(eval: &mut Node<'_>) -> Result<()> {
     match eval.remove("variant") {
         Some(kind) if kind.as_str() != Some("WithFields") => Err(QueryError::user(
@@ -115,7 +115,7 @@ fn struct_eval(eval: &mut Node<'_>) -> Result<()> {
     }
 }
 
-/// 1.44 has `arr.dot`, which is the sum of the product, nulls and dtypes included.
+/// 1.44 has `arr.dot`. Rewrite it to the sum of the product, which has the same nulls and dtypes.
 fn array_dot(function: &mut Node<'_>) {
     let is_dot = |f: &Node<'_>| f.get("ArrayExpr").and_then(Node::as_str) == Some("Dot");
     if !function.get("function").is_some_and(is_dot) {
@@ -138,11 +138,11 @@ fn scan(scan: &mut Node<'_>, ctx: &mut Context<'_>) -> Result<()> {
     }
     let Some(args) = scan.get_mut("unified_scan_args") else { return Ok(()) };
     cloud_options(args, uri.as_deref(), ctx)?;
-    // 2.0: paths that are no patterns.
+    // 2.0: whether to expand patterns in paths.
     if args.remove("expand_paths").and_then(|v| v.as_bool()) == Some(false) {
         args.set("glob", Node::Raw(&[0xc2]));
     }
-    // 2.0: what the client knows of its files; the engine asks for itself.
+    // 2.0: what the client knows of its files. The engine reads that itself.
     args.remove("source_sizes");
     args.remove("resolve_heavy_sources");
     if let Some(deletes) = args.get_mut("deletion_files") {
@@ -188,7 +188,7 @@ fn sink(sink: &mut Node<'_>, target: &str, ctx: &mut Context<'_>) -> Result<()> 
     Ok(())
 }
 
-/// Makes a local relative path absolute, and says what the path is.
+/// Makes a local relative path absolute, and returns the path.
 fn path_node(node: &mut Node<'_>, ctx: &mut Context<'_>) -> Option<String> {
     let path = node.as_str().or_else(|| node.get("inner").and_then(Node::as_str))?.to_owned();
     let local = !path.contains("://") && !path.starts_with(['/', '~']) && !path.starts_with("file:");
@@ -204,8 +204,8 @@ fn path_node(node: &mut Node<'_>, ctx: &mut Context<'_>) -> Option<String> {
     Some(absolute)
 }
 
-/// The query's own options over the client's, which keep what the query says nothing about, such as an endpoint. Pickled
-/// credential providers and rate limits go.
+/// Merges the query's own options over the client's, which stay where the query sets nothing, such as an endpoint.
+/// Pickled credential providers and rate limits are removed.
 fn cloud_options(args: &mut Node<'_>, uri: Option<&str>, ctx: &mut Context<'_>) -> Result<()> {
     let own = match uri {
         Some(uri) => ctx.storage.cloud_options(uri)?,
@@ -235,7 +235,7 @@ fn cloud_options(args: &mut Node<'_>, uri: Option<&str>, ctx: &mut Context<'_>) 
     Ok(())
 }
 
-/// Python Polars puts its own provider into every plan that reads a store, asked for or not.
+/// Python Polars adds its own credential provider to every plan that reads a store, whether asked to or not.
 fn is_automatic(provider: &Node<'_>) -> bool {
     const AUTOMATIC: &[u8] = b"AutoInit";
     provider

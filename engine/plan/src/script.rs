@@ -1,5 +1,5 @@
-//! Plan scripts: Python in a child process with limits on what it and all that it starts use, an environment of its own, no
-//! way to look into ours, and nothing left running afterwards (`tree`). The Python side is `script_host.py`.
+//! Runs plan scripts: Python in a child process, with limits for the whole process tree, a clean environment, no access
+//! to our memory and files, and no process left afterwards (`tree`). The Python side is `script_host.py`.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -19,15 +19,15 @@ use super::{ACCEPTED, Loaded, StorageOptions, decode_with};
 use floe_wire::error::{Category, QueryError, Result};
 
 const HOST: &str = include_str!("script_host.py");
-/// How tables are scanned, beside the host.
+/// Builds the scans of tables; imported by the hosts.
 pub(crate) const HOST_TABLES: &str = include_str!("host_tables.py");
-/// What tracebacks call the script.
+/// Name of the script in tracebacks.
 const SCRIPT_NAME: &str = "script.py";
-/// Of what a script prints, this much is kept.
+/// Keep at most this much of the script's output.
 const OUTPUT_LIMIT_BYTES: usize = 64 << 10;
-/// What a script may use where the job does not say: the operator always does.
+/// Memory limit where the job sets none; the operator always sets one.
 const MEMORY_BYTES: u64 = 4 << 30;
-/// Python and Polars themselves, and what the kernel counts to a process that another one counts, too.
+/// Allowance for Python and Polars themselves, and for pages that are counted twice because processes share them.
 const BASE_BYTES: u64 = 256 << 20;
 const PROCESSES: usize = 64;
 
@@ -58,7 +58,7 @@ pub fn run(
         time: Duration::from_secs(u64::from(source.timeout_seconds)),
         memory_bytes: memory_bytes + BASE_BYTES,
         processes: PROCESSES,
-        // A plan may hold as much as the script may.
+        // The plan file may be as large as the script's memory.
         disk_bytes: memory_bytes,
         dir: dir.path().to_owned(),
     };
@@ -118,7 +118,7 @@ fn start(python: &Path, limits: &Limits) -> Result<Tree> {
     })
 }
 
-/// Why the script was stopped.
+/// The error for a script that was stopped.
 fn of_end(end: End, source: &PythonSource, memory_bytes: u64, output: &str) -> QueryError {
     let mib = memory_bytes >> 20;
     let (class, message) = match end {
@@ -177,7 +177,7 @@ fn failure(dir: &Path, status: ExitStatus, memory_bytes: u64, output: &str) -> Q
         };
     }
     match status.signal() {
-        // Polars aborts when an allocation fails; the kernel kills past a container's limit.
+        // Polars aborts when an allocation fails; the kernel kills at a container's memory limit.
         Some(signal @ (libc::SIGABRT | libc::SIGKILL | libc::SIGSEGV | libc::SIGBUS)) => QueryError::user(
             "ScriptMemory",
             format!(
@@ -199,7 +199,7 @@ fn failure(dir: &Path, status: ExitStatus, memory_bytes: u64, output: &str) -> Q
     }
 }
 
-/// The last lines that the script printed, for an error that has nothing better to show.
+/// The last lines that the script printed, for errors without a better explanation.
 fn shown(output: &str) -> String {
     let lines: Vec<&str> = output.lines().collect();
     if lines.is_empty() {
@@ -208,7 +208,7 @@ fn shown(output: &str) -> String {
     format!("; it printed last:\n{}", lines[lines.len().saturating_sub(10)..].join("\n"))
 }
 
-/// A Python whose Polars is not accepted is named, so that it can be changed.
+/// Names the Python whose Polars version is not accepted, so that the user can change it.
 fn of_version(error: QueryError, version: &str, python: &Path) -> QueryError {
     if error.class != "UnsupportedVersion" {
         return error;

@@ -1,4 +1,4 @@
-//! The query's own storage options as Polars wants them: the only credentials a plan ever reads or writes with.
+//! The query's own storage options in Polars' form: the only credentials a plan reads or writes with.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,23 @@ use polars_utils::pl_path::CloudScheme;
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 
-/// Options by the names that Polars' `storage_options` have. Values are secrets.
+/// Options by the names of Polars' `storage_options`. Values are secrets.
 type Options = BTreeMap<String, floe_api::Secret>;
 
-/// Which options reach which URI. Never prints a value.
+/// Selects the options for a URI. Never prints a value.
 #[derive(Clone, Debug, Default)]
 pub struct StorageOptions {
-    /// Of tables in a storage of their own, by the start of their URIs.
+    /// Options of tables with their own storage, by URI prefix.
     by_prefix: Vec<(String, Options)>,
     by_provider: Vec<(Provider, Options)>,
-    /// For every store that the lists above do not name.
+    /// For every store that is not listed above.
     rest: Options,
 }
 
 /// Options for one scan or sink, encoded as plans carry them.
 pub(super) struct Own {
     pub bytes: Vec<u8>,
-    /// The query has no token for HuggingFace: if there is one in them, Polars found it on this machine.
+    /// Set if the query has no HuggingFace token: a token in the options is then one that Polars found on this machine.
     pub found: bool,
 }
 
@@ -63,12 +63,12 @@ impl StorageOptions {
         self.by_provider.iter().find(|(p, _)| *p == provider).map_or(&self.rest, |(_, options)| options)
     }
 
-    /// For a client that needs the values, such as the process of a plan script; never for a log.
+    /// Plain values for a client that needs them, such as the process of a plan script. Never log them.
     pub(super) fn reveal(&self, uri: &str) -> BTreeMap<&str, &str> {
         self.options(uri).iter().map(|(key, value)| (key.as_str(), value.reveal())).collect()
     }
 
-    /// Polars' options for the store that `uri` names, or `None` where the query says nothing about it.
+    /// Polars' options for the store of `uri`, or `None` where the query sets none.
     pub fn for_uri(&self, uri: &str) -> Result<Option<CloudOptions>> {
         let scheme = CloudScheme::from_path(uri);
         let options = self.options(uri);
@@ -76,7 +76,7 @@ impl StorageOptions {
             return Ok(None);
         }
         if scheme == Some(CloudScheme::Hf) {
-            // HuggingFace takes one option and fails on every other.
+            // HuggingFace accepts the token and fails on every other option.
             let token = hf_token(options).map(|token| ("token", token));
             return CloudOptions::from_untyped_config(scheme, token).map(Some).map_err(polars_error);
         }
@@ -94,7 +94,7 @@ impl StorageOptions {
     }
 }
 
-/// `token` means something to S3 and Azure as well; where a storage has credentials for them, too, it is `hf_token`.
+/// `token` is also an option of S3 and Azure; a storage with credentials for those uses `hf_token` for HuggingFace.
 fn hf_token(options: &Options) -> Option<&str> {
     options.get("hf_token").or_else(|| options.get("token")).map(floe_api::Secret::reveal)
 }

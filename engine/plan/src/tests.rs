@@ -1,4 +1,4 @@
-//! The plans of every accepted version's own wheel (`tests/plans`), decoded, optimized and run.
+//! Plans that every accepted version's own wheel wrote (`tests/plans`): decoded, optimized and run.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ fn expected(dir: &str, name: &str) -> DataFrame {
     polars_io::ipc::IpcReader::new(std::fs::File::open(path).unwrap()).finish().unwrap()
 }
 
-/// What differs from what the wheel gave, if anything.
+/// How a result differs from the wheel's, if it does.
 fn difference(got: &DataFrame, want: &DataFrame) -> Option<String> {
     if got.schema() != want.schema() {
         return Some(format!("schema {:?} instead of {:?}", got.schema(), want.schema()));
@@ -82,7 +82,7 @@ fn plans_that_read_stores_or_write_decode() {
                     if name.contains("s3") && (!text.contains("QUERY-SECRET") || text.contains("PLAN-")) {
                         failures.push(format!("{version} {name}: reads with other options than the query's"));
                     }
-                    // What the query says nothing about stays as the client gave it.
+                    // Options that the query does not set stay as the client gave them.
                     if ["scan-s3", "sink-s3"].contains(&name.as_str()) && !text.contains("eu-central-1") {
                         failures.push(format!("{version} {name}: the plan's region is lost"));
                     }
@@ -156,7 +156,7 @@ fn python_and_sql_are_refused_by_name() {
             if name.starts_with("python-") {
                 let part = table.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no message for {name}")).1;
                 let bytes = fixture(version, &name);
-                // Those that are called are refused where functions are switched off.
+                // The fixtures with callable functions are refused where functions are switched off.
                 let (client, document) = versions::split(&bytes).unwrap();
                 let mut tree = parsed(document).unwrap();
                 let error = refuse::check(&tree).unwrap_err();
@@ -182,8 +182,8 @@ fn python_and_sql_are_refused_by_name() {
     }
 }
 
-/// Every field that a plan has must be known to the decoder, or taken out by a rewrite that knows what it means:
-/// the decoder skips what it does not know, and the query would quietly do something else.
+/// Every field of a plan must be known to the decoder or removed by a rewrite: the decoder silently skips unknown
+/// fields, and the query would do something else.
 #[test]
 fn no_field_of_any_version_is_skipped_silently() {
     let mut skipped = std::collections::BTreeSet::new();
@@ -199,7 +199,7 @@ fn no_field_of_any_version_is_skipped_silently() {
     assert!(skipped.is_empty(), "{skipped:#?}");
 }
 
-/// The fields that are gone when the decoded plan is encoded again.
+/// The fields that are missing after decoding and encoding a plan.
 fn skipped_fields(bytes: &[u8]) -> Result<std::collections::BTreeSet<String>> {
     fn collect(node: &msgpack::Node<'_>, parent: &str, out: &mut std::collections::BTreeSet<String>) {
         if let Some(items) = node.as_seq() {
@@ -240,7 +240,8 @@ fn what_2x_added_is_refused_by_name() {
     }
 }
 
-/// No damage may panic, hang or allocate without bound: every prefix of a plan, and seeded changes of its bytes.
+/// Damaged plans must not panic, hang or allocate without bound: every prefix of a plan, and random changes from a
+/// seed.
 #[test]
 fn damaged_plans_are_errors() {
     use rand::rngs::SmallRng;
@@ -261,7 +262,7 @@ fn damaged_plans_are_errors() {
             let at = rng.random_range(versions::HEADER_LEN..broken.len());
             broken[at] = rng.random();
         }
-        // Many changes hit the data of a frame and still decode; what matters is that nothing escapes.
+        // Many changes hit the data of a frame and still decode; only panics and hangs count here.
         if let Err(error) = decode(&broken, &storage) {
             assert!(!error.message.is_empty());
         }
@@ -305,9 +306,9 @@ fn changes_between_versions_are_warned_of() {
     }
 }
 
-/// Joins of all kinds, scans, selections and structs are where the formats differ.
+/// The formats differ in joins of all kinds, scans, selections and structs.
 #[test]
-fn a_plan_comes_back_from_every_client_as_it_went() {
+fn plans_round_trip_through_every_client() {
     let storage = StorageOptions::default();
     let kept = |name: &&String| name.starts_with("ok-") || name.starts_with("files-") || name.starts_with("sink-");
     for name in names("1.43.2").iter().filter(kept) {

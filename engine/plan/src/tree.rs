@@ -1,8 +1,9 @@
-//! A child that runs users' code, with everything that it starts: bounded in time, memory, processes and disk together, and
-//! gone together, whatever sessions or daemons it makes of itself.
+//! Runs users' code in a child process: its whole process tree is bounded in time, memory, processes and disk, and
+//! killed as a whole, even if it makes sessions or daemons.
 //!
-//! Between us and the child stands a process that does nothing but wait (`stand_between`). What loses its parent below it
-//! becomes its child (it is their subreaper), so that all are found by their parents for as long as one of them is left.
+//! A supervisor process stands between us and the child and only waits (`supervise`). It is the subreaper of
+//! everything below it: orphans become its children, so the whole tree stays reachable through parent ids until the
+//! last process ends.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,29 +17,30 @@ use std::time::{Duration, Instant};
 
 use super::confine::confine;
 
-/// How long to wait for the end before everything is looked at again.
+/// Poll interval while waiting for the end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long everything may take to be gone after it was killed.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
-/// Of a directory, so many entries are counted.
+/// How long to wait for killed processes to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// Count at most `MAX_ENTRIES` directory entries; more are treated as over the disk limit.
 const MAX_ENTRIES: usize = 20_000;
 const MAX_OPEN_FILES: libc::rlim_t = 1024;
-const NONE: libc::c_ulong = 0;
-const YES: libc::c_ulong = 1;
+const PR_UNUSED: libc::c_ulong = 0;
+const PR_DISABLE: libc::c_ulong = 0;
+const PR_ENABLE: libc::c_ulong = 1;
 const KILL: libc::c_ulong = libc::SIGKILL as libc::c_ulong;
 
-/// What the child and all that it starts may use together.
+/// Limits for the child and all its descendants together.
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub time: Duration,
     pub memory_bytes: u64,
     pub processes: usize,
-    /// Of `dir`; no single file anywhere may become larger.
+    /// Limit for `dir`, and for any single file.
     pub disk_bytes: u64,
     pub dir: PathBuf,
 }
 
-/// How it ended.
+/// How the child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Itself(ExitStatus),
@@ -46,20 +48,20 @@ pub enum End {
     Memory,
     Processes,
     Disk,
-    /// The process between was killed, and so was the child.
+    /// The supervisor was killed, and the child with it.
     Lost,
-    /// Nobody wants it any more.
+    /// Stopped by `Watch::stop`.
     Stopped,
 }
 
-/// What whoever waits for a child may say meanwhile.
+/// Signals from the thread that owns the child to the one that waits for it.
 #[derive(Debug)]
 pub struct Watch {
-    /// Ends it.
+    /// Set to stop the child.
     pub stop: AtomicBool,
-    /// Whether it works on something: what an idle child uses is not looked at.
+    /// Whether it works on a call: the resources of an idle child are not checked.
     pub busy: AtomicBool,
-    /// How often to look at what it uses.
+    /// Interval between checks of its resources.
     pub every: Duration,
 }
 
@@ -71,27 +73,27 @@ impl Default for Watch {
 
 pub struct Tree {
     child: Child,
-    told: PipeReader,
+    reports: PipeReader,
 }
 
-/// Starts the command in a process group of its own, with nothing of ours in its hands.
+/// Starts the command in its own process group, without our files and capabilities.
 pub fn start(mut command: Command, limits: &Limits) -> std::io::Result<Tree> {
-    let (told, tell) = std::io::pipe()?;
+    let (reports, reporter) = std::io::pipe()?;
     command.process_group(0);
-    prepare(&mut command, &tell, limits.disk_bytes);
+    prepare(&mut command, &reporter, limits.disk_bytes);
     let child = command.spawn()?;
-    Ok(Tree { child, told })
+    Ok(Tree { child, reports })
 }
 
 #[allow(unsafe_code)]
-fn prepare(command: &mut Command, tell: &PipeWriter, file_bytes: u64) {
-    let tell = tell.as_raw_fd();
-    // SAFETY: what runs between fork and exec makes system calls only.
+fn prepare(command: &mut Command, reporter: &PipeWriter, file_bytes: u64) {
+    let reporter = reporter.as_raw_fd();
+    // SAFETY: the code between fork and exec makes system calls only.
     unsafe {
         command.pre_exec(move || {
             confine()?;
             limit_files(file_bytes);
-            stand_between(tell)
+            supervise(reporter)
         });
     }
 }
@@ -100,7 +102,7 @@ fn prepare(command: &mut Command, tell: &PipeWriter, file_bytes: u64) {
 fn limit_files(file_bytes: u64) {
     for (what, most) in [(libc::RLIMIT_FSIZE, file_bytes), (libc::RLIMIT_NOFILE, MAX_OPEN_FILES)] {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is valid for the calls' time.
+        // SAFETY: `limit` is valid during both calls.
         unsafe {
             if libc::getrlimit(what, &raw mut limit) == 0 {
                 let most = most.min(limit.rlim_max);
@@ -111,14 +113,14 @@ fn limit_files(file_bytes: u64) {
     }
 }
 
-/// Splits in two: the new half returns and becomes the program; this half never returns. It tells how the other ended, and
-/// ends when nothing below it is left.
+/// Forks: the new process returns and becomes the program; this one never returns. It reports how the program ended,
+/// and exits when no process is left below it.
 #[allow(unsafe_code)]
-fn stand_between(tell: RawFd) -> std::io::Result<()> {
-    // SAFETY: system calls on this process, which has one thread, and on variables of this frame; nothing is allocated and
-    // no lock is taken. `_exit` runs nothing of what was copied from the parent.
+fn supervise(reporter: RawFd) -> std::io::Result<()> {
+    // SAFETY: system calls on this single-threaded process and on variables of this frame. Nothing is allocated and no
+    // lock is taken. `_exit` runs no destructors or handlers copied from the parent.
     unsafe {
-        if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, YES, NONE, NONE, NONE) != 0 {
+        if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, PR_ENABLE, PR_UNUSED, PR_UNUSED, PR_UNUSED) != 0 {
             return Err(std::io::Error::last_os_error());
         }
         let program = libc::fork();
@@ -126,15 +128,17 @@ fn stand_between(tell: RawFd) -> std::io::Result<()> {
             return Err(std::io::Error::last_os_error());
         }
         if program == 0 {
-            // A group without the process between: what the program does to its group must not hit that one.
+            // A process group without the supervisor: the program may signal its group, and must not hit the
+            // supervisor.
             libc::setpgid(0, 0);
-            libc::prctl(libc::PR_SET_PDEATHSIG, KILL, NONE, NONE, NONE);
+            libc::prctl(libc::PR_SET_PDEATHSIG, KILL, PR_UNUSED, PR_UNUSED, PR_UNUSED);
             return Ok(());
         }
-        // It is a copy of us: nobody may look into it, and what it holds open must close with the program.
-        libc::prctl(libc::PR_SET_DUMPABLE, NONE, NONE, NONE, NONE);
-        libc::prctl(libc::PR_SET_PDEATHSIG, KILL, NONE, NONE, NONE);
-        libc::dup2(tell, 0);
+        // The supervisor is a copy of our process: make it undumpable, so that the program cannot read it, and close
+        // the pipes it inherited, so that they close with the program.
+        libc::prctl(libc::PR_SET_DUMPABLE, PR_DISABLE, PR_UNUSED, PR_UNUSED, PR_UNUSED);
+        libc::prctl(libc::PR_SET_PDEATHSIG, KILL, PR_UNUSED, PR_UNUSED, PR_UNUSED);
+        libc::dup2(reporter, 0);
         if libc::syscall(libc::SYS_close_range, 1, libc::c_int::MAX, 0) != 0 {
             for descriptor in 1..4096 {
                 libc::close(descriptor);
@@ -157,20 +161,20 @@ impl Tree {
         &mut self.child
     }
 
-    /// Waits for the child's end within the limits. Either way everything is gone afterwards.
+    /// Waits for the child's end, within the limits. In every case all its processes are gone afterwards.
     pub fn wait(self, limits: &Limits) -> std::io::Result<End> {
         self.wait_watched(limits, &Watch::default())
     }
 
-    /// As `wait`, for a child that works now and then.
+    /// Like `wait`, for a child that works on one call after another.
     pub fn wait_watched(mut self, limits: &Limits, watch: &Watch) -> std::io::Result<End> {
         let deadline = Instant::now() + limits.time;
         let mut looked = Instant::now();
         let end = loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if self.is_told(left.min(LOOK_EVERY)) {
+            if self.has_report(left.min(LOOK_EVERY)) {
                 let mut status = [0; size_of::<libc::c_int>()];
-                break match self.told.read_exact(&mut status) {
+                break match self.reports.read_exact(&mut status) {
                     Ok(()) => End::Itself(ExitStatus::from_raw(libc::c_int::from_ne_bytes(status))),
                     Err(_) => End::Lost,
                 };
@@ -192,10 +196,10 @@ impl Tree {
         Ok(end)
     }
 
-    /// Waits so long for the child's end, or for that of the process between.
+    /// Waits up to `within` for a report: the end of the child or of the supervisor.
     #[allow(unsafe_code)]
-    fn is_told(&self, within: Duration) -> bool {
-        let mut asked = libc::pollfd { fd: self.told.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    fn has_report(&self, within: Duration) -> bool {
+        let mut asked = libc::pollfd { fd: self.reports.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let within = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: one valid pollfd. An interrupted call only ends the wait early.
         unsafe { libc::poll(&raw mut asked, 1, within) > 0 }
@@ -206,7 +210,7 @@ impl Tree {
         if pids.len() > limits.processes {
             return Some(End::Processes);
         }
-        // A single process is held by its own limit, which fails its allocations and not the process.
+        // A single process has its own memory limit, which fails its allocations instead of killing it.
         if pids.len() > 1 && pids.iter().map(|pid| resident_bytes(*pid)).sum::<u64>() > limits.memory_bytes {
             return Some(End::Memory);
         }
@@ -214,10 +218,10 @@ impl Tree {
     }
 
     fn end_all(&mut self) -> std::io::Result<()> {
-        let deadline = Instant::now() + GONE_WITHIN;
+        let deadline = Instant::now() + KILL_LIMIT;
         let id = self.child.id();
         while !has_ended(id) {
-            // Held first and killed after, so that none makes others while they are looked for.
+            // Stop all processes first and kill them afterwards, so that none forks during the search.
             let mut held = Vec::new();
             loop {
                 let found: Vec<u32> = below(id).into_iter().filter(|pid| !held.contains(pid)).collect();
@@ -229,38 +233,38 @@ impl Tree {
             }
             held.iter().for_each(|pid| signal(*pid, libc::SIGKILL));
             if Instant::now() > deadline {
-                // Something does not die, or the process between does not see it.
-                tracing::warn!("what users' Python started is not gone after {} s", GONE_WITHIN.as_secs());
+                // A process does not die, or the supervisor does not notice.
+                tracing::warn!("what users' Python started is not gone after {} s", KILL_LIMIT.as_secs());
                 break;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        // It is not reaped yet, so its id cannot belong to anyone else.
+        // The supervisor is not reaped yet, so its id cannot have been reused.
         signal(id, libc::SIGKILL);
         self.child.wait().map(drop)
     }
 }
 
-/// Whether a child is a zombie by now, without reaping it.
+/// Whether a child has exited, without reaping it.
 #[allow(unsafe_code)]
 fn has_ended(id: u32) -> bool {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: `info` is valid for writes of a siginfo_t and zeroed, so that si_pid reads 0 when nothing has ended.
+    // SAFETY: `info` is valid for writes of a siginfo_t, and zeroed, so si_pid reads 0 while nothing has ended.
     unsafe {
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
         let outcome = libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags);
-        // An error means that there is nothing to wait for.
+        // An error means that there is no such child.
         outcome != 0 || info.assume_init_ref().si_pid() != 0
     }
 }
 
-/// All processes below this one, by their parents. Zombies do not count.
+/// All living processes below this one, found through parent ids. Zombies do not count.
 fn below(root: u32) -> Vec<u32> {
     let mut children: HashMap<u32, Vec<(u32, bool)>> = HashMap::new();
     for pid in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = pid.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        // The name comes in brackets and may hold anything.
+        // The process name is in parentheses and may contain any character.
         let Some((_, rest)) = stat.rsplit_once(')') else { continue };
         let mut fields = rest.split_ascii_whitespace();
         let (Some(state), Some(parent)) = (fields.next(), fields.next().and_then(|text| text.parse().ok())) else {

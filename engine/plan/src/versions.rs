@@ -1,12 +1,12 @@
-//! Which Polars wrote a plan, by the header of its bytes. The table of accepted versions is here and nowhere else;
-//! what differs between them is in `rewrite`.
+//! Detects which Polars release wrote a plan, by the header of its bytes. The table of accepted versions is only here;
+//! the differences between their formats are in `rewrite`.
 
 use floe_api::plan::MAGIC;
 
 use super::refuse;
 use floe_wire::error::Result;
 
-/// The release a plan was serialized by, as far as plans differ.
+/// The release that serialized a plan, as far as formats differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Client {
     /// Rust 0.55.2, the release this engine is built on.
@@ -30,16 +30,16 @@ impl Client {
 }
 
 impl Client {
-    /// The release of Python Polars, without its last number; nothing for the engine's own plans.
+    /// Release of Python Polars without its patch number; `None` for the engine's own plans.
     pub fn release(self) -> Option<&'static str> {
         self.as_str().strip_prefix("Polars ")
     }
 }
 
-/// The hash that Rust 0.55.2 writes, and wants to read.
+/// Schema hash that Rust 0.55.2 writes and requires.
 const ENGINE_HASH: &str = "1104673576e9cccc0601f17b7f7c6ab29e726722cad08f0d657762686bf9fbec";
 
-/// Each hash was read off the plans that the release's own wheel wrote.
+/// Schema hashes, taken from plans that each release's own wheel wrote.
 const KNOWN: [(&str, Client); 5] = [
     ("4c41aded715f8ca85337bc9c23d38afa0e03d4dfb2802ac07e3c7b3b0b4fee9f", Client::V1_43),
     ("9bfcd182262693be6cb872bfc62beeba38de080f9aa83767eb693044009ee6fc", Client::V1_44),
@@ -96,12 +96,12 @@ pub fn split(bytes: &[u8]) -> Result<(Client, &[u8])> {
     }
 }
 
-/// The header that makes Polars' own reader accept a rewritten plan.
+/// Writes the header that Polars' own decoder accepts for a rewritten plan.
 pub fn engine_header(out: &mut Vec<u8>) {
     header(out, Client::Engine);
 }
 
-/// The header that a release writes, and wants to read.
+/// Writes the header of a release.
 pub fn header(out: &mut Vec<u8>, client: Client) {
     let hash = KNOWN.iter().find(|(_, known)| *known == client).map_or(ENGINE_HASH, |(hash, _)| hash);
     out.extend_from_slice(MAGIC);
@@ -110,12 +110,12 @@ pub fn header(out: &mut Vec<u8>, client: Client) {
     out.extend_from_slice(hash.as_bytes());
 }
 
-/// Which release wrote a plan.
+/// The release that wrote a plan.
 pub fn client(bytes: &[u8]) -> Result<Client> {
     split(bytes).map(|(client, _)| client)
 }
 
-/// People hand in what is at hand; the usual mistakes are named.
+/// Recognizes common mistakes, for the error message.
 fn what_else_it_is(bytes: &[u8]) -> &'static str {
     match bytes {
         [b'P', b'A', b'R', b'1', ..] => "this is a Parquet file; name it in spec.tables",

@@ -1,5 +1,6 @@
-//! True changes between Polars 2.x and the engine's Rust 0.55.2 that a plan can meet. Found by names and shapes
-//! alone, before any schema is known, so a warning says what may differ, and only where the plan has what it needs.
+//! Warns about behaviour that differs between Polars 2.x and the engine's Rust 0.55.2. Works on names and shapes alone,
+//! before schemas are known; so a warning says what may differ, and appears only if the plan has everything the
+//! difference needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +22,7 @@ pub fn of_version_2(plan: &Node<'_>) -> Vec<String> {
         .collect()
 }
 
-/// The dtypes that columns have anywhere in the plan's schemas.
+/// Collects the dtypes of columns from all schemas in the plan.
 fn collect_types<'n>(node: &'n Node<'_>, types: &mut Types<'n>, empty_frame: &mut bool) {
     match node {
         Node::Raw(_) | Node::Owned(_) => {}
@@ -134,7 +135,7 @@ impl Finder<'_> {
         }
     }
 
-    /// What an expression may be, as far as names and casts tell; nothing for literals that take any dtype.
+    /// Possible dtypes of an expression, judged by names and casts; empty for literals that take any dtype.
     fn types_of(&self, expr: &Node<'_>) -> Vec<String> {
         let Some((name, content)) = expr.variant() else { return vec![] };
         match name {

@@ -39,7 +39,9 @@ impl Cx<'_> {
         let mut ids = Vec::with_capacity(rel.branches().len());
         for (i, branch) in rel.branches().iter().enumerate() {
             let tag = tag.as_ref().map(|t| Tag::new(t.to_string(), i)).transpose()?;
-            ids.push(self.close_branch(branch, rel.row_order(branch), output.clone(), tag, key_filters)?);
+            let id = self.close_branch(branch, rel.row_order(branch), output.clone(), tag, key_filters)?;
+            self.graph.stages[id.0 as usize].facts.ranges = rel.key_ranges();
+            ids.push(id);
         }
         Ok(ids)
     }
@@ -120,6 +122,7 @@ impl Cx<'_> {
         let placeholder = |node: &Node| Placeholder {
             columns: self::columns(&self.schema(*node)),
             bound: self.bounds.get(node).copied(),
+            ranges: self.ranges.get(node).cloned(),
         };
         StageFacts {
             columns,
@@ -129,6 +132,7 @@ impl Cx<'_> {
             key_summary: summary.as_ref().map(|summary| summary.keys.clone()),
             key_filters: filters.iter().map(|filter| filter.keys.clone()).collect(),
             joins: Vec::new(),
+            ranges: None,
         }
     }
 

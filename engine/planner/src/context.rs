@@ -20,7 +20,7 @@ use super::Options;
 use crate::exchanges::adaptive_broadcast::BroadcastOffer;
 use crate::properties::expr;
 use crate::properties::rel::{Effect, Names, Rel};
-use floe_wire::facts::{BroadcastBound, JoinDecision};
+use floe_wire::facts::{BroadcastBound, JoinDecision, KeyRanges};
 use floe_wire::graph::{Leaf, Read, StageGraph, StageId};
 
 /// Partitions per worker up to which more bytes give more partitions. A task splits every batch over all partitions,
@@ -49,6 +49,8 @@ pub(crate) struct Cx<'a> {
     /// What the leaves of open fragments read, and why the broadcast ones are small enough.
     pub leaves: HashMap<Node, Leaf>,
     pub bounds: HashMap<Node, BroadcastBound>,
+    /// The ranges that scans of open fragments are cut by.
+    pub ranges: HashMap<Node, KeyRanges>,
     /// Stages whose rows come in an order that may change from run to run.
     pub varying_order: BTreeSet<StageId>,
     /// Whether anyone observes the order of a node's output, and of each of its inputs.
@@ -92,6 +94,7 @@ impl<'a> Cx<'a> {
             caches: HashMap::new(),
             leaves: HashMap::new(),
             bounds: HashMap::new(),
+            ranges: HashMap::new(),
             varying_order: BTreeSet::new(),
             ordered_out,
             ordered_in,

@@ -6,7 +6,7 @@ use crate::Options;
 use crate::inputs::leaves::{source_bytes, source_rows};
 use floe_plan::functions;
 
-/// What one worker calls Python functions for sooner than several that have to agree on who does what.
+/// Up to this many rows, calling Python functions on one worker is faster than distributing them.
 const FEW_ROWS: u64 = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
-//! What a coordinator holds for an exchange of 1,000 producers and 1,000 partitions: every output in the scheduler's state,
-//! the cut of the reading stage, and the inputs of a task while it is launched. Counted by an allocator of its own.
+//! Memory that a coordinator needs for an exchange of 1,000 producers and 1,000 partitions: every output in the
+//! scheduler's state, the cut of the reading stage, and the inputs of a task while it is launched. Counted by an
+//! allocator of its own.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panic")]
 
@@ -19,7 +20,7 @@ struct Counting;
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes on to the system's allocator as it came; only sizes are counted.
+// SAFETY: forwards every call unchanged to the system's allocator; only counts sizes.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

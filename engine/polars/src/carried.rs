@@ -1,12 +1,13 @@
-//! Makes frames fit for IPC, and back: arrays of no elements travel as booleans (null or not is all that such a value
-//! can say), and null slots of enums and categoricals are cleared, since readers take what they hold for a key.
+//! Prepares frames for IPC, and restores them: arrays of width 0 are sent as booleans, which say whether a value is
+//! null (they hold nothing else), and null slots of enums and categoricals are cleared, because readers would use their
+//! contents as keys.
 
 use polars_core::prelude::*;
 
 use super::polars_error;
 use floe_wire::error::Result;
 
-/// The frame to write, and the types of columns that are to be restored from it.
+/// The frame to write, and the types of the columns to restore after reading it.
 pub fn pack(df: DataFrame) -> Result<(DataFrame, Vec<(usize, DataType)>)> {
     let mut changed = Vec::new();
     if !df.columns().iter().any(needs) {
@@ -49,7 +50,8 @@ fn holds_empty_arrays(dtype: &DataType) -> bool {
     }
 }
 
-/// Puts the first category's key in null slots. It exists unless all values are null, and then no reader looks.
+/// Sets null slots to the first category's key. The key exists unless all values are null, and then no reader looks at
+/// it.
 fn clean(series: &Series) -> PolarsResult<Series> {
     let there = series.is_not_null();
     let own: IdxCa = there.iter().zip(0..).map(|(there, at)| there.filter(|there| *there).map(|_| at)).collect();
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn null_slots_of_enums_are_no_keys() {
         let dtype = DataType::from_frozen_categories(FrozenCategories::new(["a", "b"]).unwrap());
-        // What a null slot holds is whatever the keys were made from.
+        // Null slots hold whatever the keys were computed from.
         let keys = UInt8Chunked::from_slice_options("e".into(), &[Some(1), None]).apply_values(|key| key + 7);
         let keys = keys.apply_values(|key| if key == 8 { 1 } else { key }).into_series();
         let column = keys.cast(&dtype).unwrap().into_column();

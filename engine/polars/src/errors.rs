@@ -1,5 +1,5 @@
-//! Polars' errors and panics as `QueryError`: the class a Python user knows, the bare message, and the category that
-//! decides whether trying again can help.
+//! Converts Polars' errors and panics to `QueryError`: the class that Python users know, the plain message, and the
+//! category that decides whether a retry can help.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -10,7 +10,7 @@ use std::sync::Once;
 
 use polars_error::PolarsError;
 
-use super::warnings::Along;
+use super::warnings::Inherited;
 use floe_wire::error::{Category, QueryError, Result};
 
 /// The class and message that Python Polars raises for the same error.
@@ -56,7 +56,7 @@ pub fn polars_error(error: PolarsError) -> QueryError {
     QueryError::user(class, message.to_string())
 }
 
-/// What does not exist or is not allowed stays so; other errors of files and stores may pass.
+/// Missing files and denied access stay that way; other errors of files and stores may be temporary.
 pub fn io_error(kind: ErrorKind, message: String) -> QueryError {
     let (category, class) = match kind {
         ErrorKind::NotFound => (Category::User, "FileNotFoundError"),
@@ -82,7 +82,8 @@ pub fn contain_panics<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T>
     })
 }
 
-/// As `contain_panics`, for what single-node Polars does with the same plan: the message is the panic's own text.
+/// Like `contain_panics`, for operations where single-node Polars would panic in the same way: the message is the
+/// panic's own text.
 pub fn panics_as_polars<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     contained(f).unwrap_or_else(|Panic { place, text }| {
         tracing::warn!("Polars panicked{place}: {text}");
@@ -96,7 +97,7 @@ struct Panic {
     text: String,
 }
 
-/// Unwind safety concerns the caller's data only: nothing else that `f` changes is used after a panic.
+/// Unwind safety: after a panic, nothing that `f` changed is used, except the caller's data.
 fn contained<T>(f: impl FnOnce() -> Result<T>) -> std::result::Result<Result<T>, Panic> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -127,16 +128,17 @@ fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Runs `f` on a thread whose stack holds any plan that can be parsed. Only touched pages of it take memory.
+/// Runs `f` on a thread whose stack is large enough for any plan that can be parsed. Only touched pages of the stack
+/// take memory.
 pub fn on_big_stack<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     const STACK_BYTES: usize = 512 << 20;
-    let (span, along) = (tracing::Span::current(), Along::of_this_thread());
+    let (span, inherited) = (tracing::Span::current(), Inherited::of_this_thread());
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("floe-plan".into())
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, || {
-                let _here = along.enter();
+                let _scope = inherited.enter();
                 span.in_scope(f)
             })
             .map_err(|e| QueryError::internal(format!("cannot start a thread to read the plan: {e}")))?

@@ -1,7 +1,7 @@
-//! Frames to IPC and back. A piece is one IPC file with one record batch, so that a column has one dictionary.
+//! Converts frames to IPC and back. A piece is one IPC file with one record batch, so that a column has one dictionary.
 //!
-//! Polars marks columns that it knows to be sorted, and some of its aggregates depend on the marks (which of several
-//! least values `arg_min` names). IPC drops them, so they travel as metadata of the file.
+//! Polars marks columns that it knows to be sorted, and some of its aggregates depend on these marks (for example which
+//! of several equal minima `arg_min` returns). IPC drops the marks, so they are sent as metadata of the file.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub fn write_ipc(buf: &mut Vec<u8>, mut df: DataFrame, compression: Option<IpcCo
     writer.finish(&mut df).map_err(polars_error)
 }
 
-/// One batch as a stream, which Python reads and writes in a tenth of the time of a file. Marks of order do not travel.
+/// Writes one batch as a stream, which Python reads and writes ten times as fast as a file. Sort marks are not sent.
 pub fn write_stream(mut df: DataFrame) -> Result<Vec<u8>> {
     df.rechunk_mut();
     let (mut df, _) = carried::pack(df)?;
@@ -85,8 +85,9 @@ pub fn concat_frames(mut frames: Vec<DataFrame>, schema: &SchemaRef) -> Result<D
         1 => return Ok(frames.swap_remove(0)),
         _ => {}
     }
-    // A single row is always marked as sorted, so several would make a sorted column where single-node Polars, which
-    // has all rows from the start, knows of none: only frames with more rows decide.
+    // A single row is always marked as sorted. Several single-row frames would then make a sorted column, while
+    // single-node Polars, which reads all rows at once, knows nothing of an order: so only frames with more rows
+    // decide.
     let before: Vec<Vec<u8>> = frames.iter().filter(|df| df.height() > 1).map(|df| marks(df).into_bytes()).collect();
     let df = accumulate_dataframes_vertical_unchecked(frames);
     let agreed = |(at, mark): (usize, char)| {
@@ -103,7 +104,7 @@ const SORTED: &str = "floe.sorted";
 /// The key of the types of columns that are written as another type.
 const CHANGED: &str = "floe.changed";
 
-/// A letter for each column: `<` if it is marked as rising, `>` as falling, `-` if not marked.
+/// One letter per column: `<` if it is marked as ascending, `>` as descending, `-` if not marked.
 fn marks(df: &DataFrame) -> String {
     let mark = |column: &Column| match column.get_flags().is_sorted() {
         IsSorted::Ascending => '<',

@@ -1,5 +1,4 @@
-//! What every part that knows Polars shares: its errors and panics as `QueryError`s, its warnings,
-//! and frames to IPC and back.
+//! Shared by all crates that use Polars: conversion of errors and panics to `QueryError`s, warnings, and frames as IPC.
 
 mod carried;
 mod errors;

@@ -1,7 +1,6 @@
-//! Warnings that Polars raises while it plans and runs, and the query that they belong to. Polars hands them to one
-//! function of the process, on whichever thread it is. A warning on a thread that one listener has to itself belongs to
-//! that listener; one from the engine's threads belongs to the tasks that run, which nearly always are those of one
-//! query.
+//! Assigns the warnings that Polars raises while it plans and runs to queries. Polars passes them to one function per
+//! process, on any thread. A warning on a thread with a listener of its own belongs to that listener. One from the
+//! engine's threads belongs to all running tasks, which are nearly always those of one query.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,14 +9,14 @@ use polars_error::PolarsWarning;
 
 use floe_wire::task::Warning;
 
-/// Different warnings to keep for one task; the first ones say what is wrong.
+/// Distinct warnings to keep per task; the first ones matter most.
 const MAX_WARNINGS: usize = 16;
 const MAX_WARNING_BYTES: usize = 1024;
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<Warning>>);
+struct Collector(Mutex<Vec<Warning>>);
 
-impl Heard {
+impl Collector {
     fn add(&self, text: &str, sure: bool) {
         let mut all = lock(&self.0);
         let more = all.len() < MAX_WARNINGS;
@@ -35,31 +34,31 @@ impl Heard {
 
 struct Task {
     query: String,
-    heard: Arc<Heard>,
+    collector: Arc<Collector>,
 }
 
 static TASKS: Mutex<Vec<Task>> = Mutex::new(Vec::new());
 
 thread_local! {
-    static HERE: RefCell<Option<Arc<Heard>>> = const { RefCell::new(None) };
+    static THREAD_COLLECTOR: RefCell<Option<Arc<Collector>>> = const { RefCell::new(None) };
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands a warning of Polars to its listeners. Called by the function that the process has given to Polars.
+/// Passes a warning of Polars to its listeners. Registered with Polars as the process's warning function.
 pub fn hear(message: &str, kind: &PolarsWarning) {
     let text = worded(message, kind);
-    if let Some(heard) = HERE.with_borrow(Clone::clone) {
-        return heard.add(&text, true);
+    if let Some(collector) = THREAD_COLLECTOR.with_borrow(Clone::clone) {
+        return collector.add(&text, true);
     }
     let tasks = lock(&TASKS);
     let sure = tasks.windows(2).all(|pair| pair[0].query == pair[1].query);
-    tasks.iter().for_each(|task| task.heard.add(&text, sure));
+    tasks.iter().for_each(|task| task.collector.add(&text, sure));
 }
 
-/// The warning in one line of bounded length.
+/// The warning as one line of limited length.
 fn worded(message: &str, kind: &PolarsWarning) -> String {
     let kind = match kind {
         PolarsWarning::Deprecation => "Polars, deprecated: ",
@@ -81,51 +80,51 @@ fn worded(message: &str, kind: &PolarsWarning) -> String {
     text
 }
 
-/// Runs `f`; returns its result and the warnings that this thread (and those that `on_big_stack` starts from it) heard.
+/// Runs `f`; returns its result and the warnings raised on this thread and on those that `on_big_stack` starts from it.
 pub fn listening<T>(f: impl FnOnce() -> T) -> (T, Vec<Warning>) {
-    let heard = Arc::new(Heard::default());
-    let here = Here::enter(Some(heard.clone()));
+    let collector = Arc::new(Collector::default());
+    let scope = ThreadScope::enter(Some(collector.clone()));
     let done = f();
-    drop(here);
-    (done, heard.take())
+    drop(scope);
+    (done, collector.take())
 }
 
-/// The listener of this thread, while this lives.
-pub(crate) struct Here(Option<Arc<Heard>>);
+/// Sets the collector of this thread, and restores the former one when dropped.
+pub(crate) struct ThreadScope(Option<Arc<Collector>>);
 
-impl Here {
-    fn enter(heard: Option<Arc<Heard>>) -> Here {
-        Here(HERE.replace(heard))
+impl ThreadScope {
+    fn enter(collector: Option<Arc<Collector>>) -> ThreadScope {
+        ThreadScope(THREAD_COLLECTOR.replace(collector))
     }
 }
 
-impl Drop for Here {
+impl Drop for ThreadScope {
     fn drop(&mut self) {
-        HERE.set(self.0.take());
+        THREAD_COLLECTOR.set(self.0.take());
     }
 }
 
-/// A listener to be taken along to another thread.
-pub(crate) struct Along(Option<Arc<Heard>>);
+/// The collector of this thread, to be passed to another thread.
+pub(crate) struct Inherited(Option<Arc<Collector>>);
 
-impl Along {
-    pub(crate) fn of_this_thread() -> Along {
-        Along(HERE.with_borrow(Clone::clone))
+impl Inherited {
+    pub(crate) fn of_this_thread() -> Inherited {
+        Inherited(THREAD_COLLECTOR.with_borrow(Clone::clone))
     }
 
-    pub(crate) fn enter(self) -> Here {
-        Here::enter(self.0)
+    pub(crate) fn enter(self) -> ThreadScope {
+        ThreadScope::enter(self.0)
     }
 }
 
-/// A running task: warnings from the engine's threads belong to it.
-pub struct Listener(Arc<Heard>);
+/// A running task: receives the warnings from the engine's threads.
+pub struct Listener(Arc<Collector>);
 
 impl Listener {
     pub fn of_task(query: &str) -> Listener {
-        let heard = Arc::new(Heard::default());
-        lock(&TASKS).push(Task { query: query.to_string(), heard: heard.clone() });
-        Listener(heard)
+        let collector = Arc::new(Collector::default());
+        lock(&TASKS).push(Task { query: query.to_string(), collector: collector.clone() });
+        Listener(collector)
     }
 
     pub fn take(&self) -> Vec<Warning> {
@@ -135,7 +134,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        lock(&TASKS).retain(|task| !Arc::ptr_eq(&task.heard, &self.0));
+        lock(&TASKS).retain(|task| !Arc::ptr_eq(&task.collector, &self.0));
     }
 }
 
@@ -149,7 +148,7 @@ mod tests {
         all.iter().map(|warning| (warning.text.as_str(), warning.sure)).collect()
     }
 
-    // One test, because the tasks of the process are one list.
+    // One test, because the tasks of the process are in one list.
     #[test]
     fn warnings_go_to_the_tasks_that_run() {
         hear("nobody listens", &KIND);

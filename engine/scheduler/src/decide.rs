@@ -55,6 +55,7 @@ impl Step<'_> {
             }
             Event::WorkerLost { worker } => self.worker_lost(&worker),
             Event::Resolved { stage, finer, tasks } => self.resolved(stage, finer, tasks),
+            Event::LeftOut { stage, finer } => self.left_out(stage, finer),
             Event::ResolveFailed { stage, error } => {
                 if self.state.stages.get(stage.0 as usize).is_some_and(Stage::asked) {
                     self.finish(Outcome::Failed(error));
@@ -127,6 +128,7 @@ impl Step<'_> {
             Event::WorkerUp { .. }
             | Event::WorkerDraining { .. }
             | Event::Resolved { .. }
+            | Event::LeftOut { .. }
             | Event::ResolveFailed { .. }
             | Event::Started { .. }
             | Event::Progress { .. }
@@ -212,11 +214,7 @@ impl Step<'_> {
     }
 
     fn resolved(&mut self, id: StageId, finer: u32, given: Vec<ResolvedInputs>) {
-        let at = id.0 as usize;
-        let asked = self.state.stages.get(at).filter(|stage| stage.finer == finer);
-        if !asked.is_some_and(Stage::asked) || !self.is_finer(at, &given) {
-            return;
-        }
+        let Some(at) = self.state.asked(id, finer).filter(|at| self.is_finer(*at, &given)) else { return };
         let tasks = match self.state.cut_into(at, given) {
             Ok(tasks) => tasks,
             Err(error) => return self.finish(Outcome::Failed(error)),
@@ -235,6 +233,12 @@ impl Step<'_> {
         if self.state.stages[at].inputs.iter().any(|input| !self.is_there(*input)) {
             self.revive();
         }
+        self.release_inputs(at);
+    }
+
+    fn left_out(&mut self, id: StageId, finer: u32) {
+        let Some(at) = self.state.asked(id, finer) else { return };
+        self.state.stages[at].cut = Cut::LeftOut;
         self.release_inputs(at);
     }
 

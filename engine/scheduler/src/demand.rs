@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::State;
-use super::cluster::{Demand, Running, Wish};
+use super::cluster::{Demand, Request, Running};
 use super::place::LOOK_AHEAD_TASKS;
 use super::state::{Phase, WorkerStatus};
 use floe_wire::graph::TaskId;
@@ -16,7 +16,7 @@ impl State {
         match self.phase {
             Phase::Running => Demand {
                 running,
-                wishes: self.wishes(),
+                requests: self.requests(),
                 alone: u32::try_from(self.ready_alone.len()).unwrap_or(u32::MAX),
                 slow: self.slow(),
             },
@@ -25,7 +25,7 @@ impl State {
     }
 
     /// Preferred workers for the first of the tasks that could start; for the rest only their number.
-    fn wishes(&self) -> Vec<Wish> {
+    fn requests(&self) -> Vec<Request> {
         let mut groups = BTreeMap::<(Option<usize>, Option<usize>), u32>::new();
         for id in self.ready.iter().take(LOOK_AHEAD_TASKS) {
             let Some(task) = self.task(*id) else { continue };
@@ -39,8 +39,8 @@ impl State {
             *anywhere = anywhere.saturating_add(u32::try_from(rest).unwrap_or(u32::MAX));
         }
         let name = |at: Option<usize>| at.map(|at| self.workers[at].name.clone());
-        let wish = |((near, avoid), tasks)| Wish { near: name(near), avoid: name(avoid), tasks };
-        groups.into_iter().map(wish).collect()
+        let request = |((near, avoid), tasks)| Request { near: name(near), avoid: name(avoid), tasks };
+        groups.into_iter().map(request).collect()
     }
 
     /// Workers whose tasks are slow and would get a second attempt elsewhere.

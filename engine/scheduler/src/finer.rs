@@ -30,9 +30,7 @@ impl Step<'_> {
             let error = self.does_not_fit(by, &error);
             return self.finish(Outcome::Failed(error));
         }
-        let left_out =
-            |stage: &usize| self.state.stages[*stage].resolved() && self.state.stages[*stage].tasks.is_empty();
-        let replaced = stage.replaces.filter(left_out);
+        let replaced = stage.replaces.filter(|replaced| self.state.stages[*replaced].cut == Cut::LeftOut);
         let short = Short { by, error, tasks: stage.tasks.len(), reformed: replaced.is_some() };
         self.take_back(at);
         self.state.stages[at].short = Some(short);

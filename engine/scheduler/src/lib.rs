@@ -18,7 +18,7 @@
 //! - A worker that comes back under its old name is first reported lost.
 //! - `WakeAt(t)` replaces the one before; a `Tick` at or after `t` answers it. The first event (a `Tick` will do)
 //!   starts the query.
-//! - `Resolve` is answered by `Resolved` or `ResolveFailed`; `State` is the `Catalog` of the outputs to look at.
+//! - `Resolve` is answered by `Resolved`, `LeftOut` or `ResolveFailed`; `State` is the `Catalog` of the outputs to look at.
 //! - What a task reads is looked up in that catalog when it is launched, and not before: outputs may have been made again
 //!   since the stage was resolved. The ranges and the task count of the first resolution stay, else tasks of one stage
 //!   would cut the data differently.
@@ -99,6 +99,11 @@ pub enum Event {
         stage: StageId,
         finer: u32,
         tasks: Vec<ResolvedInputs>,
+    },
+    /// Answers the request with the same `finer`: the stage has no tasks, since its reader runs in its adaptive form.
+    LeftOut {
+        stage: StageId,
+        finer: u32,
     },
     ResolveFailed {
         stage: StageId,

@@ -101,8 +101,9 @@ impl Step<'_> {
         self.state.counters.lost_outputs += 1;
     }
 
-    /// Computes anew which tasks are wanted, from the targets backwards, after outputs were lost: what is gone and
-    /// wanted is pending again, what is under way and not wanted is stopped. Returns how many are made again.
+    /// Recomputes which tasks are needed after outputs were lost, from the targets backwards: needed tasks without an
+    /// output become pending again, running attempts that are not needed are stopped. Returns the number of tasks that
+    /// run again.
     pub(super) fn revive(&mut self) -> usize {
         if !self.is_running() {
             return 0;

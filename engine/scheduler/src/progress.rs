@@ -123,6 +123,7 @@ impl State {
             Cut::Waiting if stage.useful => StagePhase::Waiting,
             Cut::Waiting => StagePhase::Unused,
             Cut::Asked => StagePhase::Resolving,
+            Cut::LeftOut => StagePhase::Done,
             Cut::Done if stage.complete() => StagePhase::Done,
             Cut::Done => StagePhase::Running,
         };

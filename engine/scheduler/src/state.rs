@@ -91,6 +91,8 @@ pub(super) enum Cut {
     Waiting,
     Asked,
     Done,
+    /// It has no tasks: its reader runs in its adaptive form.
+    LeftOut,
 }
 
 #[derive(Clone, Debug)]
@@ -250,7 +252,7 @@ impl Task {
 impl Stage {
     pub fn resolved(&self) -> bool {
         match self.cut {
-            Cut::Done => true,
+            Cut::Done | Cut::LeftOut => true,
             Cut::Waiting | Cut::Asked => false,
         }
     }
@@ -259,7 +261,7 @@ impl Stage {
     pub fn asked(&self) -> bool {
         match self.cut {
             Cut::Asked => true,
-            Cut::Waiting | Cut::Done => false,
+            Cut::Waiting | Cut::Done | Cut::LeftOut => false,
         }
     }
 
@@ -286,6 +288,12 @@ impl State {
             Phase::Over => true,
             Phase::Running | Phase::Failing { .. } => false,
         }
+    }
+
+    /// The stage, if it is being resolved for the `finer`-th time.
+    pub(super) fn asked(&self, id: StageId, finer: u32) -> Option<usize> {
+        let at = id.0 as usize;
+        self.stages.get(at).filter(|stage| stage.finer == finer && stage.asked()).map(|_| at)
     }
 
     pub(super) fn task(&self, id: TaskId) -> Option<&Task> {

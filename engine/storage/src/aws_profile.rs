@@ -1,4 +1,4 @@
-//! Region and keys from the AWS profile files, where neither options nor environment have them.
+//! Reads the region and keys from AWS profile files, for use where neither options nor the environment have them.
 
 use std::{collections::HashMap, path::PathBuf};
 

@@ -1,6 +1,6 @@
-//! Conditional writes: an object is created only if it does not exist, or replaced only if it is still what its writer
-//! has read. Stores without conditions get the same by reading first, which leaves a moment in between; whoever relies
-//! on it is warned once.
+//! Conditional writes: create an object only if it does not exist, or replace it only if it is unchanged since its
+//! writer read it. For stores without conditions, reads first instead, which leaves a short race; the user is warned
+//! once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,7 @@ use floe_wire::error::Result;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Version(UpdateVersion);
 
-/// Whether a store honours conditions, as far as it is known.
+/// Whether a store honours conditions, as far as known.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     ignored: AtomicBool,
@@ -22,7 +22,7 @@ pub(super) struct Conditions {
 }
 
 impl Store {
-    /// An object and its version, if it is there.
+    /// An object and its version, if it exists.
     pub fn read_version(&self, path: &str) -> Result<Option<(Bytes, Version)>> {
         self.request(path, |store, key| async move {
             let found = match store.get(&key).await {
@@ -34,15 +34,17 @@ impl Store {
         })
     }
 
-    /// Writes an object if it is still `expected`, or (none) does not exist. Returns its new version; none if another
-    /// writer was faster. If the answer was lost, the retried write is refused: the object then has these very bytes.
+    /// Writes an object if its version is still `expected`, or, without one, if it does not exist. Returns the new
+    /// version; `None` if another writer was faster. If only the answer was lost, the retried write is refused: the
+    /// object then has exactly these bytes.
     pub fn put_if(&self, path: &str, data: Bytes, expected: Option<&Version>) -> Result<Option<Version>> {
         if self.conditions.ignored.load(Ordering::Relaxed) {
             return self.put_after_a_look(path, data, expected);
         }
         match self.try_put_if(path, data.clone(), expected)? {
             Put::Done(version) if expected.is_none() && !self.conditions.heeded.load(Ordering::Relaxed) => {
-                // Some stores accept conditions but ignore them: this write must be refused now.
+                // Some stores accept conditions but ignore them: a second write with the same condition must be
+                // refused.
                 match self.try_put_if(path, data, None)? {
                     Put::Done(version) => {
                         self.no_conditions("it passes over If-None-Match");

@@ -1,11 +1,10 @@
-//! Errors of stores as the user reads them: not found and denied are the user's to fix and name the URI, the rest is
-//! retried.
+//! Converts errors of stores: "not found" and "denied" are user errors that name the URI; all others can be retried.
 
 use std::{io, path::Path};
 
 use floe_wire::error::QueryError;
 
-/// `uri` must hold no secrets (see `display_uri`).
+/// `uri` must not contain secrets (see `display_uri`).
 pub fn object_error(uri: &str, error: &object_store::Error) -> QueryError {
     use object_store::Error as E;
     match error {
@@ -20,8 +19,8 @@ pub fn object_error(uri: &str, error: &object_store::Error) -> QueryError {
     }
 }
 
-/// For some requests (lists above all) the server's answer is only a text. Only its code and message are used: the rest
-/// may repeat the request, key ids and signatures included.
+/// For some requests, above all lists, the server's answer is only text. Use only its code and message: the rest may
+/// repeat the request, with key ids and signatures.
 fn by_status(uri: &str, text: &str) -> QueryError {
     let Some((_, answer)) = text.split_once("status code: ") else {
         return QueryError::io(format!("{uri}: {}", text.split("<?xml").next().unwrap_or(text)));
@@ -63,7 +62,7 @@ fn denied(uri: &str, why: impl std::fmt::Display) -> QueryError {
     QueryError::user("PermissionError", format!("{uri}: access denied ({why})"))
 }
 
-/// An error with its sources, since the outer one often says only that a request failed.
+/// An error with its sources, since the outer one often only says that a request failed.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

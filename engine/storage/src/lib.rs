@@ -1,11 +1,11 @@
-//! Where bytes are: local paths, `s3://`, `gs://`, `az://` and `http(s)://` behind one small set of calls, on the
-//! object_store crate that Polars links anyway.
+//! Access to files: local paths, `s3://`, `gs://`, `az://` and `http(s)://` behind one small set of functions, based on
+//! the object_store crate, which Polars links anyway.
 //!
-//! Belongs here: addresses, options and credentials (never printed), reading, listing, deleting, uploads in parts, and
-//! the typed errors of all that. Does not belong here: file formats and anything about queries.
+//! Belongs here: URIs, options and credentials (never printed), reading, listing, deleting, multipart uploads, and
+//! their typed errors. Does not belong here: file formats, and anything about queries.
 //!
-//! The calls block; they may be made from any thread, also one that runs async code, because the work is done by a
-//! runtime of this module's own.
+//! The functions block. They may be called from any thread, including one that runs async code, because a runtime of
+//! this crate does the work.
 
 mod aws_profile;
 mod conditional;
@@ -32,7 +32,7 @@ pub use self::{
 };
 use floe_wire::error::{QueryError, Result};
 
-/// The whole file.
+/// Reads a whole file.
 pub fn read(uri: &str, options: &Options) -> Result<Bytes> {
     match Location::parse(uri)? {
         Location::Local(path) => local::read(&path),
@@ -44,7 +44,7 @@ pub fn read(uri: &str, options: &Options) -> Result<Bytes> {
     }
 }
 
-/// Writes a small file at once. Not for results: those go through `sink`.
+/// Writes a small file at once. Not for results, which go through `sink`.
 pub fn write(uri: &str, data: Bytes, options: &Options) -> Result<()> {
     match Location::parse(uri)? {
         Location::Local(path) => local::write(&path, &data),
@@ -53,7 +53,7 @@ pub fn write(uri: &str, data: Bytes, options: &Options) -> Result<()> {
     }
 }
 
-/// All files under a directory or prefix, or the one file of that name; sorted. Empty if nothing is there.
+/// All files under a directory or prefix, or the single file of that name, sorted. Empty if nothing exists.
 pub fn list(uri: &str, options: &Options) -> Result<Vec<Entry>> {
     match Location::parse(uri)? {
         Location::Local(path) => local::list(&path),
@@ -73,7 +73,7 @@ fn list_objects(store: &Store, path: &str) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Whether there is a file or a directory (with an object store: a file or something under the prefix).
+/// Whether a file or directory exists (in an object store: an object, or objects under the prefix).
 pub fn exists(uri: &str, options: &Options) -> Result<bool> {
     match Location::parse(uri)? {
         Location::Local(path) => path.try_exists().map_err(|error| path_error(&path, &error)),
@@ -85,7 +85,7 @@ pub fn exists(uri: &str, options: &Options) -> Result<bool> {
     }
 }
 
-/// Removes all files under a directory or prefix, and the local directory itself. Returns how many files were removed.
+/// Removes all files under a directory or prefix, and a local directory itself. Returns the number of removed files.
 pub fn delete_prefix(uri: &str, options: &Options) -> Result<usize> {
     match Location::parse(uri)? {
         Location::Local(path) => local::delete_prefix(&path),

@@ -14,7 +14,7 @@ pub(super) fn read(path: &Path) -> Result<Bytes> {
     std::fs::read(path).map(Bytes::from).map_err(|error| path_error(path, &error))
 }
 
-/// Writes the whole file or nothing: under a temporary name first, then a rename.
+/// Writes the whole file or nothing: to a temporary name first, then renames it.
 pub(super) fn write(path: &Path, data: &[u8]) -> Result<()> {
     let inner = || {
         let directory = path.parent().unwrap_or(Path::new("/"));
@@ -60,7 +60,7 @@ fn push(path: &Path, entries: &mut Vec<Entry>) -> Result<()> {
             });
             Ok(())
         }
-        // Gone since it was listed, or a link to nothing.
+        // Removed since it was listed, or a dangling link.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(path_error(path, &error)),
     }

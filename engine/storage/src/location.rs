@@ -1,18 +1,18 @@
-//! Addresses: which store a URI is in, and where in it.
+//! Parses URIs: the store, and the path in it.
 
 use std::path::{Path, PathBuf};
 
 use floe_wire::error::{QueryError, Result};
 
-/// A URI, taken apart once.
+/// A parsed URI.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Location {
     /// Absolute, with `~` resolved.
     Local(PathBuf),
-    /// `root` is scheme and bucket or container (`s3://bucket`), `path` the rest without slashes at its ends, in the
-    /// characters of the object's name (nothing percent-decoded, as Polars does it).
+    /// `root` is the scheme and the bucket or container (`s3://bucket`), `path` the object's name without slashes at
+    /// its ends. Nothing is percent-decoded, as in Polars.
     Object { root: String, path: String },
-    /// Reading only.
+    /// Read-only.
     Http(String),
 }
 
@@ -63,7 +63,7 @@ impl Location {
         Ok(Location::Local(absolute))
     }
 
-    /// A file or directory below this one.
+    /// A file or directory below this location.
     pub fn join(&self, relative: &str) -> Location {
         match self {
             Location::Local(path) if relative.is_empty() => Location::Local(path.clone()),
@@ -73,7 +73,7 @@ impl Location {
         }
     }
 
-    /// The directory that holds this one, and this one's name in it. `None` for a root.
+    /// The parent directory, and this location's name in it. `None` for a root.
     pub fn split(&self) -> Option<(Location, String)> {
         match self {
             Location::Local(path) => {
@@ -89,7 +89,7 @@ impl Location {
         }
     }
 
-    /// As the user would write it.
+    /// The URI as a user would write it.
     pub fn uri(&self) -> String {
         match self {
             Location::Local(path) => path.display().to_string(),
@@ -115,7 +115,7 @@ pub(super) fn join_keys(left: &str, right: &str) -> String {
     }
 }
 
-/// A URI without what may be secret: the query of a presigned URL, and user and password.
+/// A URI without possible secrets: the query of a presigned URL, and user and password.
 pub fn display_uri(uri: &str) -> String {
     let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {

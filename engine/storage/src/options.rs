@@ -1,4 +1,4 @@
-//! Options and credentials of a store, as Polars' `storage_options` name them. Values are never printed.
+//! Options and credentials of a store, by the names of Polars' `storage_options`. Values are never printed.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::display_uri;
 use floe_wire::error::{QueryError, Result};
 
-/// Keys are kept in lower case. Serialized with their values: they travel to workers in messages that need the
-/// query's token.
+/// Keys are in lower case. Serialized with their values: they are sent to workers in messages that require the query's
+/// token.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Options(BTreeMap<String, String>);
 
@@ -41,12 +41,12 @@ impl Options {
         self.0.get(key).map(String::as_str)
     }
 
-    /// For handing to a client; never for a log.
+    /// Plain values for a client. Never log them.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// These options, completed by those of `base`.
+    /// These options, with those of `base` where an option is missing.
     pub fn or(&self, base: &Options) -> Options {
         let mut all = base.0.clone();
         all.extend(self.0.iter().map(|(key, value)| (key.clone(), value.clone())));
@@ -64,7 +64,7 @@ impl Options {
             .map_err(|error| QueryError::user("BadStorage", format!("{}: {error}", display_uri(uri))))
     }
 
-    /// The plain options that a plan carries for one of its scans or sinks (without pickled credential providers).
+    /// The plain options of a scan or sink in a plan, without pickled credential providers.
     pub fn from_cloud_options(options: &CloudOptions) -> Options {
         match &options.config {
             None => Options::default(),

@@ -1,4 +1,4 @@
-//! The runtime of this module's requests, so that a caller may block on them from any thread.
+//! The runtime for requests, so that callers can block on them from any thread.
 
 use std::{
     future::Future,
@@ -10,10 +10,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use floe_wire::error::{QueryError, Result};
 
-/// Longer than all retries of any single request; reached only when something is stuck.
+/// Longer than all retries of any request; reached only if something is stuck.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// Two threads: requests wait on the network, they do not compute.
+/// Two threads suffice: requests wait for the network and do not compute.
 pub(crate) fn runtime() -> Result<&'static Runtime> {
     static RUNTIME: OnceLock<Option<Runtime>> = OnceLock::new();
     RUNTIME
@@ -24,8 +24,8 @@ pub(crate) fn runtime() -> Result<&'static Runtime> {
         .ok_or_else(|| QueryError::io("cannot start the threads that talk to stores"))
 }
 
-/// Runs a future to its end and blocks until then. Unlike `block_on` this also works inside async code, where Polars
-/// calls its writers.
+/// Runs a future and blocks until it ends. Unlike `block_on`, this also works inside async code, where Polars calls its
+/// writers.
 pub fn wait<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Result<T> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let task = runtime()?.spawn(async move {

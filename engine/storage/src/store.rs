@@ -36,7 +36,7 @@ pub struct Store {
     pub(super) objects: Arc<dyn ObjectStore>,
     multipart: Arc<dyn MultipartStore>,
     pages: Arc<dyn PaginatedListStore>,
-    /// Only S3 can list uploads that were never completed.
+    /// Only S3 can list incomplete uploads.
     pub(super) s3: Option<(Arc<AmazonS3>, String)>,
     pub(super) conditions: Arc<Conditions>,
 }
@@ -74,7 +74,7 @@ impl Store {
         Path::parse(path).map_err(|error| QueryError::user("BadUri", format!("{}: {error}", self.uri(path))))
     }
 
-    /// One request: the closure gets the client and the object's name.
+    /// Runs one request: the closure gets the client and the object's name.
     pub(super) fn request<T, F>(&self, path: &str, make: impl FnOnce(Arc<dyn ObjectStore>, Path) -> F) -> Result<T>
     where
         T: Send + 'static,
@@ -88,7 +88,7 @@ impl Store {
         self.request(path, |store, key| async move { store.get(&key).await?.bytes().await })
     }
 
-    /// Some bytes of an object.
+    /// Reads a range of an object.
     pub fn read_range(&self, path: &str, range: std::ops::Range<u64>) -> Result<Bytes> {
         self.request(path, |store, key| async move { store.get_range(&key, range).await })
     }
@@ -97,7 +97,7 @@ impl Store {
         self.request(path, |store, key| async move { store.put(&key, PutPayload::from(data)).await.map(drop) })
     }
 
-    /// The object's size and time, if it is there.
+    /// Size and time of an object, if it exists.
     pub fn head(&self, path: &str) -> Result<Option<Entry>> {
         self.request(path, |store, key| async move {
             match store.head(&key).await {
@@ -108,7 +108,7 @@ impl Store {
         })
     }
 
-    /// Objects under a prefix (`a/b` has `a/b/c`, not `a/bc`), by name.
+    /// Objects under a prefix (`a/b` includes `a/b/c`, not `a/bc`), by name.
     pub fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
         let mut entries: Vec<Entry> = self.request(prefix, |store, key| async move {
             let prefix = (!key.as_ref().is_empty()).then_some(&key);
@@ -139,7 +139,7 @@ impl Store {
         Ok(entries)
     }
 
-    /// No error if it is gone already.
+    /// Deletes an object. No error if it does not exist.
     pub fn delete(&self, path: &str) -> Result<()> {
         self.request(path, |store, key| async move {
             match store.delete(&key).await {
@@ -155,7 +155,7 @@ impl Store {
             .map_err(|error| object_error(&self.uri(path), &error))
     }
 
-    /// Sends one part on a thread of this module; `done` gets the result.
+    /// Sends one part on a thread of the runtime; `done` receives the result.
     pub fn send_part(
         &self,
         path: &str,
@@ -181,7 +181,8 @@ impl Store {
             .map_err(|error| object_error(&self.uri(path), &error))
     }
 
-    /// Makes the object visible. `Ok(false)` if the store does not know the upload: it was completed or aborted before.
+    /// Completes an upload, which makes the object visible. `Ok(false)` if the store does not know the upload: it was
+    /// completed or aborted before.
     pub fn complete_upload(&self, path: &str, upload: &str, parts: &[String]) -> Result<bool> {
         let (multipart, key, upload) = (self.multipart.clone(), self.key(path)?, upload.to_owned());
         let parts = parts.iter().map(|id| PartId { content_id: id.clone() }).collect();
@@ -192,7 +193,7 @@ impl Store {
         }
     }
 
-    /// No error if it is gone already.
+    /// Aborts an upload. No error if it does not exist.
     pub fn abort_upload(&self, path: &str, upload: &str) -> Result<()> {
         let (multipart, key, upload) = (self.multipart.clone(), self.key(path)?, upload.to_owned());
         match wait(async move { multipart.abort_multipart(&key, &upload).await })? {
@@ -223,7 +224,7 @@ pub(super) fn unix_ms(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Ignores keys of other providers: one set of options may serve several.
+/// Ignores keys of other providers: one set of options can serve several.
 fn known<K: std::str::FromStr>(options: &Options) -> Vec<(K, String)> {
     options.pairs().filter_map(|(key, value)| Some((key.parse().ok()?, value.to_owned()))).collect()
 }
@@ -271,8 +272,8 @@ fn build(root: &str, options: &Options) -> Result<Store> {
     Ok(Store { root: root.to_owned(), objects, multipart, pages, s3, conditions: Arc::default() })
 }
 
-/// The region and keys come from, in this order: options, environment, profile files; the region then from the
-/// bucket itself, or a fixed one for endpoints that are not Amazon's (they ignore it).
+/// The region and keys come from, in this order: options, environment, profile files. The region then comes from the
+/// bucket itself; endpoints other than Amazon's get a fixed one, which they ignore.
 fn build_s3(
     root: &str,
     options: &Options,
@@ -316,11 +317,11 @@ fn build_s3(
         .get_config_value(&AmazonS3ConfigKey::Region)
         .or_else(|| builder.get_config_value(&AmazonS3ConfigKey::DefaultRegion))
         .unwrap_or_else(|| "us-east-1".to_owned());
-    // Large parts are not hashed a second time: TLS and ETags cover them.
+    // Do not hash large parts a second time: TLS and ETags protect them.
     Ok((builder.with_unsigned_payload(true).build()?, region))
 }
 
-/// GET of a whole URL, its query included.
+/// GETs a whole URL, including its query.
 pub(super) fn read_http(url: &str) -> Result<Bytes> {
     let shown = display_uri(url);
     let parsed = url.parse().map_err(|_| QueryError::user("BadUri", format!("{shown}: not a URL")))?;

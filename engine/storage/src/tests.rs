@@ -1,4 +1,4 @@
-//! Local files and http; object stores are tested with the sinks that use them.
+//! Local files and HTTP; object stores are tested with the sinks that use them.
 
 use std::{
     io::{Read, Write},
@@ -31,7 +31,7 @@ fn local_files_are_read_listed_and_deleted() {
     assert!(error.message.contains("/a/b.bin"), "{error}");
 }
 
-/// Answers each request with what its path asks for.
+/// A server whose answers depend on the request's path.
 fn http_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());

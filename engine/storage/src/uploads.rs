@@ -1,5 +1,5 @@
-//! Multipart uploads that were never completed: S3 keeps them, invisible and paid for, until they are aborted. Listing
-//! them is the one request that object_store lacks; it is signed with object_store's authorizer.
+//! Incomplete multipart uploads: S3 keeps them, invisible but charged, until they are aborted. object_store cannot list
+//! them, so this request is made here and signed with object_store's authorizer.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct Pending {
 
 impl Store {
     /// All pending uploads whose object's name starts with `prefix` (text, not a directory). Only S3 can list them:
-    /// Google's and Azure's go by a lifecycle rule or by themselves.
+    /// Google's and Azure's expire, or are removed by a lifecycle rule.
     pub fn pending_uploads(&self, prefix: &str) -> Result<Vec<Pending>> {
         let Some((s3, region)) = self.s3.clone() else { return Ok(Vec::new()) };
         let (prefix, uri) = (prefix.to_owned(), self.uri(prefix));
@@ -52,7 +52,7 @@ struct Page {
 
 async fn list_page(s3: &AmazonS3, region: &str, prefix: &str, after: Option<&(String, String)>) -> Result<Page> {
     let failed = |error: object_store::Error| object_error("list of uploads", &error);
-    // The bucket's own address is not public in the client, but every signed URL begins with it.
+    // The client does not expose the bucket's own address, but every signed URL begins with it.
     const PROBE: &str = "floe-probe";
     let mut url = s3
         .signed_url("GET".parse().map_err(|_| QueryError::internal("GET is a method"))?, &Path::from(PROBE), MINUTE)

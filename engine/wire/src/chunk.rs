@@ -78,31 +78,6 @@ impl fmt::Display for OutputId {
     }
 }
 
-/// A part of an output that can be read by itself, within a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ChunkId {
-    pub output: OutputId,
-    pub content: Content,
-}
-
-/// What a chunk holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Content {
-    /// Rows of a partition of the exchange; the `sequence`-th chunk of them in this output.
-    Rows { partition: u32, sequence: u32 },
-    /// The keys of the task's rows, for the runtime filters of other stages.
-    KeySummary,
-}
-
-impl fmt::Display for ChunkId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.content {
-            Content::Rows { partition, sequence } => write!(f, "{}, partition {partition}.{sequence}", self.output),
-            Content::KeySummary => write!(f, "{}, key summary", self.output),
-        }
-    }
-}
-
 /// A worker process, by its number in the table that every worker has. Never used twice in the life of an engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WorkerId(pub u32);
@@ -244,13 +219,6 @@ impl Chunks {
         self.table
             .chunk_by(|a, b| a.partition == b.partition)
             .map(|same| (same[0].partition, same.iter().map(|chunk| chunk.len).sum()))
-    }
-
-    /// The name of the chunk at this index of `all`.
-    pub fn id(&self, output: OutputId, at: usize) -> Option<ChunkId> {
-        let partition = self.table.get(at)?.partition;
-        let before = self.table.partition_point(|chunk| chunk.partition < partition);
-        Some(ChunkId { output, content: Content::Rows { partition, sequence: (at - before) as u32 } })
     }
 }
 

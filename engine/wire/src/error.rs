@@ -60,7 +60,7 @@ impl TaskError {
 
 const LOST_OUTPUT: &str = "LostOutput";
 
-/// Serves readers of a result, who cannot have lost outputs made again.
+/// For readers of a result, who cannot ask for lost outputs to be recomputed.
 impl From<TaskError> for QueryError {
     fn from(error: TaskError) -> Self {
         match error {

@@ -36,6 +36,17 @@ pub struct StageFacts {
     /// How its joins are done, and why.
     #[serde(default)]
     pub joins: Vec<JoinDecision>,
+    /// The ranges of a key that its tasks give rows of, if they are cut by one.
+    #[serde(default)]
+    pub ranges: Option<KeyRanges>,
+}
+
+/// Cuts rows into tasks by an integer or date: the first task has those with a key below `bounds[0]`, and so on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRanges {
+    /// Columns that all hold the key, as after a join.
+    pub columns: Vec<String>,
+    pub bounds: Vec<i64>,
 }
 
 /// How a join is done, and what else was possible.
@@ -99,6 +110,9 @@ pub struct Placeholder {
     pub columns: Vec<Column>,
     /// Why every task may hold all of it, where it is broadcast.
     pub bound: Option<BroadcastBound>,
+    /// The ranges of a key that a scan is cut by, if so.
+    #[serde(default)]
+    pub ranges: Option<KeyRanges>,
 }
 
 /// Why every task of a stage may read the whole of an input.

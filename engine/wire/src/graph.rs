@@ -207,13 +207,13 @@ pub struct Coalescing {
 /// a hash table and the rows of the other side.
 const RANGE_SHARE: u64 = 3;
 
-/// Divides `max_bytes` each time a task runs out of memory.
-const FINER: u64 = 4;
+/// Divides `max_bytes` by this each time a task of the stage runs out of memory.
+const OOM_RECUT_DIVISOR: u64 = 4;
 
 impl Coalescing {
     /// The limits after tasks of the stage ran out of memory `times` times.
     pub fn finer(self, times: u32) -> Coalescing {
-        Coalescing { max_bytes: self.max_bytes / FINER.saturating_pow(times), ..self }
+        Coalescing { max_bytes: self.max_bytes / OOM_RECUT_DIVISOR.saturating_pow(times), ..self }
     }
 
     /// The limits for partitions that are only sorted.

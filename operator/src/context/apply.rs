@@ -1,4 +1,4 @@
-//! Carries a plan's actions out. Decides nothing: an action that was carried out before is no error.
+//! Carries out the actions of a plan. Decides nothing: an action that was already carried out is no error.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 16;
 
 type Result<T, E = ApplyError> = std::result::Result<T, E>;
 
-/// What was refused, in the order of the actions.
+/// Returns what was refused, in the order of the actions.
 pub async fn apply(context: &Context, seen: &Seen, actions: &[Action]) -> Vec<ApplyError> {
     let waves: BTreeSet<u8> = actions.iter().map(Action::wave).collect();
     for wave in waves {
@@ -62,7 +62,7 @@ impl Run<'_> {
                 let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
                 match self.api::<Pod>().delete(name, &DeleteParams::default().preconditions(preconditions)).await {
                     Ok(_) => Ok(()),
-                    // Gone, or another one of the name.
+                    // The pod is gone, or another pod has taken its name.
                     Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
                     Err(source) => Err(ApplyError::Api { kind: "Pod", name: name.clone(), source }),
                 }

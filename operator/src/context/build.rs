@@ -1,5 +1,5 @@
-//! The objects of a context. Its pods are those of a query, changed where they must be: they belong to the context, and the
-//! coordinator serves many queries. Pure.
+//! Builds the objects of a context. Its pods are built like those of a query and then adapted: they belong to the
+//! context, and the coordinator serves many queries. Pure.
 
 use std::collections::BTreeMap;
 
@@ -19,20 +19,20 @@ use crate::query::names::{Place, Role, labels};
 
 /// Results up to this size stay in the coordinator's memory; there may be many of them.
 const RESULT_HERE_BYTES: u64 = 64 << 10;
-/// Queries that have ended and are remembered until the operator has heard how.
-const REMEMBERED: u32 = 2000;
-/// Memory of the coordinator for each query that is planned at once, whose script may run beside it.
+/// Maximum number of ended queries that the coordinator remembers until the operator has read their outcome.
+const MAX_REMEMBERED_QUERIES: u32 = 2000;
+/// Memory to reserve in the coordinator per query being planned; the query's plan script may run beside it.
 const PLAN_BYTES: u64 = 512 << 20;
 
-/// The context as a query that has such pods.
+/// Represents the context as a query with the same pods.
 pub fn as_query(context: &ComputeContext) -> DistributedQuery {
     let spec = DistributedQuerySpec { compute: context.spec.compute.clone(), ..DistributedQuerySpec::default() };
     DistributedQuery { metadata: context.metadata.clone(), spec, status: None }
 }
 
-/// What tells its pods from those of another spec.
+/// Identifies what the pods are made of, to tell them from the pods of another spec.
 pub fn model(context: &ComputeContext, defaults: &Defaults) -> Result<Model, BuildError> {
-    // The number of workers changes nothing about a pod.
+    // The number of workers does not affect a pod.
     let mut fixed = context.clone();
     fixed.spec.max_workers = 1;
     let coordinator = pod(Place::Coordinator { attempt: 0 }, &fixed, defaults, None)?;
@@ -44,7 +44,7 @@ pub fn model(context: &ComputeContext, defaults: &Defaults) -> Result<Model, Bui
     Ok(Model { digest, image: main.and_then(|container| container.image).unwrap_or_default() })
 }
 
-/// `image`: that of the revision.
+/// `image`: the image of the revision.
 pub fn pod(
     place: Place,
     context: &ComputeContext,
@@ -77,7 +77,7 @@ pub fn pod(
 
 const JOB_VOLUME: &str = "floe-job";
 
-/// A coordinator for many queries instead of one for a job.
+/// Configures the coordinator to serve many queries instead of one job.
 fn serve(container: &mut Container, context: &ComputeContext) {
     let (spec, size) = (&context.spec, &context.spec.compute.coordinator);
     let (memory, disk) = (size.memory.bytes().unwrap_or(0), size.scratch.bytes().unwrap_or(0));
@@ -88,14 +88,14 @@ fn serve(container: &mut Container, context: &ComputeContext) {
         ("--max-waiting", spec.queue.max_queries.to_string()),
         ("--max-waiting-bytes", spec.queue.max_size.bytes().unwrap_or(0).to_string()),
         ("--plans-at-once", (memory / PLAN_BYTES).max(1).to_string()),
-        ("--remember-queries", REMEMBERED.to_string()),
+        ("--remember-queries", MAX_REMEMBERED_QUERIES.to_string()),
         ("--result-here-bytes", RESULT_HERE_BYTES.to_string()),
-        // None takes all the room from the others.
+        // No single result may take all the space.
         ("--result-disk-bytes", (disk / 4).to_string()),
         ("--results-bytes", (disk / 2).to_string()),
     ];
     let args = args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-    // One word each: a value may begin with a dash.
+    // Pass name and value as one argument: a value may begin with a dash.
     let fair = spec.fair_share.iter().flat_map(|fair| {
         let weights = fair.weights.iter().map(|(value, weight)| format!("--fair-weight={value}={weight}"));
         std::iter::once(format!("--fair-by={}", fair.label)).chain(weights)
@@ -147,7 +147,7 @@ pub fn read_token(secret: &Secret) -> Option<String> {
     String::from_utf8(secret.data.as_ref()?.get(TOKEN_KEY)?.0.clone()).ok()
 }
 
-/// Its own pods and the operator may reach its pods.
+/// Admits the context's own pods and the operator.
 pub fn network_policy(context: &ComputeContext, defaults: &Defaults) -> NetworkPolicy {
     let (name, _) = identity(context);
     let mut policy = build::network_policy(&as_query(context), defaults);
@@ -169,7 +169,7 @@ pub fn network_policy(context: &ComputeContext, defaults: &Defaults) -> NetworkP
     policy
 }
 
-/// The compute of a query that borrows the context: what it is planned for.
+/// Sets the compute of a query that borrows the context: the sizes that the query is planned for.
 pub fn sizes(own: &mut floe_api::ComputeSpec, lent: &floe_api::ComputeSpec) {
     own.cpus.clone_from(&lent.cpus);
     own.memory.clone_from(&lent.memory);
@@ -177,7 +177,7 @@ pub fn sizes(own: &mut floe_api::ComputeSpec, lent: &floe_api::ComputeSpec) {
     own.scratch.clone_from(&lent.scratch);
 }
 
-/// What a script may use: as much as is counted for a query that is planned, at most.
+/// Memory limit for a plan script: at most what is counted for a query being planned.
 pub fn script_memory(lent: &floe_api::ComputeSpec) -> Quantity {
     let all = lent.coordinator.memory.bytes().unwrap_or(0);
     Quantity::new((all / 2).max(PLAN_BYTES.min(all)).to_string())

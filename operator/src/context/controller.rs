@@ -1,4 +1,4 @@
-//! The loop over contexts and their pods, beside that over queries.
+//! The loop over contexts and their pods. It runs beside the loop over queries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::pods::Key;
 type Guarded = DeserializeGuard<ComputeContext>;
 type Scope = Option<String>;
 
-/// Runs until `stop`; what is under way then is finished first.
+/// Runs until `stop`, then finishes the reconciles in progress.
 pub async fn run(context: Arc<Context>, news: &mut mpsc::UnboundedReceiver<Key>, stop: CancellationToken) {
     let mut loops = JoinSet::new();
     let mut triggers: HashMap<Scope, mpsc::UnboundedSender<Key>> = HashMap::new();
@@ -41,7 +41,7 @@ pub async fn run(context: Arc<Context>, news: &mut mpsc::UnboundedReceiver<Key>,
             key = news.recv() => {
                 let Some(key) = key else { break };
                 if let Some(to) = triggers.get(&None).or_else(|| triggers.get(&Some(key.0.clone()))) {
-                    // A loop that has ended needs no news.
+                    // The receiving loop may have ended; it then needs no news.
                     let _ = to.send(key);
                 }
             }
@@ -63,7 +63,7 @@ async fn serve(
     let index = context.indexes.get(&scope).cloned().unwrap_or_default();
     let client = context.shared.client.clone();
     let pods = tokio::spawn(pods(client.clone(), scope.clone(), LABEL_CONTEXT, Arc::clone(&index), sender));
-    // A context must not be looked at before its pods are known: they would seem to be gone.
+    // Reconcile no context before its pods are known: they would seem to be gone.
     tokio::select! {
         () = stop.cancelled() => { pods.abort(); return }
         () = index.ready() => {}
@@ -82,7 +82,7 @@ fn statuses(stores: &[Store<Guarded>]) -> Vec<ComputeContextStatus> {
     objects.filter_map(|object| Some(object.0.as_ref().ok()?.status.clone().unwrap_or_default())).collect()
 }
 
-/// Keeps the queries' register of contexts.
+/// Keeps the register of contexts, which the queries read, up to date.
 fn note(context: &Context, scope: &Scope, event: &Event<Guarded>) {
     let key = |object: &Guarded| {
         let meta = object.meta();

@@ -1,4 +1,4 @@
-//! The workers of every revision: made when tasks wait, drained when there are too many, replaced when they are lost.
+//! The workers of every revision: created when tasks wait, drained when there are too many, replaced when lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::plan::{Action, is_newest_or_serving, is_rested, wanted_of};
 use super::scale;
 use crate::query::facts::PodFacts;
 
-/// Losses that are further apart have nothing to do with each other.
+/// Losses that are further apart are treated as unrelated.
 const LOSSES_WITHIN: SignedDuration = SignedDuration::from_secs(120);
 
 pub fn crew(draft: &mut Draft<'_>) {
@@ -28,7 +28,7 @@ pub fn crew(draft: &mut Draft<'_>) {
             draft.wanted = wanted;
         }
     }
-    // Pods of revisions that are no longer known.
+    // Delete pods of revisions that are no longer known.
     let known: BTreeSet<u32> = draft.status.revisions.iter().map(|revision| revision.number).collect();
     let seen = draft.seen;
     for pod in seen.pods.iter().filter(|pod| pod.attempt().is_none_or(|number| !known.contains(&number))) {
@@ -36,11 +36,11 @@ pub fn crew(draft: &mut Draft<'_>) {
     }
 }
 
-/// Gives how many the revision should have, if it can have any.
+/// Returns how many workers the revision should have, if it can have any.
 fn of_revision(draft: &mut Draft<'_>, revision: &RevisionStatus) -> Option<u32> {
     let (seen, number) = (draft.seen, revision.number);
     if seen.is_lost(number, draft.now) {
-        // They end by themselves when their coordinator is gone.
+        // They would end by themselves once their coordinator is gone.
         seen.workers(number).for_each(|pod| draft.delete(pod));
         seen.coordinator(number).into_iter().for_each(|pod| draft.delete(pod));
         return None;
@@ -65,7 +65,7 @@ fn of_revision(draft: &mut Draft<'_>, revision: &RevisionStatus) -> Option<u32> 
             }
         }
     }
-    // The coordinator first: without it they have nobody to go to.
+    // The coordinator comes first: without it, workers have nothing to connect to.
     let lead = seen.coordinator(number).filter(|pod| pod.is_running())?;
     let there = u32::try_from(alive.len()).unwrap_or(u32::MAX);
     let wanted = wanted_of(draft, number, there);
@@ -116,7 +116,7 @@ fn lose(draft: &mut Draft<'_>, pod: &PodFacts) {
     draft.notice(true, reason, format!("Worker {} {words}", pod.name));
 }
 
-/// Whether there have been too many for long enough.
+/// Whether there have been too many workers for long enough to remove some.
 fn may_shrink(draft: &mut Draft<'_>, wanted: u32) -> bool {
     if wanted == 0 && is_rested(draft) {
         return true;
@@ -127,7 +127,7 @@ fn may_shrink(draft: &mut Draft<'_>, wanted: u32) -> bool {
     draft.now >= until
 }
 
-/// Lets so many go: first those that are not connected, then those that have the least to do.
+/// Removes `count` workers: deletes those that are not connected first, then drains those with the least to do.
 fn release(draft: &mut Draft<'_>, alive: &[&PodFacts], report: Option<&EngineReport>, count: usize, ip: &str) {
     let is_connected =
         |pod: &PodFacts| report.is_some_and(|report| report.workers.iter().any(|worker| worker.id == pod.name));

@@ -1,4 +1,4 @@
-//! A plan of a context while it is made: the status so far and the ways to change it. Decides nothing.
+//! The plan of a context while it is being made: the status so far and the ways to change it. Decides nothing.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ pub const ACCEPTED: &str = "Accepted";
 pub const COORDINATOR_READY: &str = "CoordinatorReady";
 pub const WORKERS_READY: &str = "WorkersReady";
 
-/// Longer messages are cut, so that the status stays small.
+/// Cut longer messages, so that the status stays small.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
-/// A context is looked at at least this often.
+/// Reconcile a context at least this often.
 const RESYNC: Duration = Duration::from_secs(15);
 
-/// What to do, and what the status says.
+/// What to do, and what the status should say.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub actions: Vec<Action>,
     pub status: ComputeContextStatus,
-    /// Look again after this time at the latest. `None`: only on a change.
+    /// Reconcile again after this time at the latest. `None`: only on a change.
     pub requeue: Option<Duration>,
     pub notices: Vec<Notice>,
 }
@@ -38,7 +38,7 @@ pub struct Draft<'a> {
     pub status: ComputeContextStatus,
     pub actions: Vec<Action>,
     pub notices: Vec<Notice>,
-    /// Workers that the revision that is shown should have.
+    /// Number of workers that the revision shown in the status should have.
     pub wanted: Option<u32>,
     requeue: Duration,
 }
@@ -66,7 +66,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Makes a pod, unless the cluster has just refused one.
+    /// Creates a pod, unless the cluster has just refused one.
     pub fn make(&mut self, place: Place, image: &str) -> bool {
         if let Some(until) = self.seen.hold_until.filter(|until| self.now < *until) {
             self.look_again_at(until);
@@ -102,7 +102,7 @@ impl<'a> Draft<'a> {
         self.status.message = Some(crate::query::plan::cut(message, MAX_MESSAGE_BYTES));
     }
 
-    /// All is well.
+    /// Clears reason and message: all is well.
     pub fn tell_nothing(&mut self) {
         (self.status.reason, self.status.message) = (None, None);
     }
@@ -123,7 +123,7 @@ impl<'a> Draft<'a> {
         conditions::set(&mut self.status.conditions, made);
     }
 
-    /// Nothing to do, now or later.
+    /// Does nothing, now or later.
     pub fn idle(self) -> Plan {
         Plan { actions: Vec::new(), status: self.seen.status.clone(), requeue: None, notices: Vec::new() }
     }

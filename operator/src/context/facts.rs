@@ -11,34 +11,34 @@ use super::names;
 use crate::query::facts::{PodFacts, Trouble};
 use crate::query::names::Place;
 
-/// One context and everything known of it.
+/// One context and everything known about it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub context: Arc<ComputeContext>,
     /// The latest status, which may be newer than the object's.
     pub status: ComputeContextStatus,
-    /// Pods of all revisions, those made a moment ago among them.
+    /// Pods of all revisions, including those created a moment ago.
     pub pods: Vec<PodFacts>,
-    /// Names of pods that were there and are gone.
+    /// Names of pods that existed and are gone.
     pub gone: BTreeSet<String>,
-    /// What the coordinators said, by revision.
+    /// What the coordinators reported, by revision.
     pub engines: BTreeMap<u32, Heard>,
-    /// What its pods would be made of now; an error where they cannot be made.
+    /// What its pods would be made of now; an error if they cannot be built.
     pub model: Result<Model, Trouble>,
-    /// What the cluster refused the last time.
+    /// What the cluster refused last.
     pub trouble: Option<Trouble>,
-    /// No pod is to be asked for before that.
+    /// Create no pod before this time.
     pub hold_until: Option<Timestamp>,
 }
 
-/// What tells the pods of one spec from those of another.
+/// Identifies what the pods of one spec are made of, to tell them from the pods of another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     pub digest: String,
     pub image: String,
 }
 
-/// What a coordinator said.
+/// What a coordinator reported.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Heard {
     pub report: Option<Arc<EngineReport>>,
@@ -63,7 +63,7 @@ impl Seen {
         self.engines.get(&revision).and_then(|heard| heard.report.as_deref())
     }
 
-    /// Whether the coordinator of a revision takes no more queries: it has ended, is going, or is gone.
+    /// Whether the coordinator of a revision takes no more queries: it has ended, is being deleted, or is gone.
     pub fn is_lost(&self, revision: u32, now: Timestamp) -> bool {
         match self.coordinator(revision) {
             Some(pod) => pod.is_over(now) || pod.deleting_at.is_some(),

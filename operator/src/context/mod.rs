@@ -1,5 +1,5 @@
-//! The reconcile of one `ComputeContext`: observe, plan, apply, write the status, tell the queries that borrow it. As with
-//! queries, only observe, apply and write use the client.
+//! The reconcile of one `ComputeContext`: observe, plan, apply, write the status, inform the queries that borrow it. As
+//! with queries, only observe, apply and write use the client.
 
 mod apply;
 pub mod build;
@@ -7,7 +7,7 @@ pub mod controller;
 mod crew;
 mod draft;
 mod facts;
-mod names;
+pub mod names;
 mod observe;
 mod plan;
 pub mod register;
@@ -39,17 +39,17 @@ use facts::Seen;
 pub use names::LABEL_CONTEXT;
 use register::Lent;
 
-/// What the steps share.
+/// What the steps of a reconcile share.
 pub struct Context {
-    /// What they share with those of queries.
+    /// What they share with the reconciles of queries.
     pub shared: Arc<query::Context>,
     pub talks: talk::Talks,
     memories: Mutex<HashMap<String, Arc<Mutex<Remembered>>>>,
-    /// The pods of contexts, by what is watched: one namespace, or all.
+    /// The pods of contexts, by the scope of the watch: one namespace, or all.
     indexes: HashMap<Option<String>, Arc<PodIndex>>,
 }
 
-/// What is remembered of a context between reconciles. All of it may be lost at any time.
+/// What is remembered of a context between reconciles. Any of it may be lost at any time.
 #[derive(Default)]
 pub struct Remembered {
     pods: Memory,
@@ -57,7 +57,7 @@ pub struct Remembered {
     setbacks: u32,
     hold_until: Option<Timestamp>,
     token: Option<String>,
-    /// The latest status, and the version of the object with it, until the watch shows it.
+    /// The latest status and the resource version it was written with, until the watch shows it.
     written: Option<(String, ComputeContextStatus)>,
     written_at: Option<Timestamp>,
 }
@@ -77,7 +77,7 @@ impl Context {
         Arc::clone(memories.entry(uid.to_owned()).or_default())
     }
 
-    /// The context is gone.
+    /// Forgets a context that is gone.
     fn forget(&self, key: &Key, uid: &str) {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.talks.keep_only(key, &std::collections::BTreeSet::new());
@@ -93,7 +93,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 pub async fn reconcile(object: Arc<DeserializeGuard<ComputeContext>>, context: Arc<Context>) -> Result<Next, Error> {
     let Ok(found) = &object.0 else {
-        // It waits for a change; what it has goes on.
+        // Wait until the object is changed; whatever it has keeps running.
         tracing::warn!(
             name = object.0.as_ref().err().and_then(|e| e.metadata.name.clone()),
             "a context cannot be read"
@@ -151,7 +151,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputeContext>>, context: A
     Ok(requeue.map_or_else(Next::await_change, Next::requeue))
 }
 
-/// Tells the queries that borrow it what they need to know.
+/// Publishes what the borrowing queries need to know.
 fn publish(context: &Context, seen: &Seen, status: &ComputeContextStatus, key: &Key) {
     let coordinators: Vec<PodFacts> =
         status.revisions.iter().filter_map(|revision| seen.coordinator(revision.number)).cloned().collect();
@@ -173,7 +173,7 @@ fn publish(context: &Context, seen: &Seen, status: &ComputeContextStatus, key: &
     context.shared.register.publish(key.clone(), lent);
 }
 
-/// Retries after an error, with a longer pause after every further one.
+/// Retries after an error, waiting longer after each further one.
 pub fn retry(object: Arc<DeserializeGuard<ComputeContext>>, error: &Error, context: Arc<Context>) -> Next {
     let metadata = match &object.0 {
         Ok(found) => &found.metadata,

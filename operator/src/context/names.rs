@@ -1,4 +1,4 @@
-//! Names and labels of what belongs to a context. No query's objects can have them: a query's pods are `NAME-NUMBER-…`.
+//! Names and labels of a context's objects. They cannot collide with those of a query, whose pods are `NAME-NUMBER-…`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::query::names::{LABEL_QUERY, Place};
 
 pub const LABEL_CONTEXT: &str = "floe.dev/context";
 
-/// A place in a context: `attempt` is the revision, and every worker ever made has an index of its own.
+/// Name of a pod of a context: `attempt` is the revision, and no two workers ever created share an index.
 pub fn pod(context: &str, place: Place) -> String {
     match place {
         Place::Coordinator { attempt } => format!("{context}-g{attempt}-c"),
@@ -19,7 +19,7 @@ pub fn worker(revision: u32, index: u32) -> Place {
     Place::Worker { attempt: revision, index, replacement: 0 }
 }
 
-/// The Secret with the token by which coordinator, workers and operator know each other.
+/// The Secret with the token by which coordinator, workers and operator authenticate each other.
 pub fn secret(context: &str, uid: &str) -> String {
     let uid = uid.split('-').next().unwrap_or_default();
     format!("{context}-context-{uid}")
@@ -29,7 +29,7 @@ pub fn policy(context: &str) -> String {
     format!("{context}-context")
 }
 
-/// What is labelled as a query's, as the context's.
+/// Relabels an object of a query as one of the context.
 pub fn relabel(labels: &mut BTreeMap<String, String>, context: &str) {
     labels.remove(LABEL_QUERY);
     labels.insert(LABEL_CONTEXT.to_owned(), context.to_owned());

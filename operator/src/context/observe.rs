@@ -1,4 +1,5 @@
-//! Reads everything that a decision about a context needs: its pods from the watch, what its coordinators said, its token.
+//! Reads everything that a decision about a context needs: its pods from the watch, its coordinators' reports and its
+//! token.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::query::observe::{is_newer, is_owned};
 use crate::query::policy::Policy;
 use crate::query::{build as query_build, kubelet};
 
-/// A pod that was made and is not seen by the watch after this time is asked for.
+/// Look up a created pod that the watch has not shown after this time.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(10);
 
 type Result<T, E = ObserveError> = std::result::Result<T, E>;
@@ -84,7 +85,7 @@ pub async fn observe(context: &Context, object: Arc<ComputeContext>, now: Timest
     Ok(listen(context, seen, &key, token))
 }
 
-/// Has all coordinators that run asked, and takes what they said.
+/// Has the talks poll all running coordinators, and collects what they reported.
 fn listen(context: &Context, mut seen: Seen, key: &Key, token: Option<String>) -> Seen {
     let mut followed = BTreeSet::new();
     let mut engines = BTreeMap::new();
@@ -111,7 +112,7 @@ async fn read_token(context: &Context, key: &Key, uid: &str) -> Result<Option<St
     Ok(found.filter(|secret| is_owned(secret, uid)).as_ref().and_then(build::read_token))
 }
 
-/// What the pods would be made of, or why the spec cannot be run.
+/// What the pods would be made of, or why the spec cannot run.
 fn model(context: &Context, object: &ComputeContext) -> Result<Model, Trouble> {
     let mut faults = floe_api::validate::validate_name(object.metadata.name.as_deref());
     faults.extend(floe_api::validate_context(&object.spec));
@@ -137,7 +138,7 @@ fn model(context: &Context, object: &ComputeContext) -> Result<Model, Trouble> {
     })
 }
 
-/// What of the pods a query would not be allowed to have, either.
+/// What the policy forbids in the pods; it would forbid the same to a query.
 fn not_allowed(object: &ComputeContext, policy: &Policy) -> Vec<FieldError> {
     let mut compute = object.spec.compute.clone();
     compute.workers = Some(object.spec.max_workers);

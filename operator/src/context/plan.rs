@@ -1,7 +1,9 @@
-//! Decides from everything observed of a context what to do and what its status says. Pure and total: no client, no clock.
+//! Decides from everything observed of a context what to do and what its status says. Pure and total: no client, no
+//! clock.
 //!
-//! A context is a row of revisions, each a coordinator with workers of its own. One of them serves: it takes queries. A changed
-//! spec and a lost coordinator begin the next one; the former ones go when their queries have ended.
+//! A context is a sequence of revisions, each a coordinator with its own workers. One of them serves, that is, takes
+//! queries. A changed spec or a lost coordinator starts the next revision; the earlier ones are removed once their
+//! queries have ended.
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use super::{crew, names};
 use crate::query::facts::{PodFacts, PodState};
 use crate::query::names::Place;
 
-/// One effect. It can be repeated, and touches only objects of the context.
+/// One effect. It is idempotent, and touches only objects of the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The Secret and the NetworkPolicy.
@@ -26,7 +28,7 @@ pub enum Action {
         place: Place,
         image: String,
     },
-    /// The coordinator gives the worker no more tasks.
+    /// Has the coordinator stop giving the worker tasks.
     Drain {
         coordinator_ip: String,
         worker: String,
@@ -47,19 +49,19 @@ impl Action {
     }
 }
 
-/// A new revision that cannot get all the workers that the former one has takes over after this time, so that those make room.
-const SWITCH_PATIENCE: SignedDuration = SignedDuration::from_secs(120);
-/// A query may be on its way to a coordinator that has just ceased to serve.
+/// Let a new revision serve after this time even with fewer workers than the current one, which then makes room.
+const SWITCH_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
+/// How long a query may still be on its way to a coordinator that no longer serves.
 const HANDOVER: SignedDuration = SignedDuration::from_secs(15);
-/// A coordinator that no longer serves and does not answer is given up after this time.
-const FORSAKEN: SignedDuration = SignedDuration::from_secs(3600);
-/// A coordinator that ran for so long before it was lost is followed at once.
-const STEADY: SignedDuration = SignedDuration::from_secs(600);
+/// Give up a coordinator that no longer serves and has not answered for this long.
+const SILENCE_TIMEOUT: SignedDuration = SignedDuration::from_secs(3600);
+/// Replace a lost coordinator without delay if it had run for this long.
+const STABLE_AFTER: SignedDuration = SignedDuration::from_secs(600);
 
 pub fn plan(seen: &Seen, now: Timestamp) -> Plan {
     let mut draft = Draft::new(seen, now);
     if seen.context.metadata.deletion_timestamp.is_some() {
-        // What it owns goes with it.
+        // Its owner references remove what it owns.
         return draft.idle();
     }
     match &seen.model {
@@ -84,7 +86,7 @@ pub fn plan(seen: &Seen, now: Timestamp) -> Plan {
     draft.into_plan()
 }
 
-/// Sees to it that the newest revision is made of what the spec says, and that its coordinator is there.
+/// Ensures that the newest revision matches the spec, and that its coordinator exists.
 fn revise(draft: &mut Draft<'_>, model: &Model) {
     let Some(newest) = draft.status.revisions.last().cloned() else {
         return begin(draft, 1, model.clone(), 0);
@@ -94,7 +96,7 @@ fn revise(draft: &mut Draft<'_>, model: &Model) {
     }
     if draft.seen.is_lost(newest.number, draft.now) {
         let ran = draft.now.duration_since(newest.started_at.0);
-        let failures = if ran > STEADY { 1 } else { newest.failures.saturating_add(1) };
+        let failures = if ran > STABLE_AFTER { 1 } else { newest.failures.saturating_add(1) };
         let at = newest.started_at.0 + SignedDuration::from_secs(1 << failures.min(6).saturating_sub(1));
         if draft.now < at {
             return draft.look_again_at(at);
@@ -121,7 +123,7 @@ fn make_coordinator(draft: &mut Draft<'_>, revision: &RevisionStatus) {
     draft.make(Place::Coordinator { attempt: revision.number }, &revision.image);
 }
 
-/// Which revision takes queries.
+/// Decides which revision takes queries.
 fn serve(draft: &mut Draft<'_>) {
     let seen = draft.seen;
     let answers =
@@ -135,11 +137,11 @@ fn serve(draft: &mut Draft<'_>) {
         Some(number) if answers(&newest) => {
             let ready = |number: u32| seen.report(number).map_or(0, |report| Load::of(report).ready);
             let enough = ready(number).min(draft.spec().max_workers);
-            let is_late = draft.now.duration_since(newest.started_at.0) > SWITCH_PATIENCE;
+            let is_late = draft.now.duration_since(newest.started_at.0) > SWITCH_TIMEOUT;
             if ready(newest.number) >= enough || is_late {
                 Some(newest.number)
             } else {
-                draft.look_again_at(newest.started_at.0 + SWITCH_PATIENCE);
+                draft.look_again_at(newest.started_at.0 + SWITCH_TIMEOUT);
                 Some(number)
             }
         }
@@ -153,12 +155,12 @@ fn serve(draft: &mut Draft<'_>) {
     }
 }
 
-/// Since when there is no query.
+/// Records since when there has been no query.
 fn note_use(draft: &mut Draft<'_>) {
     let loads = draft.status.revisions.iter().filter_map(|revision| draft.seen.report(revision.number)).map(Load::of);
     let loads: Vec<Load> = loads.collect();
     if loads.is_empty() {
-        // Not heard of for now: what was known stays.
+        // No report for now: keep what was known.
         return;
     }
     if loads.iter().all(Load::is_idle) {
@@ -168,7 +170,7 @@ fn note_use(draft: &mut Draft<'_>) {
     }
 }
 
-/// Whether there has been no query for the time after which all workers go.
+/// Whether there has been no query for the idle timeout, after which all workers are removed.
 pub fn is_rested(draft: &mut Draft<'_>) -> bool {
     let Some(since) = draft.status.idle_since.clone() else { return false };
     let until = since.0 + SignedDuration::from_secs(draft.spec().idle_timeout_seconds.into());
@@ -178,7 +180,7 @@ pub fn is_rested(draft: &mut Draft<'_>) -> bool {
     draft.now >= until
 }
 
-/// Removes revisions that serve no more and have nothing left to do.
+/// Removes revisions that no longer serve and have nothing left to do.
 fn retire(draft: &mut Draft<'_>) {
     let seen = draft.seen;
     let Some(newest) = draft.status.revisions.last().map(|revision| revision.number) else { return };
@@ -203,12 +205,12 @@ fn is_done(draft: &mut Draft<'_>, number: u32) -> bool {
     if seen.coordinator(number).is_none() {
         return true;
     }
-    // What never served has no queries.
+    // A revision that never served has no queries.
     if seen.is_lost(number, draft.now) || draft.status.serving.is_none_or(|serving| number > serving) {
         return draft.status.serving.is_some() || seen.is_lost(number, draft.now);
     }
     let Some(since) = draft.status.serving_since.as_ref().map(|since| since.0) else { return false };
-    let Some(report) = seen.report(number) else { return draft.now > since + FORSAKEN };
+    let Some(report) = seen.report(number) else { return draft.now > since + SILENCE_TIMEOUT };
     if !Load::of(report).is_idle() || report.results > 0 {
         return false;
     }
@@ -216,7 +218,7 @@ fn is_done(draft: &mut Draft<'_>, number: u32) -> bool {
     draft.now >= since + HANDOVER
 }
 
-/// Phase, counts, conditions, and what holds the context up.
+/// Sets phase, counts, conditions, and what holds the context up.
 fn tell(draft: &mut Draft<'_>) {
     let seen = draft.seen;
     let Some(newest) = draft.status.revisions.last().cloned() else { return };
@@ -262,7 +264,7 @@ fn tell(draft: &mut Draft<'_>) {
     held_up(draft, &newest, is_up, is_changing, (ready, wanted));
 }
 
-/// The first thing that holds it up, or how far it has got.
+/// The first thing that holds it up, or else how far its start has got.
 fn held_up(
     draft: &mut Draft<'_>,
     newest: &RevisionStatus,
@@ -314,7 +316,7 @@ fn memory(report: &floe_api::report::EngineReport) -> String {
     let sum = |what: fn(&floe_api::report::EngineWorker) -> u64| {
         report.workers.iter().map(what).fold(0u64, u64::saturating_add)
     };
-    // Rounded, so that it does not change with every breath.
+    // Round, so that the message does not change with every report.
     let text = |bytes: u64| match bytes >> 20 {
         mib if mib < 1024 => format!("{}Mi", mib.next_multiple_of(64)),
         mib => format!("{:.1}Gi", mib as f64 / 1024.0),
@@ -334,11 +336,11 @@ pub fn wanted_of(draft: &mut Draft<'_>, number: u32, alive: u32) -> u32 {
         return load.map_or(alive.max(bounds.min), |load| scale::wanted(load, bounds, is_rested));
     }
     if newest == Some(number) {
-        // It is about to take over from the one that serves.
+        // It is about to take over from the revision that serves.
         let others = serving.and_then(|serving| seen.report(serving)).map_or(0, |report| Load::of(report).ready);
         return others.min(bounds.max);
     }
-    // It has no more queries to come.
+    // It gets no further queries.
     match load {
         None => alive,
         Some(load) if load.is_idle() => 0,

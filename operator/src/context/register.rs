@@ -1,5 +1,5 @@
-//! What queries know of contexts: the register that the contexts' loop keeps and the queries' loop reads. Whoever borrows a
-//! context is looked at again when something of it changed.
+//! What queries know of contexts: a register that the contexts' loop writes and the queries' loop reads. A query that
+//! borrows a context is reconciled again when the context changes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,17 +10,17 @@ use tokio::sync::mpsc;
 use crate::pods::Key;
 use crate::query::facts::PodFacts;
 
-/// A context as those see it that borrow it.
+/// A context as its borrowers see it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lent {
     pub uid: String,
     pub compute: ComputeSpec,
     pub storage: Option<StorageSpec>,
-    /// By which its coordinators take jobs.
+    /// The token with which its coordinators accept jobs.
     pub token: Option<String>,
     /// Coordinators of all revisions.
     pub coordinators: Vec<PodFacts>,
-    /// UID of the pod of the one that takes queries.
+    /// UID of the coordinator pod that takes queries.
     pub serving: Option<String>,
     /// What holds the context up.
     pub message: String,
@@ -34,7 +34,7 @@ pub enum Loan {
     /// The query has pods of its own.
     #[default]
     Own,
-    /// The operator has not looked at it yet.
+    /// The operator has not reconciled it yet.
     NotYet,
     Missing,
     Lent(Arc<Lent>),
@@ -47,15 +47,15 @@ pub struct Register {
 
 #[derive(Default)]
 struct Inner {
-    /// Namespaces whose contexts were listed; `None` stands for all.
+    /// Namespaces whose contexts have been listed; `None` stands for all.
     listed: HashSet<Option<String>>,
-    /// `None`: listed, and not looked at yet.
+    /// `None`: listed, but not reconciled yet.
     contexts: HashMap<Key, Option<Arc<Lent>>>,
     borrowers: HashMap<Key, BTreeSet<Key>>,
 }
 
 impl Register {
-    /// The sender has queries looked at again.
+    /// `wake` has queries reconciled again.
     pub fn new(wake: mpsc::UnboundedSender<Key>) -> Self {
         Self { inner: Mutex::default(), wake }
     }
@@ -71,19 +71,19 @@ impl Register {
         }
     }
 
-    /// All contexts of a namespace, or of all, are known by name.
+    /// Notes that all contexts of a namespace (or of all namespaces) are known by name.
     pub fn set_listed(&self, scope: &Option<String>) {
         let mut inner = self.lock();
         inner.listed.insert(scope.clone());
         inner.borrowers.keys().for_each(|context| self.wake(&inner, context));
     }
 
-    /// There is such a context.
+    /// Notes that such a context exists.
     pub fn note(&self, context: Key) {
         self.lock().contexts.entry(context).or_insert(None);
     }
 
-    /// What was seen of a context. Of one that is gone by now, nothing is kept: its queries would wait for it for ever.
+    /// Publishes what was observed of a context, unless it is gone by now: its queries would wait for it forever.
     pub fn publish(&self, context: Key, lent: Lent) {
         let mut inner = self.lock();
         let Some(known) = inner.contexts.get(&context) else { return };
@@ -99,7 +99,7 @@ impl Register {
         self.wake(&inner, context);
     }
 
-    /// What a query can borrow; from now on it is told of changes.
+    /// Returns what a query can borrow; from now on the query is woken on changes.
     pub fn borrow(&self, context: Key, query: Key) -> Loan {
         let mut inner = self.lock();
         inner.borrowers.entry(context.clone()).or_default().insert(query);
@@ -111,7 +111,7 @@ impl Register {
         }
     }
 
-    /// The query has ended or is gone.
+    /// Forgets a borrower that has ended or is gone.
     pub fn give_back(&self, query: &Key) {
         self.lock().borrowers.retain(|_, queries| {
             queries.remove(query);

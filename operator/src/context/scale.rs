@@ -1,8 +1,8 @@
-//! How many workers a coordinator should have, and which of them go first. Pure.
+//! How many workers a coordinator should have, and which of them to remove first. Pure.
 
 use floe_api::report::{EngineReport, EngineWorker};
 
-/// Above this share of the memory of all workers in use, there should be one more.
+/// Add a worker when more than this share of all workers' memory is in use.
 const PRESSED_PERCENT: u64 = 80;
 
 /// The limits on the number of workers.
@@ -12,12 +12,12 @@ pub struct Bounds {
     pub max: u32,
 }
 
-/// What queries ask of the workers.
+/// What queries need of the workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     /// Queries that run or wait.
     pub queries: u32,
-    /// Workers for all tasks that run and could run.
+    /// Number of workers needed for all tasks that run or could run.
     pub tasks: u32,
     /// Workers that take tasks.
     pub ready: u32,
@@ -28,7 +28,7 @@ pub struct Load {
 impl Load {
     pub fn of(report: &EngineReport) -> Load {
         let taking = || report.workers.iter().filter(|worker| !worker.draining);
-        // A task on a worker that leaves ends there.
+        // A draining worker finishes its tasks itself.
         let running: u32 = taking().fold(0, |sum, worker| sum.saturating_add(worker.tasks));
         let sum = |what: fn(&EngineWorker) -> u64| taking().map(what).fold(0u64, u64::saturating_add);
         let (used, limit) = (sum(|worker| worker.memory_bytes), sum(|worker| worker.memory_limit_bytes));
@@ -45,17 +45,17 @@ impl Load {
     }
 }
 
-/// Workers for this load. `is_rested`: there has been no query for the time after which all workers go.
+/// Number of workers for this load. `is_rested`: the idle timeout has passed, and all workers are to be removed.
 pub fn wanted(load: Load, bounds: Bounds, is_rested: bool) -> u32 {
     if load.is_idle() {
         return if is_rested { 0 } else { bounds.min.min(bounds.max) };
     }
     let pressed = if load.is_pressed { load.ready.saturating_add(1) } else { 0 };
-    // A query that is still planned has no tasks yet.
+    // A query that is still being planned has no tasks yet.
     load.tasks.max(pressed).max(1).max(bounds.min).min(bounds.max.max(1))
 }
 
-/// Of the workers that take tasks, those that go first: the least busy, then those that hold the least.
+/// The workers that take tasks, in the order of removal: the least busy first, then those that hold the least.
 pub fn first_to_go(report: &EngineReport) -> Vec<&EngineWorker> {
     let mut workers: Vec<&EngineWorker> = report.workers.iter().filter(|worker| !worker.draining).collect();
     workers.sort_by(|a, b| (a.tasks, a.shuffle_bytes, &b.id).cmp(&(b.tasks, b.shuffle_bytes, &a.id)));

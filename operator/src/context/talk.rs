@@ -1,5 +1,5 @@
-//! Talks to the pods of contexts, apart from the reconciles: asks every coordinator for its load, and tells workers that are not
-//! connected where it is.
+//! Talks to the pods of contexts, apart from the reconciles: polls every coordinator for its load, and tells
+//! unconnected workers their coordinator's address.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use crate::pods::Key;
 use crate::poll::{self, PollError, Worker};
 use crate::query::build::{CONTROL_PORT, HTTP_PORT};
 
-/// Somebody may be waiting for workers.
-const EVERY: Duration = Duration::from_millis(300);
-const SILENT: Duration = Duration::from_secs(2);
-/// A coordinator that has not answered for this long is reported in the status.
+/// Poll interval; short, because somebody may be waiting for workers.
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
+const SILENT_POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Report a coordinator in the status that has not answered for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -56,7 +56,7 @@ impl Talks {
         self.follows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks this coordinator from now on, and tells these workers its address.
+    /// Polls this coordinator from now on, and tells these workers its address.
     pub fn follow(&self, context: Key, address: Address, workers: Vec<Worker>) {
         let mut follows = self.follows();
         if let Some(known) = follows.get(&address.pod).filter(|known| known.address == address) {
@@ -77,7 +77,7 @@ impl Talks {
             news: self.news.clone(),
             context: context.clone(),
         };
-        let task = tokio::spawn(talk.go_on()).abort_handle();
+        let task = tokio::spawn(talk.run()).abort_handle();
         let follow = Follow { context, address: address.clone(), workers: sender, heard, task };
         if let Some(before) = follows.insert(address.pod, follow) {
             before.task.abort();
@@ -90,7 +90,7 @@ impl Talks {
         follow.map(|follow| follow.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
     }
 
-    /// Ends the conversations of a context with other pods than these.
+    /// Ends the context's conversations with all pods but these.
     pub fn keep_only(&self, context: &Key, pods: &BTreeSet<&str>) {
         self.follows().retain(|pod, follow| {
             let stays = follow.context != *context || pods.contains(pod.as_str());
@@ -105,7 +105,7 @@ impl Talks {
         self.follows().drain().for_each(|(_, follow)| follow.task.abort());
     }
 
-    /// Has the coordinator give a worker no more tasks; from then on it counts as one that leaves.
+    /// Has the coordinator drain a worker, which no longer counts as one that takes tasks.
     pub async fn drain(&self, address: &Address, worker: &str) -> Result<(), PollError> {
         drain(&self.http, &address.ip, &address.token, worker).await?;
         let follows = self.follows();
@@ -120,11 +120,11 @@ impl Talks {
     }
 }
 
-/// Tells a coordinator to give a worker no more tasks.
+/// Has a coordinator drain a worker.
 pub async fn drain(http: &reqwest::Client, ip: &str, token: &str, worker: &str) -> Result<(), PollError> {
     let url = format!("http://{}/api/v1/workers/{worker}/drain", poll::at(ip, HTTP_PORT));
     match poll::tell(http.post(url).bearer_auth(token).timeout(DRAIN_TIMEOUT)).await {
-        // It is gone: there is nothing to drain.
+        // The worker is gone: there is nothing to drain.
         Ok(()) | Err(PollError::Status(reqwest::StatusCode::NOT_FOUND)) => Ok(()),
         Err(error) => Err(error),
     }
@@ -140,7 +140,7 @@ struct Talk {
 }
 
 impl Talk {
-    async fn go_on(mut self) {
+    async fn run(mut self) {
         let url = format!("http://{}/api/v1/engine", poll::at(&self.address.ip, HTTP_PORT));
         let mut well_at = Instant::now();
         loop {
@@ -175,7 +175,7 @@ impl Talk {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(if is_silent { SILENT } else { EVERY }) => {}
+                () = tokio::time::sleep(if is_silent { SILENT_POLL_INTERVAL } else { POLL_INTERVAL }) => {}
                 changed = self.workers.changed() => if changed.is_err() { return },
             }
         }
@@ -190,7 +190,7 @@ impl Talk {
     }
 }
 
-/// What of a report is news: not how much memory is in use from one moment to the next.
+/// The part of a report whose change is news; memory in use varies from one moment to the next and is left out.
 fn gist(report: &EngineReport) -> EngineReport {
     let mut gist = report.clone();
     for worker in &mut gist.workers {

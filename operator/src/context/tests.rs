@@ -1,4 +1,4 @@
-//! What contexts do, told as stories of a small cluster.
+//! How contexts behave, as scenarios on a small cluster.
 
 use floe_api::{ContextPhase, Reason};
 use jiff::SignedDuration;
@@ -103,7 +103,7 @@ fn a_change_that_cannot_start_leaves_the_former_one_at_work() {
     assert_eq!(world.status().reason.as_deref(), Some("Unschedulable"));
     world.submit(1, SHORT);
     world.run_until("the end", |w| w.ended == 1);
-    // Back to what was there: a revision like any other.
+    // Changing the spec back makes another revision like any other.
     world.stuck = false;
     world.context.spec.compute.memory = "2Gi".into();
     world.run_until("it is there", |w| w.status().serving == Some(3));
@@ -181,8 +181,8 @@ fn a_deleted_context_is_left_to_the_garbage_collector() {
     assert!(decided.actions.is_empty() && decided.requeue.is_none());
 }
 
-/// Whatever happens in whatever order: nothing that works is taken away (`World` asserts that at every step), and when it is
-/// quiet again all queries end and one pod is left.
+/// Whatever happens in whatever order: nothing that works is removed (`World` asserts that at every step), and when it
+/// is quiet again all queries end and one pod is left.
 #[test]
 fn every_history_comes_to_rest() {
     for seed in 1..=150u64 {

@@ -1,5 +1,5 @@
-//! A cluster as far as one context can tell, for tests: carries plans out, lets pods run and die and coordinators work queries
-//! off, and checks that nothing that is needed is taken away.
+//! A simulated cluster as one context sees it, for tests: carries out plans, lets pods run and die and coordinators
+//! work off queries, and checks that nothing that is needed is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::query::build::Defaults;
 use crate::query::facts::{Ending, PodFacts, PodState, Stuck, Trouble};
 use crate::query::names::Place;
 
-/// A query of so many tasks, of which each takes so many seconds.
+/// A query of `tasks` tasks, each of which takes `seconds`.
 #[derive(Clone, Copy, Debug)]
 pub struct Query {
     pub tasks: u32,
@@ -29,7 +29,7 @@ pub struct Query {
 #[derive(Clone, Debug, Default)]
 struct Engine {
     queries: Vec<Query>,
-    /// What workers do, and for how long yet.
+    /// Seconds left of each worker's task.
     running: BTreeMap<String, u32>,
     draining: BTreeMap<String, u32>,
     results: u32,
@@ -48,7 +48,7 @@ pub struct World {
     pub crashes: bool,
     /// Pods do not start.
     pub stuck: bool,
-    /// Queries that nobody has yet.
+    /// Queries that no coordinator has yet.
     pub waiting: Vec<Query>,
     pub ended: u32,
     /// Queries whose coordinator was lost.
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// One look, carried out.
+    /// Reconciles once and carries out the plan.
     pub fn reconcile(&mut self) -> Plan {
         let seen = self.seen();
         let decided = plan(&seen, self.now);
@@ -249,7 +249,7 @@ impl World {
         self.engines.get_mut(&revision).unwrap().results = results;
     }
 
-    /// A second passes.
+    /// Advances the clock by one second.
     pub fn tick(&mut self) {
         self.now += SignedDuration::from_secs(1);
         let mut left = Vec::new();
@@ -300,7 +300,7 @@ impl World {
             let engine = self.engines.get_mut(&number).unwrap();
             engine.running.retain(|name, _| connected.contains(name));
             engine.draining.retain(|name, _| connected.contains(name));
-            // One second of every task that runs; those that end are taken off their query.
+            // Advance every running task by one second; a finished one is taken off its query.
             let mut done = 0;
             engine.running.retain(|_, left| {
                 *left -= 1;
@@ -328,7 +328,7 @@ impl World {
         }
     }
 
-    /// Looks and ticks until `until` holds. Panics when it never does.
+    /// Reconciles and ticks until `until` holds. Panics if it never does.
     pub fn run_until(&mut self, what: &str, until: impl Fn(&World) -> bool) {
         for _ in 0..1500 {
             self.reconcile();

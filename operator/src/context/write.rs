@@ -1,4 +1,4 @@
-//! Writes a context's status if it is worth it, over the version that it was computed from.
+//! Writes a context's status if it is worth it, based on the resource version that it was computed from.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::{Context, lock, observe};
 use crate::query::error::StatusError;
 use crate::query::write::patch;
 
-/// Counts are written at most this often; anything else at once.
+/// Write changes of counts at most this often; anything else at once.
 const COUNTS_EVERY: Duration = Duration::from_secs(2);
 
-/// Gives when to try again, where only counts have changed and they were written a moment ago.
+/// Returns when to try again if only counts have changed and they were written a moment ago.
 pub async fn write(
     context: &Context,
     seen: &Seen,
@@ -39,7 +39,7 @@ pub async fn write(
     let version = known.or_else(|| seen.context.metadata.resource_version.clone());
     let api: Api<ComputeContext> = Api::namespaced(context.shared.client.clone(), &key.0);
     let patched = patch(&api, (&key.1, &uid), version, &seen.status, new).await.inspect_err(|_| {
-        // What was remembered as the newest may not be.
+        // The status remembered as the newest may be outdated.
         lock(&memory).written = None;
     })?;
     if let Some(version) = patched {

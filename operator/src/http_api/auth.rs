@@ -1,4 +1,4 @@
-//! Who the caller is and what they may do, as the cluster says it. Pure: `reviews` asks the questions.
+//! Who the caller is and what they may do, according to the cluster. Pure: `reviews` asks the questions.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use k8s_openapi::api::authorization::v1::{
 
 use super::problem::{Kind, Problem};
 
-/// A caller whose token the cluster knows.
+/// A caller whose token the cluster has authenticated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct User {
     pub name: String,
@@ -18,7 +18,7 @@ pub struct User {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// What something is done with.
+/// The kind of object that is acted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Resource {
     Queries,
@@ -27,7 +27,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// Its API group, and its name there.
+    /// Its API group and resource name.
     fn kind(self) -> (&'static str, &'static str) {
         match self {
             Resource::Queries => ("floe.dev", "distributedqueries"),
@@ -36,7 +36,7 @@ impl Resource {
         }
     }
 
-    /// One of it, in words.
+    /// A single object of it, in words.
     pub fn word(self) -> &'static str {
         match self {
             Resource::Queries => "query",
@@ -46,7 +46,7 @@ impl Resource {
     }
 }
 
-/// What can be done.
+/// The actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
     List,
@@ -55,9 +55,9 @@ pub enum Act {
     /// Cancel, suspend and resume.
     Change,
     Delete,
-    /// Reading the rows: a right of its own (`distributedqueries/result`), which seeing the query does not give.
+    /// Reading the rows: a right of its own (`distributedqueries/result`), which seeing the query does not imply.
     Read,
-    /// Reading what pods log (`pods/log`).
+    /// Reading the pods' logs (`pods/log`).
     Logs,
 }
 
@@ -81,14 +81,14 @@ impl Act {
     }
 }
 
-/// A question to the cluster.
+/// A question to the cluster's authorizer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Question {
     pub user: User,
     pub resource: Resource,
     pub act: Act,
     pub namespace: String,
-    /// Without one, about all of the namespace.
+    /// `None`: about the whole namespace.
     pub name: Option<String>,
 }
 
@@ -127,7 +127,7 @@ impl Question {
     }
 }
 
-/// A question that was answered with yes. Only `decide` makes one, and whatever acts with the operator's rights takes one.
+/// A question that was answered with yes. Only `decide` makes one; acting with the operator's rights requires one.
 #[derive(Debug)]
 pub struct Allowed(Question);
 
@@ -140,7 +140,7 @@ impl Allowed {
         &self.0.namespace
     }
 
-    /// Of the one object that it is about.
+    /// Name of the object that it is about.
     pub fn name(&self) -> &str {
         self.0.name.as_deref().unwrap_or_default()
     }
@@ -150,7 +150,7 @@ impl Allowed {
     }
 }
 
-/// The user of a token. The cluster must have said that it is theirs, and for whom it was made.
+/// Returns the user of a token. The cluster must have authenticated it, and for one of these audiences.
 pub fn identify(status: Option<&TokenReviewStatus>, audiences: &[String]) -> Result<User, Problem> {
     let refuse = |why: &str| Err(Problem::new(Kind::Unauthenticated, why));
     let Some(status) = status else { return refuse("the cluster says nothing about this token") };
@@ -163,7 +163,7 @@ pub fn identify(status: Option<&TokenReviewStatus>, audiences: &[String]) -> Res
         return refuse(&why);
     }
     let told = status.audiences.as_deref().unwrap_or_default();
-    // An authenticator that knows nothing of audiences says none, and then the token is the API server's own.
+    // An authenticator that does not support audiences returns none; the token is then for the API server itself.
     if !audiences.is_empty() && !told.iter().any(|one| audiences.contains(one)) {
         return refuse(&format!("this token is not for Floe: get one with `--audience {}`", audiences[0]));
     }
@@ -179,7 +179,7 @@ pub fn identify(status: Option<&TokenReviewStatus>, audiences: &[String]) -> Res
     })
 }
 
-/// Whether an answer allows it.
+/// Whether a review allows the action.
 pub fn allows(status: Option<&SubjectAccessReviewStatus>) -> bool {
     status.is_some_and(|status| status.allowed && status.denied != Some(true))
 }
@@ -194,7 +194,7 @@ pub fn decide(question: Question, allowed: bool) -> Result<Allowed, Problem> {
     }
 }
 
-/// The token of an `Authorization` header.
+/// Returns the token of an `Authorization` header.
 pub fn bearer(header: Option<&str>) -> Result<&str, Problem> {
     let refuse = |why| Problem::new(Kind::Unauthenticated, why);
     let header = header.ok_or_else(|| refuse("send a Kubernetes token: `Authorization: Bearer TOKEN`"))?;

@@ -1,4 +1,4 @@
-//! Answers that are remembered for a moment, and never more than so many of them.
+//! A cache whose entries expire after a while, with a maximum number of entries.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -26,7 +26,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
             kept.retain(|_, (_, until)| *until > now);
         }
         if kept.len() >= self.most && !kept.contains_key(&key) {
-            // A quarter goes at once, so that a full cache is not searched at every call.
+            // Evict a quarter at once, so that a full cache is not scanned at every call.
             let mut ends: Vec<Instant> = kept.values().map(|(_, until)| *until).collect();
             ends.sort_unstable();
             let line = ends[ends.len() / 4];

@@ -1,5 +1,5 @@
-//! A request on its way to what answers it: who is it, are they within their limits, may they, is it well-formed. In this order,
-//! so that nobody learns anything before it is known who they are.
+//! Takes a request to its handler: authenticate, check the rate limit, authorize, validate. In this order, so that
+//! nobody learns anything before they are authenticated.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use super::operations::Operation;
 use super::params::Params;
 use super::problem::{Kind, Problem};
 
-/// An answer begins within this time, or there is none.
-const ANSWER: Duration = Duration::from_secs(30);
-/// The body of a request has come within this time.
-const BODY: Duration = Duration::from_secs(20);
+/// Time within which an answer must begin.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time within which the body of a request must arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where a connection comes from.
+/// Address of the client.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
 /// A request that is allowed.
 pub struct Call {
     pub allowed: Allowed,
-    /// To ask again while an answer goes on for long.
+    /// Used to check again during a long answer.
     pub token: String,
     pub params: Params,
     pub path: String,
@@ -45,15 +45,14 @@ pub async fn answer(operation: &'static Operation, api: Arc<Api>, request: Reque
         let call = enter(operation, &api, request).await?;
         (operation.handler)(Arc::clone(&api), call).await
     };
-    let answer = match tokio::time::timeout(ANSWER, work).await {
+    let answer = match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(problem)) => {
             tracing::debug!(operation = operation.id, kind = problem.kind.name(), "{}", problem.detail);
             problem.into_response()
         }
-        Err(_) => {
-            Problem::new(Kind::Timeout, format!("there is no answer after {} s", ANSWER.as_secs())).into_response()
-        }
+        Err(_) => Problem::new(Kind::Timeout, format!("there is no answer after {} s", ANSWER_TIMEOUT.as_secs()))
+            .into_response(),
     };
     metrics.answered(operation.id, answer.status().as_u16());
     answer
@@ -89,13 +88,13 @@ async fn admit(api: &Api, question: Question) -> Result<Allowed, Problem> {
     Ok(allowed)
 }
 
-/// Asks for a further right in the namespace of one that the caller has.
+/// Checks a further right in the namespace of one that the caller has.
 pub async fn further(api: &Api, before: &Allowed, resource: Resource, act: Act) -> Result<Allowed, Problem> {
     let question = Question { resource, act, name: None, ..before.question().clone() };
     admit(api, question).await
 }
 
-/// Asks again, during a long answer, whether it is still allowed.
+/// Checks during a long answer whether it is still allowed.
 pub async fn again(api: &Api, token: &str, before: &Allowed) -> Result<Allowed, Problem> {
     let user = match api.reviews.remembered(token) {
         Some(known) => known?,
@@ -104,7 +103,7 @@ pub async fn again(api: &Api, token: &str, before: &Allowed) -> Result<Allowed, 
     admit(api, Question { user, ..before.question().clone() }).await
 }
 
-/// What the path names. It goes into addresses of the API server, so it is held to what names can be.
+/// Reads namespace and name from the path. They become part of API server URLs, so they must be valid names.
 async fn place(parts: &mut Parts, resource: Resource) -> Result<(String, Option<String>), Problem> {
     let given = RawPathParams::from_request_parts(parts, &())
         .await
@@ -146,7 +145,7 @@ pub fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// The whole body, within its limits. One that says itself that it is too long is not waited for.
+/// Reads the whole body within its limits. One whose Content-Length is too large is refused at once.
 pub async fn body(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Problem> {
     let large = || {
         let how = "put a large plan in a store and name it in spec.plan.dsl.uri";
@@ -156,8 +155,8 @@ pub async fn body(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes,
     if told.is_some_and(|told| told > most as u64) {
         return Err(large());
     }
-    let slow = || Problem::new(Kind::TooSlow, format!("the body has not come within {} s", BODY.as_secs()));
-    let read = tokio::time::timeout(BODY, Limited::new(body, most).collect()).await.map_err(|_| slow())?;
+    let slow = || Problem::new(Kind::TooSlow, format!("the body has not come within {} s", BODY_TIMEOUT.as_secs()));
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await.map_err(|_| slow())?;
     read.map(|whole| whole.to_bytes()).map_err(|error| match error.is::<LengthLimitError>() {
         true => large(),
         false => Problem::new(Kind::BadRequest, format!("the body broke off: {error}")),

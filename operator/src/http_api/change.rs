@@ -1,4 +1,4 @@
-//! Cancelling, suspending and resuming: what may become of a query, by what became of it so far. Pure.
+//! Cancelling, suspending and resuming: which changes a query's state allows. Pure.
 
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
@@ -14,12 +14,12 @@ pub enum Change {
     Resume,
 }
 
-/// What is to be done about it.
+/// What to do about it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Then {
     /// It is so already.
     Nothing,
-    /// These fields of the spec are set.
+    /// Set these fields of the spec.
     Set(Value),
 }
 
@@ -42,7 +42,7 @@ impl Change {
                 let detail = format!("query {name} cannot be {done}: it has ended ({phase})");
                 Err(Problem::new(Kind::AlreadyEnded, detail))
             }
-            // The two exclude each other in an object.
+            // The two are mutually exclusive in an object.
             (Change::Cancel, _) => Ok(Then::Set(json!({"cancel": true, "suspend": false}))),
             (Change::Suspend | Change::Resume, _) if is("cancel") => {
                 let detail = format!("query {name} cannot be {done}: it is being cancelled, which is final");

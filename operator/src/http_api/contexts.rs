@@ -1,4 +1,4 @@
-//! Making, listing, showing and deleting contexts. Queries borrow them by `spec.compute.contextRef`.
+//! Creating, listing, showing and deleting contexts. Queries borrow them by `spec.compute.contextRef`.
 
 use std::sync::Arc;
 

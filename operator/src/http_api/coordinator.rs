@@ -1,5 +1,5 @@
-//! A query's coordinator, asked for the result. It runs users' code: it is believed in nothing but the bytes of the result, which
-//! go to the caller under a content type that was decided before.
+//! Reads a query's result from its coordinator. The coordinator runs users' code: nothing of its answer is trusted but
+//! the bytes of the result, which are passed on under a content type that was decided before.
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ use crate::query::build::{HTTP_PORT, read_first};
 use crate::query::names::{self, Place};
 use crate::query::observe::is_owned;
 
-const CONNECT: Duration = Duration::from_secs(5);
-/// A coordinator that gives nothing for so long is given up.
-const SILENCE: Duration = Duration::from_secs(120);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Abort if the coordinator sends nothing for this long.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
-/// Of the answer: how many rows were left out.
+/// Response header: the number of rows skipped.
 const OFFSET: &str = "floe-offset";
 
 pub struct Coordinators {
     http: reqwest::Client,
 }
 
-/// Where a coordinator is, and what opens it.
+/// Where a coordinator is, and the token that it accepts.
 pub struct Reached {
     url: String,
     token: String,
@@ -36,18 +36,18 @@ pub struct Reached {
 
 impl Coordinators {
     pub fn new() -> reqwest::Result<Self> {
-        // Pods are reached directly, and must not send the operator elsewhere.
+        // Pods are reached directly, and must not redirect the operator elsewhere.
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
             .pool_max_idle_per_host(0)
             .build()?;
         Ok(Coordinators { http })
     }
 
-    /// The result, whose bytes are yet to come.
+    /// Requests the result; its bytes are yet to be read.
     pub async fn result(
         &self,
         coordinator: &Reached,
@@ -65,7 +65,7 @@ impl Coordinators {
         match answer.status() {
             status if status.is_success() => {
                 let told = answer.headers().get(OFFSET).and_then(|told| told.to_str().ok()?.parse::<u64>().ok());
-                // An older runner passes over what it does not know.
+                // An older runner ignores parameters that it does not know.
                 if told != Some(offset) {
                     return Err(older());
                 }
@@ -93,7 +93,7 @@ fn refused(status: StatusCode, message: String) -> Problem {
     }
 }
 
-/// The words of a refusal, if they are few.
+/// Reads the message of a refusal, if it is short enough.
 async fn message(mut answer: reqwest::Response) -> String {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = answer.chunk().await {
@@ -105,7 +105,7 @@ async fn message(mut answer: reqwest::Response) -> String {
     serde_json::from_slice::<RunError>(&body).map(|error| error.message).unwrap_or_default()
 }
 
-/// The coordinator of a query that keeps its result.
+/// Finds the coordinator of a query that keeps its result.
 pub async fn reach(client: &Client, allowed: &Allowed, query: &DynamicObject) -> Result<Reached, Problem> {
     if allowed.question().act != Act::Read {
         return Err(Problem::new(Kind::Internal, "reading was not asked for"));
@@ -136,23 +136,23 @@ pub async fn reach(client: &Client, allowed: &Allowed, query: &DynamicObject) ->
     Ok(Reached { url: format!("http://{}/api/v1/queries/{uid}", at(&ip, HTTP_PORT)), token })
 }
 
-/// The pod that has the result.
+/// Identifies the pod that has the result.
 struct Seat {
     pod: String,
     whose: Whose,
 }
 
 enum Whose {
-    /// That of the query with this UID.
+    /// The coordinator of the query with this UID.
     Query(String),
-    /// That of a context; the status has this UID of it.
+    /// The coordinator of a context; the UID is the pod's, from the status.
     Context(String),
 }
 
 impl Seat {
     fn of(query: &DynamicObject, name: &str, uid: &str, attempt: u32) -> Seat {
         let borrowed = &query.data["status"]["context"];
-        // The name becomes a part of a URL.
+        // The name becomes part of a URL.
         let lent = borrowed["coordinator"].as_str().filter(|pod| is_object_name(pod));
         match (lent, borrowed["coordinatorUid"].as_str()) {
             (Some(pod), Some(uid)) => Seat { pod: pod.to_owned(), whose: Whose::Context(uid.to_owned()) },
@@ -160,7 +160,7 @@ impl Seat {
         }
     }
 
-    /// Whether it is this one: no pod gets a query's token because of its name.
+    /// Whether this is that pod. The name alone proves nothing: no pod gets a query's token because of its name.
     fn is(&self, pod: &Pod) -> bool {
         match &self.whose {
             Whose::Query(uid) => is_owned(pod, uid),

@@ -1,4 +1,4 @@
-//! The OpenAPI document, made from the table of operations, the types of their answers and the schema of the CRD.
+//! Generates the OpenAPI document from the table of operations, the types of their answers and the schema of the CRD.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::problem::{self, Kind};
 use super::progress;
 use super::view;
 
-/// As text, the same every time.
+/// Renders the document as text, identically every time.
 pub fn text() -> String {
     let mut text = serde_json::to_string_pretty(&sorted(document())).unwrap_or_default();
     text.push('\n');
@@ -37,7 +37,7 @@ fn document() -> Value {
     let mut schemas: Map<String, Value> = generator.take_definitions(true);
     let whole = floe_api::schema::object_schema();
     let mut spec = opened(&whole["properties"]["spec"], true);
-    // A rule of the CRD that a schema can say.
+    // A rule of the CRD that a schema can express.
     let one = |kind: &str| json!({"required": [kind], "properties": {kind: {"not": {"type": "null"}}}});
     spec["properties"]["plan"]["oneOf"] = json!([one("dsl"), one("sql"), one("python")]);
     let kinds = Kind::ALL.iter().map(|kind| format!("urn:floe:problem:{}", kind.name()));
@@ -117,7 +117,7 @@ fn answers(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     for kind in COMMON.iter().chain(operation.problems) {
         by_status.entry(kind.status().as_u16()).or_default().push(*kind);
     }
-    // Said by the server before anything reads the request: there is no body.
+    // The server answers these before anything reads the request: there is no body.
     answers.insert("414".to_owned(), json!({"description": "The address is too long"}));
     answers.insert("431".to_owned(), json!({"description": "The head of the request is too large"}));
     for (status, kinds) in by_status {
@@ -176,8 +176,8 @@ fn good(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
     told
 }
 
-/// A schema of Kubernetes as one of JSON: numbers or text where quantities are, anything where the CRD keeps what it does not
-/// know. `strict`: as the server holds a spec, with no unknown fields, and a null for a field left out.
+/// Turns a Kubernetes schema into a JSON schema: quantities may be numbers or text, and anything is allowed where the
+/// CRD keeps unknown fields. `strict`: as the server checks a spec: no unknown fields, and null for an omitted field.
 fn opened(schema: &Value, strict: bool) -> Value {
     let Value::Object(map) = schema else { return schema.clone() };
     let keeps = map.contains_key("x-kubernetes-preserve-unknown-fields");
@@ -225,12 +225,12 @@ fn nullable(mut schema: Value) -> Value {
     schema
 }
 
-/// With keys in order and whole numbers as such, whatever the features of the JSON library.
+/// Sorts keys and writes whole numbers as integers, whatever the features of the JSON library.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let tidy = |(key, value): (String, Value)| match value {
-                // One line a paragraph, as in the CRD.
+                // Put each paragraph on one line, as in the CRD.
                 Value::String(text) if key == "description" => {
                     let lines: Vec<String> = text.split("\n\n").map(|part| part.replace('\n', " ")).collect();
                     (key, lines.join("\n\n").into())
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::http_api::result::FORMATS;
 
-    /// `FLOE_UPDATE=1` writes it anew.
+    /// `FLOE_UPDATE=1` writes the file.
     #[test]
     fn the_document_in_the_repository_is_that_of_the_code() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");

@@ -1,5 +1,6 @@
-//! Requests that may be sent twice. The key names the query: an object of that name is the memory, for as long as it is there, and
-//! for all replicas. It keeps a digest of the request, so that the same key with another request is noticed. Pure.
+//! Requests that may be sent twice. The key determines the query's name: the object of that name is the record, as long
+//! as it exists, and is shared by all replicas. It keeps a digest of the request, so that reusing the key for another
+//! request is noticed. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +10,13 @@ use sha2::{Digest, Sha256};
 use super::problem::{Kind, Problem};
 
 pub const HEADER: &str = "idempotency-key";
-/// On a query: which caller's which key made it.
+/// Annotation of a query: digest of the caller and key that made it.
 pub const KEY: &str = "floe.dev/idempotency-key";
-/// On a query: the digest of the request that made it.
+/// Annotation of a query: digest of the request that made it.
 pub const REQUEST: &str = "floe.dev/request";
 const MAX_KEY_CHARS: usize = 255;
 
-/// A caller's key, as a digest: keys of different callers never meet.
+/// A caller's key, as a digest: equal keys of different callers never collide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(String);
 
@@ -33,7 +34,7 @@ impl Key {
         Ok(Key(hex(&hash.finalize())))
     }
 
-    /// The name of the query that the key makes.
+    /// The name of the query that the key determines.
     pub fn query_name(&self) -> String {
         format!("q-{}", &self.0[..24])
     }
@@ -43,7 +44,7 @@ impl Key {
     }
 }
 
-/// The digest of a request: equal for equal content, however it is laid out.
+/// The digest of a request: equal for equal content, whatever its formatting.
 pub fn digest(request: &Value) -> String {
     let mut hash = Sha256::new();
     feed(request, &mut hash);
@@ -80,10 +81,10 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What the query that is there already means for a request.
+/// How an existing query of the name relates to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum There {
-    /// The same request made it: its answer is given again.
+    /// The same request made it: repeat its answer.
     Same,
     /// Another request with the same key made it.
     OtherRequest,

@@ -1,13 +1,13 @@
-//! How much one caller may ask for, and all of them together. Pure but for their locks: the time is an argument.
+//! Limits per caller and for all callers together. Pure but for their locks: the time is an argument.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Callers that are remembered; those that asked for nothing lately are forgotten first.
-const MOST_CALLERS: usize = 8192;
+/// Maximum number of callers to remember; the least recently active are forgotten first.
+const MAX_CALLERS: usize = 8192;
 
-/// A bucket of requests for each caller, which fills up again with time.
+/// A token bucket of requests for each caller, refilled over time.
 pub struct Buckets {
     per_second: f64,
     burst: f64,
@@ -20,15 +20,15 @@ impl Buckets {
         Buckets { per_second, burst: per_second * 2.0, by_caller: Mutex::default() }
     }
 
-    /// Takes one request, or says how long to wait for the next.
+    /// Takes one request, or returns how long to wait for the next.
     pub fn take(&self, caller: &str, now: Instant) -> Result<(), Duration> {
         let mut by_caller = self.by_caller.lock().unwrap_or_else(PoisonError::into_inner);
         let full = |left: f64, at: Instant| {
             (left + now.saturating_duration_since(at).as_secs_f64() * self.per_second).min(self.burst)
         };
-        if by_caller.len() >= MOST_CALLERS && !by_caller.contains_key(caller) {
+        if by_caller.len() >= MAX_CALLERS && !by_caller.contains_key(caller) {
             by_caller.retain(|_, (left, at)| full(*left, *at) < self.burst);
-            if by_caller.len() >= MOST_CALLERS {
+            if by_caller.len() >= MAX_CALLERS {
                 return Err(Duration::from_secs(1));
             }
         }
@@ -42,14 +42,14 @@ impl Buckets {
     }
 }
 
-/// Room for streams: so many at once, and of them so many for one caller.
+/// Limits open streams: in total, and per caller.
 pub struct Slots {
     most: usize,
     most_of_caller: usize,
     taken: Mutex<HashMap<String, usize>>,
 }
 
-/// Room for one stream, until it is dropped.
+/// Holds the place of one stream until it is dropped.
 pub struct Slot {
     slots: Arc<Slots>,
     caller: String,
@@ -60,7 +60,7 @@ impl Slots {
         Arc::new(Slots { most, most_of_caller, taken: Mutex::default() })
     }
 
-    /// Says which limit is in the way.
+    /// Fails with the limit that was reached.
     pub fn take(self: &Arc<Self>, caller: &str) -> Result<Slot, String> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.get(caller).is_some_and(|own| *own >= self.most_of_caller) {
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn callers_that_are_quiet_are_forgotten_and_the_rest_is_bounded() {
         let (buckets, start) = (Buckets::new(1), Instant::now());
-        for number in 0..MOST_CALLERS {
+        for number in 0..MAX_CALLERS {
             buckets.take(&number.to_string(), start).unwrap();
         }
         assert!(buckets.take("one more", start).is_err());

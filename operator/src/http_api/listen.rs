@@ -1,4 +1,4 @@
-//! Connections: at most so many, each with limits on its head, its handshake and its silence.
+//! Accepts connections, up to a maximum number, each with timeouts for its head, its TLS handshake and stalled writes.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,12 +26,12 @@ use super::rest::Rest;
 use super::stall::Stall;
 use super::{Settings, tls};
 
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEAD: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 64 << 10;
-/// Whoever does not read for so long is given up.
-const SILENCE: Duration = Duration::from_secs(60);
-/// What is being answered at the end gets so long.
+/// Close a connection whose client reads nothing for this long.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time allowed for in-flight work at shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
 
 pub struct Listener {
@@ -48,7 +48,7 @@ impl Listener {
         };
         let at = settings.listen;
         let listener = match TcpListener::bind(at).await {
-            // A kernel without IPv6.
+            // The kernel has no IPv6.
             Err(_) if at.is_ipv6() && at.ip().is_unspecified() => {
                 TcpListener::bind((Ipv4Addr::UNSPECIFIED, at.port())).await?
             }
@@ -59,7 +59,7 @@ impl Listener {
 
     pub async fn serve(self, router: Router, stop: CancellationToken) {
         let tracker = TaskTracker::new();
-        // Cut off at the very end, whatever they do.
+        // Dropped at the very end: cuts off whatever connections are left.
         let cut = CancellationToken::new();
         let _cut = cut.clone().drop_guard();
         loop {
@@ -99,12 +99,12 @@ async fn accept(
     peer: IpAddr,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    // Events are small: waiting to send more with them costs 40 ms each.
+    // Events are small: with Nagle's algorithm, each could be delayed by 40 ms.
     stream.set_nodelay(true)?;
     match tls {
         None => serve(stream, router, peer, stop).await,
         Some(tls) => {
-            let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
+            let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
             serve(stream, router, peer, stop).await
         }
     }
@@ -120,9 +120,9 @@ async fn serve(
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
+            .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(Stall::new(stream, SILENCE)), service)
+            .serve_connection(TokioIo::new(Stall::new(stream, WRITE_TIMEOUT)), service)
     );
     tokio::select! {
         served = connection.as_mut() => return Ok(served?),
@@ -131,7 +131,7 @@ async fn serve(
     Ok(connection.await?)
 }
 
-/// Tells each request where it comes from.
+/// Tells each request the client's address.
 struct FromPeer {
     router: TowerToHyperService<Router>,
     peer: Peer,
@@ -144,7 +144,7 @@ impl Service<Request<Incoming>> for FromPeer {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
-        // Who waits to be told that the rest is wanted has not sent it.
+        // A client that waits for `100 Continue` has not sent the rest yet.
         if request.headers().contains_key(header::EXPECT) {
             return Box::pin(self.router.call(request.map(Body::new)));
         }
@@ -170,7 +170,7 @@ mod tests {
         let serving = tokio::spawn(listener.serve(router, stop.clone()));
         let asked = tokio::task::spawn_blocking(move || {
             let mut stream = std::net::TcpStream::connect(at).unwrap();
-            // Twice, on one connection: it stays good.
+            // Twice on one connection: it stays usable.
             for _ in 0..2 {
                 let body = vec![b'x'; 8 << 20];
                 write!(stream, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();

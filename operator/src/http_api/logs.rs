@@ -1,7 +1,8 @@
-//! What the pods of a query log, together and in order, as `floe logs` has it. Pods that belong to the query, and of each no more than
-//! its share of an answer that is bounded: the newest lines.
+//! What the pods of a query log, together and in order, as `floe logs` has it: all of its own pods, the lines that name it of the pods
+//! of a context. Of each pod no more than its share of an answer that is bounded: the newest lines.
 
-use std::pin::pin;
+mod tail;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use axum::Json;
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use floe_api::logline::{Line, Source};
-use futures::{AsyncRead, AsyncReadExt as _, StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams, LogParams};
 use kube::{Api as Objects, Client};
@@ -19,6 +21,7 @@ use super::call::{self, Call};
 use super::params::Params;
 use super::problem::{Kind, Problem};
 use super::{Api, object, view};
+use crate::context::names::LABEL_CONTEXT;
 use crate::query::kubelet::MAIN;
 use crate::query::names::{LABEL_INDEX, LABEL_QUERY, LABEL_ROLE};
 use crate::query::observe::is_owned;
@@ -26,36 +29,38 @@ use crate::query::observe::is_owned;
 pub const COMPLETE: HeaderName = HeaderName::from_static("floe-log-complete");
 pub const FORMATS: &[&str] = &["json", "text"];
 pub const ROLES: &[&str] = &["coordinator", "worker"];
-/// Lines of a pod.
+/// Default number of lines per pod.
 const TAIL: u64 = 1000;
 pub const MOST_TAIL: u64 = 10_000;
 const MOST_PODS: usize = 64;
-/// Of a whole answer, as the pods have written it.
+/// Maximum bytes of a whole answer, as the pods wrote them.
 const MOST_BYTES: usize = 1 << 20;
-/// Of one pod, to find its last lines.
-const MOST_READ: usize = 32 << 20;
 /// Pods that are asked at the same time.
 const AT_ONCE: usize = 8;
-/// A pod's log comes within this time.
+/// Time allowed to read one pod's log.
 const POD: Duration = Duration::from_secs(10);
+/// How far the clock of a node may be behind that of the API server.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(10);
 
 pub async fn read(api: Arc<Api>, call: Call) -> Result<Response, Problem> {
     let allowed = call::further(&api, &call.allowed, Resource::Pods, Act::Logs).await?;
-    let selector = selector(call.allowed.name(), &call.params)?;
+    let chosen = chosen(&call.params)?;
     let query = object::get(&api.client, &call.allowed).await?;
+    let whose = Whose::of(&query, call.allowed.name());
     let _slot = api.logs.take(&call.allowed.user().name).map_err(|_| {
         let mut problem = Problem::new(Kind::TooManyRequests, "too many logs are read at the same time");
         problem.retry_after_seconds = Some(2);
         problem
     })?;
-    let found = pods(&api.client, &allowed, &query, &selector).await?;
+    let found = pods(&api.client, &allowed, &whose, &format!("{}{chosen}", whose.selector)).await?;
     if found.pods.is_empty() {
-        let is_chosen = call.params.text("role").or(call.params.text("worker")).is_some();
-        return Err(Problem::new(Kind::NoLogs, none(call.allowed.name(), &query, is_chosen)));
+        return Err(Problem::new(Kind::NoLogs, whose.none(!chosen.is_empty())));
     }
     let share = MOST_BYTES / found.pods.len();
-    let how = params(&call.params);
-    let asked = found.pods.into_iter().map(|(pod, source)| one(&api.client, &allowed, pod, source, &how, share));
+    let how = whose.params(&call.params);
+    let lines = tail::Most { bytes: share, lines: tail(&call.params) };
+    let asked =
+        found.pods.into_iter().map(|(pod, source)| one(&api.client, &allowed, pod, source, &how, &whose, lines));
     let logs: Vec<(Vec<Line>, bool)> = futures::stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
     let complete = found.complete && logs.iter().all(|(_, whole)| *whole);
     let mut lines: Vec<Line> = logs.into_iter().flat_map(|(lines, _)| lines).collect();
@@ -71,25 +76,87 @@ pub async fn read(api: Arc<Api>, call: Call) -> Result<Response, Problem> {
     Ok((headers, Json(view::Logs { complete, lines: lines.iter().map(Line::json).collect() })).into_response())
 }
 
-/// Which pods are wanted, by their labels.
-fn selector(query: &str, params: &Params) -> Result<String, Problem> {
-    let query = format!("{LABEL_QUERY}={query}");
+/// Which of the pods are wanted, as a part of a selector.
+fn chosen(params: &Params) -> Result<String, Problem> {
     match (params.text("role"), params.number("worker")) {
         (Some(_), Some(_)) => Err(Problem::field(Kind::Invalid, "worker", "is a worker by itself: leave out role")),
-        (Some(role), None) => Ok(format!("{query},{LABEL_ROLE}={role}")),
-        (None, Some(number)) => Ok(format!("{query},{LABEL_ROLE}=worker,{LABEL_INDEX}={number}")),
-        (None, None) => Ok(query),
+        (Some(role), None) => Ok(format!(",{LABEL_ROLE}={role}")),
+        (None, Some(number)) => Ok(format!(",{LABEL_ROLE}=worker,{LABEL_INDEX}={number}")),
+        (None, None) => Ok(String::new()),
     }
 }
 
-fn params(params: &Params) -> LogParams {
-    LogParams {
-        container: Some(MAIN.to_owned()),
-        tail_lines: i64::try_from(params.number("tail").unwrap_or(TAIL)).ok(),
-        since_seconds: params.number("since").and_then(|since| i64::try_from(since).ok()),
-        // By the kubelet, so that lines of all pods can be put in order.
-        timestamps: true,
-        ..LogParams::default()
+/// Lines of a pod.
+fn tail(params: &Params) -> usize {
+    params.number("tail").unwrap_or(TAIL) as usize
+}
+
+/// Whose pods have the lines.
+struct Whose<'a> {
+    name: &'a str,
+    uid: &'a str,
+    has_ended: bool,
+    /// The context that it runs on, whose pods log for other queries, too.
+    context: Option<&'a str>,
+    created_at: Option<Timestamp>,
+    selector: String,
+}
+
+impl<'a> Whose<'a> {
+    fn of(query: &'a DynamicObject, name: &'a str) -> Whose<'a> {
+        let context = query.data["spec"]["compute"]["contextRef"]["name"].as_str();
+        Whose {
+            name,
+            uid: query.metadata.uid.as_deref().unwrap_or_default(),
+            has_ended: view::has_ended(query),
+            context,
+            created_at: query.metadata.creation_timestamp.as_ref().map(|at| at.0),
+            selector: match context {
+                Some(context) => format!("{LABEL_CONTEXT}={context}"),
+                None => format!("{LABEL_QUERY}={name}"),
+            },
+        }
+    }
+
+    /// A label can be anybody's.
+    fn has(&self, pod: &Pod) -> bool {
+        let Some(context) = self.context else { return is_owned(pod, self.uid) };
+        let mut owners = pod.metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.kind == "ComputeContext" && owner.name == context && owner.controller == Some(true))
+    }
+
+    /// By what its lines are known in a log of many queries.
+    fn about(&self) -> Option<&'a str> {
+        self.context.map(|_| self.uid)
+    }
+
+    fn params(&self, params: &Params) -> LogParams {
+        let since = params.number("since").and_then(|since| i64::try_from(since).ok());
+        // The last lines of a pod that serves others may all be theirs, and there are none from before the query came.
+        let since_time = self.created_at.filter(|_| self.context.is_some() && since.is_none());
+        LogParams {
+            container: Some(MAIN.to_owned()),
+            tail_lines: i64::try_from(tail(params)).ok().filter(|_| self.context.is_none()),
+            since_seconds: since,
+            since_time: since_time.and_then(|at| at.checked_sub(CLOCKS).ok()),
+            // By the kubelet, so that lines of all pods can be put in order.
+            timestamps: true,
+            ..LogParams::default()
+        }
+    }
+
+    /// Why there is no pod.
+    fn none(&self, is_chosen: bool) -> String {
+        let name = self.name;
+        match self.context {
+            _ if is_chosen => format!("query {name} has no such pod with a log now"),
+            Some(context) => format!("query {name} runs on context {context}, which has no pods now"),
+            None if self.has_ended => format!(
+                "query {name} has ended and its pods are gone, their logs with them: spec.keepFailedPodsSeconds keeps those of a \
+                 query that fails, and a log collector of the cluster may have them all"
+            ),
+            None => format!("no pod of query {name} has started yet: its address with /progress tells when it runs"),
+        }
     }
 }
 
@@ -98,13 +165,12 @@ struct Found {
     complete: bool,
 }
 
-/// The query's own pods whose container has begun: a label can be anybody's.
-async fn pods(client: &Client, allowed: &Allowed, query: &DynamicObject, selector: &str) -> Result<Found, Problem> {
-    let uid = query.metadata.uid.as_deref().unwrap_or_default();
+/// The pods whose container has begun.
+async fn pods(client: &Client, allowed: &Allowed, whose: &Whose<'_>, selector: &str) -> Result<Found, Problem> {
     let few = ListParams::default().labels(selector).limit(500);
     let listed = objects(client, allowed)?.list(&few).await;
     let listed = listed.map_err(|error| Problem::of_kube("the query's pods cannot be listed", error))?;
-    let begun = listed.items.iter().filter(|pod| is_owned(*pod, uid) && has_begun(pod)).filter_map(|pod| {
+    let begun = listed.items.iter().filter(|pod| whose.has(pod) && has_begun(pod)).filter_map(|pod| {
         let source = Source::of_labels(pod.metadata.labels.as_ref()?)?;
         Some((pod.metadata.name.clone()?, source))
     });
@@ -136,15 +202,16 @@ async fn one(
     pod: String,
     source: Source,
     how: &LogParams,
-    share: usize,
+    whose: &Whose<'_>,
+    most: tail::Most,
 ) -> Result<(Vec<Line>, bool), Problem> {
     let api = objects(client, allowed)?;
     let log = async {
         let log = api.log_stream(&pod, how).await?;
-        Ok::<_, kube::Error>(last(log, share).await)
+        Ok::<_, kube::Error>(tail::read(log, most, whose.about()).await)
     };
     match tokio::time::timeout(POD, log).await {
-        Ok(Ok((text, whole))) => Ok((text.lines().map(|line| Line::read(&pod, source, line)).collect(), whole)),
+        Ok(Ok((lines, whole))) => Ok((lines.iter().map(|line| Line::read(&pod, source, line)).collect(), whole)),
         // It went while we looked.
         Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok((Vec::new(), true)),
         Ok(Err(error)) => Err(Problem::of_kube(&format!("the log of pod {pod} cannot be read"), error)),
@@ -155,112 +222,79 @@ async fn one(
     }
 }
 
-/// The last whole lines of a log, of so many bytes at most, and whether nothing else was there.
-async fn last(log: impl AsyncRead, most: usize) -> (String, bool) {
-    let mut log = pin!(log);
-    let (mut kept, mut whole, mut read) = (Vec::new(), true, 0);
-    let mut piece = vec![0; 16 << 10];
-    loop {
-        match log.read(&mut piece).await {
-            Ok(0) => break,
-            Ok(size) => {
-                kept.extend_from_slice(&piece[..size]);
-                read += size;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a log broke off");
-                whole = false;
-                break;
-            }
-        }
-        // Cut now and then, so that each byte is moved a few times at most.
-        if kept.len() > 2 * most {
-            cut(&mut kept, most);
-        }
-        if read > MOST_READ {
-            whole = false;
-            break;
-        }
-    }
-    cut(&mut kept, most);
-    if kept.len() < read {
-        whole = false;
-        // The first line may be the rest of one.
-        let line = kept.iter().position(|byte| *byte == b'\n').map_or(kept.len(), |end| end + 1);
-        kept.drain(..line);
-    }
-    (String::from_utf8_lossy(&kept).into_owned(), whole)
-}
-
-fn cut(kept: &mut Vec<u8>, most: usize) {
-    kept.drain(..kept.len().saturating_sub(most));
-}
-
-fn none(name: &str, query: &DynamicObject, is_chosen: bool) -> String {
-    if let Some(context) = query.data["spec"]["compute"]["contextRef"]["name"].as_str() {
-        return format!(
-            "query {name} has no pods of its own: it runs on context {context}, whose pods log for all its queries (`kubectl logs -l \
-             floe.dev/context={context} --prefix --tail=-1`)"
-        );
-    }
-    match view::has_ended(query) {
-        true => format!(
-            "query {name} has ended and its pods are gone, their logs with them: spec.keepFailedPodsSeconds keeps those of a query \
-             that fails, and a log collector of the cluster may have them all"
-        ),
-        false if is_chosen => format!("query {name} has no such pod with a log now"),
-        false => format!("no pod of query {name} has started yet: its address with /progress tells when it runs"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::io::Cursor;
     use serde_json::{Value, json};
 
-    #[tokio::test]
-    async fn the_last_whole_lines_are_kept() {
-        let log = |text: &str, most| last(Cursor::new(text.as_bytes().to_vec()), most);
-        assert_eq!(log("", 8).await, (String::new(), true));
-        assert_eq!(log("one\ntwo\n", 8).await, ("one\ntwo\n".to_owned(), true));
-        assert_eq!(log("one\ntwo\nsix\n", 8).await, ("six\n".to_owned(), false));
-        assert_eq!(log("one\ntwo\nsix\n", 9).await, ("two\nsix\n".to_owned(), false));
-        assert_eq!(log("a line without an end", 8).await, (String::new(), false));
-        let long: String = (0..100_000).map(|number| format!("line {number}\n")).collect();
-        let (text, whole) = log(&long, 1000).await;
-        assert!(!whole && text.len() <= 1000 && text.len() > 980);
-        assert!(text.starts_with("line ") && text.ends_with("line 99999\n"), "{text}");
+    fn query(spec: Value, phase: &str) -> DynamicObject {
+        serde_json::from_value(json!({"apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery",
+            "metadata": {"name": "q", "uid": "u-1", "creationTimestamp": "2026-01-01T00:01:00Z"},
+            "spec": spec, "status": {"phase": phase}}))
+        .unwrap()
+    }
+
+    fn lent() -> DynamicObject {
+        query(json!({"compute": {"contextRef": {"name": "warm"}}}), "Running")
+    }
+
+    fn params(query: &str) -> Params {
+        Params::read(query, crate::http_api::operations::LOGS).unwrap()
     }
 
     #[test]
     fn pods_are_chosen_by_their_labels() {
-        let params = |query: &str| Params::read(query, crate::http_api::operations::LOGS).unwrap();
-        let chosen = |query: &str| selector("q", &params(query)).map_err(|problem| problem.errors[0].field.clone());
-        assert_eq!(chosen("").unwrap(), "floe.dev/query=q");
-        assert_eq!(chosen("role=coordinator").unwrap(), "floe.dev/query=q,floe.dev/role=coordinator");
-        assert_eq!(chosen("worker=2").unwrap(), "floe.dev/query=q,floe.dev/role=worker,floe.dev/worker=2");
+        let chosen = |query: &str| super::chosen(&params(query)).map_err(|problem| problem.errors[0].field.clone());
+        assert_eq!(chosen("").unwrap(), "");
+        assert_eq!(chosen("role=coordinator").unwrap(), ",floe.dev/role=coordinator");
+        assert_eq!(chosen("worker=2").unwrap(), ",floe.dev/role=worker,floe.dev/worker=2");
         assert_eq!(chosen("worker=2&role=worker").unwrap_err(), "worker");
-        let how = super::params(&params("tail=5&since=60"));
+        let own = query(json!({}), "Running");
+        assert_eq!(Whose::of(&own, "q").selector, "floe.dev/query=q");
+        assert_eq!(Whose::of(&lent(), "q").selector, "floe.dev/context=warm");
+    }
+
+    #[test]
+    fn a_label_does_not_make_a_pod_of_the_query_or_its_context() {
+        let owned = |kind: &str, name: &str, uid: &str, controller: bool| -> Pod {
+            let owner = json!({"apiVersion": "floe.dev/v1alpha1", "kind": kind, "name": name, "uid": uid, "controller": controller});
+            serde_json::from_value(json!({"metadata": {"ownerReferences": [owner]}})).unwrap()
+        };
+        let (own, lent) = (query(json!({}), "Running"), lent());
+        let (own, lent) = (Whose::of(&own, "q"), Whose::of(&lent, "q"));
+        assert!(own.has(&owned("DistributedQuery", "q", "u-1", true)) && !own.has(&Pod::default()));
+        assert!(!own.has(&owned("DistributedQuery", "q", "of-an-earlier-one", true)));
+        assert!(lent.has(&owned("ComputeContext", "warm", "c-1", true)) && !lent.has(&Pod::default()));
+        assert!(!lent.has(&owned("ComputeContext", "cold", "c-1", true)));
+        assert!(!lent.has(&owned("ComputeContext", "warm", "c-1", false)));
+        assert!(!lent.has(&owned("DistributedQuery", "warm", "c-1", true)));
+    }
+
+    #[test]
+    fn of_pods_that_serve_others_too_more_is_read_than_the_last_lines() {
+        let own = query(json!({}), "Running");
+        let how = Whose::of(&own, "q").params(&params("tail=5&since=60"));
         assert_eq!((how.tail_lines, how.since_seconds, how.timestamps), (Some(5), Some(60), true));
-        assert_eq!(super::params(&params("")).tail_lines, Some(1000));
+        assert_eq!(Whose::of(&own, "q").params(&params("")).tail_lines, Some(1000));
+        let lent = lent();
+        let how = Whose::of(&lent, "q").params(&params("tail=5"));
+        assert_eq!((how.tail_lines, how.since_seconds), (None, None));
+        assert_eq!(how.since_time.unwrap().to_string(), "2026-01-01T00:00:50Z");
+        let how = Whose::of(&lent, "q").params(&params("since=60"));
+        assert_eq!((how.since_seconds, how.since_time), (Some(60), None), "the kubelet takes one of them");
+        assert_eq!((Whose::of(&lent, "q").about(), Whose::of(&own, "q").about()), (Some("u-1"), None));
     }
 
     #[test]
     fn why_there_is_no_log_is_told() {
-        let query = |spec: Value, phase: &str| -> DynamicObject {
-            serde_json::from_value(json!({"apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery",
-                "metadata": {"name": "q"}, "spec": spec, "status": {"phase": phase}}))
-            .unwrap()
-        };
-        let lent = json!({"compute": {"contextRef": {"name": "warm"}}});
         for (query, is_chosen, part) in [
-            (query(lent, "Running"), false, "floe.dev/context=warm"),
-            (query(json!({}), "Failed"), true, "keepFailedPodsSeconds"),
-            (query(json!({}), "Running"), true, "no such pod"),
+            (lent(), false, "context warm, which has no pods"),
+            (lent(), true, "no such pod"),
+            (query(json!({}), "Failed"), true, "no such pod"),
+            (query(json!({}), "Failed"), false, "keepFailedPodsSeconds"),
             (query(json!({}), "Pending"), false, "/progress"),
         ] {
-            let told = none("q", &query, is_chosen);
+            let told = Whose::of(&query, "q").none(is_chosen);
             assert!(told.contains(part), "{told}");
         }
     }

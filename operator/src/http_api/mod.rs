@@ -1,9 +1,9 @@
-//! The HTTP API, served by every replica when it is asked for: queries and contexts as resources, for clients that have no
-//! kubectl. It keeps no state: they are objects, and results lie with their coordinators.
+//! The HTTP API, served by every replica if enabled: queries and contexts as resources, for clients without kubectl. It
+//! is stateless: the objects are in the cluster, and results are kept by their coordinators.
 //!
-//! A request goes `call` (who is it, may they, what do they want) → `queries`, `contexts`, `progress`, `result` or `logs` (act) → an
-//! answer or a `Problem`. Acting takes an `auth::Allowed`, which only the check of `auth` makes. `operations` is the table of everything that
-//! is served; the router and the OpenAPI document are both made from it.
+//! A request passes `call` (authenticate, authorize, validate) → `queries`, `contexts`, `progress`, `result` or `logs`
+//! (act) → an answer or a `Problem`. Acting takes an `auth::Allowed`, which only the check of `auth` makes.
+//! `operations` is the table of everything that is served; the router and the OpenAPI document are both made from it.
 
 mod auth;
 mod cache;
@@ -41,32 +41,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// Logs that are read at the same time, and of them those of one caller.
-const LOGS: usize = 4;
-const LOGS_OF_CALLER: usize = 2;
+/// How many logs are read at the same time: in total, and per caller.
+const MAX_LOG_READS: usize = 4;
+const MAX_LOG_READS_PER_CALLER: usize = 2;
 
-/// What the options say.
+/// The configuration from the command line.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: std::net::SocketAddr,
-    /// Certificate chain and key, as PEM files that may change while they are used.
+    /// Certificate chain and key as PEM files, which may be replaced while they are in use.
     pub tls: Option<(std::path::PathBuf, std::path::PathBuf)>,
-    /// Tokens must be for one of these. None: for the API server.
+    /// Audiences, one of which a token must have. Empty: tokens for the API server.
     pub audiences: Vec<String>,
-    /// Namespaces that are served. None: all.
+    /// Namespaces that are served. Empty: all.
     pub namespaces: Vec<String>,
     pub limits: Limits,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests a second of one caller, with twice as many at once.
+    /// Requests per second and caller, with bursts of twice as many.
     pub requests_per_second: u32,
     pub body_bytes: usize,
-    /// Results and progress that are streamed at the same time, and of them those of one caller.
+    /// How many streams of results and progress may be open: in total, and per caller.
     pub streams: usize,
     pub streams_of_caller: usize,
-    /// How long one stream may take.
+    /// Maximum duration of a stream.
     pub stream: Duration,
     pub connections: usize,
 }
@@ -76,10 +76,10 @@ pub struct Api {
     client: Client,
     reviews: reviews::Reviews,
     callers: limits::Buckets,
-    /// Of those whose token is not known yet, by address.
+    /// Rate limit by client address, for callers whose token is not known yet.
     strangers: limits::Buckets,
     streams: Arc<limits::Slots>,
-    /// Of logs that are read at the same time: each is held in memory.
+    /// Slots for logs that are read at the same time: each is held in memory.
     logs: Arc<limits::Slots>,
     coordinators: coordinator::Coordinators,
     metrics: Arc<Metrics>,
@@ -95,7 +95,7 @@ impl Api {
             callers: limits::Buckets::new(limits.requests_per_second),
             strangers: limits::Buckets::new(limits.requests_per_second),
             streams: limits::Slots::new(limits.streams, limits.streams_of_caller),
-            logs: limits::Slots::new(LOGS, LOGS_OF_CALLER),
+            logs: limits::Slots::new(MAX_LOG_READS, MAX_LOG_READS_PER_CALLER),
             coordinators: coordinator::Coordinators::new().context("no HTTP client")?,
             document: document::text(),
             client,
@@ -110,7 +110,7 @@ pub fn print() -> anyhow::Result<()> {
     std::io::Write::write_all(&mut std::io::stdout(), document::text().as_bytes()).context("cannot print")
 }
 
-/// A server that has its address.
+/// A server that is bound to its address.
 pub struct Server {
     listener: listen::Listener,
     router: axum::Router,
@@ -127,7 +127,7 @@ impl Server {
         Ok(Server { listener, router })
     }
 
-    /// Until `stop`; what is being answered then gets a moment.
+    /// Serves until `stop`, then allows a moment for requests in flight.
     pub async fn run(self, stop: CancellationToken) {
         self.listener.serve(self.router, stop).await;
     }

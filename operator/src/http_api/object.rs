@@ -1,4 +1,4 @@
-//! Queries and contexts as objects, with the operator's own rights. Every call takes the answer that allows it.
+//! Reads and writes queries and contexts with the operator's own rights. Every call requires an `Allowed`.
 
 use std::pin::Pin;
 
@@ -16,7 +16,7 @@ use super::problem::{Fault, Kind, Problem};
 
 pub type Watch = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<DynamicObject>>> + Send>>;
 
-/// The objects of the namespace that `allowed` is about. An answer to another question is a fault of ours.
+/// The objects of the namespace that `allowed` is about. Passing an `Allowed` for another action is a bug of ours.
 fn api(client: &Client, allowed: &Allowed, acts: &[Act]) -> Result<Api<DynamicObject>, Problem> {
     let question = allowed.question();
     if !acts.contains(&question.act) {
@@ -37,7 +37,7 @@ pub async fn list(client: &Client, allowed: &Allowed, how: &ListParams) -> Resul
         if problem.kind != Kind::BadRequest {
             return problem;
         }
-        // Only these two are the caller's own words.
+        // Only these two come from the caller.
         let given = [("labels", how.label_selector.is_some()), ("continue", how.continue_token.is_some())];
         let errors = given.into_iter().filter(|(_, given)| *given);
         let errors =
@@ -46,10 +46,10 @@ pub async fn list(client: &Client, allowed: &Allowed, how: &ListParams) -> Resul
     })
 }
 
-/// What came of creating an object.
+/// The outcome of creating an object.
 pub enum Created {
     New(DynamicObject),
-    /// There is one of that name.
+    /// An object of that name exists.
     There(DynamicObject),
 }
 
@@ -80,7 +80,7 @@ pub async fn find(client: &Client, allowed: &Allowed) -> Result<Option<DynamicOb
     found.map_err(|error| Problem::of_kube(&format!("{} {} cannot be read", word(allowed), allowed.name()), error))
 }
 
-/// Changes of the query from this version on; it ends by itself after so many seconds.
+/// Watches the query from this version on; the watch ends by itself after `seconds`.
 pub async fn watch(client: &Client, allowed: &Allowed, version: &str, seconds: u32) -> Result<Watch, Problem> {
     let only = WatchParams::default().fields(&format!("metadata.name={}", allowed.name())).timeout(seconds);
     let watch = api(client, allowed, &[Act::Get])?.watch(&only, version).await;

@@ -1,4 +1,4 @@
-//! Everything that is served, in one table for each resource: the router and the OpenAPI document are made from them.
+//! The tables of everything that is served, one per resource: the router and the OpenAPI document are made from them.
 
 use std::sync::Arc;
 
@@ -31,13 +31,13 @@ pub struct Operation {
     pub path: &'static str,
     pub summary: &'static str,
     pub about: &'static str,
-    /// What the caller must be allowed to do, and with what.
+    /// What the caller must be allowed to do, and on which resource.
     pub resource: Resource,
     pub act: Act,
     pub params: &'static [Param],
     pub takes: Option<Takes>,
     pub gives: &'static [Answer],
-    /// Beside those that every operation has.
+    /// In addition to those that every operation has.
     pub problems: &'static [Kind],
     pub handler: Handler,
 }
@@ -49,7 +49,7 @@ pub enum Method {
     Delete,
 }
 
-/// The form of a body.
+/// The schema of a body.
 #[derive(Clone, Copy)]
 pub struct Body(pub fn(&mut SchemaGenerator) -> Schema);
 
@@ -59,10 +59,10 @@ impl Body {
     }
 }
 
-/// What a body is read as.
+/// The body that an operation takes.
 pub struct Takes {
     pub body: Body,
-    /// Whether a key can name the request, so that it is sent again without harm.
+    /// Whether the request takes an Idempotency-Key, so that it can safely be sent again.
     pub is_keyed: bool,
 }
 
@@ -80,7 +80,7 @@ pub enum Content {
     Logs,
 }
 
-/// What every operation may answer.
+/// Problems that every operation may return.
 pub const COMMON: &[Kind] = &[
     Kind::BadRequest,
     Kind::Unauthenticated,
@@ -92,12 +92,12 @@ pub const COMMON: &[Kind] = &[
     Kind::Timeout,
 ];
 
-/// Which page of a list.
+/// The parameters of paging.
 const PAGE: &[Param] = &[
     Param {
         name: "limit",
         about: "How many a page has: 100 if it is left out.",
-        form: Form::Int { least: 1, most: super::queries::MOST_OF_PAGE },
+        form: Form::Int { least: 1, most: super::queries::MAX_PAGE_ITEMS },
     },
     Param {
         name: "continue",
@@ -143,8 +143,8 @@ async fn document(State(api): State<Arc<Api>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], api.document.clone())
 }
 
-/// Answers are data, whatever a browser takes them for. A connection whose request was not read to its end is over, which its
-/// other side must know: it would send the next request on it.
+/// Have browsers treat answers as data, whatever the bytes look like. Close the connection if a request's body was not
+/// read to its end, and say so: otherwise the client would send its next request on it.
 async fn plain(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)

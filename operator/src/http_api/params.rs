@@ -1,4 +1,4 @@
-//! Parameters of addresses: declared once, read by the server and described in the OpenAPI document.
+//! Parameters of URLs: declared once, parsed by the server and described in the OpenAPI document.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ impl Form {
     }
 }
 
-/// Parameters that were given, each as its declaration has it.
+/// The given parameters, validated against their declarations.
 #[derive(Debug, Default)]
 pub struct Params(BTreeMap<&'static str, String>);
 

@@ -1,5 +1,5 @@
-//! Refusals and failures as `application/problem+json` (RFC 9457). Every kind has a fixed status and name, so that clients can
-//! act on them, and the fields that are at fault are named one by one.
+//! Refusals and failures as `application/problem+json` (RFC 9457). Every kind has a fixed status and name that clients
+//! can act on, and each invalid field is listed.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -114,31 +114,31 @@ impl Kind {
     }
 }
 
-/// A problem, as RFC 9457 has it.
+/// A problem as defined by RFC 9457.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Problem")]
 struct Told {
-    /// `urn:floe:problem:` and the name of the kind.
+    /// `urn:floe:problem:` followed by the name of the kind.
     r#type: String,
-    /// What kind of problem it is, in words.
+    /// Title of the kind.
     title: String,
-    /// The status of the answer.
+    /// HTTP status of the answer.
     status: u16,
     /// What happened this time, and what to do.
     detail: String,
-    /// The fields at fault.
+    /// The invalid fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
-    /// Where the result is, if the query wrote it somewhere.
+    /// Location of the result, if the query wrote it to a sink.
     #[serde(skip_serializing_if = "Option::is_none")]
     result_uri: Option<String>,
 }
 
-/// One fault.
+/// An invalid field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Fault {
-    /// A field of the body (`spec.plan.sql`), a parameter of the address or the path, or a header.
+    /// A field of the body (`spec.plan.sql`), a parameter of the query string or path, or a header.
     pub field: String,
     /// What is wrong with it, and what to write instead.
     pub message: String,
@@ -158,7 +158,7 @@ impl Problem {
         Problem { kind, detail: detail.into(), errors: Vec::new(), result_uri: None, retry_after_seconds: None }
     }
 
-    /// One field is at fault.
+    /// A problem with a single field.
     pub fn field(kind: Kind, field: &str, message: impl Into<String>) -> Problem {
         let message = message.into();
         let errors = vec![Fault { field: field.to_owned(), message: message.clone() }];
@@ -171,7 +171,7 @@ impl Problem {
         Problem { errors, ..Problem::new(Kind::Invalid, detail) }
     }
 
-    /// What the API server has said about an object. The caller may do this, so a refusal is the cluster's own.
+    /// Converts an error of the API server. The caller is allowed to do this, so a refusal is the cluster's own.
     pub fn of_kube(what: &str, error: kube::Error) -> Problem {
         let kube::Error::Api(status) = error else {
             tracing::warn!(%error, "{what}");
@@ -180,7 +180,7 @@ impl Problem {
         let detail = format!("{what}: {}", status.message);
         let kind = match status.code {
             400 => Kind::BadRequest,
-            // Rights of the caller were checked before: this is an admission policy, a quota, or the operator's rights.
+            // The caller's rights were checked before: a policy, a quota or the operator's own rights refused it.
             401 | 403 => Kind::Forbidden,
             404 => Kind::NotFound,
             409 => Kind::Conflict,

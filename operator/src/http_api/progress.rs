@@ -1,5 +1,5 @@
-//! The progress of a query as server-sent events: its status at every change, until it has ended. The object is watched, so that
-//! any replica can tell, and a restart of the operator or of the coordinator changes nothing.
+//! The progress of a query as server-sent events: its status at every change, until it ends. The object itself is
+//! watched, so any replica can serve it, and it survives restarts of the operator and of the coordinator.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use super::limits::Slot;
 use super::problem::{Kind, Problem};
 use super::{Api, object, view};
 
-/// After so long it is asked again whether the caller may know this.
+/// Duration of one watch; the caller's right is checked again before the next.
 const WATCH_SECONDS: u32 = 50;
-const ALIVE: Duration = Duration::from_secs(15);
-/// The API server may be away for a moment.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Retry while the API server is unavailable for a moment.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 30;
 
@@ -48,16 +48,16 @@ pub async fn follow(api: Arc<Api>, call: Call) -> Result<Response, Problem> {
         tokio::select! {
             () = told.all(first) => {}
             () = sender.closed() => {}
-            // The client comes back by itself, as clients of event streams do.
+            // The client reconnects by itself, as clients of event streams do.
             () = tokio::time::sleep(most) => {}
         }
     });
-    let events = Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::new().interval(ALIVE));
-    // An Ingress must pass events on as they come.
+    let events = Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    // Have an Ingress pass events on without buffering.
     Ok(([(HeaderName::from_static("x-accel-buffering"), "no")], events).into_response())
 }
 
-/// What an event can be.
+/// The event types.
 pub const EVENTS: [&str; 4] = ["status", "end", "deleted", "problem"];
 
 struct Telling {
@@ -65,14 +65,14 @@ struct Telling {
     sender: mpsc::Sender<Result<Event, Infallible>>,
     token: String,
     allowed: Allowed,
-    /// What was told last.
+    /// The resource version that was sent last.
     version: String,
-    /// Another query of the name is none of this caller's business.
+    /// UID of the query: another query of the same name is none of this caller's business.
     uid: Option<String>,
     _slot: Slot,
 }
 
-/// Whether there is more to tell.
+/// Whether to go on.
 #[derive(PartialEq, Eq)]
 enum Then {
     More,
@@ -106,7 +106,7 @@ impl Telling {
         }
     }
 
-    /// Asks whether it is still allowed, looks, and tells what happens for a while.
+    /// Checks the right again, reads the query, and sends its changes for one watch.
     async fn round(&mut self) -> Result<Then, Problem> {
         self.allowed = call::again(&self.api, &self.token, &self.allowed).await?;
         let Some(object) = object::find(&self.api.client, &self.allowed).await? else {
@@ -126,7 +126,7 @@ impl Telling {
                 }
                 Ok(WatchEvent::Deleted(_)) => return Ok(self.gone().await),
                 Ok(WatchEvent::Bookmark(_)) => {}
-                // It is begun anew.
+                // Start the watch anew.
                 Ok(WatchEvent::Error(_)) | Err(_) => break,
             }
         }
@@ -154,10 +154,10 @@ impl Telling {
     }
 
     async fn send(&self, kind: &str, id: &str, data: &serde_json::Value) {
-        // Serialized by hand: it has no line breaks, and cannot fail.
+        // JSON has no raw line breaks, so setting the data cannot fail.
         let event = Event::default().event(kind).data(data.to_string());
         let event = if id.is_empty() { event } else { event.id(id) };
-        // A reader that is gone ends all of this.
+        // If the reader is gone, the whole stream ends.
         let _ = self.sender.send(Ok(event)).await;
     }
 }

@@ -16,23 +16,23 @@ use super::params::Params;
 use super::problem::{Kind, Problem};
 use super::{Api, submission, view};
 
-/// The answer is that of an earlier request with the same key.
+/// Response header: the answer repeats that of an earlier request with the same key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-pub const PAGE: u64 = 100;
-pub const MOST_OF_PAGE: u64 = 500;
+pub const PAGE_ITEMS: u64 = 100;
+pub const MAX_PAGE_ITEMS: u64 = 500;
 
 pub async fn list(api: Arc<Api>, call: Call) -> Result<Response, Problem> {
     let (items, next) = page(&api, &call.allowed, &call.params).await?;
     Ok(Json(view::Page { items: items.into_iter().map(view::item).collect(), next }).into_response())
 }
 
-/// A page of objects, and where the next one begins.
+/// A page of objects, and the token of the next one.
 pub async fn page(
     api: &Api,
     allowed: &Allowed,
     params: &Params,
 ) -> Result<(Vec<DynamicObject>, Option<String>), Problem> {
-    let limit = params.number("limit").unwrap_or(PAGE).min(MOST_OF_PAGE);
+    let limit = params.number("limit").unwrap_or(PAGE_ITEMS).min(MAX_PAGE_ITEMS);
     let how = ListParams {
         label_selector: params.text("labels").map(str::to_owned),
         continue_token: params.text("continue").map(str::to_owned),
@@ -87,7 +87,7 @@ pub async fn show(api: Arc<Api>, call: Call) -> Result<Response, Problem> {
     Ok(Json(view::query(object)).into_response())
 }
 
-/// 202 if it is being done, 200 if it is so already.
+/// Returns 202 if the change is in progress, 200 if it is in effect already.
 pub async fn change(api: Arc<Api>, call: Call, change: Change) -> Result<Response, Problem> {
     let query = object::get(&api.client, &call.allowed).await?;
     match change.decide(call.allowed.name(), &query)? {

@@ -1,7 +1,7 @@
-//! Reads the rest of a request that was answered before all of it had come.
+//! Reads the rest of a request that was answered before all of it had arrived.
 //!
-//! Closing a connection with bytes unread resets it, and the answer may be lost with it: who sends a large plan with a token
-//! that has expired would see a broken connection instead of the 401, and `kubectl port-forward` ends.
+//! Closing a connection with unread bytes resets it, and the answer may be lost: a client that sends a large plan with
+//! an expired token would see a broken connection instead of the 401, and `kubectl port-forward` would end.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,11 +11,11 @@ use axum::body::{Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::runtime::Handle;
 
-/// More than this is cut off: the sender does not look for an answer.
-const MOST_BYTES: usize = 16 << 20;
-const TIME: Duration = Duration::from_secs(10);
+/// Cut off larger bodies: such a sender does not look for an answer.
+const MAX_BYTES: usize = 16 << 20;
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The body of a request. What is left of it when nobody wants it any more is read and thrown away.
+/// The body of a request. If it is dropped before its end, the rest is read and discarded.
 pub struct Rest<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> {
     body: Option<B>,
 }
@@ -50,14 +50,14 @@ impl<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> Drop for Rest<B> {
     fn drop(&mut self) {
         let left = self.body.take().filter(|body| !body.is_end_stream());
         if let (Some(body), Ok(runtime)) = (left, Handle::try_current()) {
-            runtime.spawn(tokio::time::timeout(TIME, throw_away(body)));
+            runtime.spawn(tokio::time::timeout(READ_TIMEOUT, discard(body)));
         }
     }
 }
 
-async fn throw_away<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) {
+async fn discard<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) {
     let mut read = 0;
-    while read < MOST_BYTES {
+    while read < MAX_BYTES {
         match std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
             Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
             _ => return,

@@ -1,5 +1,5 @@
-//! The rows of a query without a sink. They come from its coordinator in the form that is asked for and go through to the caller
-//! as fast as that one reads: nothing is kept here. Rows are never looked at; a page of JSON only gets a frame around it.
+//! The rows of a query without a sink. The coordinator sends them in the requested format, and they are passed through
+//! to the caller as fast as it reads: nothing is buffered. Rows are not parsed; a page of JSON only gets a frame.
 
 use std::io;
 use std::pin::Pin;
@@ -19,14 +19,14 @@ use super::problem::{Kind, Problem};
 use super::{Api, coordinator, object, view};
 
 const TOTAL: HeaderName = HeaderName::from_static("floe-rows-total");
-/// Rows of a page of JSON.
-const PAGE: u64 = 1000;
-pub const MOST_OF_PAGE: u64 = 100_000;
+/// Default number of rows per page of JSON.
+const PAGE_ROWS: u64 = 1000;
+pub const MAX_PAGE_ROWS: u64 = 100_000;
 
-/// The words of the parameter `format`.
+/// The values of the parameter `format`.
 pub const FORMATS: &[&str] = &["json", "ndjson", "csv", "parquet", "arrow"];
 
-/// How rows are given.
+/// The format of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Json,
@@ -49,7 +49,7 @@ impl Format {
         }
     }
 
-    /// What the coordinator calls it.
+    /// The coordinator's name for the format.
     fn asked(self) -> &'static str {
         match self {
             Format::Arrow => "stream",
@@ -67,7 +67,7 @@ impl Format {
         }
     }
 
-    /// The parameter decides; else the first type of `Accept` that there is; else JSON.
+    /// The parameter decides; else the first known type of `Accept`; else JSON.
     fn choose(word: Option<&str>, accept: Option<&str>) -> Result<Format, Problem> {
         if let Some(word) = word {
             let found = Format::ALL.into_iter().find(|format| format.word() == word);
@@ -107,16 +107,16 @@ impl Page {
         if format != Format::Json {
             return Ok(Page { format, offset, limit });
         }
-        let limit = limit.unwrap_or(PAGE);
-        if limit > MOST_OF_PAGE {
+        let limit = limit.unwrap_or(PAGE_ROWS);
+        if limit > MAX_PAGE_ROWS {
             let how =
-                format!("may be {MOST_OF_PAGE} at most as json: take ndjson, csv, parquet or arrow for more at once");
+                format!("may be {MAX_PAGE_ROWS} at most as json: take ndjson, csv, parquet or arrow for more at once");
             return Err(Problem::field(Kind::Invalid, "limit", how));
         }
         Ok(Page { format, offset, limit: Some(limit) })
     }
 
-    /// The address of the page after this one, if the result has more rows.
+    /// The URL of the next page, if the result has more rows.
     fn next(&self, path: &str, total: Option<u64>) -> Option<String> {
         let (limit, total) = (self.limit?, total?);
         let offset = self.offset.saturating_add(limit);
@@ -169,7 +169,7 @@ pub async fn read(api: Arc<Api>, call: Call) -> Result<Response, Problem> {
     Ok((headers, Body::from_stream(through.stream(api.settings.limits.stream))).into_response())
 }
 
-/// Whether there are rows to read, and if not, why.
+/// Checks whether there are rows to read; says why if not.
 fn readable(name: &str, query: &DynamicObject) -> Result<(), Problem> {
     let status = &query.data["status"];
     let written = status["resultUri"].as_str().or(query.data["spec"]["sink"]["uri"].as_str());
@@ -193,7 +193,7 @@ fn readable(name: &str, query: &DynamicObject) -> Result<(), Problem> {
     }
 }
 
-/// A result on its way.
+/// A result that is being passed through.
 struct Through<S> {
     before: Option<Bytes>,
     rows: Pin<Box<S>>,
@@ -203,7 +203,7 @@ struct Through<S> {
 }
 
 impl<S: Stream<Item = reqwest::Result<Bytes>> + Send + 'static> Through<S> {
-    /// Half a result never passes for a whole one: what breaks off on one side, or takes too long, breaks off on the other.
+    /// Never passes off a partial result as a whole one: if one side breaks off or takes too long, so does the other.
     fn stream(self, most: Duration) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         let until = tokio::time::Instant::now() + most;
         futures::stream::unfold(self, move |mut through| async move {
@@ -253,16 +253,16 @@ mod tests {
     #[test]
     fn pages_follow_each_other_to_the_end() {
         let page = |offset, limit| Page::new(Format::Json, offset, limit).unwrap();
-        assert_eq!(page(None, None), Page { format: Format::Json, offset: 0, limit: Some(PAGE) });
+        assert_eq!(page(None, None), Page { format: Format::Json, offset: 0, limit: Some(PAGE_ROWS) });
         assert_eq!(page(None, None).next("/r", Some(1001)).unwrap(), "/r?format=json&offset=1000&limit=1000");
         assert_eq!(page(Some(1000), None).next("/r", Some(1001)), None);
         assert_eq!(page(Some(u64::MAX), Some(5)).next("/r", Some(u64::MAX)), None);
         assert_eq!(page(None, Some(5)).next("/r", None), None, "without a total nobody knows");
         let all = Page::new(Format::Parquet, None, None).unwrap();
         assert_eq!((all.limit, all.next("/r", Some(10))), (None, None));
-        let problem = Page::new(Format::Json, None, Some(MOST_OF_PAGE + 1)).unwrap_err();
+        let problem = Page::new(Format::Json, None, Some(MAX_PAGE_ROWS + 1)).unwrap_err();
         assert_eq!(problem.errors[0].field, "limit");
-        Page::new(Format::Ndjson, None, Some(MOST_OF_PAGE + 1)).unwrap();
+        Page::new(Format::Ndjson, None, Some(MAX_PAGE_ROWS + 1)).unwrap();
     }
 
     fn query(spec: serde_json::Value, status: serde_json::Value) -> DynamicObject {

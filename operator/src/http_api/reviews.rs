@@ -1,5 +1,5 @@
-//! Asks the cluster who a token belongs to and what its user may do (TokenReview, SubjectAccessReview). Answers are kept for
-//! seconds: a right that is taken away, or a token, is gone after that. Failures to ask are never kept.
+//! Asks the cluster who a token belongs to and what its user may do (TokenReview, SubjectAccessReview). Answers are
+//! cached for seconds: a revoked token or right stops working after that. Failed requests are never cached.
 
 use std::time::{Duration, Instant};
 
@@ -14,16 +14,16 @@ use super::auth::{Allowed, Question, User, allows, decide, identify};
 use super::cache::Cache;
 use super::problem::{Kind, Problem};
 
-const KNOWN: Duration = Duration::from_secs(20);
-const ALLOWED: Duration = Duration::from_secs(10);
-/// A refusal is asked again soon: a Role may just have been made.
-const REFUSED: Duration = Duration::from_secs(3);
-const MOST_TOKENS: usize = 4096;
-const MOST_ANSWERS: usize = 8192;
+const TOKEN_TTL: Duration = Duration::from_secs(20);
+const ALLOWED_TTL: Duration = Duration::from_secs(10);
+/// Cache refusals only briefly: a Role may just have been created.
+const REFUSED_TTL: Duration = Duration::from_secs(3);
+const MAX_TOKENS: usize = 4096;
+const MAX_ANSWERS: usize = 8192;
 const AT_ONCE: usize = 32;
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tokens are kept as digests only.
+/// Tokens are cached as digests only.
 type Digested = [u8; 32];
 
 pub struct Reviews {
@@ -39,13 +39,13 @@ impl Reviews {
         Reviews {
             client,
             audiences,
-            tokens: Cache::new(MOST_TOKENS),
-            answers: Cache::new(MOST_ANSWERS),
+            tokens: Cache::new(MAX_TOKENS),
+            answers: Cache::new(MAX_ANSWERS),
             slots: Semaphore::new(AT_ONCE),
         }
     }
 
-    /// What is known of a token without asking.
+    /// What is known of a token without asking the cluster.
     pub fn remembered(&self, token: &str) -> Option<Result<User, Problem>> {
         self.tokens.get(&digest(token), Instant::now())
     }
@@ -58,7 +58,7 @@ impl Reviews {
         let review = TokenReview { spec, ..TokenReview::default() };
         let told = self.ask(&review).await?;
         let user = identify(told.status.as_ref(), &self.audiences);
-        let lasts = if user.is_ok() { KNOWN } else { REFUSED };
+        let lasts = if user.is_ok() { TOKEN_TTL } else { REFUSED_TTL };
         self.tokens.put(digest(token), user.clone(), lasts, Instant::now());
         user
     }
@@ -69,7 +69,7 @@ impl Reviews {
         }
         let told: SubjectAccessReview = self.ask(&question.review()).await?;
         let allowed = allows(told.status.as_ref());
-        let lasts = if allowed { ALLOWED } else { REFUSED };
+        let lasts = if allowed { ALLOWED_TTL } else { REFUSED_TTL };
         self.answers.put(question.clone(), allowed, lasts, Instant::now());
         decide(question, allowed)
     }
@@ -85,7 +85,7 @@ impl Reviews {
             Problem::new(Kind::Unavailable, "the cluster cannot be asked who the caller is and what they may do")
         };
         let _slot = self.slots.acquire().await.map_err(|error| away(error.to_string()))?;
-        match tokio::time::timeout(ANSWER, api.create(&PostParams::default(), review)).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, api.create(&PostParams::default(), review)).await {
             Ok(Ok(told)) => Ok(told),
             Ok(Err(error)) => Err(away(error.to_string())),
             Err(_) => Err(away("no answer in time".to_owned())),

@@ -1,5 +1,5 @@
-//! A connection whose other side must go on reading: one that takes nothing for a while is given up, and with it whatever was being
-//! sent. Reading is not bounded here: a connection may well be quiet between requests.
+//! A connection whose client must keep reading: if a write makes no progress for a while, it fails, and so does
+//! whatever was being sent. Reads are not limited here: a connection may well be idle between requests.
 
 use std::io;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ impl<T> Stall<T> {
         Stall { inner, patience, waiting: None }
     }
 
-    /// A write that cannot go on yet: for how long has that been so?
+    /// Fails a pending write that has made no progress for `patience`.
     fn waits<R>(&mut self, poll: Poll<io::Result<R>>, context: &mut Context<'_>) -> Poll<io::Result<R>> {
         if poll.is_ready() {
             self.waiting = None;

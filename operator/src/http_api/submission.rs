@@ -1,4 +1,4 @@
-//! From the body of a request to the object that is created, with every fault told by its field. Pure.
+//! Turns the body of a request into the object to create, and reports every fault with its field. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::idempotency::{self, Key};
 use super::problem::{Kind, Problem};
 use super::view;
 
-/// Who made the object over the HTTP API. Informs people; nothing trusts it.
+/// Annotation: who made the object over the HTTP API. For information only; nothing trusts it.
 pub const SUBMITTED_BY: &str = "floe.dev/submitted-by";
 
-/// A query to be run.
+/// A query to run.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, extend("required" = ["spec"], "additionalProperties" = false))]
 #[allow(
@@ -22,8 +22,8 @@ pub const SUBMITTED_BY: &str = "floe.dev/submitted-by";
     reason = "the form of the body, for the document; it is read field by field for the sake of its faults"
 )]
 pub struct Submission {
-    /// The query's name, new in its namespace. Left out, one is made; with an Idempotency-Key it must be left out, since
-    /// the key names the query then.
+    /// The query's name, unique in its namespace. If omitted, one is generated; with an Idempotency-Key it must be
+    /// omitted, because the key determines the name.
     #[schemars(length(max = 50), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     name: Option<String>,
     /// Labels of the query's object.
@@ -43,7 +43,7 @@ fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// A context to be made.
+/// A context to create.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, extend("required" = ["name", "spec"], "additionalProperties" = false))]
 #[allow(
@@ -51,22 +51,22 @@ fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     reason = "the form of the body, for the document; it is read field by field for the sake of its faults"
 )]
 pub struct ContextSubmission {
-    /// The context's name, new in its namespace: queries name it in `spec.compute.contextRef`.
+    /// The context's name, unique in its namespace: queries refer to it in `spec.compute.contextRef`.
     #[schemars(length(max = 50), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     name: String,
     /// Labels of the context's object.
     #[schemars(schema_with = "labels")]
     labels: Option<BTreeMap<String, String>>,
-    /// Its workers, as in the spec of a ComputeContext.
+    /// The context's spec, as in a ComputeContext.
     #[schemars(schema_with = "view::context_spec")]
     spec: Value,
 }
 
-/// What is to be created.
+/// The object to create.
 #[derive(Debug, PartialEq)]
 pub struct Made {
     pub object: Value,
-    /// The name, if it is known before.
+    /// The name, if it is known before the object is created.
     pub name: Option<String>,
     /// The digest of the request.
     pub request: String,
@@ -96,7 +96,7 @@ pub fn context(body: &[u8], namespace: &str, user: &User) -> Result<Made, Proble
     given.made("ComputeContext", namespace, name, annotations, how, check)
 }
 
-/// A body, with the faults that were found so far.
+/// A parsed body, with the faults found so far.
 struct Given {
     name: Option<String>,
     labels: Value,
@@ -136,7 +136,7 @@ impl Given {
         Ok(Given { name, labels, spec: map.remove("spec"), request, faults })
     }
 
-    /// The object, if `check` finds no fault with it and there was none before.
+    /// Returns the object, if `check` finds no fault and there was none before.
     fn made(
         self,
         kind: &str,

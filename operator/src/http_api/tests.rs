@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 
 const QUERIES: &str = "/apis/floe.dev/v1alpha1/namespaces/n/distributedqueries";
 const CONTEXTS: &str = "/apis/floe.dev/v1alpha1/namespaces/n/computecontexts";
+const PODS: &str = "/api/v1/namespaces/n/pods";
 const SQL: &str = r#"{"spec": {"plan": {"sql": "select 1"}}}"#;
 
 /// A cluster that knows the token `good` as ann, who may do what `may` says.
@@ -74,7 +75,10 @@ impl Cluster {
                         None => (404, failure(404, "NotFound")),
                     },
                     _ if place == "pods" => {
-                        (200, json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": []}))
+                        let pods =
+                            self.objects.iter().filter(|(at, object)| at.starts_with(PODS) && object.is_object());
+                        let pods: Vec<&Value> = pods.map(|(_, pod)| pod).collect();
+                        (200, json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": pods}))
                     }
                     _ => match self.objects.get(path) {
                         Some(object) => (200, object.clone()),
@@ -106,7 +110,12 @@ impl Scene {
                 let (parts, body) = request.into_parts();
                 let body = serde_json::from_slice(&body.collect_bytes().await?).unwrap_or(Value::Null);
                 let (code, answer) = shared.lock().unwrap().answer(parts.method.as_str(), parts.uri.path(), body);
-                let answer = kube::client::Body::from(serde_json::to_vec(&answer).unwrap());
+                let bytes = match answer {
+                    // A log.
+                    Value::String(text) => text.into_bytes(),
+                    object => serde_json::to_vec(&object).unwrap(),
+                };
+                let answer = kube::client::Body::from(bytes);
                 Ok::<_, kube::Error>(Response::builder().status(code).body(answer).unwrap())
             }
         });
@@ -346,4 +355,41 @@ async fn logs_are_for_those_who_see_the_query_and_may_read_logs() {
     both.get("n/queries/a/logs?worker=1&role=worker", "good").await.is(422, "invalid");
     both.get("n/queries/a/logs?tail=0", "good").await.is(400, "bad-request");
     both.get("n/queries/a/logs", "good").await.is(409, "no-logs");
+}
+
+#[tokio::test]
+async fn of_pods_of_a_context_a_query_has_the_lines_that_name_it() {
+    let scene = Scene::new(&["get pods/log n -", "get - n a"], 100, &[]);
+    let pod = |name: &str, owner: Value| {
+        json!({
+            "metadata": {"name": name, "labels": {"floe.dev/role": "coordinator"}, "ownerReferences": owner},
+            "status": {"containerStatuses": [{"name": "floe", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "state": {"running": {}}}]},
+        })
+    };
+    let warm = json!([{"apiVersion": "floe.dev/v1alpha1", "kind": "ComputeContext", "name": "warm", "uid": "c", "controller": true}]);
+    let line = |second: u32, query: &str| {
+        let event = json!({"level": "INFO", "message": "query succeeded", "span": {"query": query}});
+        format!("2026-01-01T00:00:0{second}Z {event}\n")
+    };
+    let log = line(1, "other") + &line(2, "6f3a-2c") + &line(3, "other");
+    for (at, object) in [
+        (format!("{PODS}/warm-g1-c"), pod("warm-g1-c", warm)),
+        (format!("{PODS}/warm-g1-c/log"), log.clone().into()),
+        // Whoever may make pods can give them any labels.
+        (format!("{PODS}/forged"), pod("forged", json!([]))),
+        (format!("{PODS}/forged/log"), log.into()),
+        (
+            format!("{QUERIES}/a"),
+            json!({"apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery", "metadata": {"name": "a", "uid": "6f3a-2c"},
+                "spec": {"compute": {"contextRef": {"name": "warm"}}}}),
+        ),
+    ] {
+        scene.cluster.lock().unwrap().objects.insert(at, object);
+    }
+    let answer = scene.get("n/queries/a/logs?tail=1", "good").await;
+    assert_eq!((answer.parts.status, &answer.body["complete"]), (StatusCode::OK, &json!(true)));
+    let lines = answer.body["lines"].as_array().unwrap();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!((&lines[0]["pod"], &lines[0]["span"]["query"]), (&json!("warm-g1-c"), &json!("6f3a-2c")));
 }

@@ -1,4 +1,4 @@
-//! A mounted certificate. It is read again while it is used: whoever renews it only replaces the files.
+//! A mounted certificate. It is read again periodically: renewing it only takes replacing the files.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,7 +24,7 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// Accepts connections with the certificate of these files, as they are at the time.
+/// Accepts connections with the current certificate of these files.
 pub async fn acceptor(chain: PathBuf, key: PathBuf) -> anyhow::Result<TlsAcceptor> {
     let mut bytes = read(&chain, &key).await?;
     let current = Arc::new(Current(RwLock::new(Arc::new(certified(&bytes)?))));
@@ -47,7 +47,7 @@ pub async fn acceptor(chain: PathBuf, key: PathBuf) -> anyhow::Result<TlsAccepto
                         *current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
                         bytes = new;
                     }
-                    // The files are replaced one after the other: the next look finds both.
+                    // The files are replaced one after the other: the next read finds both.
                     Err(error) => tracing::warn!("the new certificate cannot be used: {error:#}"),
                 },
                 Err(error) => tracing::warn!("the certificate cannot be read again: {error:#}"),

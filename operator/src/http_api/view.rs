@@ -1,4 +1,4 @@
-//! Queries and contexts as answers show them. Pure.
+//! How answers show queries and contexts. Pure.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 struct Head {
     name: String,
     namespace: String,
-    /// Of this object, and of no other that had or will have its name.
+    /// UID of the object; an object created later under the same name has another one.
     uid: String,
     /// When it was created (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<String>,
-    /// It goes as soon as nothing of it is left.
+    /// Whether the object is being deleted.
     deleting: bool,
     labels: BTreeMap<String, String>,
 }
@@ -36,16 +36,16 @@ impl From<ObjectMeta> for Head {
     }
 }
 
-/// A query with all that is known of it.
+/// A query in full.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Query {
     #[serde(flatten)]
     head: Head,
-    /// As it was written, with the defaults.
+    /// The spec as submitted, with defaults filled in.
     #[schemars(schema_with = "spec")]
     spec: Value,
-    /// What became of it so far.
+    /// The state of the query.
     #[schemars(schema_with = "status")]
     status: Value,
 }
@@ -56,21 +56,21 @@ pub struct Query {
 pub struct Item {
     #[serde(flatten)]
     head: Head,
-    /// Where it is. Succeeded, Failed and Cancelled are final.
+    /// Phase of the query. Succeeded, Failed and Cancelled are final.
     phase: String,
-    /// Why it is there, in one word.
+    /// Reason of the phase, as one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The same in a sentence.
+    /// The reason as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
-    /// Share of the tasks that are done, as text.
+    /// Share of finished tasks, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<String>,
     /// Rows of the result.
     #[serde(skip_serializing_if = "Option::is_none")]
     rows: Option<u64>,
-    /// Where the result is, if the query has a sink.
+    /// Location of the result, if the query has a sink.
     #[serde(skip_serializing_if = "Option::is_none")]
     result_uri: Option<String>,
     /// Time from its creation to its end, as text.
@@ -82,21 +82,21 @@ pub struct Item {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Page {
     pub items: Vec<Item>,
-    /// Where the next page begins, if there is one.
+    /// Token of the next page, if there is one.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// A context with all that is known of it.
+/// A context in full.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Context {
     #[serde(flatten)]
     head: Head,
-    /// As it was written, with the defaults.
+    /// The spec as submitted, with defaults filled in.
     #[schemars(schema_with = "context_spec")]
     spec: Value,
-    /// How it is now.
+    /// The state of the context.
     #[schemars(schema_with = "context_status")]
     status: Value,
 }
@@ -107,24 +107,24 @@ pub struct Context {
 pub struct ContextItem {
     #[serde(flatten)]
     head: Head,
-    /// Where it is. Every phase but Failed takes queries.
+    /// Phase of the context. In every phase but Failed it accepts queries.
     phase: String,
-    /// What holds it up, in one word.
+    /// What holds the context up, as one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The same in a sentence.
+    /// The same as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     /// Workers connected and wanted, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     workers: Option<String>,
-    /// Queries that run.
+    /// Number of running queries.
     #[serde(skip_serializing_if = "Option::is_none")]
     queries_running: Option<u64>,
-    /// Queries that wait for others to end.
+    /// Number of queries that wait for others to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     queries_waiting: Option<u64>,
-    /// Memory in use on the workers of what they have, as text.
+    /// Memory in use on the workers and their total, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<String>,
 }
@@ -133,17 +133,17 @@ pub struct ContextItem {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ContextPage {
     pub items: Vec<ContextItem>,
-    /// Where the next page begins, if there is one.
+    /// Token of the next page, if there is one.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// What the pods of a query have logged.
+/// The logs of a query's pods.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Logs {
-    /// Whether nothing was left out for its size: pods beyond the first, lines beyond the share of a pod.
+    /// Whether nothing was left out because of size limits: pods beyond the maximum number, lines beyond a pod's share.
     pub complete: bool,
-    /// In the order of their time. What a process wrote, an event of the runner or any other text, and whose it is.
+    /// Log lines sorted by time: events of the runner or other text, each with its pod.
     #[schemars(schema_with = "log_lines")]
     pub lines: Vec<Value>,
 }
@@ -152,7 +152,7 @@ fn log_lines(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "items": {
         "type": "object",
         "required": ["pod"],
-        // Other processes may write objects, too, with what they like in these fields.
+        // Other processes may also write JSON objects, with anything in these fields.
         "properties": {
             "time": {"description": "When the kubelet took the line (RFC 3339)."},
             "pod": {"type": "string", "description": "The pod that wrote it."},
@@ -168,13 +168,13 @@ fn log_lines(_: &mut SchemaGenerator) -> Schema {
 #[schemars(extend("required" = ["offset", "rows"]))]
 #[allow(dead_code, reason = "the form of the answer, for the document; it is written while it is read")]
 pub struct Rows {
-    /// How many rows come before these.
+    /// Number of rows before these.
     offset: u64,
-    /// Rows of the whole result.
+    /// Number of rows of the whole result.
     total: Option<u64>,
-    /// The address of the next page, if there is one.
+    /// URL of the next page, if there is one.
     next: Option<String>,
-    /// An object for each row, its fields in the order of the columns.
+    /// One object per row, its fields in the order of the columns.
     rows: Vec<BTreeMap<String, Value>>,
 }
 
@@ -189,7 +189,7 @@ pub struct Progress {
     status: Value,
 }
 
-/// The event of a query that is gone.
+/// The event for a query that was deleted.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "the form of an event, for the document")]
 pub struct Deleted {
@@ -228,11 +228,7 @@ fn whole(value: Value) -> Value {
 
 pub fn query(object: DynamicObject) -> Query {
     let (metadata, mut data) = (object.metadata, object.data);
-    Query {
-        head: metadata.into(),
-        spec: whole(data["spec"].take()),
-        status: whole(data["status"].take()),
-    }
+    Query { head: metadata.into(), spec: whole(data["spec"].take()), status: whole(data["status"].take()) }
 }
 
 pub fn item(object: DynamicObject) -> Item {
@@ -252,11 +248,7 @@ pub fn item(object: DynamicObject) -> Item {
 
 pub fn context(object: DynamicObject) -> Context {
     let (metadata, mut data) = (object.metadata, object.data);
-    Context {
-        head: metadata.into(),
-        spec: whole(data["spec"].take()),
-        status: whole(data["status"].take()),
-    }
+    Context { head: metadata.into(), spec: whole(data["spec"].take()), status: whole(data["status"].take()) }
 }
 
 pub fn context_item(object: DynamicObject) -> ContextItem {

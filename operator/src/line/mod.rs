@@ -1,6 +1,6 @@
-//! The lines of queries that wait for quotas, one for each namespace and priority class (quotas can be scoped to one), and
-//! of those that no node has had room for, of all namespaces.
-//! Lost with the operator, and made again from what is refused: queries keep their order, which is that of their creation.
+//! The lines of queries that wait for quotas, one per namespace and priority class (quotas can be scoped to one), and
+//! of queries that no node had room for, across namespaces. Lost when the operator restarts, and rebuilt as pods are
+//! refused: queries keep their order, which is that of their creation.
 
 mod order;
 pub mod quota;
@@ -18,21 +18,21 @@ use order::Line;
 pub use order::{Answer, Class, Rank, Waiting};
 use quota::{Need, Quota};
 
-/// So many of a line are told when it moves; those behind see it when they look again.
-const TOLD: usize = 20;
+/// Wake at most this many waiting queries when the line moves; the rest notice at their next reconcile.
+const MAX_WOKEN: usize = 20;
 
 /// Namespace and priority class.
 pub type Scope = (String, String);
-/// No namespace: the line of those that wait for nodes.
+/// Stands for no namespace: the line of queries that wait for nodes.
 pub const NODES: &str = "";
 
 pub struct Lines {
     by_scope: Mutex<HashMap<Scope, Line>>,
-    /// Queries to look at again.
+    /// Sends queries to reconcile again.
     wake: mpsc::UnboundedSender<Key>,
 }
 
-/// One query before its line.
+/// A query and the line that it would stand in.
 #[derive(Clone, Debug)]
 pub struct Ticket {
     pub scope: Scope,
@@ -49,13 +49,13 @@ impl Lines {
         self.by_scope.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes a line, and has those looked at again whose place may be another one now.
+    /// Changes a line, and wakes the queries whose place may have changed.
     fn change(&self, scope: &Scope, change: impl FnOnce(&mut Line)) {
         let mut lines = self.lock();
         let line = lines.entry(scope.clone()).or_default();
-        let before: Vec<Key> = line.waiting().take(TOLD).cloned().collect();
+        let before: Vec<Key> = line.waiting().take(MAX_WOKEN).cloned().collect();
         change(line);
-        let after: Vec<Key> = line.waiting().take(TOLD).cloned().collect();
+        let after: Vec<Key> = line.waiting().take(MAX_WOKEN).cloned().collect();
         if line.is_empty() {
             lines.remove(scope);
         }
@@ -68,8 +68,8 @@ impl Lines {
         }
     }
 
-    /// Whether the query is in the line, or has to join it: it was in one before this operator knew, or others wait and
-    /// come first.
+    /// Whether the query is in the line or has to join it, because it was in one before this operator started, or
+    /// because others wait that come first.
     pub fn enters(&self, ticket: &Ticket, waited: Option<&str>, now: Timestamp) -> bool {
         let (is_in, others) = {
             let lines = self.lock();
@@ -79,7 +79,7 @@ impl Lines {
         };
         let words = waited.unwrap_or("other queries of this namespace wait for its quota and come first");
         if is_in {
-            // It may wait for something else by now.
+            // It may wait for another class of pods by now.
             self.change(&ticket.scope, |line| line.join(ticket.rank.clone(), ticket.key.clone(), "", now));
         } else if others > 0 || waited.is_some() {
             self.change(&ticket.scope, |line| line.join(ticket.rank.clone(), ticket.key.clone(), words, now));
@@ -87,7 +87,7 @@ impl Lines {
         is_in || others > 0 || waited.is_some()
     }
 
-    /// Whether the query stands in that line.
+    /// Whether the query is in that line.
     pub fn holds(&self, ticket: &Ticket) -> bool {
         self.lock().get(&ticket.scope).is_some_and(|line| line.holds(&ticket.rank.uid))
     }
@@ -117,12 +117,12 @@ impl Lines {
         self.change(&ticket.scope, |line| line.grant(&ticket.rank.uid, left, now));
     }
 
-    /// The query waits for nothing any more.
+    /// Removes the query from all lines.
     pub fn leave(&self, uid: &str) {
         self.leave_those(uid, |_| true);
     }
 
-    /// It waits for no quota, or for no node, any more.
+    /// Removes the query from the lines that `which` selects: those for quotas, or those for nodes.
     pub fn leave_those(&self, uid: &str, which: impl Fn(&Scope) -> bool) {
         let scopes: Vec<Scope> = {
             let lines = self.lock();

@@ -1,9 +1,9 @@
-//! The line in which the queries of a namespace wait for its quota: who is before whom, who may try, and who has had its
-//! turn. Pure: it is told the time and what the quotas say.
+//! The line in which the queries of a namespace wait for its quota: the order, who may try to create pods, and who has
+//! had its turn. Pure: the time and the quotas' contents are arguments.
 //!
-//! Only the first of the line tries to make pods, and only when the quotas have room for all that it needs to start, so that
-//! no two hold half of what each needs and nothing is refused again and again. What one may take that has had its turn is set
-//! aside for it until it has it.
+//! Only the first in line tries to create pods, and only when the quotas have room for all that it needs to start. So
+//! no two queries each hold half of what they need, and nothing is refused again and again. What a query may still
+//! create after its turn is reserved for it until it has it.
 
 use std::collections::BTreeMap;
 
@@ -12,24 +12,24 @@ use jiff::{SignedDuration, Timestamp};
 use super::quota::{Need, Quota, has_room, never};
 use crate::pods::Key;
 
-/// A refusal against what the quotas' numbers say is tried again after so long; it may hang on what they do not tell.
-const AGAIN: SignedDuration = SignedDuration::from_secs(15);
-/// The same where the quotas cannot be read.
-const AGAIN_BLIND: SignedDuration = SignedDuration::from_secs(2);
-/// What was granted is kept free for so long: a coordinator that does not come up must not hold others up.
-const SET_ASIDE: SignedDuration = SignedDuration::from_secs(60);
-/// Who is not the first keeps the pods that it has for so long.
-const GIVE_BACK: SignedDuration = SignedDuration::from_secs(5);
+/// Retry delay when a pod is refused although the quota shows room (scopes are not visible).
+const RETRY: SignedDuration = SignedDuration::from_secs(15);
+/// Retry delay when the quotas cannot be read.
+const RETRY_BLIND: SignedDuration = SignedDuration::from_secs(2);
+/// How long to reserve what was granted: a coordinator that does not come up must not block others.
+const RESERVED_FOR: SignedDuration = SignedDuration::from_secs(60);
+/// Grace period before a query that is not first must release its pods.
+const GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(5);
 
-/// What a query waits for, in the order in which it is served.
+/// What a query waits for, in the order of priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// A pod that removes what an ended query has left.
+    /// A pod that cleans up after an ended query.
     Cleaning,
-    /// A worker of a query that is at work, in place of a lost one.
+    /// A replacement for a lost worker of a running query.
     AtWork,
     Starting,
-    /// Workers beyond those that the query needs.
+    /// Workers beyond those that the query needs to start.
     Extra,
 }
 
@@ -43,7 +43,7 @@ pub struct Rank {
 #[derive(Debug)]
 struct Entry {
     key: Key,
-    /// Why it waits, in the server's words.
+    /// Why it waits, in the API server's words.
     words: String,
     since: Timestamp,
     state: State,
@@ -52,9 +52,9 @@ struct Entry {
 #[derive(Debug, PartialEq)]
 enum State {
     Waiting,
-    /// It has had its turn; this is what it still has to make.
+    /// It has had its turn; this is what it still has to create.
     Admitted(Need, Timestamp),
-    /// Even an empty namespace has no room for it.
+    /// Even an empty namespace would have no room for it.
     Never,
 }
 
@@ -67,14 +67,14 @@ pub enum Answer {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many come before it.
+    /// How many queries are ahead of it.
     pub ahead: u32,
     pub words: String,
-    /// What it holds is of use to those before it.
+    /// It must release its pods, which those ahead of it can use.
     pub give_back: bool,
-    /// Not before the quota is raised.
+    /// It cannot run until the quota is raised.
     pub is_never: bool,
-    /// It waits for nodes, and not for a quota.
+    /// It waits for nodes, not for a quota.
     pub for_nodes: bool,
 }
 
@@ -98,7 +98,7 @@ impl Line {
         self.entries.keys().find(|rank| rank.uid == uid).cloned()
     }
 
-    /// Takes a query in, or tells it apart by what it waits for now. It keeps how long it has waited.
+    /// Adds a query to the line, or updates what it waits for. It keeps its waiting time.
     pub fn join(&mut self, rank: Rank, key: Key, words: &str, now: Timestamp) {
         let known = self.rank(&rank.uid).and_then(|known| self.entries.remove(&known));
         let mut entry = known.unwrap_or(Entry { key, words: String::new(), since: now, state: State::Waiting });
@@ -108,7 +108,7 @@ impl Line {
         self.entries.insert(rank, entry);
     }
 
-    /// What it asked for was refused. `before` is what the quotas said then.
+    /// Records that a request was refused. `before`: what the quotas said before it.
     pub fn refuse(&mut self, rank: Rank, key: Key, words: &str, before: Option<Vec<Quota>>, now: Timestamp) {
         self.join(rank.clone(), key, words, now);
         if let Some(entry) = self.entries.get_mut(&rank) {
@@ -120,7 +120,7 @@ impl Line {
         self.refused = Some((now, before));
     }
 
-    /// It was granted what it asked for, and will ask for no more than this.
+    /// Records that a request was granted; the query will create no more than `left`.
     pub fn grant(&mut self, uid: &str, left: Need, now: Timestamp) {
         let Some(rank) = self.rank(uid) else { return };
         if left.is_nothing() {
@@ -136,20 +136,20 @@ impl Line {
         self.rank(uid).is_some_and(|rank| self.entries.remove(&rank).is_some())
     }
 
-    /// How many wait before one of this rank.
+    /// How many queries wait ahead of one of this rank.
     pub fn ahead_of(&self, rank: &Rank) -> u32 {
         let before = self.entries.range(..rank).filter(|(_, entry)| entry.state == State::Waiting);
         before.count().try_into().unwrap_or(u32::MAX)
     }
 
-    /// Whether the quotas decide of it: it is the first, or may become possible.
+    /// Whether the decision depends on the quotas: it is first in line, or was ruled out before.
     pub fn needs_quotas(&self, uid: &str) -> bool {
         let Some(rank) = self.rank(uid) else { return false };
         let state = self.entries.get(&rank).map(|entry| &entry.state);
         state == Some(&State::Never) || (state == Some(&State::Waiting) && self.ahead_of(&rank) == 0)
     }
 
-    /// Decides for a query of the line. `missing` is what it would make now and soon, `whole` all that it needs to start.
+    /// Decides for a query in the line. `missing`: what it still has to create; `whole`: all that it needs to start.
     pub fn decide(
         &mut self,
         uid: &str,
@@ -161,7 +161,7 @@ impl Line {
         let rank = self.rank(uid)?;
         let ahead = self.ahead_of(&rank);
         let promised = self.entries.values().fold(Need::default(), |sum, entry| match &entry.state {
-            State::Admitted(left, since) if now.duration_since(*since) < SET_ASIDE => sum.plus(left),
+            State::Admitted(left, since) if now.duration_since(*since) < RESERVED_FOR => sum.plus(left),
             State::Admitted(..) | State::Waiting | State::Never => sum,
         });
         let refused = self.refused.clone();
@@ -176,7 +176,7 @@ impl Line {
             }
         }
         let is_never = entry.state == State::Never;
-        let give_back = (ahead > 0 || is_never) && now.duration_since(entry.since) >= GIVE_BACK;
+        let give_back = (ahead > 0 || is_never) && now.duration_since(entry.since) >= GRACE_PERIOD;
         let waiting = Waiting { ahead, words: entry.words.clone(), give_back, is_never, for_nodes: false };
         if ahead > 0 || is_never {
             return Some(Answer::Wait(waiting));
@@ -184,15 +184,15 @@ impl Line {
         let since = |at: Timestamp| now.duration_since(at);
         let may_try = match (quotas, &refused) {
             (Some(quotas), _) if !has_room(quotas, &missing.clone().plus(&promised)) => false,
-            (Some(quotas), Some((at, Some(before)))) => before != quotas || since(*at) >= AGAIN,
+            (Some(quotas), Some((at, Some(before)))) => before != quotas || since(*at) >= RETRY,
             (Some(_), Some((_, None)) | None) => true,
-            (None, Some((at, _))) => since(*at) >= AGAIN_BLIND,
+            (None, Some((at, _))) => since(*at) >= RETRY_BLIND,
             (None, None) => true,
         };
         Some(if may_try { Answer::Try } else { Answer::Wait(waiting) })
     }
 
-    /// The queries that wait, the first one first.
+    /// The waiting queries in order.
     pub fn waiting(&self) -> impl Iterator<Item = &Key> {
         self.entries.values().filter(|entry| entry.state == State::Waiting).map(|entry| &entry.key)
     }

@@ -1,17 +1,17 @@
-//! What pods need and what a namespace's ResourceQuotas still give, as numbers. Pure. It only foresees: the API server's own
-//! admission decides.
+//! What pods need and what a namespace's ResourceQuotas still allow, as numbers. Pure. This is only a forecast: the API
+//! server's admission decides.
 
 use std::collections::BTreeMap;
 
 use floe_api::Quantity;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 
-/// Amounts by the quota's name for the resource, in thousandths.
+/// Amounts in thousandths, by the quota's name of the resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Need(BTreeMap<String, u128>);
 
 impl Need {
-    /// What one pod counts for: its containers' requests and limits, and itself.
+    /// What one pod counts for: its containers' requests and limits, and the pod itself.
     pub fn of(pod: &Pod) -> Need {
         let mut need = Need::default();
         need.add("pods", 1000);
@@ -19,7 +19,7 @@ impl Need {
         for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
             let Some(resources) = &container.resources else { continue };
             let limits = resources.limits.clone().unwrap_or_default();
-            // What is limited and not requested is requested as it is limited.
+            // A limit without a request is also the request.
             let mut requests = limits.clone();
             requests.extend(resources.requests.clone().unwrap_or_default());
             for (name, amount) in &requests {
@@ -57,13 +57,13 @@ impl Need {
     }
 }
 
-/// One ResourceQuota as it was read.
+/// The contents of one ResourceQuota.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
     name: String,
     hard: BTreeMap<String, u128>,
     used: BTreeMap<String, u128>,
-    /// It counts some pods only; which ones is the API server's to say.
+    /// It counts only some pods; which ones is up to the API server.
     is_scoped: bool,
 }
 
@@ -84,7 +84,7 @@ impl Quota {
     }
 }
 
-/// Whether there is room for so much, as far as the quotas tell.
+/// Whether there is room for `need`, as far as the quotas show.
 pub fn has_room(quotas: &[Quota], need: &Need) -> bool {
     quotas.iter().filter(|quota| !quota.is_scoped).all(|quota| {
         need.0.iter().all(|(name, amount)| {
@@ -94,7 +94,7 @@ pub fn has_room(quotas: &[Quota], need: &Need) -> bool {
     })
 }
 
-/// Why there is never room for so much, if a quota rules it out even when nothing else is there.
+/// Why there can never be room for `need`, if a quota would refuse it even in an empty namespace.
 pub fn never(quotas: &[Quota], need: &Need) -> Option<String> {
     quotas.iter().filter(|quota| !quota.is_scoped).find_map(|quota| {
         let (name, hard, amount) = need.0.iter().find_map(|(name, amount)| {
@@ -107,7 +107,7 @@ pub fn never(quotas: &[Quota], need: &Need) -> Option<String> {
     })
 }
 
-/// An amount as people write it.
+/// Formats an amount for people.
 fn shown(name: &str, milli: u128) -> String {
     if name.ends_with("cpu") && !milli.is_multiple_of(1000) {
         return format!("{milli}m");

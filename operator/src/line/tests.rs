@@ -1,4 +1,4 @@
-//! Lines by hand, and many queries at once against a quota as a namespace has it.
+//! Lines step by step, and many queries at once against a namespace's quota.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ fn the_oldest_is_first_and_tries_when_there_is_room_for_all_it_needs() {
     let first = wait(Some(ask(1, 2, 11)));
     assert_eq!((first.ahead, first.words.as_str(), first.give_back), (0, "exceeded quota: small", false));
     assert_eq!(ask(1, 1, 11), Answer::Try);
-    // Those behind give back what they hold after a while, the first does not.
+    // Those behind must release what they hold after a while; the first need not.
     assert!(!wait(Some(ask(1, 2, 100))).give_back && wait(Some(ask(2, 2, 100))).give_back);
 }
 
@@ -62,11 +62,11 @@ fn what_was_granted_is_set_aside_until_it_is_taken() {
     line.refuse(rank(1), key(1), "w", None, at(0));
     line.refuse(rank(2), key(2), "w", None, at(0));
     let ask = |line: &mut Line, used| line.decide("u2", Some(&pods(6, used)), &need(3), &need(3), at(1));
-    // The first has made its coordinator and will make two workers: three pods are left of six, and one of them is free.
+    // The first has made its coordinator and will make two workers: of six pods three are left, one of which is free.
     line.grant("u1", need(2), at(0));
     assert_eq!(wait(ask(&mut line, 3)).ahead, 0);
     assert_eq!(ask(&mut line, 1), Some(Answer::Try));
-    // Not for ever: its coordinator may have no image.
+    // The reservation expires: the coordinator may have no image.
     assert_eq!(line.decide("u2", Some(&pods(6, 3)), &need(3), &need(3), at(60)), Some(Answer::Try));
     line.grant("u1", Need::default(), at(1));
     assert_eq!(ask(&mut line, 3), Some(Answer::Try));
@@ -79,11 +79,11 @@ fn a_refusal_is_not_repeated_while_nothing_changes() {
     let before = pods(4, 1);
     line.refuse(rank(1), key(1), "w", Some(before.clone()), at(0));
     let mut ask = |quotas: Option<&[Quota]>, now| line.decide("u1", quotas, &need(3), &need(3), at(now));
-    // The numbers have room, and the server said no all the same.
+    // The numbers show room, but the server refused all the same.
     assert_eq!(wait(ask(Some(&before), 1)).ahead, 0);
     assert_eq!(ask(Some(&pods(4, 0)), 1), Some(Answer::Try));
     assert_eq!(ask(Some(&before), 15), Some(Answer::Try));
-    // Where quotas cannot be read, it is tried every other second.
+    // While the quotas cannot be read, it tries every two seconds.
     assert_eq!(wait(ask(None, 1)).ahead, 0);
     assert_eq!(ask(None, 2), Some(Answer::Try));
 }
@@ -110,7 +110,7 @@ fn a_query_at_work_and_what_cleans_up_come_before_those_that_start() {
     line.refuse(Rank { class: Class::Extra, ..rank(0) }, key(0), "w", None, at(0));
     let order: Vec<&str> = line.waiting().map(|key| key.1.as_str()).collect();
     assert_eq!(order, ["q9", "q5", "q1", "q0"]);
-    // It has begun to work since.
+    // It has started to work since then.
     line.join(Rank { class: Class::AtWork, ..rank(1) }, key(1), "", at(3));
     assert_eq!(line.waiting().next().map(|key| key.1.as_str()), Some("q9"));
     assert_eq!(line.waiting().nth(1).map(|key| key.1.as_str()), Some("q1"));
@@ -122,7 +122,7 @@ struct Played {
     workers: u32,
     has_coordinator: bool,
     made: u32,
-    /// Seconds that it still runs.
+    /// Seconds until it ends.
     left: Option<u32>,
     is_over: bool,
 }
@@ -130,8 +130,8 @@ struct Played {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Queries of any size come at once to a namespace with little room. All that can start end, in an order in which none is
-    /// passed by more than those that were there before it, and few creations are refused.
+    /// Queries of any size come at once to a namespace with little room. All that can start also end, in an order in
+    /// which none is overtaken by more than those that were there before it, and few pods are refused.
     #[test]
     fn a_full_namespace_serves_all(
         sizes in proptest::collection::vec((1u32..6, 1u32..20), 1..25),
@@ -159,7 +159,7 @@ proptest! {
             let used: u32 = played.values().map(|one| u32::from(one.has_coordinator) + one.made).sum();
             prop_assert!(used <= hard, "the server would not have let that happen");
             if played.values().all(|one| one.is_over || one.workers + 1 > hard) {
-                // Each may be refused when it comes, when its workers are, and when the numbers were behind.
+                // Each may be refused when it comes, when its workers are, and when the numbers lag behind.
                 prop_assert!(refused as usize <= 4 * sizes.len(), "{refused} refusals of {} queries", sizes.len());
                 return Ok(());
             }
@@ -168,7 +168,7 @@ proptest! {
     }
 }
 
-/// One look of the operator at one query.
+/// One reconcile of one query.
 fn look(
     line: &mut Line,
     played: &mut BTreeMap<i64, Played>,

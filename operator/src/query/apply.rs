@@ -1,5 +1,5 @@
-//! Carries a plan's actions out, wave by wave, those of a wave at the same time. Decides nothing: an action that was
-//! carried out before is no error, and an object of the same name that is not the query's is left alone.
+//! Carries out the actions of a plan, wave by wave, those of a wave concurrently. Decides nothing: an action that was
+//! already carried out is no error, and an object of the same name that does not belong to the query is left alone.
 
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
@@ -28,7 +28,7 @@ use crate::context::talk;
 use crate::poll::Address;
 use crate::telemetry;
 
-/// The finalizer's own field manager: applying nothing under it takes away a finalizer that was applied under it.
+/// The finalizer's own field manager: applying an empty list under it removes the finalizer that was applied under it.
 const FINALIZER_MANAGER: &str = "floe-operator-cleanup";
 const AT_ONCE: usize = 16;
 
@@ -36,10 +36,10 @@ type Result<T, E = ApplyError> = std::result::Result<T, E>;
 /// The query's metadata after a change.
 type Patched = Result<PartialObjectMeta<DistributedQuery>, kube::Error>;
 
-/// What came of it.
+/// The outcome of applying a plan.
 #[derive(Default)]
 pub struct Applied {
-    /// What was refused, in the order of the actions: the same refusals give the same message.
+    /// What was refused, in the order of the actions: the same refusals yield the same message.
     pub errors: Vec<ApplyError>,
     /// The query's version after its metadata was changed.
     pub version: Option<String>,
@@ -50,7 +50,7 @@ pub struct Applied {
 struct Made {
     plan: Option<PlanSecrets>,
     version: Option<String>,
-    /// A quota has no room: further pods need not be asked for.
+    /// A quota is full: create no further pods.
     is_full: bool,
 }
 
@@ -60,7 +60,7 @@ pub async fn apply(context: &Context, observed: &Observed, actions: &[Action]) -
     let waves: std::collections::BTreeSet<u8> = actions.iter().map(Action::wave).collect();
     for wave in waves {
         let run = Run { context, observed, made: &made };
-        // Where others wait for the same room, one after the other: what does not fit is refused once.
+        // If others wait for the same quota, create one pod after the other, so that only one is refused.
         let at_once = if matches!(observed.turn, Turn::Free) { AT_ONCE } else { 1 };
         let work: Vec<_> =
             actions.iter().filter(|action| action.wave() == wave).map(|action| run.act(action).boxed()).collect();
@@ -74,7 +74,7 @@ pub async fn apply(context: &Context, observed: &Observed, actions: &[Action]) -
     Applied { errors, version: made.version }
 }
 
-/// Makes an object, or finds the owner's own. One that changes with time is brought up to date.
+/// Creates an object, or finds the owner's own. One that changes over time is updated.
 pub async fn ensure<K>(
     api: &Api<K>,
     owner: &OwnerReference,
@@ -97,7 +97,7 @@ where
         return Err(ApplyError::Incomplete("an object was there and is gone: once more"));
     };
     if !is_owned(&found, &owner.uid) {
-        // Deleted and made again under its name: the garbage collector takes what the former one had.
+        // The owner was deleted and created again: the garbage collector removes the objects of the former one.
         let mut owners = found.meta().owner_references.iter().flatten();
         if owners.any(|former| former.kind == owner.kind && former.name == owner.name) {
             return Err(ApplyError::Former { kind, name });
@@ -110,7 +110,7 @@ where
     if !changes {
         return Ok(found);
     }
-    // The UID makes sure that it is this object, and no other that took its name since.
+    // The UID ensures that this is the object found, and no other that has taken its name since.
     object.meta_mut().uid.clone_from(&found.meta().uid);
     let mut body = serde_json::to_value(&object).map_err(build::BuildError::from)?;
     body["apiVersion"] = K::api_version(&()).into();
@@ -166,7 +166,7 @@ impl Run<'_> {
         }
     }
 
-    /// Makes an object, or finds the query's own. One that changes with the attempt is brought up to date.
+    /// Creates an object, or finds the query's own. One that changes with the attempt is updated.
     async fn ensure<K>(&self, kind: &'static str, object: K, changes: bool) -> Result<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
@@ -206,7 +206,7 @@ impl Run<'_> {
         let pins = self.observed.status.pinned.as_ref();
         let mut query = build::pinned(self.query(), pins);
         if let Loan::Lent(lent) = &self.observed.loan {
-            // One that cleans up goes where the context's pods go.
+            // A cleaning pod is scheduled where the context's pods are.
             query.spec.compute = lent.compute.clone();
         }
         let inputs = build::PodInputs {
@@ -224,7 +224,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The latest attempt that has a Secret: one that has begun and could not start has none.
+    /// The latest attempt that has a Secret: an attempt that could not start has none.
     async fn last_with_job(&self) -> Result<u32> {
         let last = self.observed.attempt().max(1);
         for attempt in (1..=last).rev() {
@@ -240,7 +240,7 @@ impl Run<'_> {
     async fn dismiss(&self, ip: &str) -> Result<()> {
         let attempt = self.observed.attempt();
         let namespace = self.query().metadata.namespace.as_deref().unwrap_or_default();
-        // Without a token nobody can be told; the pod's deletion says the same.
+        // Without a token the coordinator cannot be told; deleting its pod has the same effect.
         if let Ok(Some(token)) = observe::token(self.context, namespace, self.name(), self.uid(), attempt).await {
             let is_lent = self.observed.is_borrowed();
             let address = Address { id: self.uid().to_owned(), attempt, ip: ip.to_owned(), token, is_lent };
@@ -249,8 +249,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Tells the coordinator to drain a worker. One that does not answer is asked again: the plan repeats it until the report
-    /// says that the worker drains.
+    /// Has the coordinator drain a worker. If it does not answer, it is asked again: the plan repeats the action until
+    /// the report says that the worker drains.
     async fn drain(&self, ip: &str, worker: &str) -> Result<()> {
         let (name, uid, attempt) = (self.name(), self.uid(), self.observed.attempt());
         let namespace = self.query().metadata.namespace.as_deref().unwrap_or_default();
@@ -273,13 +273,13 @@ impl Run<'_> {
     {
         match self.api::<K>().delete(name, &params).await {
             Ok(_) => Ok(()),
-            // Gone, or another object of the name: not ours to delete.
+            // The object is gone, or another one has taken its name, which is not ours to delete.
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
             Err(source) => Err(ApplyError::Api { kind, name: name.to_owned(), source }),
         }
     }
 
-    /// Deletes an object that is the query's, by its UID.
+    /// Deletes an object that belongs to the query, by its UID.
     async fn delete_owned<K>(&self, kind: &'static str, name: String) -> Result<()>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
@@ -294,7 +294,7 @@ impl Run<'_> {
     async fn delete_shared(&self, attempts: u32) -> Result<()> {
         let name = self.name();
         self.delete_owned::<NetworkPolicy>("NetworkPolicy", names::shared(name)).await?;
-        // Counted down, so that the first attempt's Secret, which tells of the plan's, goes last.
+        // Count down, so that the first attempt's Secret, which names the plan's Secrets, is deleted last.
         for attempt in (1..=attempts).rev() {
             let job = names::job_secret(name, self.uid(), attempt);
             let found = self.api::<Secret>().get_opt(&job).await;
@@ -325,8 +325,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whoever put it there: applying nothing takes away only what was applied here, and a query from a restored backup or a
-    /// manifest has it by another's hand.
+    /// Removes the finalizer, whoever set it: applying an empty list removes only what was applied here, and on a query
+    /// from a restored backup or a manifest another manager has set it.
     async fn remove_finalizer(&self) -> Result<()> {
         let answer = match self.apply_finalizers(&[]).await {
             Ok(patched) if has_finalizer(&patched.metadata) => self.strip_finalizer(patched.metadata).await,
@@ -347,7 +347,7 @@ impl Run<'_> {
         }
     }
 
-    /// What this field manager wants of the finalizers; those of others stay.
+    /// Applies this field manager's finalizers; those of others stay.
     async fn apply_finalizers(&self, finalizers: &[&str]) -> Patched {
         let api: Api<DistributedQuery> = self.api();
         let body = json!({
@@ -359,7 +359,7 @@ impl Run<'_> {
         api.patch_metadata(self.name(), &params, &Patch::Apply(body)).await
     }
 
-    /// Over the version that was just seen, so that a finalizer that another adds meanwhile is not lost.
+    /// Patches the version that was just read, so that a finalizer that another adds meanwhile is not lost.
     async fn strip_finalizer(&self, seen: ObjectMeta) -> Patched {
         let api: Api<DistributedQuery> = self.api();
         let mut others = seen.finalizers.unwrap_or_default();

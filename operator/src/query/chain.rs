@@ -1,5 +1,5 @@
-//! Queries that wait for others of their namespace (`spec.after`): what the watch shows of those, and who is looked at again
-//! when one of them ends.
+//! Queries that wait for others of their namespace (`spec.after`): reads the state of those from the watch, and wakes
+//! the waiting queries when one of them ends.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -15,10 +15,10 @@ use crate::pods::Key;
 
 type Guarded = DeserializeGuard<DistributedQuery>;
 
-/// All queries that are watched.
+/// All watched queries.
 pub struct Chain {
     stores: OnceLock<Vec<Store<Guarded>>>,
-    /// Who waits for a query.
+    /// The queries that wait for a query.
     waiting: Mutex<HashMap<Key, HashSet<Key>>>,
     waker: mpsc::UnboundedSender<Key>,
 }
@@ -28,19 +28,19 @@ impl Chain {
         Self { stores: OnceLock::new(), waiting: Mutex::default(), waker }
     }
 
-    /// The watches begin.
+    /// Called once the watches have started.
     pub fn watch(&self, stores: Vec<Store<Guarded>>) {
-        // Each loop has a chain of its own, and begins once.
+        // Each loop has its own chain, and starts once.
         let _ = self.stores.set(stores);
     }
 
-    /// The queries that this one names, as they are now. It is looked at again when one of them ends.
+    /// The current state of the queries that this one names. It is woken when one of them ends.
     pub fn before(&self, (namespace, name): &Key, query: &DistributedQuery) -> Vec<Before> {
         let after = &query.spec.after;
         if after.is_empty() {
             return Vec::new();
         }
-        // First: one that ends meanwhile must find who waits.
+        // Register first: a query that ends meanwhile must find this one.
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for one in after {
             let key = (namespace.clone(), one.query.clone());
@@ -55,11 +55,11 @@ impl Chain {
             .collect()
     }
 
-    /// A query has ended: those that wait for it are looked at.
+    /// Wakes the queries that wait for one that has ended.
     pub fn ended(&self, key: &Key) {
         let those = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         for waiting in those.into_iter().flatten() {
-            // Nobody listens when the operator stops.
+            // The receiver is gone when the operator stops.
             let _ = self.waker.send(waiting);
         }
     }
@@ -81,7 +81,7 @@ impl Chain {
     }
 }
 
-/// Whether a query that has not ended waits for the one that waits for it, over however many others.
+/// Whether `before` waits for `name` itself, directly or through other queries that have not ended.
 fn circle(name: &str, before: &str, find: &impl Fn(&str) -> Option<std::sync::Arc<Guarded>>) -> State {
     let mut paths = vec![vec![name.to_owned(), before.to_owned()]];
     let mut seen = HashSet::from([before.to_owned()]);

@@ -1,4 +1,4 @@
-//! Errors of the effects, typed by step. The category is the label of the metric, from a bounded set.
+//! Errors of the effects, typed by step. The category is the metric's label, from a bounded set.
 
 use floe_api::Reason;
 
@@ -25,17 +25,17 @@ pub enum ApplyError {
     Build(#[from] BuildError),
     #[error("{0}")]
     Incomplete(&'static str),
-    /// The coordinator of a context did not do what it was asked for.
+    /// The coordinator of a context did not do what it was asked to.
     #[error("context {context}: {source}")]
     Asked { context: String, source: AskError },
 }
 
-/// What a coordinator of a context answered.
+/// Errors of asking a context's coordinator.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     #[error("its coordinator cannot be asked: {0}")]
     Silent(String),
-    /// As many queries as it takes run and wait.
+    /// The limit on running and waiting queries is reached.
     #[error("{0}")]
     Full(String),
     #[error("its coordinator refuses the job: {0}")]
@@ -84,7 +84,7 @@ impl ApplyError {
         }
     }
 
-    /// The server counted, and there is no room: another query's end makes some.
+    /// Whether a quota is full: there is room again once another query ends.
     pub fn is_quota(&self) -> bool {
         match self {
             ApplyError::Api { source: kube::Error::Api(answer), .. } => {
@@ -109,7 +109,7 @@ impl ApplyError {
         text.get(from..).unwrap_or(&text).to_owned()
     }
 
-    /// How the status describes it.
+    /// How the status describes the error.
     pub fn trouble(&self) -> Trouble {
         let (reason, message, fatal) = match self {
             ApplyError::Foreign { .. } => (Reason::NameTaken, self.to_string(), false),
@@ -130,7 +130,7 @@ impl ApplyError {
     }
 }
 
-/// A quota of something that a pod says nothing of: which field says it.
+/// Names the field to set if a quota requires a resource that the pod does not specify.
 fn what_to_write(words: &str) -> &'static str {
     match words {
         _ if !words.contains("must specify") => "",
@@ -140,7 +140,7 @@ fn what_to_write(words: &str) -> &'static str {
     }
 }
 
-/// Classifies a refusal of the API server, and whether it is permanent.
+/// Classifies a refusal of the API server, and tells whether it is permanent.
 fn refusal(code: u16, words: &str) -> (Reason, bool) {
     match code {
         403 if words.contains("exceeded quota") || words.contains("failed quota") => (Reason::Quota, false),

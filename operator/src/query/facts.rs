@@ -14,7 +14,7 @@ use crate::context::register::Loan;
 use crate::coordinator::Verdict;
 pub use crate::line::Waiting;
 
-/// One query and everything known of it.
+/// One query and everything known about it.
 #[derive(Clone, Debug)]
 pub struct Observed {
     /// The object. It may lack a large inline plan; `inputs` has it in full.
@@ -27,29 +27,29 @@ pub struct Observed {
     pub gone: BTreeMap<String, Loss>,
     /// The report of the current attempt's coordinator; none until it answers.
     pub report: Option<Arc<Report>>,
-    /// The coordinator of a context answers, and knows nothing of the attempt.
+    /// The coordinator of a context answers, but does not know the attempt.
     pub is_absent: bool,
     /// Which of its pods has not answered for a while, and why.
     pub silence: Option<String>,
     /// The context that it borrows.
     pub loan: Loan,
-    /// The coordinator of that context that has the attempt, as if it were the query's own.
+    /// The context's coordinator that runs the attempt, treated as the query's own.
     pub lender: Option<PodFacts>,
-    /// What a start needs. Read only when `plan` asks for it.
+    /// What a start needs. Read only if `plan` asks for it.
     pub inputs: Option<Arc<Inputs>>,
-    /// What the cluster refused the last time something was created.
+    /// What the cluster refused when something was last created.
     pub trouble: Option<Trouble>,
-    /// What an attempt that begins now is made of; none where its pods cannot be made.
+    /// What an attempt that begins now would be pinned to; none if its pods cannot be built.
     pub pins: Option<PinnedStatus>,
-    /// The queries that have to end first.
+    /// The queries that must end first.
     pub before: Vec<Before>,
-    /// Whether it may make pods now.
+    /// Whether it may create pods now.
     pub turn: Turn,
-    /// The object cannot be read as a query (a pod template or affinity of a wrong shape).
+    /// Why the object cannot be parsed as a query (such as an invalid pod template or affinity).
     pub unreadable: Option<String>,
 }
 
-/// A query that has to end before this one starts.
+/// A query that must end before this one starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Before {
     pub query: String,
@@ -57,7 +57,7 @@ pub struct Before {
     pub state: State,
 }
 
-/// How far such a query is.
+/// The state of such a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// The queries have not been read yet.
@@ -68,7 +68,7 @@ pub enum State {
         phase: Phase,
         reason: String,
     },
-    /// It waits for this one itself; all of them, in their order.
+    /// It waits for this one itself: the names along the cycle, in order.
     Circle(Vec<String>),
 }
 
@@ -82,27 +82,27 @@ impl Before {
     }
 }
 
-/// Whether a query may make pods, where a quota bounds those of its namespace.
+/// Whether a query may create pods, if a quota limits those of its namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Turn {
     /// No quota is known to be in the way.
     #[default]
     Free,
-    /// Others wait, and it is first.
+    /// Others wait, and this query is first.
     Mine,
     Waiting(Waiting),
 }
 
-/// What the Secrets of an attempt are made of.
+/// What the Secrets of an attempt are made from.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     /// The current object in full.
     pub query: Arc<DistributedQuery>,
-    /// What `secretRef`s resolved to, by the name of the storage.
+    /// The options that `secretRef`s resolved to, by the name of the storage.
     pub secrets: BTreeMap<String, StorageOptions>,
     /// The first attempt's job, which later attempts reuse, and the Secrets with its plan.
     pub first: Option<(Job, PlanSecrets)>,
-    /// What the spec refers to and the namespace lacks.
+    /// What the spec refers to and the namespace does not have.
     pub missing: Vec<Missing>,
 }
 
@@ -124,7 +124,7 @@ pub struct Missing {
 pub struct Trouble {
     pub reason: Reason,
     pub message: String,
-    /// Trying again does not help.
+    /// Retrying does not help.
     pub fatal: bool,
 }
 
@@ -148,7 +148,7 @@ pub struct PodFacts {
 /// The state of the main container.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodState {
-    /// Not started yet, and what holds it up, if anything.
+    /// Not started yet, and what prevents it, if anything.
     Waiting(Option<Stuck>),
     Running,
     Ended(Ending),
@@ -198,7 +198,7 @@ impl PodFacts {
         self.state == PodState::Running && self.deleting_at.is_none()
     }
 
-    /// Whether the pod uses nothing any more: it has ended, or its deletion is overdue on a node that does not answer.
+    /// Whether the pod uses nothing any more: it has ended, or its deletion is overdue on an unresponsive node.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.is_ended() || self.deleting_at.is_some_and(|at| now.duration_since(at).as_secs() > STUCK_DELETION_SECONDS)
     }
@@ -214,7 +214,7 @@ impl PodFacts {
                 Some(Loss { reason: Reason::OutOfMemory, words: "was killed for running out of memory".into() })
             }
             (_, Some(loss)) => Some(loss.clone()),
-            // Told to go from outside, it ends in whatever way it does.
+            // Deleted by someone else: its exit code says nothing.
             (PodState::Ended(_), None) if self.deleting_at.is_some() => Some(Loss::deleted()),
             // Close to its memory limit a worker exits before the kernel kills it.
             (PodState::Ended(ending), None) if ending.exit_code == Some(WORKER_RESTART.into()) => {
@@ -226,7 +226,7 @@ impl PodFacts {
     }
 }
 
-/// How long after its grace period a pod counts as gone: its node does not answer.
+/// How long after its grace period a deleted pod counts as gone if its node does not answer.
 const STUCK_DELETION_SECONDS: i64 = 30;
 
 impl Ending {
@@ -244,7 +244,7 @@ impl Ending {
     }
 }
 
-/// The end of a text, at most `bytes` long, cut between characters.
+/// The end of a text, at most `bytes` long, cut at a character boundary.
 fn tail(text: &str, bytes: usize) -> &str {
     let mut from = text.len().saturating_sub(bytes);
     while !text.is_char_boundary(from) {
@@ -267,12 +267,12 @@ impl Observed {
         self.pods.iter().find(|pod| pod.place == place)
     }
 
-    /// Whether a context runs it: the query has no pods then, except one that cleans up.
+    /// Whether a context runs it: the query then has no pods, except for cleaning up.
     pub fn is_borrowed(&self) -> bool {
         self.query.spec.compute.context_ref.is_some()
     }
 
-    /// Memory of a worker that runs it.
+    /// Memory of the workers that run it.
     pub fn worker_memory(&self) -> &Quantity {
         match &self.loan {
             Loan::Lent(lent) => &lent.compute.memory,

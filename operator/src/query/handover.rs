@@ -1,5 +1,5 @@
-//! Gives a query's job to a coordinator of the context that it borrows: the job of the attempt's Secret with the plan in it,
-//! wherever that lies, and the sizes of the context. Decides nothing; what was given before is no error.
+//! Submits a query's job to a coordinator of the context that it borrows: the job of the attempt's Secret, with the
+//! plan embedded wherever it is stored, and the context's sizes. Decides nothing; submitting it again is no error.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::poll;
 
 /// Plans may be large.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Of what is read of a refusal.
+/// Maximum bytes to read of a refusal.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 type Result<T, E = ApplyError> = std::result::Result<T, E>;
@@ -49,7 +49,7 @@ pub async fn submit(context: &Context, observed: &Observed, attempt: u32, ip: &s
     ask(request.body(body)).await.map_err(|source| ApplyError::Asked { context: lender, source })
 }
 
-/// What the job is planned for is what the context has.
+/// Sets the sizes that the job is planned for to those of the context.
 fn fit(job: &mut Job, lent: &Lent) {
     context_build::sizes(&mut job.spec.compute, &lent.compute);
     job.spec.compute.context_ref = None;
@@ -63,7 +63,7 @@ fn fit(job: &mut Job, lent: &Lent) {
 async fn ask(request: reqwest::RequestBuilder) -> Result<(), AskError> {
     let mut answer = request.send().await.map_err(|error| AskError::Silent(poll::root(&error)))?;
     let status = answer.status();
-    // A conflict: this attempt is there already.
+    // Conflict: the coordinator has this attempt already.
     if status.is_success() || status == StatusCode::CONFLICT {
         return Ok(());
     }
@@ -107,7 +107,7 @@ impl<'a> Place<'a> {
             .ok_or(ApplyError::Incomplete("a Secret of the attempt is gone"))
     }
 
-    /// Puts a plan that lies in another object into the job: a context's coordinator has nothing mounted.
+    /// Embeds a plan that is stored in another object: a context's coordinator has nothing mounted.
     async fn bring_plan(&self, job: &mut Job, plan: PlanSecrets) -> Result<()> {
         let Some(dsl) = &mut job.spec.plan.dsl else { return Ok(()) };
         let refers = self.observed.inputs.as_ref().and_then(|inputs| inputs.query.spec.plan.dsl.clone());

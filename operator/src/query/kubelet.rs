@@ -1,4 +1,4 @@
-//! What a pod's status says, as facts: is it on its way, what holds it up, how did it end, who takes it away. Pure.
+//! Interprets a pod's status: whether it is starting, what holds it up, how it ended, who is removing it. Pure.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use super::names::Place;
 use crate::coordinator::Verdict;
 use crate::pods::{ConditionView, ContainerView, PodView};
 
-/// The container that coordinator, worker and cleaner run in.
+/// The container of coordinators, workers and cleaning pods.
 pub const MAIN: &str = "floe";
-/// A node that does not answer for so long is told.
+/// Report a node that has been unreachable this long.
 const UNREADY_SECONDS: i64 = 5;
 
 /// `None` for a pod without the labels of its place.
@@ -71,7 +71,7 @@ fn state(pod: &PodView) -> PodState {
     PodState::Waiting(stuck(pod))
 }
 
-/// The last lines of a log as a person reads them: of log records only what warns, and of that only its message.
+/// Formats the last lines of a log for people: of JSON records, only the messages of warnings and errors.
 fn plain(log: &str) -> String {
     let lines = log.lines().enumerate().filter_map(|(number, line)| {
         let record = serde_json::from_str::<serde_json::Value>(line).ok();
@@ -79,7 +79,7 @@ fn plain(log: &str) -> String {
         match (field("level"), field("message")) {
             (Some("WARN" | "ERROR"), Some(message)) => Some(message.to_owned()),
             (Some(_), _) => None,
-            // The kubelet cuts long logs at the front: the first line may be the end of a record.
+            // The kubelet truncates long logs at the front: the first line may be the end of a record.
             (None, _) if number == 0 && record.is_none() && line.ends_with('}') => None,
             (None, _) => Some(line.to_owned()),
         }
@@ -87,7 +87,7 @@ fn plain(log: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The first thing that holds the pod up, in the order in which a pod comes up.
+/// What holds the pod up first, in the order in which a pod starts.
 fn stuck(pod: &PodView) -> Option<Stuck> {
     if let Some(scheduled) = condition(pod, "PodScheduled").filter(|c| c.status == "False") {
         let words = scheduled.message.clone().unwrap_or_default();
@@ -130,7 +130,7 @@ fn container_stuck(container: &ContainerView) -> Option<Stuck> {
     Some(Stuck { reason: told, words: format!("container {}: {reason}: {said}", container.name), fatal })
 }
 
-/// Who takes the pod away: eviction, preemption, a lost node.
+/// What removes the pod: eviction, preemption or a lost node.
 fn disruption(pod: &PodView) -> Option<Loss> {
     let said = pod.status.message.clone();
     let because = |words: &str| match &said {

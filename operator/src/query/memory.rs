@@ -1,4 +1,4 @@
-//! What the operator remembers of a query between reconciles: pods it created, refusals, the status it wrote. All of it
+//! What the operator remembers of a query between reconciles: pods it created, refusals, the status it wrote. Any of it
 //! may be lost at any time; it only speeds up decisions and saves requests.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -65,8 +65,7 @@ impl Memory {
         self.made.insert(name, Made { uid, place, at: now, is_seen: false });
     }
 
-    /// Combines created pods with those that the watch shows: adds those it does not show yet, and lists those that are
-    /// gone.
+    /// Adds the created pods that the watch does not show yet, and returns the names of those that are gone.
     pub fn complete(&mut self, pods: &mut Vec<PodFacts>) -> BTreeSet<String> {
         let mut gone = BTreeSet::new();
         for (name, made) in &mut self.made {

@@ -1,5 +1,5 @@
-//! The reconcile of one query: observe, plan (which validates), apply, write the status. Only observe, apply and write use
-//! the client; the pure steps decide what they do.
+//! The reconcile of one query: observe, plan (which validates), apply, write the status. Only observe, apply and write
+//! use the client; the pure steps decide what they do.
 
 pub mod apply;
 pub mod build;
@@ -9,6 +9,8 @@ pub mod facts;
 mod handover;
 pub mod kubelet;
 pub mod memory;
+#[cfg(test)]
+pub mod mocked;
 pub mod names;
 pub mod observe;
 pub mod plan;
@@ -16,7 +18,7 @@ pub mod policy;
 #[cfg(test)]
 mod scaling_scenario;
 #[cfg(test)]
-pub mod scenarios;
+mod scenarios;
 mod status;
 mod turn;
 pub mod validate;
@@ -50,26 +52,26 @@ use facts::Observed;
 pub use memory::Memories;
 use plan::{Plan, Settings};
 
-/// What the steps share.
+/// What the steps of a reconcile share.
 pub struct Context {
     pub client: Client,
     pub defaults: Defaults,
     pub settings: Settings,
     pub memories: Memories,
-    /// Who waits for a quota.
+    /// The queries that wait for a quota.
     pub lines: Lines,
     pub poller: Poller,
     /// The contexts that queries can borrow.
     pub register: Register,
     /// The queries of schedules.
     pub children: Children,
-    /// Who waits for whom.
+    /// Which queries wait for which.
     pub chain: Chain,
     pub events: Events,
     pub metrics: Arc<Metrics>,
     /// Limits how many queries are reconciled at the same time, over all namespaces.
     pub slots: Semaphore,
-    /// The pods, by what is watched: one namespace, or all.
+    /// The pods, by the scope of the watch: one namespace, or all.
     pub indexes: HashMap<Option<String>, Arc<PodIndex>>,
 }
 
@@ -79,10 +81,10 @@ impl Context {
     }
 }
 
-/// A refusal that may be temporary is reported after this many.
+/// Report a refusal that may be temporary after it has happened this often.
 const TELL_AFTER: u32 = 3;
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
-/// A pod that cleans up and is refused by a quota is tried again after so long.
+/// Retry delay for a cleaning pod that a quota refuses.
 const CLEAN_AGAIN: Duration = Duration::from_secs(1);
 
 pub async fn reconcile(object: Arc<DeserializeGuard<DistributedQuery>>, context: Arc<Context>) -> Result<Next, Error> {
@@ -171,7 +173,7 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
     if let Some(trouble) = &trouble {
         let passing = trouble.reason == floe_api::Reason::ClusterError && setbacks < TELL_AFTER;
         if is_ending || passing {
-            // Do not report it for queries that have ended, nor before trying again if it may be temporary.
+            // Do not report it for ended queries, nor before retrying if it may be temporary.
             return Err(Error::Apply(errors.swap_remove(0)));
         }
     }
@@ -193,7 +195,7 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
         requeue = Some(requeue.unwrap_or(MAX_BACKOFF).max(backoff(setbacks)));
     }
     if is_over && plan.requeue.is_none_or(|after| after > Duration::from_secs(60)) {
-        // Nothing left to do: forget it.
+        // Nothing is left to do: forget the query.
         context.poller.forget(&uid);
         context.register.give_back(&(namespace, name));
         memory.lock().unwrap_or_else(PoisonError::into_inner).settle();
@@ -201,7 +203,7 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
     Ok(requeue.map_or_else(Next::await_change, Next::requeue))
 }
 
-/// Sends the Events and metrics of a status that was written.
+/// Sends the Events and metrics of a written status.
 fn tell(context: &Context, observed: &Observed, plan: &Plan) {
     let (old, new) = (&observed.status, &plan.status);
     publish(context, observed, status::notices(old, new));
@@ -228,7 +230,7 @@ fn publish(context: &Context, observed: &Observed, notices: Vec<plan::Notice>) {
     }
 }
 
-/// Retries after an error, with a longer pause after every further one.
+/// Retries after an error, waiting longer after each further one.
 pub fn retry(object: Arc<DeserializeGuard<DistributedQuery>>, error: &Error, context: Arc<Context>) -> Next {
     let metadata = match &object.0 {
         Ok(query) => &query.metadata,

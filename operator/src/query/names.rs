@@ -1,4 +1,4 @@
-//! Names and labels of everything that belongs to a query. Deterministic, so that every step can be repeated.
+//! Names and labels of a query's objects. They are deterministic, so that every step can be repeated.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ pub const LABEL_INDEX: &str = "floe.dev/worker";
 pub const LABEL_REPLACEMENT: &str = "floe.dev/replacement";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "floe-operator";
-/// W3C trace context of whoever asked for the query.
+/// W3C trace context of the client that submitted the query.
 pub const TRACEPARENT: &str = "floe.dev/traceparent";
-/// On a job's Secret: the Secrets that hold an inline plan too large for it, and how many they are.
+/// Annotation of a job's Secret: attempt and number of the Secrets with an inline plan too large for it.
 pub const PLAN_SECRETS: &str = "floe.dev/plan-secrets";
-/// Held while something outside of the cluster may be left.
+/// Set as long as an attempt may have left something outside the cluster.
 pub const FINALIZER: &str = "floe.dev/cleanup";
 
 /// What a pod does for its query.
@@ -38,7 +38,7 @@ impl Role {
     }
 }
 
-/// Which pod of a query.
+/// Identifies a pod of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     Coordinator { attempt: u32 },
@@ -87,7 +87,7 @@ impl Place {
         labels
     }
 
-    /// The place that labels tell.
+    /// Reads the place from a pod's labels.
     pub fn of_labels(labels: &BTreeMap<String, String>) -> Option<Place> {
         let number = |key: &str| labels.get(key).and_then(|text| text.parse::<u32>().ok());
         match Role::parse(labels.get(LABEL_ROLE)?)? {
@@ -102,7 +102,7 @@ impl Place {
     }
 }
 
-/// Labels that everything of a query has.
+/// Labels of all of a query's objects.
 pub fn labels(query: &str, component: &str) -> BTreeMap<String, String> {
     [
         ("app.kubernetes.io/name", "floe"),
@@ -115,12 +115,12 @@ pub fn labels(query: &str, component: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// The NetworkPolicy, which outlives attempts.
+/// The NetworkPolicy, which all attempts share.
 pub fn shared(query: &str) -> String {
     format!("{query}-floe")
 }
 
-/// Named after the query's UID, too: a kubelet may still hold the Secrets of a query that had the same name before.
+/// Contains the query's UID: a kubelet may still cache the Secrets of an earlier query of the same name.
 pub fn job_secret(query: &str, uid: &str, attempt: u32) -> String {
     let uid = uid.split('-').next().unwrap_or_default();
     format!("{query}-floe-{attempt}-{uid}")

@@ -1,4 +1,4 @@
-//! Reads everything that a decision needs: the pods from the watch, the coordinator's word, and, when a start asks for
+//! Reads everything that a decision needs: the pods from the watch, the coordinator's report, and, if a start asks for
 //! it, the Secrets and ConfigMaps that the spec names. The only step that reads from the cluster.
 
 use std::collections::BTreeMap;
@@ -22,9 +22,9 @@ use super::{Context, build, kubelet};
 use crate::context::register::Loan;
 use crate::poll::{Address, Worker};
 
-/// A pod that was made and is not seen by the watch after this time is asked for.
+/// Look up a created pod that the watch has not shown after this time.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(10);
-/// A pod that has a node and does not start for so long may wait for a volume: its Events tell.
+/// A scheduled pod that has not started after this time may wait for a volume: read its Events.
 const VOLUME: SignedDuration = SignedDuration::from_secs(5);
 const VOLUME_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
@@ -84,7 +84,7 @@ pub async fn observe(
     let version = query.metadata.resource_version.clone().unwrap_or_default();
     let status = lock(&memory).status(&version, &seen_status);
     let trouble = lock(&memory).trouble.clone();
-    // Once the query was started, it is of no interest any more.
+    // Once the query has started, the others no longer matter.
     let has_started = query.metadata.finalizers.iter().flatten().any(|name| name == names::FINALIZER);
     let has_ended = status.phase.is_some_and(|phase| phase.is_terminal());
     let before = match has_started || has_ended {
@@ -119,7 +119,7 @@ pub async fn observe(
     Ok(observed)
 }
 
-/// The coordinator that has the current attempt, among those of the context.
+/// The context's coordinator that runs the current attempt.
 fn lender_of(observed: &Observed) -> Option<PodFacts> {
     let Loan::Lent(lent) = &observed.loan else { return None };
     let seat = observed.status.context.as_ref()?;
@@ -140,11 +140,10 @@ pub fn identity(query: &DistributedQuery) -> Result<(String, String, String)> {
     }
 }
 
-/// Has the poller ask the current coordinator, once it runs and as long as its query is at work, and tell the workers
-/// that run where it is.
+/// Has the poller follow the coordinator while it runs and the query is not over, and tell running workers its address.
 async fn ask_coordinator(context: &Context, observed: &Observed, namespace: &str, name: &str, uid: &str) -> Result<()> {
     let at_work = observed.status.phase.is_none_or(|phase| !phase.is_terminal());
-    // One of a context outlives the query: whether it has cleaned up is still to be heard.
+    // A context's coordinator outlives the query: keep polling until it reports that it has cleaned up.
     let at_work = at_work || observed.is_borrowed() && observed.has_finalizer();
     let Some(pod) = observed.coordinator().filter(|pod| at_work && pod.state == PodState::Running) else {
         context.poller.rest(uid);
@@ -182,7 +181,7 @@ pub async fn token(context: &Context, namespace: &str, name: &str, uid: &str, at
     Ok(token)
 }
 
-/// Versions of objects are numbers that grow.
+/// Compares resource versions as increasing numbers.
 pub fn is_newer(written: &str, seen: &str) -> bool {
     match (written.parse::<u64>(), seen.parse::<u64>()) {
         (Ok(written), Ok(seen)) => written > seen,
@@ -194,7 +193,7 @@ pub fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
     object.meta().owner_references.iter().flatten().any(|owner| owner.uid == uid)
 }
 
-/// Why a volume of the pod is not mounted, in the kubelet's words. Nothing when that cannot be read.
+/// Why a volume of the pod is not mounted, in the kubelet's words. `None` if that cannot be read.
 async fn volume_words(context: &Context, namespace: &str, uid: &str) -> Option<String> {
     let api: Api<Event> = Api::namespaced(context.client.clone(), namespace);
     let of_pod = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(50);
@@ -204,7 +203,7 @@ async fn volume_words(context: &Context, namespace: &str, uid: &str) -> Option<S
     Some(format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default()))
 }
 
-/// The status of an object whose spec cannot be read.
+/// The status of an object whose spec cannot be parsed.
 async fn raw_status(context: &Context, namespace: &str, name: &str) -> Result<DistributedQueryStatus> {
     let kind = ApiResource::erase::<DistributedQuery>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
@@ -213,12 +212,12 @@ async fn raw_status(context: &Context, namespace: &str, name: &str) -> Result<Di
     Ok(status.and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default())
 }
 
-/// Everything that a start needs, read now: the object itself too, because the watch's copy may be old and trimmed.
+/// Reads everything that a start needs, including the object itself, because the watch's copy may be old and trimmed.
 pub async fn inputs(context: &Context, query: &DistributedQuery, loan: &Loan, attempt: u32) -> Result<Option<Inputs>> {
     let (namespace, name, uid) = identity(query)?;
     let queries: Api<DistributedQuery> = Api::namespaced(context.client.clone(), &namespace);
     let fresh = queries.get_opt(&name).await.map_err(|source| ObserveError::Read { what: "the query", source })?;
-    // Deleted, or another one of that name.
+    // The query was deleted, or another has taken its name.
     let Some(mut fresh) = fresh.filter(|fresh| fresh.metadata.uid.as_deref() == Some(uid.as_str())) else {
         return Ok(None);
     };
@@ -267,7 +266,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn secret(&mut self, name: &str, field: &str) -> Result<Option<Secret>> {
-        // The name becomes a part of a URL. That it is none is told by the validation.
+        // The name becomes part of a URL. Validation reports an invalid one.
         if !is_object_name(name) {
             return Ok(None);
         }
@@ -286,14 +285,14 @@ impl Reader<'_> {
         }
     }
 
-    /// A storage's Secret as options. Values never leave it for a message.
+    /// Reads a storage's Secret as options. Their values never appear in a message.
     async fn options(&mut self, name: &str, field: &str) -> Result<Option<StorageOptions>> {
         let field = format!("{field}.secretRef");
         let Some(secret) = self.secret(name, &field).await? else { return Ok(None) };
         let mut options = StorageOptions::new();
         for (key, value) in secret.data.unwrap_or_default() {
             match String::from_utf8(value.0) {
-                // A file's last line break is no part of a key.
+                // A line break at the end of a file is not part of the value.
                 Ok(text) => options.insert(key, text.trim_end_matches(['\n', '\r']).into()),
                 Err(_) => {
                     self.miss(Reason::MissingSecret, format!("{field}: key {key} of Secret {name} is not text"));

@@ -1,6 +1,6 @@
-//! What whoever runs the cluster allows queries: images, plans, sizes, and how much of a pod a template may say. The chart
-//! makes a ValidatingAdmissionPolicy of the same values, which refuses a query when it is made; this holds for whatever came
-//! by another way, and for what was there before. Pure.
+//! What the cluster's administrator allows queries: images, plans, sizes, and how much a pod template may set. The
+//! chart makes a ValidatingAdmissionPolicy of the same values, which rejects a query when it is created; this also
+//! covers queries that came another way or existed before. Pure.
 
 use floe_api::{DistributedQuerySpec, FieldError, Quantity};
 use k8s_openapi::api::core::v1::{PodSpec, Volume};
@@ -11,7 +11,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
-    /// Images that queries may name; one that ends in * stands for all that begin so.
+    /// Images that queries may name; a trailing * matches any ending.
     images: Vec<String>,
     plans: Vec<String>,
     python_functions: Switch,
@@ -39,7 +39,7 @@ enum Switch {
 enum TemplateRule {
     #[default]
     Any,
-    /// Nothing that reaches the node, the API server, or more rights than Floe's own pods have.
+    /// Nothing that gives access to the node, the API server, or more rights than Floe's own pods have.
     Restricted,
     None,
 }
@@ -63,7 +63,7 @@ impl Default for Policy {
     }
 }
 
-/// From the operator's option, which is JSON. Nothing allows everything.
+/// Parses the operator's option, which is JSON. An empty one allows everything.
 pub fn read(text: &str) -> Result<Policy, String> {
     match text.trim() {
         "" => Ok(Policy::default()),
@@ -72,12 +72,12 @@ pub fn read(text: &str) -> Result<Policy, String> {
 }
 
 impl Policy {
-    /// Whether plans may hold Python functions, which the runner refuses where they may not: only it reads plans.
+    /// Whether plans may contain Python functions. The runner enforces it, because only the runner reads plans.
     pub fn allows_functions(&self) -> bool {
         self.python_functions == Switch::Allow
     }
 
-    /// All that the spec asks for and may not have.
+    /// Everything that the spec asks for and may not have.
     pub fn faults(&self, spec: &DistributedQuerySpec) -> Vec<FieldError> {
         let mut faults = Vec::new();
         let mut refuse = |path: &str, message: String| faults.push(FieldError::new(path, message));
@@ -169,7 +169,7 @@ impl Policy {
     }
 }
 
-/// Whether a name is in a list, or begins as one of it that ends in *.
+/// Whether the list contains the name, or a prefix of it followed by *.
 fn allows(list: &[String], name: &str) -> bool {
     list.iter().any(|allowed| match allowed.strip_suffix('*') {
         Some(begin) => name.starts_with(begin),
@@ -177,7 +177,7 @@ fn allows(list: &[String], name: &str) -> bool {
     })
 }
 
-/// What the volume is made of.
+/// The sources of the volume.
 fn kinds(volume: &Volume) -> Vec<String> {
     let value = serde_json::to_value(volume).unwrap_or_default();
     let mut kinds: Vec<String> =
@@ -189,7 +189,7 @@ fn kinds(volume: &Volume) -> Vec<String> {
     kinds
 }
 
-/// What a template asks for that Floe's own pods have not.
+/// What a template asks for beyond Floe's own pods.
 fn beyond(pod: &PodSpec) -> Vec<String> {
     let mut found = Vec::new();
     for (name, is_set) in [

@@ -1,4 +1,4 @@
-//! A query that scales, in whole looks: the API server is mocked, the coordinator is a server that the operator polls and tells.
+//! A query that scales, in whole reconciles: the API server is mocked, and the coordinator is a small HTTP server.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -12,12 +12,12 @@ use floe_api::report::{EngineReport, EngineWorker, Report, RunPhase};
 use serde_json::json;
 
 use super::build::HTTP_PORT;
-use super::scenarios::{ROOT, Scene, nothing, query};
+use super::mocked::{ROOT, Scene, nothing, query};
 
 /// Loopback has an address for each pod.
 const COORDINATOR: &str = "127.9.11.1";
 
-/// What the coordinator says and was told.
+/// What the coordinator reports, and what it was told.
 #[derive(Default)]
 struct Load {
     connected: Vec<String>,
@@ -57,7 +57,7 @@ async fn serve(load: &Arc<Mutex<Load>>) {
     tokio::spawn(async move { axum::serve(listener, router).await });
 }
 
-/// Looks until it holds.
+/// Reconciles until the condition holds.
 async fn until(scene: &Scene, what: &str, holds: impl Fn() -> bool) {
     for _ in 0..200 {
         scene.look().await.unwrap();

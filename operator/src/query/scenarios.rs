@@ -1,214 +1,13 @@
-//! Whole looks against a mocked API server: in which order things are asked for, and what a refusal leads to.
+//! Whole reconciles against a mocked API server: the order of requests, and the effect of a refusal.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use floe_api::DistributedQuery;
-use http::{Request, Response};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::Client;
-use kube::client::Body;
-use kube::core::DeserializeGuard;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
+use super::mocked::{ROOT, Refusal, Scene, nothing, query};
 use super::names::FINALIZER;
-use super::plan::world::{QUERY, settings};
-use super::{Context, Memories, build::Defaults, reconcile};
-use crate::context::register::Register;
-use crate::events::Events;
-use crate::line::{Class, Lines, NODES, Rank, Ticket};
-use crate::metrics::Metrics;
-use crate::pods::PodIndex;
-use crate::poll::Poller;
-use crate::query::chain::Chain;
-use crate::schedule::children::Children;
-
-pub type Refusal = fn(&str, &str) -> Option<(u16, &'static str)>;
-
-/// Objects by path, and what was asked of them.
-#[derive(Default)]
-pub struct Api {
-    pub objects: BTreeMap<String, Value>,
-    pub asked: Vec<String>,
-    pub bodies: Vec<String>,
-    /// Finalizers that the operator has applied.
-    pub applied: Vec<Value>,
-    pub version: u64,
-}
-
-pub const ROOT: &str = "/apis/floe.dev/v1alpha1/namespaces/n/distributedqueries/q";
-
-impl Api {
-    fn answer(&mut self, method: &str, path: &str, body: Value, refuse: Refusal) -> (u16, Value) {
-        self.bodies.push(body.to_string());
-        let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let shown = path.rsplit('/').next().unwrap_or_default();
-        self.asked.push(if method == "POST" { format!("POST {shown}/{name}") } else { format!("{method} {shown}") });
-        if let Some((code, message)) = refuse(method, path) {
-            return (code, failure(code, message));
-        }
-        self.version += 1;
-        match method {
-            "POST" => {
-                let at = format!("{path}/{name}");
-                if self.objects.contains_key(&at) {
-                    return (409, failure(409, "already exists"));
-                }
-                let mut object = body;
-                object["metadata"]["uid"] = format!("uid-{name}").into();
-                object["metadata"]["resourceVersion"] = self.version.to_string().into();
-                self.objects.insert(at, object.clone());
-                (201, object)
-            }
-            "GET" => match self.objects.get(path) {
-                Some(object) => (200, object.clone()),
-                None => (404, failure(404, "not found")),
-            },
-            "PATCH" => {
-                let path = path.trim_end_matches("/status");
-                let Some(object) = self.objects.get_mut(path) else { return (404, failure(404, "not found")) };
-                let wanted = body["metadata"]["resourceVersion"].as_str();
-                if wanted.is_some_and(|wanted| object["metadata"]["resourceVersion"] != wanted) {
-                    return (409, failure(409, "the object has been modified"));
-                }
-                for part in ["status", "spec"] {
-                    if body[part].is_object() {
-                        merge(&mut object[part], &body[part]);
-                    }
-                }
-                if let Some(wanted) = body["metadata"]["finalizers"].as_array() {
-                    // A merge replaces the list; an apply takes away only what was applied before.
-                    let is_apply = body["kind"].is_string();
-                    let there = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
-                    let mut left: Vec<Value> = if is_apply { there } else { Vec::new() };
-                    left.retain(|name| !self.applied.contains(name) && !wanted.contains(name));
-                    left.extend(wanted.iter().cloned());
-                    if is_apply {
-                        self.applied.clone_from(wanted);
-                    }
-                    object["metadata"]["finalizers"] = left.into();
-                }
-                object["metadata"]["resourceVersion"] = self.version.to_string().into();
-                (200, object.clone())
-            }
-            _ => (200, json!({"kind": "Status", "status": "Success"})),
-        }
-    }
-}
-
-/// A JSON merge patch.
-fn merge(into: &mut Value, change: &Value) {
-    let Value::Object(change) = change else { return into.clone_from(change) };
-    if !into.is_object() {
-        *into = json!({});
-    }
-    for (key, value) in change {
-        match (value, into.as_object_mut()) {
-            (Value::Null, Some(fields)) => drop(fields.remove(key)),
-            _ => merge(&mut into[key], value),
-        }
-    }
-}
-
-fn failure(code: u16, message: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message,
-        "reason": if code == 404 { "NotFound" } else { "" }})
-}
-
-/// What an operator has that talks to this server.
-pub fn context(api: &Arc<Mutex<Api>>, refuse: Refusal) -> Arc<Context> {
-    let shared = Arc::clone(api);
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let shared = Arc::clone(&shared);
-        async move {
-            let (parts, body) = request.into_parts();
-            let bytes = body.collect_bytes().await?;
-            let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-            let (code, answer) = shared.lock().unwrap().answer(parts.method.as_str(), parts.uri.path(), body, refuse);
-            let answer = Body::from(serde_json::to_vec(&answer).unwrap());
-            Ok::<_, kube::Error>(Response::builder().status(code).body(answer).unwrap())
-        }
-    });
-    let client = Client::new(service, "n");
-    let (poller, _news) = Poller::new().unwrap();
-    let (events, _) = Events::start(client.clone(), "test".into());
-    Arc::new(Context {
-        client,
-        defaults: Defaults { runner_image: "floe-runner:test".into(), ..Defaults::default() },
-        settings: settings(),
-        memories: Memories::default(),
-        lines: Lines::new(poller.waker()),
-        register: Register::new(poller.waker()),
-        children: Children::new().0,
-        chain: Chain::new(poller.waker()),
-        poller,
-        events,
-        metrics: Arc::new(Metrics::new()),
-        slots: Semaphore::new(4),
-        indexes: [(None, Arc::new(PodIndex::default()))].into(),
-    })
-}
-
-pub struct Scene {
-    pub api: Arc<Mutex<Api>>,
-    context: Arc<Context>,
-}
-
-impl Scene {
-    pub fn new(query: &DistributedQuery, refuse: Refusal) -> Scene {
-        let mut first = Api { version: 10, ..Api::default() };
-        let mut object = serde_json::to_value(query).unwrap();
-        object["metadata"]["resourceVersion"] = "10".into();
-        first.objects.insert(ROOT.to_owned(), object);
-        let api = Arc::new(Mutex::new(first));
-        let context = context(&api, refuse);
-        Scene { api, context }
-    }
-
-    /// One look at the object as the API has it.
-    pub async fn look(&self) -> Result<(), super::Error> {
-        let object = self.api.lock().unwrap().objects[ROOT].clone();
-        let query: DistributedQuery = serde_json::from_value(object).unwrap();
-        let look = reconcile(Arc::new(DeserializeGuard(Ok(query))), Arc::clone(&self.context));
-        tokio::time::timeout(Duration::from_secs(20), look).await.unwrap().map(|_| ())
-    }
-
-    /// The watch shows a pod that was made, and that it runs.
-    fn run(&self, name: &str) {
-        let status = json!({"phase": "Running", "podIP": "127.9.7.9",
-            "containerStatuses": [{"name": "floe", "state": {"running": {}}}]});
-        self.show(name, &jiff::Timestamp::now().to_string(), status);
-    }
-
-    pub fn show(&self, name: &str, created: &str, status: Value) {
-        let mut pod = self.api.lock().unwrap().objects[&format!("/api/v1/namespaces/n/pods/{name}")].clone();
-        pod["status"] = status;
-        pod["metadata"]["creationTimestamp"] = created.into();
-        let event = kube::runtime::watcher::Event::Apply(serde_json::from_value(pod).unwrap());
-        self.context.indexes[&None].take(event);
-    }
-
-    pub fn asked(&self) -> Vec<String> {
-        let asked = self.api.lock().unwrap().asked.clone();
-        asked.into_iter().filter(|asked| !asked.starts_with("POST events")).collect()
-    }
-
-    pub fn status(&self) -> Value {
-        self.api.lock().unwrap().objects[ROOT]["status"].clone()
-    }
-}
-
-pub fn query() -> DistributedQuery {
-    let mut query = floe_api::from_yaml(QUERY).unwrap();
-    query.metadata.uid = Some("query-uid".into());
-    query
-}
-
-pub fn nothing(_: &str, _: &str) -> Option<(u16, &'static str)> {
-    None
-}
+use crate::line::{Class, NODES, Rank, Ticket};
 
 #[tokio::test]
 async fn the_coordinator_is_made_in_one_look_after_what_it_needs_and_the_workers_once_it_runs() {
@@ -221,7 +20,7 @@ async fn the_coordinator_is_made_in_one_look_after_what_it_needs_and_the_workers
     }
     assert_eq!(asked.last().map(String::as_str), Some("PATCH status"), "{asked:?}");
     assert_eq!(scene.status()["phase"], "Starting");
-    // Looking again makes nothing twice.
+    // Reconciling again creates nothing twice.
     scene.look().await.unwrap();
     let posts = |asked: &[String]| asked.iter().filter(|a| a.starts_with("POST")).count();
     assert_eq!(posts(&asked), posts(&scene.asked()));
@@ -233,7 +32,7 @@ async fn the_coordinator_is_made_in_one_look_after_what_it_needs_and_the_workers
     }
 }
 
-/// Two queries hold a coordinator each, and no node takes the workers of either: the younger one lets the older go on.
+/// Two queries hold a coordinator each, and no node takes their workers: the younger one gives way to the older.
 #[tokio::test]
 async fn of_queries_that_hold_pods_while_no_node_takes_the_others_only_the_oldest_keeps_them() {
     let now = jiff::Timestamp::now();
@@ -255,7 +54,7 @@ async fn of_queries_that_hold_pods_while_no_node_takes_the_others_only_the_oldes
     let rank = Rank { class: Class::Starting, created, uid: "older".into() };
     let older = Ticket { scope: (NODES.into(), String::new()), rank, key: ("m".into(), "older".into()) };
     scene.context.lines.refuse(&older, "0/3 nodes are available", None, now - jiff::SignedDuration::from_secs(60));
-    // Not at once: a place may come free.
+    // Not at once: there may be room again.
     tokio::time::sleep(Duration::from_millis(5200)).await;
     scene.look().await.unwrap();
     assert_eq!(deletes(&scene), 3, "{:?}", scene.asked());
@@ -263,7 +62,7 @@ async fn of_queries_that_hold_pods_while_no_node_takes_the_others_only_the_oldes
     assert_eq!(scene.status()["failures"], 0);
 }
 
-/// A quota without room is asked once, and tried again only when it says something else.
+/// A full quota is asked once, and tried again only when its numbers change.
 #[tokio::test]
 async fn a_full_quota_is_not_asked_again_and_again_and_room_is_taken_up() {
     static USED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(4);
@@ -319,7 +118,7 @@ async fn an_object_of_somebody_else_is_left_alone_and_named() {
     assert!(scene.asked().iter().all(|asked| !asked.starts_with("POST pods")), "{:?}", scene.asked());
 }
 
-/// One that a backup brought back has the finalizer by another's hand.
+/// On a query restored from a backup, another manager has set the finalizer.
 #[tokio::test]
 async fn a_deleted_query_is_let_go_whoever_gave_it_the_finalizer_and_whoever_manages_it() {
     for manager in [None, Some("example.com/other")] {

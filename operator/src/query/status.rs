@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::plan::Notice;
 
-/// Progress is written at most this often; anything else at once.
+/// Write progress at most this often; anything else at once.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn held_up(reason: Option<Reason>, new: &DistributedQueryStatus) -> Vec<Notice> 
     }
 }
 
-/// Hides values of storage options that look like credentials from a message.
+/// Redacts values of storage options that look like credentials from a message.
 pub fn scrub(spec: &floe_api::DistributedQuerySpec, text: &str) -> String {
     const TELLING: [&str; 6] = ["key", "secret", "token", "password", "credential", "sas"];
     let mut text = text.to_owned();

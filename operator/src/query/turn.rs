@@ -1,6 +1,6 @@
-//! Whether it is the query's turn to make pods, where a quota bounds those of its namespace, or where no node had room for
-//! several queries at once: a part of observing. What a pod counts for is read off the pods as they would be made; the order
-//! is `line`'s.
+//! Whether it is the query's turn to create pods, if a quota limits those of its namespace, or if no node had room for
+//! several queries at once: a part of observing. What a pod counts for is derived from the pods as they would be
+//! created; `line` decides the order.
 
 use floe_api::{Phase, Reason};
 use jiff::{SignedDuration, Timestamp};
@@ -16,10 +16,10 @@ use super::{Context, build};
 use crate::line::quota::{Need, Quota};
 use crate::line::{Answer, Class, NODES, Rank, Ticket, Waiting};
 
-/// A cluster that grows by pods that wait gets so long.
+/// Time for a cluster autoscaler to react to pending pods.
 const NODE_PATIENCE: SignedDuration = SignedDuration::from_secs(180);
 
-/// What was known when a query was let try.
+/// What was known when a query was allowed to try.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     pub turn: Turn,
@@ -27,7 +27,7 @@ pub struct Asked {
     quotas: Option<Vec<Quota>>,
 }
 
-/// The turn of a query that may need pods. Whoever needs none leaves the line.
+/// The turn of a query that may need pods. A query that needs none leaves the line.
 pub async fn ask(context: &Context, observed: &Observed, now: Timestamp) -> Asked {
     if after::is_held(observed) {
         context.lines.leave(uid(observed));
@@ -64,8 +64,8 @@ pub async fn ask(context: &Context, observed: &Observed, now: Timestamp) -> Aske
     }
 }
 
-/// Where the queries stand in line that hold some of the pods that they need, while no node takes the others: the oldest
-/// keeps what it has, so that not all of them wait for each other. Nothing for those that do not stand there.
+/// The line of queries that hold some of the pods that they need while no node takes the others: the oldest keeps what
+/// it has, so that they do not all wait for each other. `None` for queries that are not in that line.
 fn nodes(context: &Context, observed: &Observed, ticket: &Ticket, now: Timestamp) -> Option<Turn> {
     let ticket = Ticket { scope: (NODES.to_owned(), ticket.scope.1.clone()), ..ticket.clone() };
     let stuck = observed.pods.iter().filter(|pod| pod.attempt() == Some(observed.attempt())).find_map(|pod| {
@@ -83,7 +83,7 @@ fn nodes(context: &Context, observed: &Observed, ticket: &Ticket, now: Timestamp
         Some((since, words)) if is_starting && in_vain && since >= NODE_PATIENCE && !context.lines.holds(&ticket) => {
             context.lines.refuse(&ticket, &words, None, now);
         }
-        // It has its pods, or has given them back and waits.
+        // It has its pods, or has released them and waits.
         Some(_) => {}
         None if !is_starting || Wants::of(observed).is_some_and(|wants| wants.is_nothing()) => {
             context.lines.leave_those(uid(observed), |scope| scope.0 == NODES);
@@ -98,19 +98,19 @@ fn nodes(context: &Context, observed: &Observed, ticket: &Ticket, now: Timestamp
     }
 }
 
-/// A quota refused something. Gives the turn as it is now.
+/// Records that a quota refused something, and returns the turn as it is now.
 pub fn refused(context: &Context, observed: &Observed, asked: &Asked, words: &str, now: Timestamp) -> Turn {
     let Some(ticket) = ticket(observed) else { return Turn::Free };
     context.lines.refuse(&ticket, words, asked.quotas.clone(), now);
     let (missing, whole) = Wants::of(observed).unwrap_or_default().needs(context, observed);
     match context.lines.decide(&ticket, asked.quotas.as_deref(), &missing, &whole, now) {
         Some(Answer::Wait(waiting)) => Turn::Waiting(waiting),
-        // To be tried at the next look.
+        // Try at the next reconcile.
         Some(Answer::Try) | None => Turn::Waiting(Waiting { words: words.to_owned(), ..Default::default() }),
     }
 }
 
-/// All that was asked for was made.
+/// Records that everything asked for was created.
 pub fn granted(context: &Context, observed: &Observed, asked: &Asked, made: &[Action], now: Timestamp) {
     match asked.turn {
         Turn::Free if is_cleaning(observed) => context.lines.leave(uid(observed)),
@@ -130,7 +130,7 @@ pub fn granted(context: &Context, observed: &Observed, asked: &Asked, made: &[Ac
             if left.has_coordinator {
                 context.lines.grant(&ticket, left.needs(context, observed).0, now);
             } else {
-                // Something else is in its way, a Secret that is missing: it must not be in that of others.
+                // Something else blocks it, such as a missing Secret: it must not block others.
                 context.lines.leave(uid(observed));
             }
         }
@@ -141,7 +141,7 @@ fn uid(observed: &Observed) -> &str {
     observed.query.metadata.uid.as_deref().unwrap_or_default()
 }
 
-/// A query that has ended or is being deleted may still need a pod that cleans up.
+/// A query that has ended or is being deleted may still need a cleaning pod.
 fn is_cleaning(observed: &Observed) -> bool {
     let is_over = observed.status.phase.is_some_and(Phase::is_terminal);
     (is_over || observed.query.metadata.deletion_timestamp.is_some()) && observed.has_finalizer()
@@ -171,7 +171,7 @@ fn ticket(observed: &Observed) -> Option<Ticket> {
     })
 }
 
-/// Workers of the attempt that are there, have not ended and are not about to go.
+/// Workers of the attempt that exist, have not ended and are not about to be removed.
 fn workers(observed: &Observed) -> u32 {
     let attempt = observed.attempt();
     let is_of = |place| matches!(place, Place::Worker { attempt: of, .. } if of == attempt);
@@ -180,7 +180,7 @@ fn workers(observed: &Observed) -> u32 {
     alive.count().try_into().unwrap_or(u32::MAX)
 }
 
-/// What pods a query has still to make.
+/// The pods that a query still has to create.
 #[derive(Clone, Copy, Default)]
 struct Wants {
     has_coordinator: bool,
@@ -189,7 +189,7 @@ struct Wants {
 }
 
 impl Wants {
-    /// `None` for a query that makes no pods now.
+    /// `None` for a query that creates no pods now.
     fn of(observed: &Observed) -> Option<Wants> {
         let spec = &observed.query.spec;
         let at_work = observed.status.phase.is_none_or(|phase| !phase.is_terminal());
@@ -199,7 +199,7 @@ impl Wants {
         }
         let (to_start, there) = (spec.compute.workers_to_start(), workers(observed));
         let is_started = matches!(observed.status.phase, Some(Phase::Planning | Phase::Running | Phase::Committing));
-        // One that is at work takes what it can get of those that it may have beyond those that it needs.
+        // A running query takes its extra workers one at a time, as it gets them.
         let extra = u32::from(is_started && there >= to_start && there < target(&observed.status, &spec.compute));
         let workers_left = to_start.saturating_sub(there).max(extra);
         Some(Wants { has_coordinator: observed.coordinator().is_some(), workers_left, to_start })
@@ -216,7 +216,7 @@ impl Wants {
         let need = |place| {
             let plan = PlanSecrets::default();
             let inputs = build::PodInputs { query: &query, defaults: &context.defaults, plan, attempt, image: None };
-            // A pod that cannot be made is no matter of quotas.
+            // A pod that cannot be built is reported elsewhere.
             build::pod(place, &inputs).map(|pod| Need::of(&pod)).unwrap_or_default()
         };
         let coordinator = need(Place::Coordinator { attempt });
@@ -227,7 +227,7 @@ impl Wants {
     }
 }
 
-/// The quotas of the query's namespace; nothing where they cannot be read.
+/// The quotas of the query's namespace; `None` if they cannot be read.
 async fn quotas(context: &Context, observed: &Observed) -> Option<Vec<Quota>> {
     let namespace = observed.query.metadata.namespace.as_deref()?;
     let api: Api<ResourceQuota> = Api::namespaced(context.client.clone(), namespace);

@@ -1,4 +1,4 @@
-//! Checks whether a query may start: everything that can be said of a spec before it runs. Pure.
+//! Checks whether a query may start: everything that can be checked before it runs. Pure.
 
 use floe_api::job::Provider;
 use floe_api::validate::{validate as faults, validate_name};
@@ -7,7 +7,7 @@ use floe_api::{ComputeSpec, DistributedQuery, DistributedQuerySpec, FieldError, 
 use super::build;
 use super::policy::Policy;
 
-/// Why a query cannot start, in the words of the status.
+/// Why a query cannot start, in the status' terms.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Invalid {
@@ -30,7 +30,7 @@ pub fn validate(query: &DistributedQuery, policy: &Policy) -> Result<(), Invalid
     build::check_template(&query.spec.compute)
         .map_err(|fault| Invalid { reason: Reason::BadSpec, message: format!("spec.compute.podTemplate: {fault}") })?;
     let mut refused = policy.faults(&query.spec);
-    // The pods are the context's, which is held to the policy as well.
+    // The pods are the context's, which must comply with the policy as well.
     refused.retain(|fault| !(is_borrowed && fault.path.starts_with("spec.compute")));
     if !refused.is_empty() {
         let lines: Vec<String> = refused.iter().map(ToString::to_string).collect();
@@ -50,8 +50,7 @@ pub fn validate_borrowed(query: &DistributedQuery, lent: &ComputeSpec, policy: &
     Err(Invalid { reason: Reason::BadSpec, message: lines.join("; ") })
 }
 
-/// Paths of the pods themselves: what is written there goes with them, and nothing is there to read, unless a template mounts
-/// something.
+/// Paths in the pods: what is written there is lost, and there is nothing to read, unless a template mounts something.
 fn local_paths(spec: &DistributedQuerySpec) -> Vec<FieldError> {
     let sink = spec.sink.iter().map(|sink| ("spec.sink.uri".to_owned(), &sink.uri));
     let tables = spec.tables.iter().map(|(name, table)| (format!("spec.tables.{name}.uri"), &table.uri));

@@ -26,7 +26,7 @@ pub fn meaning(error: &RunError, planned: bool) -> Meaning {
     }
 }
 
-/// What a store answered. Polars passes answers on as text, whatever their class.
+/// Classifies what a store answered. Polars passes such answers on as text, under any class.
 fn store_reason(message: &str) -> Option<Reason> {
     const MISSING: [&str; 5] =
         ["404 Not Found", "NoSuchBucket", "NoSuchKey", "expanded paths were empty", "No such file or directory"];
@@ -48,7 +48,7 @@ fn store_reason(message: &str) -> Option<Reason> {
     }
 }
 
-/// A class is one of Polars', with its Python name, or one of Floe's own.
+/// A class is a Python exception name of Polars, or one of Floe's own.
 fn user_reason(error: &RunError, planned: bool) -> Reason {
     // A script can raise anything.
     if error.message.starts_with("the plan script") {
@@ -68,7 +68,7 @@ fn user_reason(error: &RunError, planned: bool) -> Reason {
         | "SingleWorkerForbidden"
         | "WarningAsError" => Reason::BadPlan,
         class if class.starts_with("Script") => Reason::BadScript,
-        // Any class of Polars: its meaning depends on when it was raised.
+        // Any other class of Polars: its meaning depends on when it was raised.
         _ => store_reason(&error.message).unwrap_or(if planned { Reason::QueryFailed } else { Reason::BadPlan }),
     }
 }

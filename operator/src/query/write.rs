@@ -1,5 +1,5 @@
-//! Writes a status if it is worth it: only the changes, and only over the version that it was computed from, so that two
-//! operators cannot both write.
+//! Writes a status if it is worth it: only the changes, and only over the version that it was computed from, so that
+//! two operators cannot both write.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -58,8 +58,8 @@ pub async fn write(
     }
 }
 
-/// Changes one status into another, over the version that it was computed from. Gives the new version, or nothing if the
-/// object was deleted in between.
+/// Changes one status into another, over the version that it was computed from. Returns the new version, or `None` if
+/// the object was deleted in between.
 pub async fn patch<K, S>(
     api: &Api<K>,
     (name, uid): (&str, &str),

@@ -1,4 +1,4 @@
-//! Carries a plan's actions out, one after the other. Decides nothing: an action that was carried out before is no error.
+//! Carries out a plan's actions in order. Decides nothing: an action that was already carried out is no error.
 
 use floe_api::DistributedQuery;
 use floe_api::reason::{Reason, sentence};
@@ -17,13 +17,12 @@ use crate::query::error::ApplyError;
 use crate::query::facts::Trouble;
 use crate::query::plan::Notice;
 
-/// What came of it.
+/// The outcome of applying a plan.
 #[derive(Default)]
 pub struct Applied {
     /// Queries that were made.
     pub made: usize,
-    /// The first that was refused, and the time that it was for. What follows is not tried: queries are made in the order of
-    /// their times.
+    /// The first refusal, and the time that it was for. Later times are not tried: queries are created in their order.
     pub trouble: Option<(Timestamp, Trouble)>,
 }
 
@@ -34,7 +33,7 @@ pub async fn apply(context: &Context, seen: &Seen, actions: &[Action]) -> Applie
     let tell =
         |warning, reason, note| context.shared.events.publish(&regarding, Notice { warning, reason, note, pod: None });
     let mut applied = Applied::default();
-    // What is replaced makes room for the first.
+    // Deleting a replaced query makes room for the first.
     let mut due = actions.iter().find_map(|action| match action {
         Action::Create { at } => Some(*at),
         Action::Delete { .. } => None,
@@ -56,7 +55,7 @@ pub async fn apply(context: &Context, seen: &Seen, actions: &[Action]) -> Applie
                 tell(false, Reason::SuccessfulDelete, format!("Deleted query {name}: the next one takes its place"));
             }
             (Ok(_), Action::Delete { is_replaced: false, .. }) => {}
-            // One that is kept too long holds nothing up; the next look tries again.
+            // Failing to delete an expired query blocks nothing; the next reconcile tries again.
             (Err(trouble), Action::Delete { is_replaced: false, .. }) => {
                 tell(true, trouble.reason, sentence(trouble.reason, &trouble.message));
             }
@@ -71,7 +70,7 @@ pub async fn apply(context: &Context, seen: &Seen, actions: &[Action]) -> Applie
 }
 
 async fn create(context: &Context, seen: &Seen, api: &Api<DistributedQuery>, at: Timestamp) -> Result<String, Trouble> {
-    // Without a calendar nothing is made.
+    // Without a calendar nothing is created.
     let calendar = seen.calendar.as_ref().map_err(Clone::clone)?;
     let mut query = render(&seen.schedule, at, calendar.zone()).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -87,7 +86,7 @@ async fn create(context: &Context, seen: &Seen, api: &Api<DistributedQuery>, at:
     Ok(made.metadata.name.unwrap_or_default())
 }
 
-/// A policy's refusal is told apart from a spec that is wrong in itself.
+/// Distinguishes a policy's refusal from an invalid spec.
 fn refused(error: &ApplyError) -> Trouble {
     let mut trouble = error.trouble();
     if trouble.message.contains("denied request") || trouble.message.contains("denied the request") {
@@ -100,7 +99,7 @@ async fn delete(api: &Api<DistributedQuery>, name: &str, uid: &str) -> Result<St
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     match api.delete(name, &DeleteParams::background().preconditions(preconditions)).await {
         Ok(_) => Ok(name.to_owned()),
-        // Gone, or another one of the name.
+        // The query is gone, or another has taken its name.
         Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(name.to_owned()),
         Err(source) => Err(ApplyError::Api { kind: "DistributedQuery", name: name.to_owned(), source }.trouble()),
     }

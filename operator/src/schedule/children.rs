@@ -1,4 +1,4 @@
-//! The queries of schedules, as the watch of queries shows them. It is all that the two loops know of each other.
+//! The queries of schedules, from the watch of queries. Nothing else is shared between the two loops.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,14 +26,14 @@ pub struct Children {
 #[derive(Default)]
 struct Inner {
     shelf: Shelf,
-    /// A new list, as far as it has been read, by what is watched.
+    /// A new list, as far as it has been read, by the scope of the watch.
     incoming: HashMap<Scope, Shelf>,
-    /// Namespaces whose queries were listed; `None` stands for all.
+    /// Namespaces whose queries have been listed; `None` stands for all.
     listed: HashSet<Scope>,
 }
 
 impl Children {
-    /// The receiver is told which schedule's queries changed.
+    /// The receiver gets the schedules whose queries changed.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Key>) {
         let (changed, told) = mpsc::unbounded_channel();
         (Self { inner: Mutex::default(), changed }, told)
@@ -60,7 +60,7 @@ impl Children {
         Some(children)
     }
 
-    /// A query that was made a moment ago, and that the watch may show later.
+    /// Adds a query that was just created, which the watch may show later.
     pub fn made(&self, query: &DistributedQuery) {
         let Some((key, child)) = child(&query.metadata, Some(query)) else { return };
         let mut inner = self.lock();
@@ -120,7 +120,7 @@ impl Children {
     }
 }
 
-/// What a query is to its schedule. Nothing for all others.
+/// Reads a query as the child of its schedule. `None` for all others.
 fn child(meta: &ObjectMeta, query: Option<&DistributedQuery>) -> Option<(Key, Child)> {
     let schedule = meta.labels.as_ref()?.get(LABEL_SCHEDULE)?;
     let kind = ScheduledQuery::kind(&());

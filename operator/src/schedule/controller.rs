@@ -1,4 +1,4 @@
-//! The loop over schedules, beside that over queries.
+//! The loop over schedules. It runs beside the loop over queries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::pods::Key;
 type Guarded = DeserializeGuard<ScheduledQuery>;
 type Scope = Option<String>;
 
-/// Runs until `stop`; what is under way then is finished first. `told` names the schedules whose queries changed.
+/// Runs until `stop`, then finishes the reconciles in progress. `told` receives the schedules whose queries changed.
 pub async fn run(
     context: Arc<Context>,
     scopes: &[Scope],
@@ -41,7 +41,7 @@ pub async fn run(
             key = told.recv() => {
                 let Some(key) = key else { break };
                 if let Some(to) = triggers.get(&None).or_else(|| triggers.get(&Some(key.0.clone()))) {
-                    // A loop that has ended needs no news.
+                    // The receiving loop may have ended; it then needs no news.
                     let _ = to.send(key);
                 }
             }

@@ -1,4 +1,4 @@
-//! A plan of a schedule while it is made: the status so far and the ways to change it. Decides nothing.
+//! The plan of a schedule while it is being made: the status so far and the ways to change it. Decides nothing.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::query::plan::{Notice, cut};
 pub const ACCEPTED: &str = "Accepted";
 pub const QUERY_CREATED: &str = "QueryCreated";
 
-/// Longer messages are cut, so that the status stays small.
+/// Cut longer messages, so that the status stays small.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
-/// Longer sleeps are cut in pieces: while one lasts, the clock may be set.
+/// Split longer sleeps: the clock may be set while one lasts.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
 pub struct Draft<'a> {
@@ -61,7 +61,7 @@ impl<'a> Draft<'a> {
         conditions::set(&mut self.status.conditions, made);
     }
 
-    /// Nothing to do, now or later.
+    /// Does nothing, now or later.
     pub fn idle(self) -> Plan {
         Plan { actions: Vec::new(), status: self.seen.status.clone(), requeue: None, notices: Vec::new() }
     }

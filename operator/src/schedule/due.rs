@@ -8,13 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::facts::{Child, Seen};
 
-/// Of the times that passed, so many are looked at, as a CronJob's are.
-pub const LOOKED_AT: usize = 100;
-/// Queries that are made in one look.
+/// Consider at most this many missed times, as CronJobs do.
+pub const MAX_TIMES: usize = 100;
+/// Create at most this many queries per reconcile.
 const AT_ONCE: usize = 10;
-/// With `catchUp: None`, a time without a deadline gets its query within this.
+/// With `catchUp: None` and no starting deadline, a time gets its query only within this.
 const ON_TIME: SignedDuration = SignedDuration::from_secs(60);
-/// Further ahead, what is settled was settled by a wrong clock.
+/// If `settledUntil` is further ahead than this, the clock was wrong when it was written.
 const CLOCK_SLIP: SignedDuration = SignedDuration::from_hours(24);
 
 /// What has become of the times until now, and what is left to do.
@@ -25,20 +25,20 @@ pub struct Due {
     pub settled_until: Timestamp,
     /// The last time whose query was found.
     pub made: Option<Timestamp>,
-    /// Times that get none, beyond those that were counted before.
+    /// Number of times that get no query, in addition to those counted before.
     pub missed: u32,
-    /// There were more than are looked at.
+    /// There were more than are considered.
     pub is_too_many: bool,
     /// The last of those.
     pub given_up: Option<Timestamp>,
 }
 
-/// What tells the times of one spec from those of another.
+/// Identifies the times of one spec, to tell them from those of another.
 pub fn observed(spec: &ScheduledQuerySpec) -> String {
     format!("{} {}", spec.schedule, spec.time_zone)
 }
 
-/// How old a time may be that gets a query.
+/// The maximum age of a time that still gets a query.
 pub fn deadline(spec: &ScheduledQuerySpec) -> Option<SignedDuration> {
     let given = spec.starting_deadline_seconds.map(|seconds| SignedDuration::from_secs(seconds.into()));
     match spec.catch_up {
@@ -47,7 +47,7 @@ pub fn deadline(spec: &ScheduledQuerySpec) -> Option<SignedDuration> {
     }
 }
 
-/// A query that another one waits for.
+/// A query that must end before another one is created.
 pub fn others(seen: &Seen) -> Option<&Child> {
     match seen.spec().concurrency_policy {
         ConcurrencyPolicy::Forbid => seen.active().next(),
@@ -55,13 +55,13 @@ pub fn others(seen: &Seen) -> Option<&Child> {
     }
 }
 
-/// Queries that go when another one comes.
+/// Queries that are replaced when another one is created.
 pub fn replaced(seen: &Seen) -> impl Iterator<Item = &Child> {
     let replaces = seen.spec().concurrency_policy == ConcurrencyPolicy::Replace;
     seen.active().filter(move |_| replaces)
 }
 
-/// How many queries are made in one look.
+/// How many queries to create in one reconcile.
 pub fn at_once(spec: &ScheduledQuerySpec) -> usize {
     match spec.concurrency_policy {
         ConcurrencyPolicy::Forbid | ConcurrencyPolicy::Replace => 1,
@@ -71,7 +71,7 @@ pub fn at_once(spec: &ScheduledQuerySpec) -> usize {
 
 pub fn due(seen: &Seen, calendar: &Calendar, now: Timestamp) -> Due {
     let spec = seen.spec();
-    let (mut queries, is_too_many) = calendar.last(begin(seen, now), now, LOOKED_AT);
+    let (mut queries, is_too_many) = calendar.last(begin(seen, now), now, MAX_TIMES);
     let mut due = Due {
         queries: Vec::new(),
         settled_until: begin(seen, now),
@@ -81,7 +81,7 @@ pub fn due(seen: &Seen, calendar: &Calendar, now: Timestamp) -> Due {
         given_up: None,
     };
     let has_query: BTreeSet<Timestamp> = seen.children.iter().map(|child| child.scheduled_at).collect();
-    // Queries are made in the order of their times: before one that is there nothing is left to do.
+    // Queries are created in the order of their times: for times before an existing query nothing is left to do.
     let done = queries.iter().rposition(|time| has_query.contains(time)).map_or(0, |last| last + 1);
     if done > 0 || !spec.suspend {
         due.is_too_many = is_too_many;
@@ -109,7 +109,7 @@ pub fn due(seen: &Seen, calendar: &Calendar, now: Timestamp) -> Due {
 }
 
 impl Due {
-    /// The first so many times are settled.
+    /// Settles the first `count` times.
     fn settle(&mut self, times: &mut Vec<Timestamp>, count: usize, has_query: &BTreeSet<Timestamp>) {
         for time in times.drain(..count) {
             self.settled_until = time;
@@ -123,14 +123,14 @@ impl Due {
     }
 }
 
-/// Times after this one are looked at.
+/// Only times after this one are considered.
 fn begin(seen: &Seen, now: Timestamp) -> Timestamp {
     let status = &seen.status;
     let created = seen.schedule.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let settled = status.settled_until.as_ref().map(|time| time.0);
     let begin = match &status.observed_schedule {
         None => created,
-        // Times that the new schedule would have had are none that were missed.
+        // Times that the new schedule would have had in the past were not missed.
         Some(known) if *known != observed(seen.spec()) => settled.unwrap_or(now).max(now),
         Some(_) => settled.unwrap_or(created),
     };

@@ -8,19 +8,19 @@ use jiff::Timestamp;
 
 use crate::query::facts::Trouble;
 
-/// One schedule and everything known of it.
+/// One schedule and everything known about it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub schedule: Arc<ScheduledQuery>,
     /// The latest status, which may be newer than the object's.
     pub status: ScheduledQueryStatus,
-    /// Its queries, by the time that they were made for.
+    /// Its queries, by the time that they were created for.
     pub children: Vec<Child>,
-    /// When queries are due; an error where none can be made.
+    /// When queries are due; an error if none can be created.
     pub calendar: Result<Calendar, Trouble>,
-    /// Why the last query was not made.
+    /// Why the last query was not created.
     pub trouble: Option<Trouble>,
-    /// The time whose query was refused, and when it is tried again.
+    /// The time whose query was refused, and when to retry it.
     pub hold: Option<(Timestamp, Timestamp)>,
 }
 

@@ -1,6 +1,6 @@
-//! The reconcile of one `ScheduledQuery`: observe, plan, apply, plan again with what was made, write the status. Only apply and
-//! write use the client; what there is of queries comes from the watch of queries (`children`), so that a look which
-//! finds nothing to do asks the API server for nothing.
+//! The reconcile of one `ScheduledQuery`: observe, plan, apply, plan again with what was created, write the status.
+//! Only apply and write use the client; the queries come from the watch of queries (`children`), so that a reconcile
+//! with nothing to do makes no request.
 
 mod apply;
 pub mod children;
@@ -41,26 +41,26 @@ use crate::query::observe::is_newer;
 use crate::query::write::patch;
 use facts::Seen;
 
-/// What the steps share.
+/// What the steps of a reconcile share.
 pub struct Context {
-    /// What they share with those of queries.
+    /// What they share with the reconciles of queries.
     shared: Arc<query::Context>,
     memories: Mutex<HashMap<String, Arc<Mutex<Remembered>>>>,
-    /// At the full hour many schedules make queries: so many at the same time.
+    /// Limits concurrent reconciles: at the full hour many schedules create queries.
     slots: Semaphore,
 }
 
-/// What is remembered of a schedule between looks. All of it may be lost at any time.
+/// What is remembered of a schedule between reconciles. Any of it may be lost at any time.
 #[derive(Default)]
 struct Remembered {
     trouble: Option<Trouble>,
     setbacks: u32,
     hold: Option<(Timestamp, Timestamp)>,
-    /// The generation that this speaks of: a changed one is read anew, and tried at once.
+    /// The generation that this is about: a changed spec is read anew, and tried at once.
     generation: Option<i64>,
     /// When its queries are due.
     calendar: Option<Result<Calendar, Trouble>>,
-    /// The latest status, and the version of the object with it, until the watch shows it.
+    /// The latest status and the resource version it was written with, until the watch shows it.
     written: Option<(String, ScheduledQueryStatus)>,
 }
 
@@ -74,7 +74,7 @@ impl Context {
         Arc::clone(memories.entry(uid.to_owned()).or_default())
     }
 
-    /// The schedule is gone.
+    /// Forgets a schedule that is gone.
     fn forget(&self, uid: &str) {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
@@ -85,15 +85,15 @@ fn lock(memory: &Mutex<Remembered>) -> MutexGuard<'_, Remembered> {
 }
 
 const AT_ONCE: usize = 16;
-/// A query that is refused again and again is asked for this often in the end.
+/// Maximum retry delay for a query that is refused again and again.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
-/// At its start the operator reads the queries that there are.
+/// Retry delay while the operator lists the existing queries at its start.
 const UNREAD: Duration = Duration::from_millis(250);
 
 pub async fn reconcile(object: Arc<DeserializeGuard<ScheduledQuery>>, context: Arc<Context>) -> Result<Next, Error> {
     let _slot = context.slots.acquire().await;
     let Ok(found) = &object.0 else {
-        // It waits for a change.
+        // Wait until the object is changed.
         let name = object.0.as_ref().err().and_then(|invalid| invalid.metadata.name.clone());
         tracing::warn!(name, "a schedule cannot be read");
         return Ok(Next::await_change());
@@ -110,7 +110,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ScheduledQuery>>, context: A
         let applied = apply::apply(&context, &seen, &plan.actions).await;
         let is_made = applied.made > 0;
         remember(&context, &uid, applied, now);
-        // What was made is seen now, and only then told.
+        // Observe again: report only what was created and is seen now.
         let Some(again) = observe(&context, &schedule, &key, &uid, now) else {
             return Ok(Next::requeue(UNREAD));
         };
@@ -144,7 +144,7 @@ fn identity(schedule: &ScheduledQuery) -> Result<(Key, String), ObserveError> {
     }
 }
 
-/// Everything that a decision needs. Nothing while the queries are not known.
+/// Everything that a decision needs. `None` while the queries are not known.
 fn observe(context: &Context, schedule: &Arc<ScheduledQuery>, key: &Key, uid: &str, now: Timestamp) -> Option<Seen> {
     let children = context.shared.children.of(key, uid)?;
     let memory = context.memory(uid);
@@ -168,7 +168,7 @@ fn observe(context: &Context, schedule: &Arc<ScheduledQuery>, key: &Key, uid: &s
     Some(Seen { schedule: Arc::clone(schedule), status, children, calendar, trouble, hold })
 }
 
-/// Keeps what was refused, and until when nothing is tried.
+/// Records what was refused, and until when to try nothing.
 fn remember(context: &Context, uid: &str, applied: apply::Applied, now: Timestamp) {
     let memory = context.memory(uid);
     let mut memory = lock(&memory);
@@ -200,14 +200,14 @@ async fn write(
     let version = known.or_else(|| seen.schedule.metadata.resource_version.clone());
     let api: Api<ScheduledQuery> = Api::namespaced(context.shared.client.clone(), &key.0);
     let patched = patch(&api, (&key.1, uid), version, &seen.status, new).await.inspect_err(|_| {
-        // What was remembered as the newest may not be.
+        // The status remembered as the newest may be outdated.
         lock(&memory).written = None;
     })?;
     lock(&memory).written = patched.map(|version| (version, new.clone()));
     Ok(())
 }
 
-/// Retries after an error, with a longer pause after every further one.
+/// Retries after an error, waiting longer after each further one.
 pub fn retry(object: Arc<DeserializeGuard<ScheduledQuery>>, error: &Error, context: Arc<Context>) -> Next {
     let metadata = match &object.0 {
         Ok(found) => &found.metadata,

@@ -1,4 +1,4 @@
-//! Whether a schedule can make queries, and when. Pure.
+//! Whether a schedule can create queries, and when. Pure.
 
 use floe_api::schedule::calendar::{Calendar, zone};
 use floe_api::schedule::cron::Cron;
@@ -10,9 +10,9 @@ use crate::query::facts::Trouble;
 use crate::query::policy::Policy;
 use crate::query::validate::validate;
 
-/// When queries are due, or what is wrong with the schedule or with the query that it would make.
+/// When queries are due, or what is wrong with the schedule or with the query that it would create.
 pub fn calendar(schedule: &ScheduledQuery, policy: &Policy, now: Timestamp) -> Result<Calendar, Trouble> {
-    // Held again here: what the API server lets through is not all that is right.
+    // Validate again: not everything that the API server accepts is valid.
     let faults = validate_schedule(schedule);
     if let Some(first) = faults.first() {
         let reason = match first.path.as_str() {

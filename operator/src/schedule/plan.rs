@@ -1,9 +1,9 @@
-//! Decides from everything observed of a schedule which queries to make and to delete, what its status says, and when to look
-//! again. Pure and total: no client, no clock.
+//! Decides from everything observed of a schedule which queries to create and to delete, what its status says, and when
+//! to reconcile again. Pure and total: no client, no clock.
 //!
-//! A time is settled when its query is there or when it gets none; `status.settledUntil` is as far as that goes. A status
-//! never speaks of a query that was not seen, so it does not matter where an operator ends between making a query and
-//! writing that down: the next one finds the query, by its name.
+//! A time is settled once its query exists or it gets none; `status.settledUntil` is the last settled time. A status
+//! never mentions a query that was not seen, so it does not matter if an operator stops between creating a query and
+//! recording it: the next one finds the query by its name.
 
 use std::time::Duration;
 
@@ -17,21 +17,21 @@ use super::due::{self, Due};
 use super::facts::{Child, Seen};
 use crate::query::plan::Notice;
 
-/// What to do, and what the status says.
+/// What to do, and what the status should say.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub actions: Vec<Action>,
     pub status: ScheduledQueryStatus,
-    /// Look again after this time at the latest. `None`: only on a change.
+    /// Reconcile again after this time at the latest. `None`: only on a change.
     pub requeue: Option<Duration>,
     /// Events that go with the status.
     pub notices: Vec<Notice>,
 }
 
-/// One effect. It can be repeated.
+/// One effect. It is idempotent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Makes the query of a time.
+    /// Creates the query of a time.
     Create {
         at: Timestamp,
     },
@@ -42,9 +42,9 @@ pub enum Action {
     },
 }
 
-/// The status names no more queries than these.
+/// Maximum number of queries that the status names.
 const MAX_ACTIVE: usize = 50;
-/// Schedules of the same times are spread over this, so that they do not all start in one moment.
+/// Spread schedules with the same times over this, so that they do not all start at once.
 const SPREAD_MS: u64 = 500;
 const SOON: Duration = Duration::from_millis(100);
 
@@ -76,7 +76,7 @@ pub fn plan(seen: &Seen, now: Timestamp) -> Plan {
     draft.into_plan()
 }
 
-/// What became of the queries.
+/// Reports what has become of the queries.
 fn watch_over(draft: &mut Draft<'_>) {
     let seen = draft.seen;
     for known in &seen.status.active {
@@ -104,7 +104,7 @@ fn watch_over(draft: &mut Draft<'_>) {
     draft.status.last_successful_time = latest.max(known).map(Time);
 }
 
-/// Which times have passed, and what becomes of them.
+/// Settles the times that have passed.
 fn times(draft: &mut Draft<'_>, calendar: &Calendar) {
     let (seen, now) = (draft.seen, draft.now);
     let spec = seen.spec();
@@ -119,7 +119,7 @@ fn times(draft: &mut Draft<'_>, calendar: &Calendar) {
         }
     }
     if is_too_many {
-        let words = format!("More than {} times passed, of which the last {0} are looked at", due::LOOKED_AT);
+        let words = format!("More than {} times passed, of which the last {0} are looked at", due::MAX_TIMES);
         draft.notice(true, Reason::TooManyMissedTimes, &words);
     }
     if let Some(last) = given_up {
@@ -142,7 +142,7 @@ fn times(draft: &mut Draft<'_>, calendar: &Calendar) {
     }
 }
 
-/// Makes the queries that are due, as far as those that are there let it.
+/// Creates the queries that are due, as far as the concurrency policy allows.
 fn start(draft: &mut Draft<'_>, queries: &[Timestamp]) {
     let (seen, now) = (draft.seen, draft.now);
     let Some(first) = queries.first().copied() else {
@@ -163,7 +163,7 @@ fn start(draft: &mut Draft<'_>, queries: &[Timestamp]) {
         }
         return;
     }
-    // Another time than the one that was refused is tried when it comes.
+    // The delay applies only to the time that was refused.
     if let Some((_, until)) = seen.hold.filter(|(time, until)| *time == first && now < *until) {
         draft.look_again_at(until);
         return;
@@ -178,10 +178,10 @@ fn start(draft: &mut Draft<'_>, queries: &[Timestamp]) {
     }
 }
 
-/// Deletes the oldest of the queries that have ended.
+/// Deletes the oldest ended queries beyond the history limits.
 fn trim(draft: &mut Draft<'_>) {
     let (seen, spec) = (draft.seen, draft.seen.spec());
-    // One that is not written down yet is the proof that its time is settled.
+    // A query that is not recorded yet is the only proof that its time is settled.
     let written = seen.status.settled_until.as_ref().map(|time| time.0);
     let (succeeded, failed): (Vec<&Child>, Vec<&Child>) = seen
         .children
@@ -199,7 +199,7 @@ fn trim(draft: &mut Draft<'_>) {
     }
 }
 
-/// Later by a part of a second that is the schedule's own.
+/// Delays by a fraction of a second that is fixed per schedule.
 fn spread(seen: &Seen) -> SignedDuration {
     let uid = seen.schedule.metadata.uid.as_deref().unwrap_or_default();
     let hash = uid.bytes().fold(5381u64, |hash, byte| hash.wrapping_mul(33) ^ u64::from(byte));

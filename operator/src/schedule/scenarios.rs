@@ -1,4 +1,4 @@
-//! Whole looks against a mocked API server: what is asked for, and what a refusal or a restart leads to.
+//! Whole reconciles against a mocked API server: what is requested, and the effect of a refusal or a restart.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::world::nightly;
 use super::{Context, reconcile};
 use crate::query::error::Error;
-use crate::query::scenarios::{Api, Refusal, context};
+use crate::query::mocked::{Api, Refusal, context};
 
 const ROOT: &str = "/apis/floe.dev/v1alpha1/namespaces/n/scheduledqueries/nightly";
 const QUERIES: &str = "/apis/floe.dev/v1alpha1/namespaces/n/distributedqueries";
@@ -24,7 +24,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A schedule of one time a day, which was a minute ago.
+    /// A schedule with one time a day, which was a minute ago.
     fn new(refuse: Refusal) -> Scene {
         let line = (Timestamp::now() - SignedDuration::from_secs(60)).strftime("%M %H * * *").to_string();
         let mut schedule = nightly(&format!("  schedule: '{line}'\n"));
@@ -53,13 +53,13 @@ impl Scene {
         tokio::time::timeout(Duration::from_secs(20), look).await.unwrap().map(|_| ())
     }
 
-    /// What was asked since the last time, without Events.
+    /// What was requested since the last call, without Events.
     fn asked(&self) -> Vec<String> {
         let asked = std::mem::take(&mut self.api.lock().unwrap().asked);
         asked.into_iter().filter(|asked| !asked.starts_with("POST events")).collect()
     }
 
-    /// Until an Event of this reason was sent.
+    /// Waits until an Event with this reason was sent.
     async fn told(&self, reason: &str) {
         for _ in 0..200 {
             let words = format!("\"reason\":\"{reason}\"");
@@ -113,7 +113,7 @@ async fn an_operator_that_ends_before_the_status_is_written_is_followed_by_one_t
     let scene = Scene::new(|method, _| (method == "PATCH").then_some((500, "etcdserver: request timed out")));
     assert!(scene.look().await.is_err());
     assert_eq!(scene.queries().len(), 1);
-    // Even one whose watch does not show the query yet.
+    // This holds even if its watch does not show the query yet.
     let next = Scene::on(Arc::clone(&scene.api), |_, _| None);
     next.look().await.unwrap();
     let made = next.queries();

@@ -1,4 +1,4 @@
-//! Many histories of schedules by seeds, and a thousand schedules at once.
+//! Many histories of schedules from seeds, and a thousand schedules at once.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::random::Random;
 
 const LINES: [&str; 7] =
     ["* * * * *", "*/7 * * * *", "0 * * * *", "30 2 * * *", "0,30 1-3 * * *", "15 0 * * *", "45 23 * * *"];
-/// Zones with days on which their clocks move (the day before at noon).
+/// Zones on days on which their clocks change (from noon of the day before).
 const PLACES: [(&str, &str); 8] = [
     ("Etc/UTC", "2026-05-31T12:00:00Z"),
     ("Europe/Berlin", "2026-03-28T12:00:00Z"),
@@ -33,7 +33,7 @@ fn calendar(line: &str, name: &str) -> Calendar {
     Calendar::new(Cron::parse(line).unwrap(), zone(name).unwrap())
 }
 
-/// Times as they come, found minute by minute from what the clock shows, without the calendar.
+/// The expected times, found minute by minute from what the clock shows, without the calendar.
 fn by_the_clock(line: &str, name: &str, from: Timestamp, until: Timestamp) -> BTreeSet<Timestamp> {
     let zone = zone(name).unwrap();
     let mut found = BTreeSet::new();
@@ -71,7 +71,7 @@ fn the_calendar_agrees_with_the_clock() {
                 assert_eq!(told, clock, "{line} {name} {begin}");
                 continue;
             }
-            // Of fixed hours, the clock's second showing is left out, and what it skips comes later.
+            // Fixed hours: a time that the clock shows twice gets one query, and one that it skips comes later.
             let extra: Vec<_> = told.difference(&clock).collect();
             let left_out: Vec<_> = clock.difference(&told).collect();
             assert!(extra.len() <= 4 && left_out.len() <= 4, "{line} {name} {begin}: {extra:?} {left_out:?}");
@@ -115,7 +115,7 @@ fn history(sound: &ScheduledQuery, seed: u64) {
         world.ends_as = *pick(&mut random, &[Phase::Succeeded, Phase::Succeeded, Phase::Failed]);
         let span = SignedDuration::from_secs(i64::try_from(random.below(7200)).unwrap());
         match random.below(8) {
-            // Nobody watches, for so short that no more than 100 times pass.
+            // The operator is away, but for less than 100 times.
             0 => {
                 world.pass(world.now + span.min(SignedDuration::from_mins(95)));
             }
@@ -124,7 +124,7 @@ fn history(sound: &ScheduledQuery, seed: u64) {
             }
             2 => {
                 world.refuses = !world.refuses;
-                // An operator that starts anew knows nothing of it.
+                // An operator that restarts knows nothing of it.
                 (world.trouble, world.hold, world.setbacks) = (None, None, 0);
             }
             3 => world.schedule.spec.suspend = !world.schedule.spec.suspend,
@@ -138,7 +138,7 @@ fn history(sound: &ScheduledQuery, seed: u64) {
     (world.refuses, world.schedule.spec.suspend) = (false, false);
     (world.trouble, world.hold) = (None, None);
     world.runs = SignedDuration::from_secs(1);
-    // Until all is quiet: those that run have ended, and what waited was made.
+    // Run until all is quiet: running queries have ended, and waiting ones were created.
     for _ in 0..300 {
         world.run(world.now + SignedDuration::from_secs(50));
         if world.active().is_empty() && world.status().waiting_time.is_none() {
@@ -180,11 +180,11 @@ fn a_thousand_schedules_cost_what_happens_and_no_more() {
         writes += world.writes;
     }
     assert_eq!(made, 3000);
-    // For each query: it is due, it ends. Beside that, one look in ten minutes for the sake of the clock.
+    // Per query, one reconcile when it is due and one when it ends. Besides, one in ten minutes because of the clock.
     let bound = 2 * 3000 + 1000 + 1000 * 6 * u32::try_from(hours).unwrap();
     assert!(looks <= bound, "{looks} looks, {bound} at most");
     assert!(writes <= 2 * 3000 + 1000, "{writes} writes");
-    // Some 25,000 looks; each decides twice at most.
+    // About 25,000 reconciles, each of which plans at most twice.
     let each = began.elapsed() / looks;
     assert!(each.as_micros() < 5000, "{each:?} a look");
 }

@@ -1,4 +1,4 @@
-//! One schedule after the other through what may happen to it.
+//! What may happen to a single schedule, case by case.
 
 use floe_api::{Phase, Reason};
 use jiff::{SignedDuration, Timestamp};
@@ -84,7 +84,7 @@ fn one_that_runs_holds_the_next_one_up_is_replaced_or_is_not_minded() {
     assert!(replace.made.len() == 2 && replace.children[0].is_leaving && !replace.children[1].is_leaving);
     let allow = long("  concurrencyPolicy: Allow\n");
     assert_eq!(allow.active().len(), 2);
-    // With one that runs for hours, the times in between are missed.
+    // If one runs for hours, the times in between are missed.
     let mut slow = hourly("");
     slow.runs = SignedDuration::from_mins(210);
     slow.run(at("2026-06-01T04:31:00Z"));
@@ -169,7 +169,7 @@ fn an_operator_that_ends_before_it_writes_makes_nothing_twice() {
         world.look_and_end();
         assert_eq!(world.made.len(), 1);
         assert_eq!(world.status().last_schedule_time, None);
-        // It even ends before the next one looks: it must be there as the proof.
+        // It even ends before the next operator looks: it must remain as the proof.
         world.pass(at("2026-06-01T01:05:00Z"));
         let next = world.look_and_end();
         assert_eq!(next.status.last_schedule_time, Some(Time(at("2026-06-01T01:00:00Z"))));
@@ -208,14 +208,14 @@ fn a_refusal_is_told_and_tried_again_less_and_less_often() {
     world.run(at("2026-06-01T01:40:00Z"));
     assert_eq!(world.made.len(), 1);
     assert_eq!(condition(&world, QUERY_CREATED).0, "True");
-    // Given up, the refusal stays to be seen.
+    // After it is given up, the refusal remains visible.
     let mut world = hourly("  startingDeadlineSeconds: 60\n");
     world.refuses = true;
     world.run(at("2026-06-01T01:30:00Z"));
     assert_eq!(world.status().missed_times, Some(1));
     assert_eq!(condition(&world, QUERY_CREATED).0, "False");
     assert!(world.setbacks < 10);
-    // The next time has no part in the pause of the one before.
+    // The next time is not delayed by the retry delay of the one before.
     let mut world =
         World::new(nightly("  schedule: '* * * * *'\n  startingDeadlineSeconds: 5\n"), "2026-06-01T00:00:30Z");
     world.refuses = true;

@@ -1,5 +1,5 @@
-//! A cluster as far as one schedule can tell, for tests: carries plans out, lets queries run and end, and checks that no time
-//! gets two queries.
+//! A simulated cluster as one schedule sees it, for tests: carries out plans, lets queries run and end, and checks that
+//! no time gets two queries.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::plan::{Action, Plan, plan};
 use crate::query::facts::Trouble;
 use crate::query::policy::Policy;
 
-/// A query that is deleted is gone after this.
+/// A deleted query is gone after this time.
 const LEAVES_AFTER: SignedDuration = SignedDuration::from_secs(20);
 
 pub fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// A schedule of 02:30 each night, unless `more` says otherwise (lines of the spec).
+/// A schedule for 02:30 each night, unless `more` says otherwise (lines of the spec).
 pub fn nightly(more: &str) -> ScheduledQuery {
     let times = if more.contains("schedule:") { "" } else { "  schedule: '30 2 * * *'\n" };
     let text = format!(
@@ -40,9 +40,9 @@ pub struct World {
     pub schedule: ScheduledQuery,
     pub now: Timestamp,
     pub children: Vec<Child>,
-    /// What was made of the spec, which does not change at each look.
+    /// The calendar, cached as long as the spec does not change.
     read: Option<(String, Result<Calendar, Trouble>)>,
-    /// When those end that run, and those are gone that are deleted.
+    /// When running queries end and deleted ones are gone.
     ends: Vec<(String, Timestamp)>,
     pub trouble: Option<Trouble>,
     pub hold: Option<(Timestamp, Timestamp)>,
@@ -111,7 +111,7 @@ impl World {
         self.told.iter().filter(|(told, _)| *told == reason).count()
     }
 
-    /// One look, carried out and written down, as `reconcile` does it.
+    /// Reconciles once and writes the status, as `reconcile` does.
     pub fn look(&mut self) -> Plan {
         let made = self.look_and_end();
         if made.status != self.status() {
@@ -122,7 +122,7 @@ impl World {
         made
     }
 
-    /// The same by an operator that ends before it writes.
+    /// The same for an operator that stops before it writes.
     pub fn look_and_end(&mut self) -> Plan {
         self.looks += 1;
         let decided = plan(&self.seen(), self.now);
@@ -196,7 +196,7 @@ impl World {
         self.ends.iter().map(|(_, at)| *at).min()
     }
 
-    /// The clock is set to this, and what ends by then ends. Whether anything did.
+    /// Sets the clock, and ends what ends by then. Returns whether anything did.
     pub fn pass(&mut self, now: Timestamp) -> bool {
         self.now = now;
         let (over, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ends).into_iter().partition(|(_, at)| *at <= now);
@@ -213,7 +213,7 @@ impl World {
         !over.is_empty()
     }
 
-    /// Looks when the plan says so and when a query changes, until a time.
+    /// Reconciles when the plan says so and when a query changes, until `until`.
     pub fn run(&mut self, until: Timestamp) {
         let mut plan = self.look();
         loop {

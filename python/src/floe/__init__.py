@@ -69,7 +69,7 @@ __all__ = [
 if not TYPE_CHECKING:  # Type checkers would take any name for one that is there.
 
     def __getattr__(name: str) -> object:
-        # Whoever comes from Polars Cloud learns what to use instead.
+        # Tell users of Polars Cloud what to use instead.
         raise _absent.refuse(name)
 
 

@@ -69,7 +69,7 @@ class _Source:
     def __init__(self, first: pl.DataFrame, rest: Iterator[pl.DataFrame]) -> None:
         self._first, self._frames = first.clear(), itertools.chain([first], rest)
         self._part: _Part | None = None
-        #: Why the last call failed, as C reads it until the next one.
+        #: Why the last call failed; C may read it until the next call.
         self.error: Any = None
 
     def schema(self, out: int) -> int:
@@ -99,7 +99,7 @@ class _Source:
         self.error = ctypes.create_string_buffer(text.encode())
 
 
-#: Sources of the streams that nobody has released, by their number, and the structs of the capsules that are there.
+#: Sources of the streams that have not been released, by number, and the structs of the existing capsules.
 _sources: dict[int, _Source] = {}
 _structs: dict[int, _Stream] = {}
 _numbers = itertools.count(1)
@@ -134,14 +134,14 @@ def _release(stream: int) -> None:
 
 
 def _drop(capsule: int) -> None:
-    # Whoever took the stream has moved it elsewhere, and left it without its `release`.
+    # A consumer that took the stream has moved it elsewhere and cleared `release` here.
     at = _pointer_of(capsule, _NAME)
     if _Stream.from_address(at).release:
         _release(at)
     _structs.pop(at, None)
 
 
-# These stay as long as the process: streams call them when nothing of Python refers to them any more.
+# Keep these as long as the process runs: streams call them even when no Python object refers to them any more.
 _FUNCTIONS = (_Fill(_get_schema), _Fill(_get_next), _Tell(_get_last_error), _Free(_release))
 _ADDRESSES = [ctypes.cast(function, ctypes.c_void_p).value for function in _FUNCTIONS]
 _DROP = _Free(_drop)

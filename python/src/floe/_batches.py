@@ -19,7 +19,7 @@ class Batches(Iterator[pl.DataFrame]):
         self._begin, self._drop, self._frames = begin, drop, None
 
     def __del__(self) -> None:
-        # Nobody wanted a row.
+        # No row was ever requested.
         if self._frames is None and self._drop is not None:
             with contextlib.suppress(Exception):
                 self._drop()
@@ -39,5 +39,5 @@ class Batches(Iterator[pl.DataFrame]):
             raise pl.exceptions.NoDataError(
                 "the batches have all been taken: collect_batches() again gives another stream"
             )
-        # A schema that is asked for may be passed over: who asks converts what it gets.
+        # A requested schema may be ignored: the consumer converts what it gets.
         return _arrow.stream(first, self)

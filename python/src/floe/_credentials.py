@@ -40,7 +40,7 @@ _SECRET = {
     "Gcp": {"ServiceAccountKey": "google_service_account_key"},
     "Http": {"authorization": "hf_token"},
 }
-#: What means something only together with a secret, or instead of one.
+#: Options that are meaningful only together with a secret, or instead of one.
 _BESIDE = {
     "Aws": {"SkipSignature": "aws_skip_signature"},
     "Azure": {
@@ -79,7 +79,7 @@ class Carried:
     store: str
     secrets: Mapping[str, str]
     beside: Mapping[str, str]
-    #: A credential provider of the user's own, which is Python code.
+    #: The user's own credential provider, which is Python code.
     provider: bool = False
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from polars.io.parquet.encryption import ParquetEncryptionProperties
     from polars.io.partition import PartitionBy, SinkedPathsCallback
 
-#: Arguments that some versions of Polars do not have: they are passed on only when they say something.
+#: Arguments that some versions of Polars do not have: pass them on only if they are set.
 _OF_SOME = ("encryption", "lazy", "retries", "sinked_paths_callback", "_record_batch_statistics")
 
 

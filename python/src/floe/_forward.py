@@ -22,10 +22,10 @@ from floe._http import SILENCE_SECONDS, Coordinator
 from floe.exceptions import ConnectionLostError, ContextError, ResultGoneError
 
 PORT = 7071
-#: To open a connection takes so long at most.
+#: Time allowed to open a connection.
 CONNECT_SECONDS = 30.0
 PROTOCOL = "v4.channel.k8s.io"
-#: The first byte of a message: the port's bytes, or what went wrong with it.
+#: The first byte of a message, its channel: the port's data, or an error.
 DATA, ERROR = 0, 1
 _PART_BYTES = 256 << 10
 
@@ -51,7 +51,7 @@ class _Connection(http.client.HTTPConnection):
         self._configuration, self._namespace, self._pod = configuration, namespace, pod
 
     def connect(self) -> None:
-        # What is asked of it is what http.client asks of a socket.
+        # It implements what http.client needs of a socket.
         self.sock = cast(Any, _Port(self._open()))
 
     def _open(self) -> Any:
@@ -87,7 +87,7 @@ class _Connection(http.client.HTTPConnection):
             return ResultGoneError(f"pod {self._pod} is gone, and with it the query and its rows: {message}")
         if status == 401:
             return ContextError(f"{what}: {message}: the credentials of the kubeconfig are refused or have expired")
-        # The kubelet does not answer, or the pod does not run: either may pass.
+        # The kubelet does not answer, or the pod does not run: either may be temporary.
         return ConnectionLostError(f"{what}: {message}") if status >= 500 else ContextError(f"{what}: {message}")
 
 
@@ -189,7 +189,7 @@ class _Port:
 
     def _end(self) -> None:
         if self._closed and self._readers <= 0:
-            # Without a farewell: nobody would wait for the answer.
+            # Skip the closing handshake: nobody would wait for the answer.
             self._socket.shutdown()
 
 

@@ -25,12 +25,12 @@ from floe.exceptions import (
     error_of,
 )
 
-#: A coordinator says something at least every ten seconds, if only that it is there.
+#: Read timeout: a coordinator sends something at least every ten seconds, if only a keep-alive.
 SILENCE_SECONDS = 60.0
 _TCP = (socket.AF_INET, socket.AF_INET6)
-#: Connections that are kept for the next requests.
+#: Maximum number of idle connections to keep.
 KEPT = 8
-#: How many rows of a result a coordinator has left out.
+#: Response header: the number of rows of a result that the coordinator skipped.
 OFFSET = "floe-offset"
 
 
@@ -91,13 +91,13 @@ class Coordinator:
             try:
                 connection.request(method, path, body, self._headers)
                 if connection.sock.family in _TCP and hasattr(socket, "TCP_QUICKACK"):
-                    # Answers come in small packets: each would wait for the kernel's 40 ms.
+                    # Answers come in small packets, each of which delayed ACKs could hold up for 40 ms.
                     connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
                 return connection, connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                # A connection that was kept may have been closed at the other end meanwhile; a request that was sent
-                # may have been taken in, so only what can be repeated is.
+                # The server may have closed an idle connection meanwhile. It may also have accepted the request: repeat
+                # only what can safely be repeated.
                 if kept is not None and (method != "POST" or isinstance(error, http.client.RemoteDisconnected)):
                     continue
                 raise ConnectionLostError(f"the coordinator does not answer: {_text(error)}") from error
@@ -140,7 +140,7 @@ class Coordinator:
             try:
                 self._follow(id, report, tell, patience)
             except ConnectionLostError as error:
-                # Once the end is told, what breaks after it is no loss.
+                # Once the end has been reported, a broken connection loses nothing.
                 if not report.ended:
                     patience.wait(error)
         return report
@@ -184,7 +184,7 @@ class Coordinator:
             return self._whole(id, rows)
         except ConnectionLostError as error:
             self._patience().wait(error)
-        # A file would have to begin anew: a stream goes on where it breaks off.
+        # A file would have to start over; a stream continues where it broke off.
         frames = list(self.batches(id, rows))
         return frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=False)
 
@@ -211,7 +211,7 @@ class Coordinator:
                         )
                     for frame in _ipc.batches(response):
                         patience.heard()
-                        # The rest of a result that had come whole is a frame without rows.
+                        # If the whole result had arrived, its rest is a frame without rows.
                         if frame.height or not given:
                             given += frame.height
                             yield frame

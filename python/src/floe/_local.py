@@ -30,7 +30,7 @@ from floe._request import Execution, Request
 from floe._warn import warn
 from floe.exceptions import ContextBusyError, ContextError, ContextWarning, IgnoredArgumentWarning
 
-#: Plans above this size go to the coordinator as a file instead of inside of the request.
+#: Pass larger plans to the coordinator as a file instead of in the request.
 INLINE_BYTES = 4 << 20
 
 _SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}

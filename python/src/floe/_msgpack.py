@@ -37,7 +37,7 @@ def find(data: bytes, at: int, keys: Collection[str]) -> Iterator[tuple[str, int
     [('b', 6, 10)]
     """
     view = memoryview(data)
-    #: Of each list and map that is open: how many values are left, and whether it is a map.
+    #: For each open list and map: how many values are left, and whether it is a map.
     opened: list[list[int]] = [[1, False]]
     while opened:
         top = opened[-1]

@@ -20,7 +20,7 @@ from floe import _binaries
 from floe._http import Coordinator
 from floe.exceptions import ContextError
 
-#: How long an engine has to end by itself; then it is killed.
+#: Kill an engine that has not ended by itself within this time.
 STOP_SECONDS = 15.0
 LOG_BYTES = 4000
 
@@ -111,7 +111,7 @@ class Server:
                 except subprocess.TimeoutExpired:
                     child.kill()
                     child.wait()
-        # One that was killed, or ran out of time at its end, leaves its directory.
+        # An engine that was killed, or ended too slowly, leaves its directory behind.
         if scratch := getattr(self, "scratch", None):
             shutil.rmtree(scratch, ignore_errors=True)
         if child.stdout is not None:
@@ -125,7 +125,7 @@ class Server:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        # Neither waited for nor ended from here.
+        # Do not wait for it or end it in this process.
         self._child.returncode = 0
 
 

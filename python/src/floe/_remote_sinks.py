@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from floe._remote import ExecuteRemote
 
 
-#: What is no argument of a destination.
+#: Names that are not arguments of a destination.
 _KEPT = ("self", "uri", "optimizations", "sink_to_single_file")
 
 

@@ -23,15 +23,15 @@ class Request:
     name: str = "query"
     #: Fields of `spec.execution`.
     execution: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    #: Where the rows go where the plan does not say; without it they stay with the query.
+    #: Where the rows are written if the plan does not say; without it they stay with the query.
     sink: Mapping[str, Any] | None = None
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     priority: int = 0
     min_workers: int | None = None
     max_workers: int | None = None
-    #: The plan ends in sinks of its own.
+    #: Whether the plan ends in its own sinks.
     sinks: bool = False
-    #: The rows are to be kept as files where the context has a place for them, so that other queries can scan them.
+    #: Whether to keep the rows as files that other queries can scan, if the context has a place for them.
     keep: bool = False
 
     def spec(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Execution(ABC):
     """A query that a context has taken in."""
 
     id: str
-    #: What the query last told of itself.
+    #: The query's last report.
     report: Report
     #: Where the rows are, as files that this process can read.
     location: list[str] | None = None

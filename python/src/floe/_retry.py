@@ -11,11 +11,11 @@ from floe.exceptions import ConnectionLostError, ContextError
 
 _T = TypeVar("_T")
 
-#: So long in a row the other side may fail to answer.
+#: How long the other side may fail to answer without interruption.
 SECONDS = 60.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-#: A break that follows another within this time is no first one, and waits longer even if something came through between:
-#: so much at most.
+#: After a break that follows another one within CALM_SECONDS, wait longer, at most STORM_PAUSE, even if something came
+#: through in between.
 CALM_SECONDS, STORM_PAUSE = 10.0, 0.5
 
 

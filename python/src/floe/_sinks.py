@@ -14,7 +14,7 @@ from polars.io.plugins import register_io_source
 
 from floe.exceptions import UnsupportedPlanError
 
-#: What Polars calls in the process that writes: no worker can.
+#: Callbacks that Polars calls in the writing process: workers cannot call them.
 _PYTHON = {
     "metadata": "give the metadata as a dictionary",
     "sinked_paths_callback": "list the files when the query has ended",
@@ -22,7 +22,7 @@ _PYTHON = {
     "credential_provider": "give storage_options, or the context's storage",
     "encryption": "write without it",
 }
-#: A name without a file in it, so that files are cut nowhere but between tasks.
+#: A name without a file number: files are then split only between tasks.
 _NO_LIMIT = 2**63
 
 
@@ -61,7 +61,7 @@ def plan(lf: pl.LazyFrame, kind: str, target: Any, arguments: dict[str, Any]) ->
 def _attach(lf: pl.LazyFrame, kind: str, target: Any, arguments: dict[str, Any]) -> pl.LazyFrame:
     arguments = dict(arguments)
     if arguments.get("credential_provider") == "auto":
-        # Those of the context or of the engine's environment count.
+        # Use those of the context or of the engine's environment.
         arguments["credential_provider"] = None
     if arguments.get("retries", 0) is None:
         del arguments["retries"]

@@ -11,7 +11,7 @@ import polars as pl
 
 from floe import _plan
 
-# Parts of the names of options that say who one is; they stay out of the plan.
+# Substrings of the names of options with credentials, which are kept out of the plan.
 SECRETS = ("secret", "access_key", "account_key", "token", "password", "sas", "private_key", "service_account_key", "credential")
 
 

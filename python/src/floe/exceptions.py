@@ -112,7 +112,7 @@ class QueryWarning(FloeWarning):
     """What a query tells with its result, such as a difference between versions of Polars."""
 
 
-#: What the engine names where a plan cannot be run at all.
+#: The engine's classes for plans that cannot run at all.
 _UNSUPPORTED = frozenset({"PythonInPlan", "UnsupportedPlan", "UnsupportedVersion", "NotSupported"})
 _BY_CATEGORY: dict[str, type[FloeError]] = {
     "user": PlanError,
@@ -163,7 +163,7 @@ def error_of(told: dict[str, Any], query_id: str | None = None) -> BaseException
         error = PlanError(message)
     else:
         known = _BY_CATEGORY.get(category, InternalError)
-        # The engine's class tells more than the category where it is not the same.
+        # The engine's class is more specific than the category if the two differ.
         error = known(f"{reason}: {message}" if reason and known is not QueryCancelledError else message)
     error.query_id = query_id  # type: ignore[attr-defined]
     error.category = _NAMES.get(category, category) or "internal"  # type: ignore[attr-defined]

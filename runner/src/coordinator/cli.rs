@@ -211,7 +211,7 @@ pub fn explain(args: ExplainArgs) -> ExitCode {
 /// stdin.
 pub fn serve(args: ServeArgs, token: String) -> ExitCode {
     with_runtime(async move {
-        match serve_until_told(args, token).await {
+        match serve_until_stopped(args, token).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("{}: {}", error.class, error.message);
@@ -221,14 +221,14 @@ pub fn serve(args: ServeArgs, token: String) -> ExitCode {
     })
 }
 
-async fn serve_until_told(args: ServeArgs, token: String) -> Result<()> {
-    let told = CancellationToken::new();
-    watch_signals(told.clone())?;
+async fn serve_until_stopped(args: ServeArgs, token: String) -> Result<()> {
+    let stop = CancellationToken::new();
+    watch_signals(stop.clone())?;
     if args.stdin_watch || stdin_is_pipe() {
-        watch_stdin(told.clone());
+        watch_stdin(stop.clone());
     }
     if let Some(parent) = args.parent {
-        watch_parent(parent, told.clone());
+        watch_parent(parent, stop.clone());
     }
     if token.is_empty() {
         return Err(QueryError::user("BadSpec", "FLOE_TOKEN is not set: clients need a token to show"));
@@ -273,7 +273,7 @@ async fn serve_until_told(args: ServeArgs, token: String) -> Result<()> {
         "workers": workers,
     });
     println!("{ready}");
-    told.cancelled().await;
+    stop.cancelled().await;
     let _ = tokio::task::spawn_blocking(move || engine.stop()).await;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Reports the engine's load to whoever scales its workers: queries, waiting tasks, and for each worker whether it may
-//! go.
+//! Reports the engine's load to the operator, which scales its workers: queries, waiting tasks, and which workers can
+//! be removed.
 
 use std::sync::atomic::Ordering;
 
@@ -8,8 +8,8 @@ use floe_api::report::{EngineReport, EngineWorker};
 use super::Engine;
 use super::registry::Registry;
 
-/// A draining worker may go after this many consecutive heartbeats without tasks or outputs; messages sent before
-/// draining have arrived by then.
+/// A draining worker can be removed after this many consecutive heartbeats without tasks or outputs: messages sent
+/// before draining have arrived by then.
 const QUIET_BEATS: u32 = 3;
 
 impl Registry {

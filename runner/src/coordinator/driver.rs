@@ -13,7 +13,7 @@ use tracing::Span;
 use crate::proto::{self, Attempt, to_worker};
 use crate::shuffle::Remote;
 use crate::telemetry;
-use floe_planner::Cuts;
+use floe_planner::{Cuts, Form};
 use floe_scheduler::cluster::Demand;
 use floe_scheduler::{Action, Event, Limits, Outcome, ResolvedInputs, Snapshot, State, Won};
 use floe_wire::chunk::OutputId;
@@ -49,11 +49,12 @@ pub struct Run<'a> {
     pub on_worker: &'a (dyn Fn(&str, WorkerState) + Send + Sync),
 }
 
-/// The times at which stages began and ended.
+/// The times at which stages began and ended, and how many attempts at their tasks were launched.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     began: HashMap<StageId, Instant>,
     ended: HashMap<StageId, Instant>,
+    attempts: HashMap<StageId, u32>,
 }
 
 impl Clock {
@@ -62,6 +63,10 @@ impl Clock {
         let until = self.ended.get(&stage).copied().unwrap_or_else(Instant::now);
         until.saturating_duration_since(*began).as_millis() as u64
     }
+
+    pub fn attempts(&self, stage: StageId) -> u32 {
+        self.attempts.get(&stage).copied().unwrap_or(0)
+    }
 }
 
 /// What a successful run leaves.
@@ -69,7 +74,6 @@ pub struct Driven {
     pub outputs: Vec<Vec<Won>>,
     pub snapshot: Snapshot,
     pub clock: Clock,
-    pub attempts: Vec<u32>,
     /// Bytes of exchanges between stages.
     pub bytes_shuffled: u64,
     /// Polars' warnings in tasks.
@@ -124,9 +128,9 @@ pub(super) struct Driver<'a> {
     observed: Instant,
     pub(super) changed: bool,
     /// The demand last reported to the cluster scheduler.
-    pub(super) said: Option<Demand>,
+    pub(super) reported_demand: Option<Demand>,
     /// The cluster scheduler asked for the demand again.
-    pub(super) called: bool,
+    pub(super) demand_requested: bool,
 }
 
 /// Runs a query to its end. On failure, returns once the workers have stopped its tasks, or after `STOP_TIMEOUT`.
@@ -173,8 +177,8 @@ impl<'a> Driver<'a> {
             warned: Warned::default(),
             observed: now,
             changed: true,
-            said: None,
-            called: false,
+            reported_demand: None,
+            demand_requested: false,
         })
     }
 
@@ -183,14 +187,14 @@ impl<'a> Driver<'a> {
         let (mut cancelled, mut late) = (false, false);
         loop {
             while let Ok(signal) = signals.try_recv() {
-                self.hear(signal, &mut queue);
+                self.on_signal(signal, &mut queue);
             }
             while let Some(event) = queue.pop_front() {
                 if let Some(outcome) = self.step(event, &mut queue) {
                     return self.finish(outcome, signals).await;
                 }
             }
-            if self.say_demand(signals, &mut queue) {
+            if self.report_demand(signals, &mut queue) {
                 continue;
             }
             self.observe(false);
@@ -198,7 +202,7 @@ impl<'a> Driver<'a> {
             let deadline = self.run.deadline.map(tokio::time::Instant::from_std);
             tokio::select! {
                 signal = signals.recv() => match signal {
-                    Some(signal) => self.hear(signal, &mut queue),
+                    Some(signal) => self.on_signal(signal, &mut queue),
                     None => return Err(QueryError::internal("the query lost its workers' messages")),
                 },
                 () = sleep_until(wake), if wake.is_some() => {
@@ -228,6 +232,7 @@ impl<'a> Driver<'a> {
             match action {
                 Action::Resolve { stage, finer } => {
                     let answer = match self.resolve(stage, finer) {
+                        Ok(_) if self.cuts.form(stage) == Some(Form::LeftOut) => Event::LeftOut { stage, finer },
                         Ok(tasks) => Event::Resolved { stage, finer, tasks },
                         Err(error) => Event::ResolveFailed { stage, error },
                     };
@@ -328,6 +333,7 @@ impl<'a> Driver<'a> {
     fn snapshot(&mut self) -> Snapshot {
         let snapshot = self.state.progress();
         for stage in &snapshot.stages {
+            self.clock.attempts.insert(stage.id, self.state.attempts(stage.id));
             if stage.phase == floe_scheduler::StagePhase::Done && self.clock.began.contains_key(&stage.id) {
                 self.clock.ended.entry(stage.id).or_insert_with(Instant::now);
                 self.spans.remove(&stage.id);
@@ -341,9 +347,8 @@ impl<'a> Driver<'a> {
         let error = match outcome {
             Outcome::Succeeded { outputs } => {
                 let snapshot = self.snapshot();
-                let attempts = snapshot.stages.iter().map(|stage| self.state.attempts(stage.id)).collect();
                 let Driver { clock, shuffled, warned, hold, .. } = self;
-                return Ok(Driven { outputs, snapshot, clock, attempts, bytes_shuffled: shuffled, warned, hold });
+                return Ok(Driven { outputs, snapshot, clock, bytes_shuffled: shuffled, warned, hold });
             }
             Outcome::Failed(error) => error,
             Outcome::Cancelled => QueryError::new(Category::Cancelled, "Cancelled", "the query was cancelled"),

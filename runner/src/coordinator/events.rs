@@ -6,11 +6,13 @@ use floe_scheduler::StagePhase;
 use floe_wire::error::QueryError;
 use floe_wire::graph::{Exchange, Leaf, SingleWorker, StageGraph};
 
+use super::driver::Clock;
+
 pub fn error(error: &QueryError) -> RunError {
     RunError { category: error.category, class: error.class.clone(), message: error.message.clone() }
 }
 
-pub fn progress(stage: &floe_scheduler::StageProgress, elapsed_ms: u64) -> StageProgress {
+pub fn progress(stage: &floe_scheduler::StageProgress, clock: &Clock) -> StageProgress {
     StageProgress {
         id: stage.id.0,
         state: match stage.phase {
@@ -20,9 +22,10 @@ pub fn progress(stage: &floe_scheduler::StageProgress, elapsed_ms: u64) -> Stage
         },
         tasks_done: stage.done,
         tasks_total: stage.tasks,
+        attempts: clock.attempts(stage.id),
         rows: stage.rows,
         bytes: stage.bytes,
-        elapsed_ms,
+        elapsed_ms: clock.elapsed_ms(stage.id),
     }
 }
 

@@ -1,5 +1,6 @@
-//! The coordinator's HTTP side: health, queries (submit, explain, status, plan, graph, events, result, cancel), the engine with
-//! its workers, metrics. All but health wants a token: the engine's, or for one query's endpoints that query's own.
+//! The coordinator's HTTP API: health, queries (submit, explain, status, plan, graph, events, result, cancel), the
+//! engine with its workers, metrics. All but health require a token: the engine's, or for the endpoints of one query
+//! that query's own.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
@@ -146,12 +147,12 @@ async fn show_metrics(State(weak): Shared, headers: HeaderMap) -> Answer<impl In
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(&engine)))
 }
 
-/// Reports the load to whoever scales the workers.
+/// Reports the load to the operator that scales the workers.
 async fn show_engine(State(weak): Shared, headers: HeaderMap) -> Answer<impl IntoResponse> {
     Ok(Json(engine(&weak, &headers)?.report()))
 }
 
-/// Drains a worker: it gets no more tasks, and the engine's report says when it may go.
+/// Drains a worker: it gets no more tasks, and the engine's report says when it can be removed.
 async fn drain(State(weak): Shared, headers: HeaderMap, Path(id): Path<String>) -> Answer<StatusCode> {
     let engine = engine(&weak, &headers)?;
     if engine.registry.link(&id).is_none() {
@@ -224,7 +225,7 @@ async fn status(
     Ok(Json(Report { engine: own_load(&engine), ..status.report(connected(&engine), engine.registry.ahead(&id)) }))
 }
 
-/// The load of workers that serve this query only. A shared engine tells it to nobody but those who scale it.
+/// The load of workers that serve this query only. That of a shared engine is only reported with the engine's token.
 fn own_load(engine: &Engine) -> Option<EngineReport> {
     match engine.options.provider {
         Provider::External { .. } => Some(engine.report()),
@@ -385,6 +386,6 @@ async fn result(
     };
     let body = Body::from_stream(futures::stream::iter([Ok(first)]).chain(ReceiverStream::new(receiver)));
     // Confirm the offset: older releases ignore it.
-    let told = [(header::CONTENT_TYPE, shape.form.content_type().to_owned()), (OFFSET, shape.offset.to_string())];
-    Ok((told, body).into_response())
+    let heads = [(header::CONTENT_TYPE, shape.form.content_type().to_owned()), (OFFSET, shape.offset.to_string())];
+    Ok((heads, body).into_response())
 }

@@ -1,8 +1,8 @@
 //! The coordinator: a warm engine that takes jobs, one after another or many at once, and runs each over its workers.
 //!
-//! `prepare` makes a plan ready, `driver` moves it through the scheduler, `run` combines both with sinks, the deadline
-//! and the second run after a failure; `registry` and `control` hold the workers. What to do next is decided by
-//! `scheduler` alone; nothing here knows how a task computes.
+//! `prepare` loads and cuts a plan, `driver` runs it through the scheduler, `run` adds sinks, the deadline and the
+//! second run after a failure; `registry` and `control` hold the workers. All decisions are made by `scheduler`;
+//! nothing here knows how a task computes.
 
 mod admission;
 pub mod args;
@@ -124,10 +124,10 @@ impl Options {
     }
 }
 
-/// Why a job is not accepted.
+/// Why a job is refused.
 enum Refused {
     Invalid(QueryError),
-    /// Too many run and wait: it may be sent again later.
+    /// Too many queries run and wait: send it again later.
     NoRoom(QueryError),
     /// This attempt was accepted before.
     Known(QueryError),
@@ -157,7 +157,7 @@ pub struct Outcome {
 /// How long queries may take to clean up when the engine ends.
 const QUERIES_END: Duration = Duration::from_secs(5);
 
-/// A running engine. Dropping it kills its local workers and removes their files; `stop` ends them gently.
+/// A running engine. Dropping it kills its local workers and removes their files; `stop` ends them gracefully.
 pub struct Engine {
     options: Options,
     registry: Arc<Registry>,

@@ -79,7 +79,7 @@ pub fn prepare(job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
     Ok(prepared)
 }
 
-/// Loads a job's plan; its recursive tables are yet to be computed.
+/// Loads a job's plan; leaves its recursive tables to the caller.
 pub fn load(job: &Job, context: &Context) -> Result<Loaded> {
     let env = floe_plan::LoadEnv::new(job.base.as_ref().unwrap_or(&context.base));
     let (loaded, warned) = floe_polars::warnings::listening(|| floe_plan::load_open(job, &env));
@@ -98,8 +98,8 @@ pub fn prepare_loaded(
 ) -> Result<Prepared> {
     let (planned, warned) = floe_polars::warnings::listening(|| planned(loaded, job, context, mode));
     let mut prepared = planned?;
-    let told = &mut prepared.graph.warnings;
-    told.extend(warned.into_iter().map(|warning| warning.text));
+    let warnings = &mut prepared.graph.warnings;
+    warnings.extend(warned.into_iter().map(|warning| warning.text));
     check(job, &prepared.graph)?;
     if let Some(taking) = taking {
         // A plan for display is shown with its faults.

@@ -19,6 +19,9 @@ use floe_wire::task::TaskOutput;
 
 use super::admission::Cluster;
 
+/// A worker that dies above this share of its memory limit counts as out of memory.
+const NEAR_LIMIT_PERCENT: u64 = 85;
+
 /// A message to a query.
 #[derive(Debug)]
 pub enum Signal {
@@ -57,7 +60,7 @@ pub enum Signal {
         attempt: u32,
         error: TaskError,
     },
-    /// No task of the query runs there any more.
+    /// No task of the query runs on this worker any more.
     Gone {
         worker: String,
     },
@@ -108,7 +111,8 @@ impl Link {
     }
 
     fn near_its_limit(&self) -> bool {
-        self.memory_limit_bytes > 0 && self.memory_bytes.load(Ordering::Relaxed) > self.memory_limit_bytes / 100 * 85
+        self.memory_limit_bytes > 0
+            && self.memory_bytes.load(Ordering::Relaxed) > self.memory_limit_bytes / 100 * NEAR_LIMIT_PERCENT
     }
 }
 

@@ -1,5 +1,5 @@
-//! One job from start to end: prepared, driven, committed. If it fails in a way that might be the distribution's fault
-//! and its input is small, it runs a second time, on one node.
+//! Runs one job: prepare, drive, commit. If it fails in a way that may be caused by the distribution, and its input is
+//! small, runs it a second time on one node.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,7 +59,8 @@ pub async fn run(engine: &Engine, job: Job, status: &Arc<Status>, waiting: Waiti
         span.record("error", tracing::field::display(&error.class));
     }
     engine.statuses.counters.count(result.as_ref().map_or_else(|error| error.category.as_str(), |_| "succeeded"));
-    status.finish(&result, began.elapsed());
+    // Its line in the log is the query's, too.
+    span.in_scope(|| status.finish(&result, began.elapsed()));
     engine.statuses.forget_old();
     result
 }

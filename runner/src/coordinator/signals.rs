@@ -15,7 +15,7 @@ use super::registry::Signal;
 
 impl Driver<'_> {
     /// Turns a signal into events.
-    pub(super) fn hear(&mut self, signal: Signal, queue: &mut VecDeque<Event>) {
+    pub(super) fn on_signal(&mut self, signal: Signal, queue: &mut VecDeque<Event>) {
         self.changed = true;
         let event = match signal {
             Signal::WorkerUp { worker } => {
@@ -69,7 +69,7 @@ impl Driver<'_> {
                 }
             }
             Signal::Called => {
-                self.called = true;
+                self.demand_requested = true;
                 return;
             }
             Signal::Gone { .. } => return,
@@ -78,15 +78,15 @@ impl Driver<'_> {
     }
 
     /// Reports the demand to the cluster scheduler if it has changed; returns whether there are more events to process.
-    pub(super) fn say_demand(&mut self, signals: &UnboundedReceiver<Signal>, queue: &mut VecDeque<Event>) -> bool {
+    pub(super) fn report_demand(&mut self, signals: &UnboundedReceiver<Signal>, queue: &mut VecDeque<Event>) -> bool {
         let demand = self.state.demand();
-        if !self.called && self.said.as_ref() == Some(&demand) {
+        if !self.demand_requested && self.reported_demand.as_ref() == Some(&demand) {
             return false;
         }
         let answer = self.run.registry.demand(&self.run.place.query, demand.clone(), || signals.is_empty());
         let Some(grants) = answer else { return true };
-        self.said = Some(demand);
-        self.called = false;
+        self.reported_demand = Some(demand);
+        self.demand_requested = false;
         let granted = |granted: Granted| {
             let Granted { worker, slots, whole } = granted;
             Event::Granted { worker, slots, whole }

@@ -8,13 +8,13 @@ use super::driver::{Clock, Driven};
 use super::{Outcome, events};
 
 pub fn summaries(graph: &StageGraph, driven: &Driven) -> Vec<StageSummary> {
-    let stages = driven.snapshot.stages.iter().zip(&driven.attempts).zip(&graph.stages);
-    let ran = stages.filter(|((progress, _), _)| progress.phase != StagePhase::Unused);
-    ran.map(|((progress, attempts), stage)| StageSummary {
+    let stages = driven.snapshot.stages.iter().zip(&graph.stages);
+    let ran = stages.filter(|(progress, _)| progress.phase != StagePhase::Unused);
+    ran.map(|(progress, stage)| StageSummary {
         id: stage.id.0,
         label: stage.label.clone(),
         tasks: progress.tasks,
-        attempts: *attempts,
+        attempts: driven.clock.attempts(stage.id),
         rows: progress.rows,
         bytes: progress.bytes,
         elapsed_ms: driven.clock.elapsed_ms(stage.id),
@@ -42,5 +42,5 @@ pub fn summary(outcome: &Outcome) -> report::Outcome {
 
 /// Makes progress events, one for each stage that changed.
 pub fn stage_events(snapshot: &Snapshot, clock: &Clock) -> Vec<StageProgress> {
-    snapshot.stages.iter().map(|stage| events::progress(stage, clock.elapsed_ms(stage.id))).collect()
+    snapshot.stages.iter().map(|stage| events::progress(stage, clock)).collect()
 }

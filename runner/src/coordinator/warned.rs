@@ -3,7 +3,7 @@
 use floe_wire::error::QueryError;
 use floe_wire::task::Warning;
 
-/// Distinct warnings to keep; of the rest, only whether there were any.
+/// Distinct warnings to keep; of the others, only record whether there were any.
 const MAX_WARNINGS: usize = 32;
 
 #[derive(Clone, Debug, Default)]
@@ -24,9 +24,9 @@ impl Warned {
         }
     }
 
-    /// The warnings without those in `told`, which the user has read already.
-    pub fn texts(&self, told: &[String]) -> Vec<String> {
-        let new = self.all.iter().filter(|warning| !told.contains(&warning.text));
+    /// The warnings without those in `reported`, which the user has already read.
+    pub fn texts(&self, reported: &[String]) -> Vec<String> {
+        let new = self.all.iter().filter(|warning| !reported.contains(&warning.text));
         let mut texts: Vec<String> = new.map(shown).collect();
         if self.more {
             texts.push(format!("Polars: there were more than {MAX_WARNINGS} different warnings"));

@@ -62,7 +62,7 @@ struct Shared {
     scratch: Scratch,
     stopping: AtomicBool,
     state: Mutex<State>,
-    /// The thread that starts processes. It must live on: children get their death signal when the *thread* that
+    /// The thread that starts processes. It must stay alive: children get their death signal when the *thread* that
     /// started them ends.
     spawner: Mutex<Sender<usize>>,
     /// Called with the worker's name when its process has ended.
@@ -119,12 +119,12 @@ impl Pool {
         self.shared.state().alive.clone()
     }
 
-    /// Directory of the workers' files, which goes with the pool.
+    /// Directory of the workers' files, removed with the pool.
     pub fn scratch(&self) -> &Path {
         &self.shared.scratch.dir
     }
 
-    /// Ends all workers: asks, waits a little, kills; then removes their files. Blocks.
+    /// Ends all workers: asks them to stop, waits up to `grace`, kills them, then removes their files. Blocks.
     pub fn stop(&self, grace: Duration) {
         if self.shared.stopping.swap(true, Ordering::AcqRel) {
             return;
@@ -255,8 +255,8 @@ impl Shared {
     #[allow(unsafe_code)]
     fn signal_all(&self, signal: i32) {
         for pid in self.state().alive.values() {
-            // SAFETY: plain system call; the process is ours and not reaped while it is in the map, so its id (which
-            // is its group's too) names no other.
+            // SAFETY: plain system call. The process is our child and not reaped while it is in the map, so its id, and
+            // that of its process group, cannot have been reused.
             unsafe {
                 libc::kill(-*pid, signal);
             }
@@ -271,7 +271,7 @@ impl Shared {
     }
 }
 
-/// The child gets SIGHUP when the thread that started it is gone.
+/// Sends the child SIGHUP when the thread that started it ends.
 #[allow(unsafe_code)]
 fn die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec only one async-signal-safe system call is made.

@@ -1,5 +1,5 @@
-//! The directories of one engine on this machine: one on disk, one in memory where possible. They are named after the
-//! process that owns them, so that the next one finds and removes what a killed one left.
+//! The scratch directories of one engine on this machine: one on disk, and one in memory where possible. They are named
+//! after their process, so that a later engine finds and removes those of a killed one.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the directories of this process, with a name that no other engine has.
+    /// Creates the directories of this process, with a unique name.
     pub fn create(root: &Path) -> std::io::Result<Scratch> {
         floe_scratch::sweep(root, KIND);
         let name = floe_scratch::name(KIND, &uuid::Uuid::new_v4().simple().to_string());

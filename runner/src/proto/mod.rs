@@ -1,5 +1,5 @@
-//! The messages of the control protocol (generated from `proto/control.proto`) and how the engine's own types travel
-//! in them. Only shapes: who sends what when is in `coordinator` and `worker`.
+//! Messages of the control protocol (generated from `proto/control.proto`), and conversions of the engine's types.
+//! Contains data types only; the protocol's flow is in `coordinator` and `worker`.
 
 use floe_wire::chunk::WorkerId;
 use floe_wire::graph::{StageId, TaskId};
@@ -13,10 +13,10 @@ mod generated {
 
 pub use generated::*;
 
-/// Tasks with inline inputs and the results of small ones travel in messages; this bounds one.
+/// Message size limit. Messages carry the inline inputs and small results of tasks.
 pub const MAX_MESSAGE_BYTES: usize = 512 << 20;
 
-/// Both ends of a stream must be the same build: fragments are Polars' internal types.
+/// Both ends of a stream must be the same build, because fragments are Polars' internal types.
 pub fn version() -> String {
     format!("{}+{}", env!("CARGO_PKG_VERSION"), option_env!("FLOE_BUILD").unwrap_or("dev"))
 }

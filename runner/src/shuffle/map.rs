@@ -1,5 +1,5 @@
-//! A read-only memory map of a part of a finished output file. Finished files are never written again and only ever
-//! unlinked, which leaves a map valid.
+//! A read-only memory map of part of a finished output file. Finished files are never written again, only unlinked,
+//! which keeps the map valid.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 pub struct Map {
     base: *mut libc::c_void,
     mapped: usize,
-    /// Where the wanted bytes start in the mapping (maps start at page borders).
+    /// Offset of the requested bytes in the mapping, which starts at a page boundary.
     skip: usize,
     len: usize,
 }
@@ -55,7 +55,8 @@ impl AsRef<[u8]> for Map {
 impl Drop for Map {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        // SAFETY: base and mapped are what mmap returned and was asked for; nobody can hold a borrow any more.
+        // SAFETY: base and mapped are the address that mmap returned and the length it was asked for; no borrow is
+        // left.
         unsafe {
             libc::munmap(self.base, self.mapped);
         }

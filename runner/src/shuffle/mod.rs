@@ -1,9 +1,9 @@
-//! Where the outputs of tasks lie between stages, and how they are read: bytes only, no Polars and no scheduling.
+//! Stores the outputs of tasks between stages, and reads them: bytes only, no Polars and no scheduling.
 //!
-//! One data file per task attempt; partitions are byte ranges of it. Small outputs never become a file: they travel
-//! inside messages. Larger ones start in a memory-backed directory and move to disk when its budget is used up. A
-//! file has its final name only once it is complete, so a reader never sees half of one. Names are made from identities
-//! (run, task, attempt); readers make the same ones, so names never travel.
+//! One data file per task attempt; partitions are byte ranges of it. Small outputs never become a file: they travel in
+//! messages. Larger ones start in a memory-backed directory and move to disk when its budget is used up. A file gets
+//! its final name only once it is complete, so a reader never sees a partial one. Names follow from identities (run,
+//! task, attempt), which readers know, so names are never sent.
 
 mod map;
 mod name;

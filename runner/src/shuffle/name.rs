@@ -1,5 +1,4 @@
-//! Makes the names of task outputs from their identity; they are never parsed. Two attempts never collide, and a reader
-//! knows whose output it requests.
+//! Makes the names of task outputs from their identity. Names are never parsed. Those of two attempts never collide.
 
 use floe_wire::chunk::OutputId;
 

@@ -1,5 +1,5 @@
-//! The table of an engine's workers by number, with where each keeps its outputs. Every process receives an entry once,
-//! so that an output names only its worker.
+//! The table of an engine's workers by number, with the addresses of their outputs. Every process receives an entry
+//! once, so that an output only needs the worker's number.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use floe_wire::chunk::{OutputId, Shelf, WorkerId};
 
 use super::name::{file_name, url_path};
 
-/// Where the outputs of one worker are.
+/// Addresses of one worker's outputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// `http://host:port`
@@ -47,7 +47,7 @@ impl Peers {
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&worker);
     }
 
-    /// None for a worker that is gone.
+    /// `None` for a worker that is gone.
     pub fn get(&self, worker: WorkerId) -> Option<Peer> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(&worker).cloned()
     }

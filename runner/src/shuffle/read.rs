@@ -1,6 +1,5 @@
-//! Reads a part of a task's output, wherever it lies: in the message, in a file of this host, on the worker that holds
-//! it, in the run's store. An output that cannot be read is reported as lost, by name, so that only that one is made
-//! again.
+//! Reads part of a task's output: from the message, from a file of this host, from the worker that holds it, or from
+//! the run's store. An output that cannot be read is reported as lost, by name, so that only that one is recomputed.
 
 use std::fs::File;
 use std::path::Path;
@@ -18,7 +17,7 @@ use super::remote::Remote;
 
 const ATTEMPTS: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest pause within an answer.
+/// Longest pause while an answer is received.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// Below this size a copy is cheaper than a memory map.
 const MAP_FROM_BYTES: u64 = 64 << 10;
@@ -39,13 +38,13 @@ static CLIENT: LazyLock<Result<reqwest::Client>> = LazyLock::new(|| {
         .read_timeout(READ_TIMEOUT)
         .tcp_nodelay(true)
         .no_proxy()
-        // A worker answers itself: a redirect would take the query's token elsewhere.
+        // A worker answers itself: following a redirect would send the query's token elsewhere.
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| QueryError::io(format!("cannot make the fetch client: {error}")))
 });
 
-/// Reads the outputs of one run, wherever they lie.
+/// Reads the outputs of one run, wherever they are.
 #[derive(Clone, Debug)]
 pub struct Reader {
     /// The run's name.
@@ -177,7 +176,7 @@ async fn fetch_once(client: &reqwest::Client, span: Span, url: &str, token: &str
     Ok(Bytes::from(bytes))
 }
 
-/// An error with its sources: reqwest's own message gives only the outermost.
+/// An error with its sources: reqwest's own message has only the outermost.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,6 +1,6 @@
-//! Keeps outputs in an object store or a shared directory, where none is lost with a worker. One object per task
-//! attempt, in the run's own directory, which its coordinator removes at the end. Runs of one query lie side by side in
-//! the query's directory, so that a late run removes nothing of another, and leftovers can be found.
+//! Stores outputs in an object store or a shared directory, so that none is lost with a worker. One object per task
+//! attempt, in the run's own directory, which its coordinator removes at the end. The runs of a query are side by side
+//! in the query's directory, so that a late run cannot remove the files of another, and leftovers can be found.
 
 use std::fs::File;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Remote {
         Remote { prefix: format!("{}/{}", of_query(uri, &run.query), run.name()), options }
     }
 
-    /// Removes everything of the run on a thread of its own: requests to a store take their time.
+    /// Removes everything of the run, on a separate thread because requests to a store take time.
     pub fn remove_all_later(self: Arc<Self>) {
         later(move || self.remove_all());
     }
@@ -118,7 +118,7 @@ fn remove(prefix: &str, options: &storage::Options) {
     }
 }
 
-/// The number of removals under way, for which the end of the process waits.
+/// Number of running removals; the process waits for them at its end.
 static PENDING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
 fn later(work: impl FnOnce() + Send + 'static) {
@@ -137,7 +137,7 @@ fn later(work: impl FnOnce() + Send + 'static) {
     });
 }
 
-/// Waits for removals that have begun. Blocks.
+/// Waits for running removals. Blocks.
 pub fn finish_removals(limit: Duration) {
     let pending = PENDING.0.lock().unwrap_or_else(PoisonError::into_inner);
     drop(PENDING.1.wait_timeout_while(pending, limit, |pending| *pending > 0));

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use floe_wire::chunk::{OutputId, Shelf, WorkerId};
@@ -54,8 +54,6 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Store {
     pub(super) options: StoreOptions,
-    /// This worker's number, once it is known.
-    worker: AtomicU32,
     pub(super) memory_used: AtomicU64,
     pub(super) disk_used: AtomicU64,
     state: Mutex<State>,
@@ -63,6 +61,8 @@ pub struct Store {
 
 #[derive(Debug, Default)]
 struct State {
+    /// This worker's number, once it is known.
+    worker: Option<WorkerId>,
     queries: HashMap<String, QueryFiles>,
     ended: VecDeque<String>,
 }
@@ -88,7 +88,6 @@ impl Store {
     pub fn new(options: StoreOptions) -> Arc<Store> {
         Arc::new(Store {
             options,
-            worker: AtomicU32::new(u32::MAX),
             memory_used: AtomicU64::new(0),
             disk_used: AtomicU64::new(0),
             state: Mutex::new(State::default()),
@@ -107,11 +106,11 @@ impl Store {
 
     /// Sets this worker's number in the table of workers.
     pub fn set_worker(&self, worker: WorkerId) {
-        self.worker.store(worker.0, Ordering::Release);
+        self.state().worker = Some(worker);
     }
 
-    pub(super) fn worker(&self) -> WorkerId {
-        WorkerId(self.worker.load(Ordering::Acquire))
+    pub(super) fn worker(&self) -> Result<WorkerId> {
+        self.state().worker.ok_or_else(|| QueryError::internal("a task ended before its worker had a number"))
     }
 
     /// Where peers find this worker's outputs.
@@ -175,7 +174,7 @@ impl Store {
         }
     }
 
-    /// Drops everything of a query; writers of it that are still open remove their files themselves.
+    /// Drops everything of a query. Open writers remove their files themselves.
     pub fn end_query(&self, query: &str) {
         let mut state = self.state();
         let files = state.queries.remove(query);
@@ -186,7 +185,7 @@ impl Store {
         drop(state);
         let Some(files) = files else { return };
         if files.files.is_empty() && self.usage() == Usage::default() {
-            // The usual case of a small query: no file was written, so there is no directory to remove.
+            // The usual case for a small query: it wrote no file, so there is no directory to remove.
             return;
         }
         files.files.values().for_each(|held| self.remove(held));

@@ -32,7 +32,7 @@ fn store(dir: &Path, memory_budget_bytes: u64) -> Arc<Store> {
     store
 }
 
-/// Reads what a store has, as its worker's peers do.
+/// Reads from a store like a peer of its worker.
 fn reader(store: &Store, run: &str, token: &str) -> Reader {
     let peers = Arc::new(Peers::default());
     peers.insert(WORKER, store.peer());
@@ -129,7 +129,7 @@ fn a_task_that_outlives_its_query_leaves_nothing() {
 }
 
 #[test]
-fn a_lost_output_is_told_by_name() {
+fn a_lost_output_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 1 << 20);
     let reader = reader(&store, "q", "");
@@ -173,7 +173,7 @@ fn ranges_are_read_as_http_says() {
     assert_eq!(serve::range("bytes=0-", 0), None);
 }
 
-/// A real server: what another host sees of this worker's scratch.
+/// A real server: reads this worker's scratch like another host.
 #[test]
 fn other_hosts_read_ranges_over_http() {
     let dir = tempfile::tempdir().unwrap();
@@ -215,7 +215,7 @@ fn other_hosts_read_ranges_over_http() {
     assert!(is_lost(&read("secret", span(0, 9)).unwrap_err()), "no server at all");
 }
 
-/// Runs one query twice in a shared directory, as two coordinators that know nothing of each other.
+/// Runs one query twice in a shared directory, like two coordinators that do not know each other.
 #[test]
 fn a_late_run_removes_nothing_of_another() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Writes one task's output: held in the message while small, then in the memory-backed directory, then on disk.
+//! Writes one task's output: kept in memory while small, then in the memory-backed directory, then on disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -48,6 +48,11 @@ impl Writer {
         self.written + self.buffer.len() as u64
     }
 
+    /// Whether memory had no room for it.
+    pub fn on_disk(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.shelf == Shelf::Disk)
+    }
+
     /// Makes the output readable; returns where it lies and its size.
     pub fn finish(mut self) -> Result<(Place, u64)> {
         let bytes = self.position();
@@ -74,14 +79,17 @@ impl Writer {
             self.store.sent(&self.query, self.output);
             return Ok((Place::Store, bytes));
         }
-        if let Err(error) = self.store.keep(&self.query, self.output, held.clone()) {
-            self.store.remove(&held);
-            if let Some(dir) = path.parent() {
-                let _ = std::fs::remove_dir(dir);
+        let kept = |worker| self.store.keep(&self.query, self.output, held.clone()).map(|()| worker);
+        match self.store.worker().and_then(kept) {
+            Ok(worker) => Ok((Place::Worker { worker, shelf }, bytes)),
+            Err(error) => {
+                self.store.remove(&held);
+                if let Some(dir) = path.parent() {
+                    let _ = std::fs::remove_dir(dir);
+                }
+                Err(error)
             }
-            return Err(error);
         }
-        Ok((Place::Worker { worker: self.store.worker(), shelf }, bytes))
     }
 
     fn limit(&self) -> usize {
@@ -155,7 +163,7 @@ impl Writer {
         let dir = dir.join(&self.query);
         std::fs::create_dir_all(&dir)?;
         let path = dir.join(format!("{}.part", file_name(self.output)));
-        // Truncate what a former process of this worker may have left under the name.
+        // Truncate what an earlier process of this worker may have left under the name.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
         Ok(Target { file, path, shelf, reserved: 0, writeback: Writeback::default() })
     }

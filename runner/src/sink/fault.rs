@@ -1,4 +1,4 @@
-//! Crash points: in tests, a step of a commit can be made to fail as if the process had died there.
+//! Crash points for tests: a step of a commit can be made to fail as if the process had died there.
 
 #[cfg(not(test))]
 #[inline]
@@ -20,7 +20,7 @@ mod armed {
         static FAILED: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// Lets `steps` steps of this thread pass and fails the next ones.
+    /// Lets `steps` steps of this thread succeed, and fails all later ones.
     pub(crate) fn arm(steps: u32) {
         LEFT.set(Some(steps));
         FAILED.set(false);

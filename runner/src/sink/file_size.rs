@@ -1,6 +1,6 @@
-//! How large files become. Polars limits a file by the bytes of its rows in memory; users mean bytes of the file. The
-//! ratio of the two is a guess by the format (or by how well the files that the query reads are compressed), until this
-//! process has written some itself.
+//! Converts file sizes to row sizes. Polars limits a file by the bytes of its rows in memory; users mean bytes of the
+//! file. The ratio is first guessed from the format, or from how well the query's source files are compressed, and then
+//! measured on the files that this process writes.
 
 use std::{
     collections::HashMap,
@@ -12,16 +12,16 @@ use polars_plan::dsl::FileWriteFormat;
 
 use super::Plan;
 
-/// The usual size of a directory's files where `maxFileSize` says nothing: as large as readers like them.
-pub(super) const USUAL_BYTES: u64 = 128 << 20;
-/// Bytes of rows that must be written before the measured ratio replaces the guess.
-const TELLING_BYTES: u64 = 4 << 20;
-/// Whatever was measured, rows take at most this many times the bytes of their file…
+/// Default size of a directory's files without `maxFileSize`: a size that readers handle well.
+pub(super) const DEFAULT_FILE_BYTES: u64 = 128 << 20;
+/// Bytes of rows to write before the measured ratio replaces the guess.
+const MIN_MEASURED_BYTES: u64 = 4 << 20;
+/// Bounds of the measured ratio: at most this many bytes of rows per byte of file …
 const MAX_PACKING: f64 = 64.0;
-/// …and at least this fraction of them (numbers are longer as text).
+/// … and at least this many: numbers are longer as text.
 const MIN_PACKING: f64 = 0.1;
 
-/// Bytes of rows and of files by sink, over the tasks of this process.
+/// Bytes of rows and of files by sink, over all tasks of this process.
 static WRITTEN: LazyLock<Mutex<HashMap<(String, String), (u64, u64)>>> = LazyLock::new(Default::default);
 
 fn all() -> MutexGuard<'static, HashMap<(String, String), (u64, u64)>> {
@@ -32,7 +32,7 @@ fn key(plan: &Plan) -> (String, String) {
     (plan.query.clone(), plan.uri())
 }
 
-/// Bytes of ordinary rows in memory for each byte of a file.
+/// Bytes of ordinary rows in memory per byte of file.
 pub(super) fn packing(format: &FileWriteFormat) -> f64 {
     let text = |compression: ExternalCompression, plain: f64| match compression {
         ExternalCompression::Uncompressed => plain,
@@ -49,21 +49,21 @@ pub(super) fn packing(format: &FileWriteFormat) -> f64 {
     }
 }
 
-/// Whether files of this format are compressed by column, as those that are read may be.
+/// Whether files of this format are compressed by column, like source files may be.
 pub(super) fn packs(format: &FileWriteFormat) -> bool {
     matches!(format, FileWriteFormat::Parquet(options) if options.compression != ParquetCompression::Uncompressed)
 }
 
-pub(super) fn rows_for(file_bytes: u64, packing: f64) -> u64 {
+pub(super) fn row_bytes_for(file_bytes: u64, packing: f64) -> u64 {
     (file_bytes as f64 * packing.clamp(MIN_PACKING, MAX_PACKING)) as u64
 }
 
-/// Bytes of rows after which a task begins another file.
+/// Bytes of rows after which a task starts another file.
 pub(super) fn limit(plan: &Plan) -> Option<u64> {
     let Some(target) = plan.target_file_bytes else { return plan.max_file_bytes };
-    let measured = all().get(&key(plan)).filter(|(rows, written)| *rows >= TELLING_BYTES && *written > 0).copied();
+    let measured = all().get(&key(plan)).filter(|(rows, written)| *rows >= MIN_MEASURED_BYTES && *written > 0).copied();
     let packing = measured.map_or(plan.packing, |(rows, written)| rows as f64 / written as f64);
-    Some(rows_for(target, packing).max(1)).into_iter().chain(plan.max_file_bytes).min()
+    Some(row_bytes_for(target, packing).max(1)).into_iter().chain(plan.max_file_bytes).min()
 }
 
 /// Records what a finished task wrote.

@@ -1,22 +1,22 @@
-//! What may exist under a target, and what of it each mode may touch.
+//! Decides which existing files of a target a mode may replace, and which it must refuse.
 
 use super::{Mode, Plan};
 use floe_wire::error::{QueryError, Result};
 
-/// Extensions of files that count as data of a directory of results.
+/// Extensions of data files in a directory of results.
 const DATA: [&str; 12] =
     ["parquet", "pq", "csv", "tsv", "ndjson", "jsonl", "json", "ipc", "arrow", "feather", "crc", "avro"];
-/// Files that other engines leave beside data.
+/// Files that other engines leave next to data.
 const MARKERS: [&str; 5] = ["_SUCCESS", "_metadata", "_common_metadata", "_started", "_committed"];
-/// Directories of tables that log their files, and must not be changed without the log.
+/// Directories of table formats with a log of their files; changing files without the log would break the table.
 const TABLES: [(&str, &str); 3] =
     [("_delta_log/", "a Delta table"), (".hoodie/", "a Hudi table"), ("metadata/", "an Iceberg table")];
 
-/// The names, with slashes, of the files below the root that the commit replaces. `existing` has names below the root,
-/// likewise.
+/// Names of the files below the root that the commit replaces, with slashes. `existing` has names below the root in the
+/// same form.
 ///
-/// `overwrite` replaces data files in the directory and its `key=value` directories. Anything else there suggests a
-/// mistaken path, and is refused rather than deleted or mixed with results.
+/// `overwrite` replaces data files in the directory and in its `key=value` directories. Anything else there suggests a
+/// mistaken path, and is refused instead of deleted or mixed with results.
 pub(super) fn replaced(plan: &Plan, existing: &[String]) -> Result<Vec<String>> {
     if let Some(file) = &plan.file {
         let there = existing.iter().any(|name| name == file);
@@ -55,7 +55,7 @@ pub(super) fn replaced(plan: &Plan, existing: &[String]) -> Result<Vec<String>> 
             )),
             None => Ok(visible.into_iter().cloned().collect()),
         },
-        // The commit replaces those whose names it writes.
+        // The commit replaces files with the same names.
         Mode::Replace => Ok(Vec::new()),
     }
 }
@@ -67,7 +67,7 @@ fn exists(plan: &Plan, why: &str) -> QueryError {
     )
 }
 
-/// An Iceberg table is recognised by its metadata files, since `metadata/` alone is an ordinary name.
+/// Recognizes an Iceberg table by its metadata files, because `metadata/` alone is a common name.
 fn is_table_file(directory: &str, name: &str) -> bool {
     directory != "metadata/" || name.ends_with(".metadata.json") || name.ends_with("version-hint.text")
 }

@@ -1,4 +1,4 @@
-//! The sinks of a Polars plan as plans of ours: the same files, by the same commit.
+//! Converts the sinks of a Polars plan to our plans: the same files, with our commit.
 
 use bytes::Bytes;
 use polars_io::utils::sync_on_close::SyncOnCloseType;
@@ -15,7 +15,7 @@ use super::{Key, Mode, Names, Plan, Run};
 use floe_storage::{Location, Options};
 use floe_wire::error::{QueryError, Result};
 
-/// `None` for sinks that keep rows in memory: those are results, not files. `storage` gives the job's options for a
+/// `None` for sinks that keep rows in memory: those are results, not files. `storage` returns the job's options for a
 /// URI; options in the plan apply where the job has none.
 pub fn from_ir(
     sink: &SinkTypeIR,
@@ -44,7 +44,7 @@ fn file(options: &FileSinkOptions, storage: &dyn Fn(&str) -> Options, query: &st
         && !arguments.mkdir
         && !parent.is_dir()
     {
-        // As Polars says it when it opens the file.
+        // The same message as Polars when it opens the file.
         let error = std::io::Error::from_raw_os_error(libc::ENOENT);
         return Err(QueryError::user("FileNotFoundError", format!("{error}: {}", path.as_str())));
     }
@@ -81,7 +81,7 @@ fn partitioned(
         include_keys,
         max_file_rows: Some(options.max_rows_per_file).filter(|rows| *rows > 0 && *rows < u32::MAX),
         max_file_bytes: Some(options.approximate_bytes_per_file).filter(|bytes| *bytes > 0 && *bytes < u64::MAX),
-        // Polars makes the directories of a partitioned sink in any case.
+        // Polars always creates the directories of a partitioned sink.
         mkdir: true,
         ..base(root, options.file_format.clone(), &options.unified_sink_args, uri, storage, query)?
     })

@@ -1,4 +1,4 @@
-//! The sink of a spec as a plan: formats, options, modes, and which of them exclude each other.
+//! Converts a sink spec to a plan: formats, options, modes, and which of them exclude each other.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::{Key, Mode, Names, Plan, Run, file_size, from_ir::encode_expression};
 use floe_storage::{Location, Options, display_uri};
 use floe_wire::error::{QueryError, Result};
 
-/// `storage` is what the job has for the sink's URI. Looks at the spec only; `begin` looks at the target.
+/// `storage` has the job's options for the sink's URI. Checks the spec only; `begin` checks the target.
 pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan> {
     let bad = |message: String| QueryError::user("BadSpec", message);
     let kind = spec.resolved_format().ok_or_else(|| {
@@ -69,7 +69,7 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
         .collect::<Result<_>>()?;
     let target_file_bytes = match &spec.max_file_size {
         None if single || spec.max_file_rows.is_some() => None,
-        None => Some(file_size::USUAL_BYTES),
+        None => Some(file_size::DEFAULT_FILE_BYTES),
         Some(size) => match size.bytes() {
             Some(bytes) if bytes > 0 => Some(bytes),
             _ => return Err(bad(format!("sink.maxFileSize '{size}' is no size such as 256Mi"))),
@@ -91,7 +91,7 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
         format,
         keys,
         include_keys: spec.include_keys,
-        // Polars counts a file's rows in 32 bits; a larger limit is none.
+        // Polars counts a file's rows in 32 bits; a larger limit means no limit.
         max_file_rows: spec.max_file_rows.and_then(|rows| u32::try_from(rows).ok()).filter(|rows| *rows > 0),
         max_file_bytes: None,
         target_file_bytes,
@@ -194,7 +194,7 @@ fn parquet_compression(spec: &SinkSpec) -> Result<ParquetCompression> {
 fn external_compression(spec: &SinkSpec, kind: Format) -> Result<ExternalCompression> {
     let level = spec.compression_level.map(|level| u32::try_from(level).unwrap_or(u32::MAX));
     Ok(match spec.compression {
-        // A file called `.csv.gz` is one that readers will unzip.
+        // Readers expect a file named `.csv.gz` to be compressed.
         None if spec.is_single_file() && spec.uri.ends_with(".gz") => ExternalCompression::Gzip { level },
         None if spec.is_single_file() && (spec.uri.ends_with(".zst") || spec.uri.ends_with(".zstd")) => {
             ExternalCompression::Zstd { level }

@@ -1,7 +1,7 @@
-//! Leases on targets in an object store: a small object, renewed while its owner lives. Every write is conditional on
-//! the object still being what the owner wrote last, so that the later of two attempts at a query takes it from the
-//! earlier, which notices before it makes anything visible. An owner is dead when it has not renewed for a while, or at
-//! once when it is a process of this machine that is gone.
+//! Leases on targets in an object store: a small object that its owner renews while it lives. Every write is
+//! conditional on the owner's last version, so that the later of two attempts at a query takes the lease from the
+//! earlier one, which notices this before it makes anything visible. An owner is dead if it has not renewed the lease
+//! for `DEAD_MS`, or if it was a process of this machine that is gone.
 
 use std::{
     collections::HashMap,
@@ -17,11 +17,11 @@ use floe_storage::{Store, Version};
 use floe_wire::error::{Category, QueryError, Result};
 
 const RENEW: Duration = Duration::from_secs(20);
-/// A lease older than this (by the store's clock) has no owner.
+/// A lease older than this (by the store's clock) has no owner any more.
 pub(super) const DEAD_MS: u64 = 90_000;
 /// An owner that is done removes its lease within this time.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Tries to take a lease that others write meanwhile: as many as fit into `REMOVAL_TIMEOUT`, and some.
+/// Attempts to take a lease that others write meanwhile: more than fit into `REMOVAL_TIMEOUT`.
 const MAX_TRIES: u32 = 100;
 
 /// The contents of a lease.
@@ -29,17 +29,17 @@ const MAX_TRIES: u32 = 100;
 struct Owner {
     #[serde(default)]
     run: Run,
-    /// Identifies a running system, so that a process id means something.
+    /// Identifies the boot, the host and the PID namespace in which `pid` is valid.
     machine: String,
     pid: u32,
     started: u64,
-    /// It found the target as its mode requires.
+    /// The target was found to meet the mode's requirements.
     #[serde(default)]
     checked: bool,
-    /// Its owner is about to remove it.
+    /// The owner is about to remove it.
     #[serde(default)]
     ended: bool,
-    /// Counts its writes: no two have the same bytes.
+    /// Number of writes, so that no two have the same bytes.
     #[serde(default)]
     count: u64,
 }
@@ -50,7 +50,7 @@ fn machine() -> String {
     format!("{}/{}/{space}", read("/proc/sys/kernel/random/boot_id"), read("/etc/hostname"))
 }
 
-/// When a process started, in ticks since boot: its id alone may have been reused.
+/// Start time of a process in ticks since boot: its id alone may have been reused.
 fn started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
@@ -79,12 +79,12 @@ impl Owner {
     }
 }
 
-/// Whether a lease's owner is on this machine and gone.
+/// Whether the owner of a lease was a process of this machine that is gone.
 pub(super) fn owner_is_gone(data: &[u8]) -> bool {
     Owner::read(data).is_some_and(|owner| owner.is_gone())
 }
 
-/// The error when another attempt at the query has taken the target over.
+/// The error if another attempt at the query has taken over the target.
 pub(super) fn superseded(plan: &Plan) -> QueryError {
     QueryError::new(
         Category::Cancelled,
@@ -93,7 +93,7 @@ pub(super) fn superseded(plan: &Plan) -> QueryError {
     )
 }
 
-/// A lease that this process has.
+/// A lease that this process holds.
 pub(super) struct Held {
     store: Store,
     path: String,
@@ -104,9 +104,9 @@ pub(super) struct Held {
 struct State {
     owner: Owner,
     version: Version,
-    /// Another process has it.
+    /// Another process has taken it.
     lost: bool,
-    /// What was staged is visible: only cleaning up is left.
+    /// The staged files are visible; only cleanup is left.
     committed: bool,
     /// Renewals have ended.
     over: bool,
@@ -127,14 +127,14 @@ fn key(store: &Store, path: &str, run: &Run) -> Key {
 /// Whose lease may be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// That of whoever began the same query earlier: an attempt of a lower number, or one of the same number (a
-    /// coordinator that was started again).
+    /// That of an earlier attempt at the same query: one with a lower number, or with the same number, from a
+    /// coordinator that was restarted.
     Earlier,
-    /// Anybody's: its owner is known to be gone.
+    /// Any: its owner is known to be gone.
     Anybody,
 }
 
-/// Takes a lease, and renews it until `release`. Returns whether its former owner had found the target in order.
+/// Takes a lease, and renews it until `release`. Returns whether the former owner had checked the target.
 pub(super) fn take(store: &Store, path: &str, plan: &Plan, from: Whose) -> Result<(Arc<Held>, bool)> {
     let (place, _) = key(store, path, &plan.run);
     let here = |(other, held): (&Key, &Arc<Held>)| other.0 == place && held.attempt == plan.run.attempt;
@@ -154,13 +154,13 @@ pub(super) fn take(store: &Store, path: &str, plan: &Plan, from: Whose) -> Resul
                     continue;
                 }
                 Whose::Earlier => {}
-                // Keeps the former attempt's number, so that a later attempt than that can take the lease.
+                // Keep the former attempt's number, so that an attempt later than that can take the lease.
                 Whose::Anybody => run.attempt = former.run.attempt,
             }
         }
         let (count, checked) = former.map_or((0, false), |former| (former.count, former.checked));
         let owner = Owner { count: count + 1, checked, ..Owner::this_process(run) };
-        // If another process was faster, look again.
+        // If another process was faster, read the lease again.
         if let Some(version) = store.put_if(path, bytes(&owner), found.map(|(_, version)| version).as_ref())? {
             let state = State { owner, version, lost: false, committed: false, over: false };
             let (store, path, attempt) = (store.clone(), path.to_owned(), plan.run.attempt);
@@ -175,7 +175,7 @@ fn bytes(owner: &Owner) -> Bytes {
     Bytes::from(serde_json::to_vec(owner).unwrap_or_default())
 }
 
-/// The lease that this process has for a run.
+/// The lease that this process holds for a run.
 pub(super) fn held(store: &Store, path: &str, run: &Run) -> Option<Arc<Held>> {
     all().get(&key(store, path, run)).cloned()
 }
@@ -189,7 +189,7 @@ impl Held {
         let held = Arc::new(self);
         all().insert(key(&held.store, &held.path, run), held.clone());
         let renewed = held.clone();
-        // A thread of its own: it sleeps nearly always, and must not wait behind requests.
+        // A thread of its own: it mostly sleeps, and must not wait behind other requests.
         std::thread::Builder::new()
             .name("floe-lease".to_owned())
             .spawn(move || renewed.renew())
@@ -203,7 +203,7 @@ impl Held {
         loop {
             std::thread::sleep(step);
             waited += step;
-            // Held during a renewal, so that none comes after the end.
+            // Hold the lock during a renewal, so that none is written after the release.
             let mut state = self.state();
             if state.over || state.lost {
                 return;
@@ -219,7 +219,7 @@ impl Held {
         }
     }
 
-    /// Writes the lease once more; returns whether it was still ours.
+    /// Writes the lease again; returns whether it was still ours.
     fn write(&self, state: &mut State) -> Result<bool> {
         if state.lost {
             return Ok(false);
@@ -227,7 +227,8 @@ impl Held {
         state.owner.count += 1;
         let written = match self.store.put_if(&self.path, bytes(&state.owner), Some(&state.version))? {
             Some(version) => Some(version),
-            // Our own write is refused if it was sent again because only its answer was lost.
+            // A retried write is refused if the first one succeeded and only its answer was lost: check whether the
+            // version is ours.
             None => self.store.read_version(&self.path)?.and_then(|(data, version)| {
                 Owner::read(&data).is_some_and(|owner| owner.run == state.owner.run).then_some(version)
             }),
@@ -239,12 +240,12 @@ impl Held {
         Ok(!state.lost)
     }
 
-    /// Whether no other process has taken it, as of now: ask before anything becomes visible.
+    /// Whether no other process has taken the lease up to now: check before making anything visible.
     pub(super) fn is_ours(&self) -> Result<bool> {
         self.write(&mut self.state())
     }
 
-    /// Records that the target is as its mode requires: what is found there from now on was written by the query.
+    /// Records that the target meets the mode's requirements: whatever is found there later was written by the query.
     /// Returns whether the lease is still ours.
     pub(super) fn checked(&self) -> Result<bool> {
         let mut state = self.state();
@@ -260,7 +261,7 @@ impl Held {
         self.state().committed
     }
 
-    /// Removes the lease, unless another process has it, and ends the renewals.
+    /// Removes the lease, unless another process has taken it, and ends the renewals.
     pub(super) fn release(&self, run: &Run) -> Result<()> {
         let mut state = self.state();
         state.owner.ended = true;
@@ -273,7 +274,7 @@ impl Held {
     }
 }
 
-/// As if the process that holds the lease had been killed.
+/// Simulates that the process with the lease was killed.
 #[cfg(test)]
 pub(super) fn die(plan: &Plan) {
     die_quietly(plan);
@@ -289,7 +290,7 @@ pub(super) fn die(plan: &Plan) {
     }
 }
 
-/// What a process that ends gives back by itself.
+/// Releases what the operating system releases when a process ends.
 #[cfg(test)]
 pub(super) fn die_quietly(plan: &Plan) {
     if let Some(staging) = &plan.staging {
@@ -297,7 +298,7 @@ pub(super) fn die_quietly(plan: &Plan) {
     }
 }
 
-/// Dead only if its commit did not succeed; otherwise it has given back its lease in order.
+/// Simulates a killed process if its commit failed; else it has released its lease properly.
 #[cfg(test)]
 pub(super) fn die_or_not(plan: &Plan, dead: bool) {
     if dead {

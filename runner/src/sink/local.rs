@@ -1,12 +1,12 @@
-//! The commit on a file system: staged files are renamed into place under the protection of a manifest.
+//! The commit on a file system: renames staged files into place, protected by a manifest.
 //!
-//! Everything hidden is in one directory, `.floe-<query>.<run>-<target>/` beside the target (inside it when the target
-//! is a mount point): staged files, a lock that its coordinator holds, the manifest, and the old files moved aside.
-//! Before the commit point (the manifest is renamed from `commit` to `done`) everything can be undone; after it, only
-//! finished.
+//! Everything hidden is in one directory, `.floe-<query>.<run>-<target>/` beside the target (inside it if the target is
+//! a mount point): staged files, a lock held by the coordinator, the manifest, and the old files moved aside. The
+//! commit point is the rename of the manifest from `commit` to `done`: before it everything can be undone, after it
+//! only completed.
 //!
-//! A later attempt at the query takes over by renaming the directory of an earlier one: whatever the earlier one still
-//! does finds none of its files, and what it had made visible is undone.
+//! A later attempt at the query takes over by renaming the directory of an earlier one: the earlier one then no longer
+//! finds its files, and what it had made visible is undone.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -31,13 +31,13 @@ const MANIFEST: &str = "commit";
 const DONE: &str = "done";
 const OLD: &str = "old";
 
-/// What a commit is about to do, written before it does anything. Names are below the root; staged ones below the
+/// The steps of a commit, written before the first of them. Names are below the root; staged names are below the
 /// staging directory.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     new: Vec<New>,
     old: Vec<String>,
-    /// Directories that the commit makes, outermost first.
+    /// Directories that the commit creates, outermost first.
     made: Vec<String>,
 }
 
@@ -60,14 +60,14 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
         }
         _ => {}
     }
-    // Undo what a dead query left before looking at the target.
+    // Undo leftovers of dead queries before checking the target.
     let bases = bases(plan, &root)?;
     let mut is_later = false;
     for base in &bases {
         is_later |= clear(plan, base)?;
     }
     if is_later && plan.mode == Mode::Error && plan.file.is_some() {
-        // An earlier attempt found no file: if there is one now, that attempt made it.
+        // An earlier attempt found no file: if there is one now, that attempt wrote it.
         plan.mode = Mode::Overwrite;
     }
     files::replaced(plan, &existing(plan, &root)?)?;
@@ -86,8 +86,8 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     result
 }
 
-/// Removes hidden directories of queries with this target whose coordinator is gone, and those of earlier attempts at
-/// this query, even if one is still at work there. Returns whether there was an earlier attempt.
+/// Removes hidden directories for this target of queries whose coordinator is gone, and those of earlier attempts at
+/// this query even if they are still running. Returns whether there was an earlier attempt.
 fn clear(plan: &Plan, base: &Path) -> Result<bool> {
     let mut is_later = false;
     let Ok(children) = fs::read_dir(base) else { return Ok(false) };
@@ -114,22 +114,22 @@ fn clear(plan: &Plan, base: &Path) -> Result<bool> {
     Ok(is_later)
 }
 
-/// Takes a staging directory from its owner and undoes (or finishes) what that had begun.
+/// Takes a staging directory from its owner, and undoes or completes the commit in it.
 fn take_away(plan: &Plan, staging: &Path) -> Result<()> {
-    // A name that is nobody's, so that the next process may clear it if this one crashes.
+    // A name without an owner, so that another process can clear it if this one crashes.
     let taken = staging.with_file_name(plan.hidden_directory(&Run::new(0)));
     match fs::rename(staging, &taken) {
         // Another process was faster.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         renamed => at(staging, renamed)?,
     }
-    // Lock it, so that no other query takes it for dead meanwhile. If the former owner still has the lock, it counts as
-    // alive anyway.
+    // Lock it, so that no other query treats it as dead meanwhile. If the former owner still holds the lock, it counts
+    // as alive anyway.
     lock::lock(&taken)?;
     undo_or_finish(plan, &taken)
 }
 
-/// Two sinks of one plan with the same target: the second would take the first one's files for leftovers.
+/// Two sinks of one plan have the same target: the second would treat the first one's files as leftovers.
 pub(super) fn twice(plan: &Plan) -> QueryError {
     QueryError::user("BadSink", format!("{}: another sink of this query writes there", plan.uri()))
 }
@@ -171,7 +171,7 @@ pub(super) fn commit(plan: &Plan, chosen: &Chosen) -> Result<()> {
     try_commit(plan, staging, chosen).map_err(|error| if is_taken(plan) { lease::superseded(plan) } else { error })
 }
 
-/// A successful commit removes the directory together with its lock; if only the directory is gone, it was taken away.
+/// A successful commit removes the directory together with its lock. If only the directory is gone, it was taken over.
 pub(super) fn is_taken(plan: &Plan) -> bool {
     plan.staging.as_ref().is_some_and(|staging| lock::is_ours(staging) && !staging.is_dir())
 }
@@ -234,7 +234,7 @@ fn is_there(path: &Path, size: u64) -> bool {
     path.metadata().is_ok_and(|meta| meta.len() == size)
 }
 
-/// One file that replaces nothing but its own name: the rename is the commit.
+/// One file that replaces only its own name: the rename is the commit.
 fn rename_one(plan: &Plan, root: &Path, staging: &Path, manifest: &Manifest, new: &New) -> Result<()> {
     let (from, to) = (staging.join(&new.staged), root.join(&new.name));
     fault::step()?;
@@ -250,7 +250,7 @@ fn rename_one(plan: &Plan, root: &Path, staging: &Path, manifest: &Manifest, new
     clean(plan, staging, manifest)
 }
 
-/// Moves old files aside and new ones into place. Any step may have been done before.
+/// Moves old files aside and new ones into place. Every step may have been done before.
 fn carry_out(root: &Path, staging: &Path, manifest: &Manifest) -> Result<()> {
     let aside = staging.join(OLD);
     at(&aside, fs::create_dir_all(&aside))?;
@@ -281,16 +281,16 @@ fn carry_out(root: &Path, staging: &Path, manifest: &Manifest) -> Result<()> {
     directories.iter().try_for_each(|directory| sync_directory(directory))
 }
 
-/// After the commit point: removes old files, directories left empty, and everything hidden.
+/// After the commit point: removes old files, empty directories, and everything hidden.
 fn clean(plan: &Plan, staging: &Path, manifest: &Manifest) -> Result<()> {
     let root = root(plan)?;
     fault::step()?;
-    // The sign that it is done is removed last.
+    // Remove the manifest `done` last.
     gone_is_fine(staging, fs::remove_dir_all(staging.join(OLD)))?;
     for old in &manifest.old {
         let mut below = old.as_str();
         while let Some((directory, _)) = below.rsplit_once('/') {
-            // Removes only empty ones.
+            // Removes empty directories only.
             if fs::remove_dir(root.join(directory)).is_err() {
                 break;
             }
@@ -302,7 +302,7 @@ fn clean(plan: &Plan, staging: &Path, manifest: &Manifest) -> Result<()> {
     Ok(())
 }
 
-/// Undoes what a commit had begun, or finishes it if it is past the commit point.
+/// Undoes a commit, or completes it if it is past the commit point.
 fn undo_or_finish(plan: &Plan, staging: &Path) -> Result<()> {
     if let Some(manifest) = read_manifest(staging, DONE)? {
         return clean(plan, staging, &manifest);
@@ -312,7 +312,7 @@ fn undo_or_finish(plan: &Plan, staging: &Path) -> Result<()> {
         let aside = staging.join(OLD);
         for new in &manifest.new {
             let (from, to) = (staging.join(&new.staged), root.join(&new.name));
-            // Remove it, so that a process which still has the directory open cannot put it into place after this.
+            // Remove it, so that a process that still has the directory open cannot rename it into place later.
             let is_staged = match fs::remove_file(&from) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
                 removed => at(&from, removed).map(|()| true)?,
@@ -331,7 +331,7 @@ fn undo_or_finish(plan: &Plan, staging: &Path) -> Result<()> {
         for below in manifest.made.iter().rev() {
             let _ = fs::remove_dir(root.join(below));
         }
-        // Undone: what is removed below must not look like a commit under way.
+        // Undone: remove the manifest, so that what is left does not look like a running commit.
         let path = staging.join(MANIFEST);
         gone_is_fine(&path, fs::remove_file(&path))?;
     }
@@ -339,9 +339,9 @@ fn undo_or_finish(plan: &Plan, staging: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a hidden directory: renames it first, so that half of it is never taken for a whole.
+/// Removes a hidden directory. Renames it first, so that a partly removed one is never used.
 pub(super) fn remove(plan: &Plan, staging: &Path) {
-    // Still a hidden name of this target, so that the next query on it finds what a crash leaves of it.
+    // The new name is still a hidden name of this target, so that the next query finds it after a crash.
     let gone = staging.with_file_name(plan.hidden_directory(&Run::new(0)));
     let path = if fs::rename(staging, &gone).is_ok() { &gone } else { staging };
     if let Err(error) = fs::remove_dir_all(path)
@@ -357,17 +357,17 @@ pub(super) fn abort(plan: &Plan) -> Result<()> {
         if staging.is_dir() {
             undo_or_finish(plan, staging)?;
         }
-        // Even if another attempt took the directory away.
+        // Unlock even if another attempt took the directory over.
         lock::unlock(staging);
     }
     for directory in plan.made.iter().rev() {
-        // Removes only empty ones.
+        // Removes empty directories only.
         let _ = fs::remove_dir(directory);
     }
     Ok(())
 }
 
-/// Finds the query's hidden directories by name, wherever they can be and whatever attempt made them.
+/// Finds the query's hidden directories by name, in all possible places and of all attempts.
 pub(super) fn sweep(plan: &Plan) -> Result<()> {
     let (tag, own) = (plan.target_tag(), plan.short_id());
     for base in bases(plan, root(plan)?)? {

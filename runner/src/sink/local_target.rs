@@ -1,4 +1,4 @@
-//! What is under a local target, and where its hidden directories can be.
+//! Lists existing files of a local target, and the possible places of its hidden directories.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ pub(super) fn root(plan: &Plan) -> Result<&Path> {
     plan.root.local_path().ok_or_else(|| QueryError::internal("not a local sink"))
 }
 
-/// `fs` calls with the path in their errors; a file that is gone already is no error to a removal.
+/// `fs` calls with the path in their errors. Removing a missing file is no error.
 pub(super) fn at<T>(path: &Path, result: std::io::Result<T>) -> Result<T> {
     result.map_err(|error| path_error(path, &error))
 }
@@ -25,7 +25,7 @@ pub(super) fn gone_is_fine(path: &Path, result: std::io::Result<()>) -> Result<(
     }
 }
 
-/// Follows a link, as opening the file would; a rename would replace the link.
+/// Follows a link, as opening the file would do; a rename would replace the link.
 pub(super) fn follow_link(plan: &mut Plan) {
     let Some(path) = plan.file.as_ref().and_then(|file| Some(plan.root.local_path()?.join(file))) else { return };
     if path.is_symlink()
@@ -37,8 +37,8 @@ pub(super) fn follow_link(plan: &mut Plan) {
     }
 }
 
-/// Where hidden directories of this target can be; new ones are made in the last of them: beside the target, unless a
-/// rename from there would cross file systems or nothing may be written there.
+/// Possible places of hidden directories for this target. New ones are created in the last one: beside the target,
+/// unless a rename from there would cross file systems or the place is not writable.
 pub(super) fn bases(plan: &Plan, root: &Path) -> Result<Vec<PathBuf>> {
     if plan.file.is_some() {
         return Ok(vec![root.to_owned()]);
@@ -66,7 +66,7 @@ fn is_writable(directory: &Path) -> bool {
     tempfile::Builder::new().prefix(".floe-probe").tempfile_in(directory).is_ok()
 }
 
-/// Makes directories; returns those that were missing, outermost first.
+/// Creates directories; returns those that were missing, outermost first.
 pub(super) fn make_directories(path: &Path) -> Result<Vec<PathBuf>> {
     let mut missing: Vec<PathBuf> =
         path.ancestors().take_while(|ancestor| !ancestor.exists()).map(Path::to_owned).collect();
@@ -75,8 +75,8 @@ pub(super) fn make_directories(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(missing)
 }
 
-/// Files below the root as `files::replaced` reads them: those in the directory and its `key=value` directories; other
-/// directories by name alone, `name/`.
+/// Files below the root, for `files::replaced`: those in the directory and in its `key=value` directories; other
+/// directories only by name, `name/`.
 pub(super) fn existing(plan: &Plan, root: &Path) -> Result<Vec<String>> {
     if let Some(file) = &plan.file {
         return Ok(if root.join(file).exists() { vec![file.clone()] } else { Vec::new() });

@@ -12,12 +12,12 @@ use floe_storage::path_error;
 use floe_wire::error::Result;
 
 const LOCK_FILE: &str = "lock";
-/// A staging directory without a lock file is being made or removed, unless it is older than this.
+/// A staging directory without a lock file is being created or removed, unless it is older than this.
 const UNLOCKED_GRACE: Duration = Duration::from_secs(600);
 
 static LOCKS: LazyLock<Mutex<HashMap<PathBuf, File>>> = LazyLock::new(Default::default);
 
-/// Takes the lock of a staging directory and keeps it for this process. `false`: another process has it.
+/// Takes the lock of a staging directory for this process. `false`: another process holds it.
 pub(super) fn lock(staging: &Path) -> Result<bool> {
     let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
     if locks.contains_key(staging) {
@@ -32,7 +32,7 @@ pub(super) fn lock(staging: &Path) -> Result<bool> {
             Ok(true)
         }
         Err(std::fs::TryLockError::WouldBlock) => Ok(false),
-        // A file system without locks: its users must not run two queries on one target at once.
+        // A file system without locks: users must not run two queries on one target at the same time.
         Err(std::fs::TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
             locks.insert(staging.to_owned(), file);
             Ok(true)
@@ -41,12 +41,12 @@ pub(super) fn lock(staging: &Path) -> Result<bool> {
     }
 }
 
-/// Whether this process has the lock of a staging directory.
+/// Whether this process holds the lock of a staging directory.
 pub(super) fn is_ours(staging: &Path) -> bool {
     LOCKS.lock().unwrap_or_else(PoisonError::into_inner).contains_key(staging)
 }
 
-/// Whether no process holds the lock of a staging directory. One without a lock file is being made or removed.
+/// Whether no process holds the lock of a staging directory. One without a lock file is being created or removed.
 pub(super) fn is_dead(staging: &Path) -> bool {
     if is_ours(staging) {
         return false;

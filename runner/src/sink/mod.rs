@@ -1,21 +1,21 @@
-//! Where a query's rows go: files that appear all at once or not at all.
+//! Writes a query's rows to files that appear all at once or not at all.
 //!
-//! Every task of the last stage writes files of its own with Polars' own sinks, to a place where nobody sees them: a
-//! hidden directory beside the target, or multipart uploads that are not complete. What it wrote travels as opaque
-//! bytes (`staged`) to the coordinator, whose commit makes all of it visible, or whose abort leaves nothing.
+//! Every task of the last stage writes its own files with Polars' own sinks, to a hidden place: a directory beside the
+//! target, or multipart uploads that are not completed. Its report travels as opaque bytes (`staged`) to the
+//! coordinator, whose commit makes all files visible, or whose abort removes them.
 //!
 //! Order of calls: the coordinator makes a `Plan` (`from_spec` or `from_ir`) and calls `begin`; workers run a
-//! `TaskSink` per task; the coordinator calls `commit` or `abort`. A worker that lost its coordinator calls `abandon`,
-//! one whose query ended well calls `forget`.
+//! `TaskSink` per task; the coordinator calls `commit` or `abort`. A worker that lost its coordinator calls `abandon`;
+//! one whose query ended normally calls `forget`.
 //!
-//! Guarantees: nothing under the target before commit; a commit that failed half-way goes on where it stopped when it
-//! is called again; a second commit of the same query changes nothing; what a killed coordinator left is removed by the
-//! next `begin` for the same target (undone before the commit point, finished after it). Of several attempts at one
-//! query that are alive at once, the one that began last has the target: `begin` takes it from the others, whose
-//! commits and aborts change nothing from then on.
+//! Guarantees: nothing is visible under the target before the commit. A commit that failed half-way continues where it
+//! stopped when it is called again. A second commit of the same query changes nothing. The next `begin` for the same
+//! target removes what a killed coordinator left (undone before the commit point, completed after it). If several
+//! attempts at one query are alive at once, the one that began last owns the target: `begin` takes it from the others,
+//! whose commits and aborts then have no effect.
 //!
 //! Belongs here: names, formats, modes, the commit protocol. Does not belong here: how plans are cut, how messages
-//! travel, how stores are reached (`storage`).
+//! travel, how stores are accessed (`storage`).
 
 mod fault;
 mod file_size;
@@ -55,14 +55,14 @@ use floe_wire::error::{QueryError, Result};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub query: String,
-    /// The run of the query that this belongs to.
+    /// The run that this plan belongs to.
     pub run: Run,
     /// The directory (or prefix) that holds the files.
     pub root: Location,
-    /// The one file in it, when the target is a file.
+    /// Name of the single file, if the target is a file.
     pub file: Option<String>,
     pub format: FileWriteFormat,
-    /// Of the files, without the dot, compression suffix included.
+    /// File extension without the dot, including the compression suffix.
     pub extension: String,
     pub mode: Mode,
     pub names: Names,
@@ -70,26 +70,26 @@ pub struct Plan {
     pub keys: Vec<Key>,
     pub include_keys: bool,
     pub max_file_rows: Option<u32>,
-    /// A task begins another file after rows of this many bytes in memory, which is what Polars' own sinks count.
+    /// Start another file after this many bytes of rows in memory, which is what Polars' own sinks count.
     pub max_file_bytes: Option<u64>,
-    /// A task begins another file when one has about this many bytes; none: it writes one file.
+    /// Start another file when the current one has about this many bytes; `None`: one file per task.
     pub target_file_bytes: Option<u64>,
-    /// Expected bytes of rows in memory per byte of a file, until some were written.
+    /// Expected bytes of rows in memory per byte of file, until it is measured.
     pub packing: f64,
     pub maintain_order: bool,
-    /// Whether missing directories of the target are made.
+    /// Whether to create missing directories of the target.
     pub mkdir: bool,
-    /// Local files are flushed to the disk before they count as written.
+    /// Whether to sync local files to disk before they count as written.
     pub sync: bool,
     pub storage: Options,
-    /// Where local tasks stage (chosen by `begin`).
+    /// Staging directory of local tasks, chosen by `begin`.
     pub staging: Option<std::path::PathBuf>,
-    /// Directories that `begin` made above the target, outermost first.
+    /// Directories above the target that `begin` created, outermost first.
     pub made: Vec<std::path::PathBuf>,
 }
 
-/// One try at a query: the operator's attempt, and a nonce that no other coordinator has, not even one that was started
-/// again for the same attempt. All staged names carry it.
+/// One try at a query: the operator's attempt number, and a nonce that differs between coordinators, even restarted
+/// ones of the same attempt. All staged names contain it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     pub attempt: u32,
@@ -124,23 +124,23 @@ pub struct Key {
 pub enum Mode {
     /// The target must be empty or missing.
     Error,
-    /// All data files of the target are replaced.
+    /// Replace all data files of the target.
     Overwrite,
-    /// New files beside the old ones.
+    /// Add new files beside the old ones.
     Append,
-    /// As Polars' own sinks: files of the same name are replaced, others stay.
+    /// Like Polars' own sinks: replace files of the same name, keep others.
     Replace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Names {
-    /// `part-<query>-<run>-<stage>-<task>-<n>.<extension>`: unique, and a later attempt finds the query's own files.
+    /// `part-<query>-<run>-<stage>-<task>-<n>.<extension>`: unique, and a later attempt can find the query's own files.
     Floe,
-    /// `00000000.<extension>` and on, as Polars' partitioned sinks name them.
+    /// `00000000.<extension>` and so on, like Polars' partitioned sinks.
     Polars,
 }
 
-/// What a commit made visible.
+/// Result of a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     pub uri: String,
@@ -150,28 +150,28 @@ pub struct Summary {
 }
 
 impl Plan {
-    /// One file: all rows must come through one task.
+    /// Whether the target is one file: all rows must come through one task.
     pub fn single_file(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Whether the files are only as Polars makes them if one task writes them all: a single file, and Polars' own
-    /// partitioned sinks where names or file boundaries depend on all rows.
+    /// Whether one task must write all files to get what Polars would write: a single file, and Polars' own partitioned
+    /// sinks if names or file boundaries depend on all rows.
     pub fn single_task(&self) -> bool {
         let limited = self.max_file_rows.is_some() || self.max_file_bytes.is_some();
         self.single_file() || (self.names == Names::Polars && (limited || self.is_object()))
     }
 
-    /// Expects files to be compressed about as well as those that the rows come from, if the format compresses at all.
+    /// Sets the expected ratio to that of the source files, if the format compresses at all.
     pub fn expect_packing(&mut self, of_sources: f64) {
         if file_size::packs(&self.format) {
             self.packing = of_sources.clamp(1.0, 16.0);
         }
     }
 
-    /// What the planner needs to know of it.
+    /// Properties of the sink for the planner.
     pub fn shape(&self) -> SinkShape {
-        let file_bytes = self.target_file_bytes.map(|target| file_size::rows_for(target, self.packing));
+        let file_bytes = self.target_file_bytes.map(|target| file_size::row_bytes_for(target, self.packing));
         SinkShape { single_file: self.single_task(), file_bytes }
     }
 
@@ -186,16 +186,16 @@ impl Plan {
         matches!(self.root, Location::Object { .. })
     }
 
-    /// A target that is written in place because it is no regular file: `/dev/null`, a pipe.
+    /// Whether the target is written in place because it is no regular file: `/dev/null`, a pipe.
     pub(crate) fn is_device(&self) -> bool {
         let path = self.file.as_ref().and_then(|file| self.root.local_path().map(|root| root.join(file)));
         path.and_then(|path| path.metadata().ok()).is_some_and(|meta| !meta.is_file() && !meta.is_dir())
     }
 
-    /// Whether rows of this schema can be written as the plan says.
+    /// Checks whether rows of this schema can be written.
     pub fn check(&self, schema: &Schema) -> Result<()> {
         if self.names == Names::Polars {
-            // Polars checked its own plan.
+            // Polars checks its own plan.
             return Ok(());
         }
         for key in &self.keys {
@@ -218,15 +218,15 @@ impl Plan {
     }
 }
 
-/// Checks the spec, then the target; the plan is ready for tasks.
+/// Checks the spec, then the target; the plan is then ready for tasks.
 pub fn prepare(spec: &floe_api::SinkSpec, storage: &Options, query: &str) -> Result<Plan> {
     let mut plan = from_spec(spec, storage, query)?;
     begin(&mut plan)?;
     Ok(plan)
 }
 
-/// Checks the target before any work is done, clears what a killed query left there, and makes the place where tasks
-/// stage. Nothing becomes visible.
+/// Checks the target before any work is done, clears what a killed query left there, and creates the staging place.
+/// Nothing becomes visible.
 pub fn begin(plan: &mut Plan) -> Result<()> {
     match plan.root {
         _ if plan.is_device() => Ok(()),
@@ -236,8 +236,8 @@ pub fn begin(plan: &mut Plan) -> Result<()> {
     }
 }
 
-/// Makes everything visible. `staged` is what `TaskSink::finish` gave, by task in the order of the rows. May be called
-/// again after a failure, and after success (it then changes nothing).
+/// Makes all files visible. `staged` has the results of `TaskSink::finish`, by task, in row order. May be called again
+/// after a failure, and after success (it then changes nothing).
 pub fn commit(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Summary> {
     let chosen = staged::choose(plan, staged)?;
     match plan.root {
@@ -248,18 +248,18 @@ pub fn commit(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Summary> {
     Ok(chosen.summary)
 }
 
-/// The error if another attempt at the query has taken the sink over.
+/// The error if another attempt at the query has taken over the sink.
 pub fn superseded(plan: &Plan) -> Option<QueryError> {
     let is_taken = match plan.root {
         _ if plan.is_device() => false,
         Location::Local(_) => local::is_taken(plan),
-        // A store that cannot be asked proves nothing.
+        // An unreachable store proves nothing.
         _ => object::is_taken(plan).unwrap_or(false),
     };
     is_taken.then(|| lease::superseded(plan))
 }
 
-/// Removes all that the query staged, whatever its workers had begun. A finished commit is not undone.
+/// Removes everything that the query staged. A finished commit is not undone.
 pub fn abort(plan: &Plan) -> Result<()> {
     match plan.root {
         _ if plan.is_device() => Ok(()),
@@ -268,7 +268,7 @@ pub fn abort(plan: &Plan) -> Result<()> {
     }
 }
 
-/// As `abort`, by a process that did not begin the query, when its coordinator is gone.
+/// Like `abort`, for a process that did not begin the query, after its coordinator is gone.
 pub fn sweep(plan: &Plan) -> Result<()> {
     match plan.root {
         _ if plan.is_device() => Ok(()),

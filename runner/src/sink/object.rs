@@ -1,11 +1,11 @@
-//! The commit in an object store: pending uploads are completed, under the protection of a manifest.
+//! The commit in an object store: completes pending uploads, protected by a manifest.
 //!
-//! Hidden objects are under `.floe-<query>-<target>/` beside the target: the lease of the coordinator, and during the
-//! commit the manifest of its run. Before the commit point (the manifest says `done`) everything can be undone; after
-//! it, only finished.
+//! Hidden objects are under `.floe-<query>-<target>/` beside the target: the coordinator's lease, and during the commit
+//! the manifest of its run. The commit point is the manifest with `done`: before it everything can be undone, after it
+//! only completed.
 //!
 //! A commit begins with a conditional write of the lease; a coordinator that has lost it writes nothing. If it loses
-//! the lease half-way, the winner aborts its uploads, so that it has nothing left to complete. This is why small files,
+//! the lease half-way, the new owner aborts its uploads, so that it cannot complete them. For this reason small files,
 //! which travel to the coordinator, become uploads, too, before the lease is checked.
 
 use std::collections::{BTreeSet, HashSet};
@@ -29,20 +29,20 @@ const MANIFEST: &str = "commit";
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     done: bool,
-    /// Whether names tell the run (and files can be removed again by name).
+    /// Whether names contain the run, so that files can be removed by name.
     own_names: bool,
     new: Vec<Final>,
     /// Names below the root that the commit removes.
     old: Vec<String>,
 }
 
-/// A target and its place in the store.
+/// A target and its location in the store.
 struct Target<'a> {
     plan: &'a Plan,
     store: Store,
-    /// Prefix of the files, with a slash at its end unless it is the whole bucket.
+    /// Prefix of the files, ending with a slash unless it is the whole bucket.
     prefix: String,
-    /// Where hidden prefixes are, likewise.
+    /// Parent of the hidden prefixes, in the same form.
     beside: String,
 }
 
@@ -50,7 +50,7 @@ struct Target<'a> {
 struct Hidden {
     prefix: String,
     query: String,
-    /// When its lease was written; 0 without one.
+    /// Time of the last write of its lease; 0 without one.
     modified_ms: u64,
 }
 
@@ -115,7 +115,7 @@ impl<'a> Target<'a> {
         let tag = self.plan.target_tag();
         let mut found: Vec<Hidden> = Vec::new();
         let start = format!("{}{HIDDEN}", self.beside);
-        // Name the target, which the user asked for; the hidden prefix would only puzzle.
+        // Name the target, which the user knows, instead of the hidden prefix.
         let named = |error: QueryError| {
             let shown = Location::Object { root: self.store.root().to_owned(), path: start.clone() }.uri();
             QueryError { message: error.message.replace(&shown, &self.plan.uri()), ..error }
@@ -133,15 +133,15 @@ impl<'a> Target<'a> {
         Ok(found)
     }
 
-    /// Whether other queries have something hidden here.
+    /// Whether other queries have hidden objects here.
     fn has_others(&self) -> Result<bool> {
         let own = self.hidden();
         Ok(self.hidden_queries()?.iter().any(|hidden| hidden.prefix != own))
     }
 
-    /// Aborts pending uploads of files whose names start with `names`; also those whose names show no owner, unless
-    /// there are `others` that may have made them. Some credentials may write but not list uploads; then a lifecycle
-    /// rule of the bucket has to do it.
+    /// Aborts pending uploads of files whose names start with `names`. Also aborts uploads whose names show no owner,
+    /// unless there are `others` that may have made them. Some credentials may write but not list uploads; then a
+    /// lifecycle rule of the bucket must remove them.
     fn abort_uploads(&self, names: &str, others: bool) {
         if let Err(error) = self.try_abort_uploads(names, others) {
             tracing::warn!(sink = %self.plan.uri(), %error, "cannot abort pending uploads");
@@ -164,14 +164,14 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Undoes what commits of a query had begun, and finishes those past their commit point. Only for the holder of its
-    /// lease.
+    /// Undoes the unfinished commits of a query, and completes those past their commit point. Only for the holder of
+    /// its lease.
     fn settle(&self, hidden: &str, query: &str, others: bool) -> Result<()> {
         let manifests = self.store.list_text(&format!("{hidden}/{MANIFEST}"))?;
         for path in manifests.into_iter().map(|entry| entry.path) {
             match self.read_manifest(&path)? {
                 Some(manifest) if manifest.done => self.remove_old(&manifest)?,
-                // Files without the run in their names may have replaced others, which cannot be brought back.
+                // Files without the run in their names may have replaced others, which cannot be restored.
                 Some(manifest) if !manifest.own_names => {
                     parallel(&manifest.new, |file| self.complete(file).map(drop))?;
                     self.remove_old(&manifest)?;
@@ -192,7 +192,7 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Removes the lease first: as long as the manifest is there, cleaning up is not done.
+    /// Removes the lease first: as long as the manifest exists, cleanup is not done.
     fn remove_hidden(&self) -> Result<()> {
         if let Some(held) = lease::held(&self.store, &lease_of(&self.hidden()), &self.plan.run) {
             held.release(&self.plan.run)?;
@@ -200,7 +200,7 @@ impl<'a> Target<'a> {
         self.store.delete(&self.manifest_path())
     }
 
-    /// Turns small files, which came with the tasks' reports, into uploads.
+    /// Uploads small files, which came with the tasks' reports.
     fn uploaded(&self, files: &[Final]) -> Result<Vec<Final>> {
         parallel(files, |file| {
             let At::Inline { data } = &file.at else { return Ok(file.clone()) };
@@ -211,7 +211,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Makes a file visible; returns whether it is.
+    /// Completes the upload of a file; returns whether it is visible.
     fn complete(&self, file: &Final) -> Result<bool> {
         let key = self.key(&file.name);
         fault::step()?;
@@ -248,7 +248,7 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     let (held, checked) = lease::take(&target.store, &lease_of(&hidden), plan, Whose::Earlier)?;
     let is_new_file = plan.mode == Mode::Error && plan.file.is_some();
     let result = (|| -> Result<()> {
-        // Settle what earlier attempts left, or are about to do if they are still there.
+        // Settle the commits of earlier attempts, finished or running.
         target.settle(&hidden, &plan.short_id(), target.has_others()?)?;
         clear(&target, &hidden)?;
         if is_new_file && checked {
@@ -265,13 +265,13 @@ pub(super) fn begin(plan: &mut Plan) -> Result<()> {
     }
     drop(target);
     if is_new_file && checked {
-        // An earlier attempt found no file: if there is one now, that attempt made it.
+        // An earlier attempt found no file: if there is one now, that attempt wrote it.
         plan.mode = Mode::Overwrite;
     }
     result
 }
 
-/// Undoes or finishes queries with this target whose coordinators are gone.
+/// Undoes or completes commits for this target whose coordinators are gone.
 fn clear(target: &Target<'_>, own: &str) -> Result<()> {
     let queries = target.hidden_queries()?;
     // All times are the store's; our own lease was written just now.
@@ -301,7 +301,7 @@ pub(super) fn commit(plan: &Plan, chosen: &Chosen) -> Result<()> {
     let mut manifest = match (target.read_manifest(&target.manifest_path())?, held) {
         (Some(manifest), None) => manifest,
         (None, None) => {
-            // Committed before: the lease was given back.
+            // Committed before: the lease was released.
             for file in &chosen.files {
                 if !target.is_there(file)? {
                     return Err(QueryError::io(format!("{}: staged files are gone", plan.uri())));
@@ -328,7 +328,7 @@ pub(super) fn commit(plan: &Plan, chosen: &Chosen) -> Result<()> {
             if let [file] = new.as_slice() {
                 old.remove(&file.name);
                 if old.is_empty() {
-                    // One request makes the single file visible: no manifest is needed.
+                    // One request makes a single file visible: no manifest is needed.
                     target.complete_all(&new)?;
                     held.committed();
                     return finish(&target, chosen);
@@ -378,7 +378,7 @@ pub(super) fn is_taken(plan: &Plan) -> Result<bool> {
     held.map_or(Ok(false), |held| held.is_ours().map(|ours| !ours))
 }
 
-/// Aborts this run only, if another one has the target now.
+/// Aborts this run only, if another one owns the target now.
 pub(super) fn abort(plan: &Plan) -> Result<()> {
     let target = Target::open(plan)?;
     let hidden = target.hidden();

@@ -1,15 +1,15 @@
-//! Requests of a commit, several at once.
+//! Runs the requests of a commit in parallel.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use floe_wire::error::{QueryError, Result};
 
-const AT_ONCE: usize = 16;
+const MAX_PARALLEL: usize = 16;
 
-/// Runs all and returns their results, in order; or the first error.
+/// Runs all items, and returns the results in order, or the first error.
 pub(super) fn parallel<T: Sync, R: Send>(items: &[T], run: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
-    // Crash points are counted by thread.
-    let threads = if cfg!(test) { 1 } else { AT_ONCE.min(items.len()) };
+    // Crash points are counted per thread.
+    let threads = if cfg!(test) { 1 } else { MAX_PARALLEL.min(items.len()) };
     if threads <= 1 {
         return items.iter().map(run).collect();
     }

@@ -1,4 +1,4 @@
-//! What this process staged, by query: so that a worker can remove it when its coordinator is gone.
+//! Records what this process staged, by query, so that a worker can remove it when its coordinator is gone.
 
 use std::{
     collections::HashMap,
@@ -19,13 +19,14 @@ fn take(query: &str) -> Vec<Arc<Stage>> {
     STAGED.lock().unwrap_or_else(PoisonError::into_inner).remove(query).unwrap_or_default()
 }
 
-/// The query ended, and its coordinator knows of all that was staged.
+/// Forgets a query that ended, whose staged files are all known to its coordinator.
 pub fn forget(query: &str) {
     take(query);
 }
 
-/// The coordinator is gone: removes what tasks of this process staged, running ones included. A staging directory that
-/// no process holds any more is removed whole, unless a commit had begun, which the next run on the target undoes.
+/// Removes what tasks of this process staged, including running ones, when the coordinator is gone. A staging directory
+/// that no process holds any more is removed as a whole, unless a commit had begun, which the next run on the target
+/// undoes.
 pub fn abandon(query: &str) {
     for stage in take(query) {
         let staging = stage.plan().staging.clone();

@@ -1,4 +1,4 @@
-//! A task's report of the files it staged, and which of them become visible under which names.
+//! A task's report of its staged files, and the choice of which of them become visible under which names.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Names, Plan, Summary};
 use floe_wire::error::{QueryError, Result};
 
-/// All that one task wrote.
+/// The files of one task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Task {
     pub rows: u64,
@@ -17,10 +17,10 @@ pub(super) struct Task {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct File {
-    /// Directory below the root with a slash at its end, or nothing.
+    /// Directory below the root with a trailing slash, or empty.
     pub dir: String,
     pub name: String,
-    /// Count within its directory and task.
+    /// Number of the file within its directory and task.
     pub n: usize,
     pub size: u64,
     pub at: At,
@@ -30,9 +30,9 @@ pub(super) struct File {
 pub(super) enum At {
     /// Below the plan's staging directory.
     Local { path: String },
-    /// A multipart upload that waits to be completed.
+    /// A multipart upload, still to be completed.
     Upload { id: String, parts: Vec<String> },
-    /// Small enough to travel; put by the commit.
+    /// Small enough for a message; written by the commit.
     Inline { data: Bytes },
     /// Written in place (a device).
     Written,
@@ -48,7 +48,7 @@ pub(super) struct Final {
 
 pub(super) struct Chosen {
     pub files: Vec<Final>,
-    /// Uploads of files that are left out.
+    /// Uploads of files that are not used.
     pub dropped: Vec<Final>,
     pub summary: Summary,
 }
@@ -61,8 +61,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Task> {
     rmp_serde::from_slice(bytes).map_err(|error| QueryError::internal(format!("staged files: {error}")))
 }
 
-/// Tasks without rows staged a file that has only the schema. One of those is the result if there are no rows at all;
-/// otherwise none is.
+/// Tasks without rows staged a file with only the schema. If there are no rows at all, one of these becomes the result;
+/// otherwise none does.
 pub(super) fn choose(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Chosen> {
     let tasks = staged.iter().flatten().map(|bytes| decode(bytes)).collect::<Result<Vec<Task>>>()?;
     let rows: u64 = tasks.iter().map(|task| task.rows).sum();

@@ -1,4 +1,4 @@
-//! One task's part of a sink: the end of its Polars plan, and the files that it staged.
+//! One task's part of a sink: replaces the end of its Polars plan, and tracks the files that it staged.
 
 use std::sync::{
     Arc, Mutex,
@@ -78,13 +78,13 @@ impl TaskSink {
         };
         let stage = self.stage.clone();
         let provide = move |arguments: FileProviderArgs| -> PolarsResult<FileProviderReturn> {
-            // The path as Polars' own partitioned sinks write it, value by value percent-encoded.
+            // The path as Polars' partitioned sinks write it, each value percent-encoded.
             let directory = polars_io::hive::HivePathFormatter::new(arguments.partition_keys.columns()).to_string();
             let file = stage.open(directory, arguments.index_in_partition);
             file.map(FileProviderReturn::Writable).map_err(super::write::to_polars)
         };
         Ok(SinkTypeIR::Partitioned(PartitionedSinkOptionsIR {
-            // Never written to, since every file comes from the provider. A local path bounds the open files at 128.
+            // Never written to, since the provider opens every file. A local path limits the open files to 128.
             base_path: polars_utils::pl_path::PlRefPath::new("/"),
             file_path_provider: FileProviderType::Function(PlanCallback::Rust(SpecialEq::new(Arc::new(provide)))),
             partition_strategy,
@@ -97,7 +97,7 @@ impl TaskSink {
 }
 
 impl RowSink for TaskSink {
-    /// Replaces the plan's own sink, if it has one. Rows are encoded by Polars' own sinks, in parallel and in bounded
+    /// Replaces the plan's own sink, if it has one. Polars' own sinks encode the rows, in parallel and in bounded
     /// memory; running the plan returns no rows.
     fn attach(&self, plan: &mut IRPlan, each: Arc<EachFrame>) -> Result<()> {
         let IRPlan { lp_top, lp_arena: nodes, expr_arena: expressions } = plan;

@@ -1,4 +1,4 @@
-//! Where a task's bytes go: files in its part of the staging directory, or parts of uploads.
+//! Writes a task's files: to its part of the staging directory, or as parts of uploads.
 
 use std::{
     io::{self, Write},
@@ -24,15 +24,15 @@ use floe_storage::{Location, Store, path_error};
 use floe_wire::error::{Category, QueryError, Result};
 use floe_wire::graph::TaskId;
 
-/// Stores want at least 5 MiB in all parts but the last.
+/// Size of an upload's first parts. Stores require at least 5 MiB in all parts but the last.
 const PART_BYTES: usize = 8 << 20;
-/// S3 takes 10,000 parts: after every thousand they double in size.
+/// S3 accepts 10,000 parts per upload: double the part size after this many parts.
 const PARTS_PER_DOUBLING: usize = 1000;
-/// Parts of one file in flight at once: more would only cost memory.
+/// Parts of one file in flight at once: more would only use memory.
 const PARTS_IN_FLIGHT: usize = 3;
-/// Files below this travel to the coordinator instead of being uploaded…
+/// Send smaller files to the coordinator instead of uploading them …
 const INLINE_BYTES: u64 = 1 << 20;
-/// …as long as all those of a task are below this.
+/// … while those of a task are smaller than this in total.
 const INLINE_TASK_BYTES: u64 = 4 << 20;
 const PART_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -40,15 +40,15 @@ pub(super) fn to_polars(error: QueryError) -> PolarsError {
     io::Error::other(error.message).into()
 }
 
-/// What one attempt at a task staged so far.
+/// The files staged so far by one attempt at a task.
 pub(super) struct Stage {
     plan: Plan,
     task: TaskId,
-    /// Below the staging directory.
+    /// Directory of this attempt, below the staging directory.
     directory: Option<String>,
     store: Option<Store>,
     files: Mutex<Vec<staged::File>>,
-    /// Object and upload, from the moment it was started.
+    /// Object name and upload id, from the start of the upload.
     uploads: Mutex<Vec<(String, String)>>,
     failure: Mutex<Option<QueryError>>,
     next: AtomicUsize,
@@ -69,7 +69,7 @@ impl Stage {
             Location::Local(_) if !plan.is_device() => {
                 let staging = plan.staging.as_ref().ok_or_else(|| QueryError::internal("a sink that was not begun"))?;
                 let name = format!("{:02}-{:05}-{attempt}-{}", task.stage.0, task.task, unique());
-                // Without its parents: when the query is over, a late task must not bring the directory back.
+                // Create no parents: after the end of the query, a late task must not recreate the directory.
                 std::fs::create_dir(staging.join(&name)).map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound => QueryError::io(format!(
                         "{}: the sink's staging directory is not there: the query is over, or this worker does not \
@@ -151,7 +151,7 @@ impl Stage {
         Ok(Writable::Dyn(Box::new(LocalWriter { stage: self.clone(), file, writeback: Writeback::default() })))
     }
 
-    /// All files are closed.
+    /// Returns the report. Call it after all files are closed.
     pub(super) fn finish(&self, rows: u64) -> Result<Bytes> {
         let mut files = std::mem::take(&mut *lock(&self.files));
         files.sort_by(|a, b| (&a.dir, a.n).cmp(&(&b.dir, b.n)));
@@ -164,7 +164,7 @@ impl Stage {
         staged::encode(&staged::Task { rows, files })
     }
 
-    /// Removes all that was staged. Best effort: what stays is found by the coordinator's abort.
+    /// Removes everything staged. Best effort: the coordinator's abort finds the rest.
     pub(super) fn discard(&self) {
         self.discarded.store(true, Ordering::Release);
         if let (Some(staging), Some(directory)) = (&self.plan.staging, &self.directory) {
@@ -180,7 +180,7 @@ impl Stage {
     }
 }
 
-/// Two workers may be given the same attempt number after a loss; their directories must not be the same.
+/// Two workers may get the same attempt number after a loss, so their directories need unique names.
 fn unique() -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     id[..8].to_owned()
@@ -220,11 +220,11 @@ impl WritableTrait for LocalWriter {
     }
 }
 
-/// An object that grows part by part, none of it visible.
+/// An object written part by part; invisible until it is completed.
 struct ObjectWriter {
     stage: Arc<Stage>,
     store: Store,
-    /// Taken when it is closed.
+    /// Taken when the file is closed.
     file: Option<staged::File>,
     path: String,
     buffer: BytesMut,
@@ -267,7 +267,7 @@ impl ObjectWriter {
         upload.in_flight += 1;
         let sender = upload.sender.clone();
         self.store.send_part(&self.path, &upload.id, index, data, move |sent| {
-            // Nobody listens any more if the task failed.
+            // The receiver is gone if the task failed.
             let _ = sender.send((index, sent));
         })
     }

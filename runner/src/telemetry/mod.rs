@@ -1,5 +1,5 @@
-//! Logs and traces of one process: `tracing` to stderr as text or JSON, and spans to an OTLP collector when the
-//! standard `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Knows nothing of queries but the W3C trace context they carry.
+//! Logs and traces of one process: `tracing` to stderr as text or JSON, and spans to an OTLP collector if the standard
+//! variable `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Knows nothing of queries but their W3C trace context.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal;
@@ -17,13 +17,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-/// How long the end of a process waits for its last spans to leave.
+/// How long to wait at the end of the process for the export of the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_FILTER: &str = "warn,floe_runner=warn";
-/// What becomes a span in a trace, whatever the logs show.
+/// Spans to export, independent of the log filter.
 const SPAN_FILTER: &str = "off,floe_runner=info";
 
-/// Sends what is left when the process ends.
+/// Exports the remaining spans when it is dropped.
 #[derive(Default)]
 pub struct Guard {
     provider: Option<SdkTracerProvider>,
@@ -37,8 +37,8 @@ impl Drop for Guard {
     }
 }
 
-/// Starts logs and traces. Must run inside the tokio runtime that will carry the exports. A second call in one process
-/// changes nothing.
+/// Starts logs and traces. Call it inside the tokio runtime that will run the exports. A second call in one process has
+/// no effect.
 pub fn init(role: &'static str, instance: &str) -> Guard {
     let asked = ["FLOE_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
     let filter = asked.and_then(|asked| EnvFilter::try_new(asked).ok()).unwrap_or_else(|| DEFAULT_FILTER.into());
@@ -62,7 +62,7 @@ pub fn init(role: &'static str, instance: &str) -> Guard {
     if tracing_subscriber::registry().with(spans).with(logs).try_init().is_err() {
         return Guard::default();
     }
-    // They would go to stderr as they are, between lines that are to be parsed.
+    // Polars would print its warnings unformatted, between log lines that must be parseable.
     polars_error::set_warning_function(|message, kind| {
         floe_polars::warnings::hear(message, &kind);
         tracing::warn!(target: "polars", ?kind, "{message}");
@@ -78,7 +78,7 @@ fn provider(role: &'static str, instance: &str) -> Option<SdkTracerProvider> {
     let exporter = match opentelemetry_otlp::SpanExporter::builder().with_tonic().build() {
         Ok(exporter) => exporter,
         Err(error) => {
-            // Before the logs exist; a wrong endpoint must not stop a query.
+            // Print it, because logging is not set up yet. A wrong endpoint must not stop a query.
             eprintln!("floe: traces are off: {error}");
             return None;
         }
@@ -91,7 +91,7 @@ fn provider(role: &'static str, instance: &str) -> Option<SdkTracerProvider> {
     Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// The W3C trace context of a span, to be sent along; empty when traces are off.
+/// The W3C trace context of a span, for messages; empty if traces are off.
 pub fn traceparent(span: &Span) -> String {
     let context = span.context();
     if !context.span().span_context().is_valid() {
@@ -102,8 +102,8 @@ pub fn traceparent(span: &Span) -> String {
     carrier.remove("traceparent").unwrap_or_default()
 }
 
-/// Hangs a span below the one that came with a message, and notes its trace id for the logs (the span needs an empty
-/// field `trace_id`).
+/// Sets a span's parent from the trace context of a message, and records its trace id for the logs. The span needs an
+/// empty field `trace_id`.
 pub fn set_parent(span: &Span, traceparent: &str) {
     let context = parse(traceparent);
     if let Some(context) = &context {
@@ -121,7 +121,8 @@ pub fn set_parent(span: &Span, traceparent: &str) {
     }
 }
 
-/// The user's labels, each an attribute of the span, and all of them in the logs (the span needs an empty field `labels`).
+/// Sets the user's labels as attributes of the span, and all of them in the log field `labels`, which the span needs
+/// empty.
 pub fn set_labels(span: &Span, labels: &BTreeMap<String, String>) {
     if labels.is_empty() {
         return;

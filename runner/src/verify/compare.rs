@@ -124,6 +124,16 @@ pub fn compare_loose(left: &DataFrame, right: &DataFrame) -> Verdict {
     }
 }
 
+/// A row that is not among `all`, in words.
+pub fn foreign_row(all: &DataFrame, rows: &DataFrame) -> Option<String> {
+    if schema_difference(all, rows).is_some() || rows.width() == 0 {
+        return None;
+    }
+    let (known, given) = (Rows::encode(all, Inner::AsGiven), Rows::encode(rows, Inner::AsGiven));
+    let foreign = known.lacks(&given)?;
+    Some(format!("row {foreign} in Floe is {}", describe_row(rows, foreign)))
+}
+
 /// The columns of two frames of one schema that hold the same values, in any order of rows.
 pub fn agreeing_columns(left: &DataFrame, right: &DataFrame) -> Vec<PlSmallStr> {
     if schema_difference(left, right).is_some() || left.height() != right.height() {
@@ -278,6 +288,19 @@ impl Rows {
             (None, None) => None,
             (a, b) => Some((a.unwrap_or(0), b.unwrap_or(0))),
         }
+    }
+
+    /// The first row of others that is not among these, each of which counts once.
+    fn lacks(&self, others: &Rows) -> Option<usize> {
+        let mut left: HashMap<&[u8], Vec<&Row>> = HashMap::with_capacity(self.rows.len());
+        for row in &self.rows {
+            left.entry(&row.key).or_default().push(row);
+        }
+        others.rows.iter().position(|row| {
+            let Some(same_key) = left.get_mut(row.key.as_slice()) else { return true };
+            let at = same_key.iter().position(|known| known.same(row));
+            at.map(|at| same_key.swap_remove(at)).is_none()
+        })
     }
 
     /// Greedy pairing within rows of one key: sorting by floats can misplace rows that are equal within tolerance.

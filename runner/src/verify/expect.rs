@@ -21,11 +21,13 @@ pub struct Expected {
     pub versions: Vec<Known>,
 }
 
-/// The least shares, of the plans that the other side ran.
+/// The least shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Floor {
-    /// Plans that ran in more than one stage.
+    /// Of all plans, those with equal results: plans that cannot be read or compared must not become many unnoticed.
+    pub equal: f64,
+    /// Of the plans that the other side ran, those in more than one stage.
     pub staged: f64,
     /// Of those, the ones without a node that ran on one worker for want of a distributed form.
     pub distributed: f64,

@@ -22,7 +22,7 @@ fn checked(plan: &str, outcome: Class, version: Option<&'static str>, detail: &s
 
 const TABLE: &str = "
 floors:
-  random: {staged: 0.9, distributed: 0.5}
+  random: {equal: 0.8, staged: 0.9, distributed: 0.5}
 fallBacks:
   - what: zips of unequal length
     detailHas: [zip node]
@@ -59,7 +59,7 @@ fn an_entry_covers_plans_that_meet_all_of_its_conditions() {
 #[test]
 fn floors_are_found_by_name() {
     let table = Expected::parse(TABLE).unwrap();
-    assert_eq!(table.floor("random").unwrap(), Floor { staged: 0.9, distributed: 0.5 });
+    assert_eq!(table.floor("random").unwrap(), Floor { equal: 0.8, staged: 0.9, distributed: 0.5 });
     assert!(table.floor("corpus").unwrap_err().to_string().contains("there are: random"));
 }
 

@@ -1,4 +1,4 @@
-//! The generator: a seed gives the same plan again, every dtype turns up, most plans run.
+//! The generator: a seed reproduces its plan, every dtype occurs, most plans run.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ fn text(seed: u64, index: u64, dir: &Path) -> String {
     let mut frames = Vec::new();
     perturb::frames(&plan, &mut frames);
     let frames: Vec<String> = frames.iter().map(|f| format!("{f:?}")).collect();
-    // Caches are named at random.
+    // Cache ids are random.
     let nodes = plan.describe().unwrap_or_else(|e| e.to_string());
     let nodes: Vec<&str> = nodes.lines().map(|l| if l.contains("CACHE") { "CACHE" } else { l }).collect();
     format!("{}\n{}", nodes.join("\n"), frames.join("\n"))

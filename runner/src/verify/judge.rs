@@ -232,7 +232,7 @@ fn judge(plan: &DslPlan, here: &Outcome, there: &Outcome, ask_in_memory: bool, l
         return Judged::new(Class::Equal);
     }
     let mut again = Again::ask(plan, here, ask_in_memory, limit);
-    let mut judged = reconsider(plan, here, there, &order, &again);
+    let mut judged = reconsider(plan, here, there, &order, &again, limit);
     for round in 0..EXTRA_RUNS {
         // A few rows can agree by chance: stability shows only over more runs, and over many where some values vary.
         let varies = || here.as_ref().is_ok_and(|frames| round == 0 || again.unstable(frames).is_some());
@@ -240,13 +240,20 @@ fn judge(plan: &DslPlan, here: &Outcome, there: &Outcome, ask_in_memory: bool, l
             break;
         }
         again.ask_more(plan, limit);
-        judged = reconsider(plan, here, there, &order, &again);
+        judged = reconsider(plan, here, there, &order, &again, limit);
     }
     judged
 }
 
 /// Judges again in the light of the further runs.
-fn reconsider(plan: &DslPlan, here: &Outcome, there: &Outcome, order: &Order, again: &Again) -> Judged {
+fn reconsider(
+    plan: &DslPlan,
+    here: &Outcome,
+    there: &Outcome,
+    order: &Order,
+    again: &Again,
+    limit: Duration,
+) -> Judged {
     if let Some(note) = again.excuses(order, there) {
         return match there {
             Ok(_) => Judged::new(Class::Equal).note(note),
@@ -254,7 +261,13 @@ fn reconsider(plan: &DslPlan, here: &Outcome, there: &Outcome, order: &Order, ag
         };
     }
     match (here, there) {
-        (Ok(l), Ok(r)) => beyond_promise(plan, l, r, differing(l, l, r, order, again)),
+        (Ok(l), Ok(r)) => {
+            let judged = beyond_promise(plan, l, r, differing(l, l, r, order, again));
+            match judged.class {
+                Class::NotPromised => foreign_rows(plan, r, limit).unwrap_or(judged),
+                _ => judged,
+            }
+        }
         (Err(l), Ok(_)) => or_unstable(again, Class::FailedInPolarsOnly, describe(l)),
         (Ok(_), Err(r)) => or_unstable(again, Class::FailedInFloeOnly, describe(r)),
         // Messages count values ("10 out of 88"), and Polars itself counts per morsel.
@@ -276,11 +289,25 @@ pub(super) fn beyond_promise(plan: &DslPlan, here: &[DataFrame], there: &[DataFr
         judged
     } else if promise::has_numbers_of_a_process(plan.clone()) {
         judged.not_promised("each process numbers categories for itself")
-    } else if same_shape(here, there) && promise::cuts_unordered_rows(plan.clone()) {
-        judged.not_promised("a slice cuts rows whose order is not promised")
+    } else if same_columns(here, there) {
+        match promise::cut(plan.clone()) {
+            promise::Cut::AtTop if !same_heights(here, there) => judged,
+            promise::Cut::AtTop | promise::Cut::Below => {
+                judged.not_promised("a slice cuts rows whose order is not promised")
+            }
+            promise::Cut::None => judged,
+        }
     } else {
         judged
     }
+}
+
+/// Whichever rows a slice takes, they are rows of what it cuts: judges a plan that ends with a slice by that.
+fn foreign_rows(plan: &DslPlan, there: &[DataFrame], limit: Duration) -> Option<Judged> {
+    let uncut = promise::without_slice(plan).filter(|_| promise::cut(plan.clone()) == promise::Cut::AtTop)?;
+    let (Ok(all), [rows]) = (oracle::run(uncut.clone(), With::Streaming, limit).0, there) else { return None };
+    let foreign = compare::foreign_row(all.first()?, rows)?;
+    Some(Judged::new(Class::Differs).detail(format!("{foreign}, which is none of the rows that the slice cuts")))
 }
 
 /// Two results differ where the plan's shape promises equality: is the plan stable under perturbation? `base` is the
@@ -353,8 +380,12 @@ fn stable_difference(base: &[DataFrame], here: &[DataFrame], there: &[DataFrame]
 }
 
 /// Whether there are as many results with the same columns: then only rows and values can differ.
-fn same_shape(here: &[DataFrame], there: &[DataFrame]) -> bool {
+fn same_columns(here: &[DataFrame], there: &[DataFrame]) -> bool {
     here.len() == there.len() && here.iter().zip(there).all(|(l, r)| compare::schema_difference(l, r).is_none())
+}
+
+fn same_heights(here: &[DataFrame], there: &[DataFrame]) -> bool {
+    here.iter().map(DataFrame::height).eq(there.iter().map(DataFrame::height))
 }
 
 /// For outcomes with an error in them: single-node Polars may disagree with itself on whether and how it fails.

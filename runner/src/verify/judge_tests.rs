@@ -135,7 +135,7 @@ fn the_right_rows_of_a_second_run_on_one_node_are_a_fault() {
 
 #[test]
 fn an_engine_whose_planner_fails_or_gathers_everything_does_not_pass() {
-    let floor = Floor { staged: 0.9, distributed: 0.5 };
+    let floor = Floor { equal: 0.9, staged: 0.9, distributed: 0.5 };
     let report = |side: &dyn Side| {
         let plans = [frame(), frame().select([col("v").sum()]), frame().sort(["k"], SortMultipleOptions::default())];
         let checked = plans.into_iter().map(|plan| judged(plan, side)).collect();
@@ -146,4 +146,15 @@ fn an_engine_whose_planner_fails_or_gathers_everything_does_not_pass() {
     let gathers = report(&Broken { fell_back: None, stages: 1 });
     assert_eq!((gathers.faults(), gathers.passes()), (0, false), "{}", gathers.text(10));
     assert!(report(&Broken { fell_back: None, stages: 2 }).passes());
+}
+
+#[test]
+fn a_slice_of_unordered_rows_gives_as_many_rows_as_it_says_and_none_that_are_not_there() {
+    let two = || frame().group_by([col("k")]).agg([col("v").sum()]).slice(0, 2);
+    let sums = |k: &[i32], v: &[i32]| Ok(df!("k" => k, "v" => v).unwrap());
+    let right = class(two(), sums(&[3, 1], &[50, 30]));
+    assert!(matches!(right, Class::Equal | Class::NotPromised), "{right:?}");
+    assert_eq!(class(two(), sums(&[3, 1, 2], &[50, 30, 70])), Class::Differs);
+    assert_eq!(class(two(), sums(&[3, 9], &[50, 90])), Class::Differs);
+    assert_eq!(class(two(), sums(&[3, 3], &[50, 50])), Class::Differs);
 }

@@ -29,26 +29,75 @@ pub fn has_numbers_of_a_process(dsl: DslPlan) -> bool {
     floe_plan::optimize(dsl).is_ok_and(|ir| floe_planner::numbered(&ir).is_some())
 }
 
-/// Whether the plan takes the first or last of unordered rows: which ones is chance, even if one machine always takes
-/// the same.
-pub fn cuts_unordered_rows(dsl: DslPlan) -> bool {
-    floe_plan::optimize(dsl).is_ok_and(|ir| {
-        let (mut stack, lp) = (vec![ir.lp_top], &ir.lp_arena);
-        while let Some(node) = stack.pop() {
-            let cut = match lp.get(node) {
-                IR::Slice { input, .. } => !made_in_order(*input, lp),
-                IR::Join { options, .. } => options.args.slice.is_some() && !made_in_order(node, lp),
-                IR::GroupBy { options, .. } => options.slice.is_some() && !made_in_order(node, lp),
-                IR::Distinct { options, .. } => options.slice.is_some() && !options.maintain_order,
-                _ => false,
-            };
-            if cut {
-                return true;
-            }
-            stack.extend(lp.get(node).inputs());
+/// Where a plan takes the first or last of unordered rows. Which ones is chance, even if one machine always takes the
+/// same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    None,
+    /// Nothing above the cut depends on which rows it takes but their values: the height is promised.
+    AtTop,
+    /// Whatever is made of the rows depends on which ones they are.
+    Below,
+}
+
+/// Looks for a slice of unordered rows.
+pub fn cut(dsl: DslPlan) -> Cut {
+    let Ok(ir) = floe_plan::optimize(dsl) else { return Cut::None };
+    let (lp, mut node) = (&ir.lp_arena, ir.lp_top);
+    if !cuts_below(node, lp) {
+        return Cut::None;
+    }
+    while let (false, Some(input)) = (cuts(node, lp), keeps_height(node, lp, &ir.expr_arena)) {
+        node = input;
+    }
+    if cuts(node, lp) && !lp.get(node).inputs().any(|input| cuts_below(input, lp)) { Cut::AtTop } else { Cut::Below }
+}
+
+/// The plan without the slice that ends it, if one does.
+pub fn without_slice(dsl: &DslPlan) -> Option<&DslPlan> {
+    match dsl {
+        DslPlan::Slice { input, .. } => Some(input),
+        DslPlan::IR { dsl, .. } => without_slice(dsl),
+        _ => None,
+    }
+}
+
+fn cuts_below(top: Node, lp: &Arena<IR>) -> bool {
+    let mut stack = vec![top];
+    while let Some(node) = stack.pop() {
+        if cuts(node, lp) {
+            return true;
         }
-        false
-    })
+        stack.extend(lp.get(node).inputs());
+    }
+    false
+}
+
+fn cuts(node: Node, lp: &Arena<IR>) -> bool {
+    match lp.get(node) {
+        IR::Slice { input, .. } => !made_in_order(*input, lp),
+        IR::Join { options, .. } => options.args.slice.is_some() && !made_in_order(node, lp),
+        IR::GroupBy { options, .. } => options.slice.is_some() && !made_in_order(node, lp),
+        IR::Distinct { options, .. } => options.slice.is_some() && !options.maintain_order,
+        _ => false,
+    }
+}
+
+/// The input of a node that has as many rows as it.
+fn keeps_height(node: Node, lp: &Arena<IR>, exprs: &Arena<AExpr>) -> Option<Node> {
+    match lp.get(node) {
+        IR::Sink { input, .. }
+        | IR::SimpleProjection { input, .. }
+        | IR::HStack { input, .. }
+        | IR::Sort { input, slice: None, .. }
+        | IR::Cache { input, .. }
+        | IR::MapFunction {
+            input,
+            function: FunctionIR::Hint(_) | FunctionIR::Rechunk | FunctionIR::RowIndex { .. },
+        } => Some(*input),
+        IR::Select { input, expr, .. } if expr.iter().all(|e| row_wise(e, exprs)) => Some(*input),
+        _ => None,
+    }
 }
 
 /// Whether the rows of a node come in an order, judged by its kind.

@@ -99,8 +99,16 @@ impl Report {
     /// Whether there is nothing to look into.
     pub fn passes(&self) -> bool {
         let (staged, distributed) = self.shares();
-        let reached = |floor: Floor| staged >= floor.staged && distributed >= floor.distributed;
+        let reached = |floor: Floor| {
+            self.equal() >= floor.equal && staged >= floor.staged && distributed >= floor.distributed
+        };
         self.faults() == 0 && self.floor.is_none_or(reached)
+    }
+
+    /// Share of all plans.
+    fn equal(&self) -> f64 {
+        let equal = self.outcomes.get(Class::Equal.as_str()).copied().unwrap_or(0);
+        equal as f64 / self.plans.max(1) as f64
     }
 
     /// Shares of the plans that ran: in more than one stage, and distributed as a whole. Zero if none ran.
@@ -109,20 +117,23 @@ impl Report {
         (share(self.staged), share(self.distributed))
     }
 
-    /// Prints how many plans were distributed, beside the floor.
+    /// Prints how many plans were equal and how many were distributed, beside the floors.
     fn write_shares(&self, out: &mut String) {
         let (staged, distributed) = self.shares();
         let mut line = |count: usize, what: &str, share: f64, least: Option<f64>| {
-            let _ = write!(out, "{count} of the {} plans that ran {what} ({:.1}%", self.ran, share * 100.0);
+            let _ = write!(out, "{count} of the {what} ({:.1}%", share * 100.0);
             let _ = match least {
                 Some(least) if share < least => writeln!(out, ", BELOW the floor of {:.1}%)", least * 100.0),
                 Some(least) => writeln!(out, ", floor {:.1}%)", least * 100.0),
                 None => writeln!(out, ")"),
             };
         };
-        line(self.staged, "ran in more than one stage", staged, self.floor.map(|f| f.staged));
-        let what = "ran so with no node on one worker";
-        line(self.distributed, what, distributed, self.floor.map(|f| f.distributed));
+        let equal = self.outcomes.get(Class::Equal.as_str()).copied().unwrap_or(0);
+        line(equal, &format!("{} plans were equal", self.plans), self.equal(), self.floor.map(|f| f.equal));
+        let ran = format!("{} plans that ran", self.ran);
+        line(self.staged, &format!("{ran} ran in more than one stage"), staged, self.floor.map(|f| f.staged));
+        let what = format!("{ran} ran so with no node on one worker");
+        line(self.distributed, &what, distributed, self.floor.map(|f| f.distributed));
     }
 
     /// The report as text. `most` faults are shown one by one.
@@ -241,7 +252,7 @@ mod tests {
             let checked = vec![one("a", Class::Equal, 3), one("b", Class::Equal, 1)];
             Report::new(checked, Duration::from_secs(1), None).with_floor(floor)
         };
-        let floor = |staged, distributed| Some(Floor { staged, distributed });
+        let floor = |staged, distributed| Some(Floor { equal: 1.0, staged, distributed });
         for (floor, passes, told) in [
             (None, true, "(50.0%)"),
             (floor(0.5, 0.0), true, "(50.0%, floor 50.0%)"),
@@ -252,6 +263,10 @@ mod tests {
             assert_eq!(report.passes(), passes, "{floor:?}");
             assert!(report.text(10).contains(told), "{}", report.text(10));
         }
+        let unread = vec![one("a", Class::Equal, 3), one("b", Class::CouldNotBeRead, 0)];
+        let unread = Report::new(unread, Duration::from_secs(1), None).with_floor(floor(0.5, 0.0));
+        assert!(!unread.passes());
+        assert!(unread.text(10).contains("1 of the 2 plans were equal (50.0%, BELOW the floor of 100.0%)"));
         let none = Report::new(Vec::new(), Duration::from_secs(1), None).with_floor(floor(0.01, 0.0));
         assert!(!none.passes());
     }

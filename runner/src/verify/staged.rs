@@ -94,6 +94,7 @@ fn drive(graph: &StageGraph) -> Result<Vec<Portion>> {
         store: Arc::new(Inline),
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("this run has no sinks"))),
         compression: None,
+        disk_compression: None,
         batch_bytes: 1 << 10,
         run_bytes: 1 << 10,
         read_budget: floe_exec::ReadBudget::new(1 << 20),

@@ -1,5 +1,5 @@
 //! Obtains the coordinator's address: given at the start, or sent later over HTTP by a client with the token. On a
-//! cluster a worker's pod is created before the address is known.
+//! cluster, a worker's pod is created before the address is known.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,19 +35,19 @@ impl Introduction {
     }
 
     /// Only the first address counts: a worker never changes its coordinator.
-    fn take(&self, headers: &HeaderMap, told: &str) -> StatusCode {
+    fn take(&self, headers: &HeaderMap, sent: &str) -> StatusCode {
         if !shuffle::bearer(headers).is_some_and(|shown| shuffle::same(shown, &self.token)) {
             return StatusCode::UNAUTHORIZED;
         }
-        if told.parse::<SocketAddr>().is_err() {
+        if sent.parse::<SocketAddr>().is_err() {
             return StatusCode::BAD_REQUEST;
         }
         let mut is_same = false;
         self.address.send_if_modified(|known| {
             let is_new = known.is_none();
-            is_same = is_new || known.as_deref() == Some(told);
+            is_same = is_new || known.as_deref() == Some(sent);
             if is_new {
-                *known = Some(told.to_owned());
+                *known = Some(sent.to_owned());
             }
             is_new
         });
@@ -56,9 +56,9 @@ impl Introduction {
 
     /// Waits until the address is known.
     pub async fn address(&self) -> String {
-        let mut told = self.address.subscribe();
+        let mut updates = self.address.subscribe();
         // The sender lives as long as `self`.
-        let known = told.wait_for(Option::is_some).await;
+        let known = updates.wait_for(Option::is_some).await;
         known.ok().and_then(|known| known.clone()).unwrap_or_default()
     }
 }

@@ -1,6 +1,6 @@
 //! The worker: takes tasks from the coordinator over one stream, runs them on threads of their own, serves their
-//! outputs to its peers, and ends when the coordinator does, leaving no file behind. What a task does is in `exec`;
-//! which task runs where is the scheduler's business.
+//! outputs to its peers, and ends with the coordinator, leaving no file behind. Execution of a task is in `exec`;
+//! placement is decided by the scheduler.
 
 mod introduction;
 mod metrics;
@@ -134,9 +134,9 @@ async fn serve(args: Args, id: String, token: String, scratch: &Scratch) -> Resu
     });
     let files = shuffle::router(store.clone());
     let introduction = introduction::Introduction::new(args.coordinator.clone(), &token)?;
-    let told = introduction.router();
+    let introduction_router = introduction.router();
     let session = session::Session::new(args, id, token.clone(), store.clone(), introduction)?;
-    let router = files.merge(told).merge(metrics::router(store, session.slots(), token));
+    let router = files.merge(introduction_router).merge(metrics::router(store, session.slots(), token));
     tokio::spawn(async move {
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let _ = axum::serve(listener, router).await;

@@ -104,7 +104,7 @@ impl Args {
         all
     }
 
-    /// How Python functions are called here: by as many children as there are threads, with half of the memory among them.
+    /// Settings for Python functions: as many children as threads, sharing half of the memory.
     pub fn functions(&self) -> functions::Settings {
         let own = functions::Settings::of_environment();
         let children = self.threads.max(1) * self.slots.max(1) as usize;
@@ -113,7 +113,7 @@ impl Args {
         functions::Settings { children, memory_bytes: share.unwrap_or(own.memory_bytes), spare, ..own }
     }
 
-    /// Bytes to lay out at once: rows on their way out are copied twice (by partition, then as they are written).
+    /// Bytes per batch that a task writes: rows are copied twice on the way out, by partition and by encoding.
     pub fn batch_bytes(&self) -> usize {
         self.memory_limit_bytes.map_or(BATCH_BYTES, |limit| (limit / 64).clamp(1 << 20, BATCH_BYTES as u64) as usize)
     }

@@ -67,7 +67,7 @@ impl Runner {
         if let Some(remote) = &settings.remote {
             self.store.send_to(&job.query.id, remote);
         }
-        let compression = compression(&settings.shuffle);
+        let (compression, disk_compression) = compression(&settings.shuffle);
         let reader = shuffle::Reader {
             run: job.query.id.clone(),
             token: job.query.token.clone(),
@@ -81,6 +81,7 @@ impl Runner {
             store: Arc::new(store),
             open_sink: open_sink(settings),
             compression,
+            disk_compression,
             batch_bytes: self.batch_bytes,
             run_bytes: self.run_bytes,
             read_budget: self.read_budget.clone(),
@@ -96,13 +97,17 @@ fn open_sink(settings: Arc<Settings>) -> Arc<floe_exec::OpenSink> {
     Arc::new(move |sink: u32, task: TaskId, attempt: u32| super::sinks::open(&settings, sink, task, attempt))
 }
 
-/// Chooses compression: over a network it pays; within one machine it costs more than it saves.
-fn compression(shuffle: &ShuffleSpec) -> Option<IpcCompression> {
+/// Chooses compression, in memory and on disk: it pays over a network and on disk; within the memory of one machine it costs
+/// more than it saves.
+fn compression(shuffle: &ShuffleSpec) -> (Option<IpcCompression>, Option<IpcCompression>) {
+    let lz4 = Some(IpcCompression::LZ4);
+    let both = |compression| (compression, compression);
     match (shuffle.compression, shuffle.place) {
-        (ShuffleCompression::Lz4, _) | (ShuffleCompression::Auto, ShufflePlace::Http) => Some(IpcCompression::LZ4),
+        (ShuffleCompression::Lz4, _) | (ShuffleCompression::Auto, ShufflePlace::Http) => both(lz4),
         (ShuffleCompression::Zstd, _) | (ShuffleCompression::Auto, ShufflePlace::Store) => {
-            Some(IpcCompression::ZSTD(Default::default()))
+            both(Some(IpcCompression::ZSTD(Default::default())))
         }
-        (ShuffleCompression::None, _) | (ShuffleCompression::Auto, ShufflePlace::Auto | ShufflePlace::Local) => None,
+        (ShuffleCompression::None, _) => both(None),
+        (ShuffleCompression::Auto, ShufflePlace::Auto | ShufflePlace::Local) => (None, lz4),
     }
 }

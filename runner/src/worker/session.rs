@@ -29,7 +29,7 @@ use super::{Args, End, HEARTBEAT, HEARTBEAT_BUSY, SILENCE_TIMEOUT, watch};
 const CONNECT_FOR: Duration = Duration::from_secs(60);
 /// Restart the process once detached tasks have run for this long (at once if no query needs the worker): they may hold
 /// every thread of the engine and block the tasks of other queries.
-const HOPELESS_FOR: Duration = Duration::from_secs(2);
+const DETACHED_LIMIT: Duration = Duration::from_secs(2);
 
 pub struct Session {
     args: Args,
@@ -47,7 +47,7 @@ pub struct Session {
     /// Ended queries with tasks that still run.
     ending: Vec<Arc<Query>>,
     leaving: Option<Instant>,
-    hopeless_since: Option<Instant>,
+    detached_since: Option<Instant>,
 }
 
 enum Internal {
@@ -109,7 +109,7 @@ impl Session {
             wakeups,
             ending: Vec::new(),
             leaving: None,
-            hopeless_since: None,
+            detached_since: None,
         })
     }
 
@@ -152,7 +152,7 @@ impl Session {
                         self.take(message)?;
                     }
                     Ok(None) | Err(_) if self.leaving.is_some() => return Ok(End::Drained),
-                    Ok(None) | Err(_) => return Ok(self.forsaken()),
+                    Ok(None) | Err(_) => return Ok(self.end_without_coordinator()),
                 },
                 wakeup = self.wakeups.recv() => match wakeup {
                     Some(Internal::GraceOver(attempt)) => {
@@ -163,7 +163,7 @@ impl Session {
                         }
                     }
                     Some(Internal::Ended) => self.settle(),
-                    Some(Internal::OutOfMemory(verdict)) => return Ok(self.surrender(verdict).await),
+                    Some(Internal::OutOfMemory(verdict)) => return Ok(self.report_and_restart(verdict).await),
                     None => return Err(QueryError::internal("the worker lost its own channel")),
                 },
                 _ = tick.tick() => {
@@ -282,8 +282,8 @@ impl Session {
         Ok(())
     }
 
-    /// Returns how the worker ends now that the coordinator is gone.
-    fn forsaken(&self) -> End {
+    /// How the worker ends after the coordinator is gone.
+    fn end_without_coordinator(&self) -> End {
         let is_over = self.ending.is_empty() && self.queries.all().next().is_none();
         if is_over { End::Released } else { End::Orphaned }
     }
@@ -342,17 +342,17 @@ impl Session {
                 return Some(End::Drained);
             }
         }
-        if self.slots.hopeless() == 0 {
-            self.hopeless_since = None;
+        if self.slots.detached() == 0 {
+            self.detached_since = None;
             return None;
         }
-        let since = *self.hopeless_since.get_or_insert_with(Instant::now);
+        let since = *self.detached_since.get_or_insert_with(Instant::now);
         let alone = self.slots.idle() && self.queries.all().next().is_none();
-        (alone || since.elapsed() > HOPELESS_FOR).then_some(End::Restart)
+        (alone || since.elapsed() > DETACHED_LIMIT).then_some(End::Restart)
     }
 
     /// Restarts the worker when memory cannot be freed otherwise: reports why the running tasks failed, then ends.
-    async fn surrender(&mut self, verdict: QueryError) -> End {
+    async fn report_and_restart(&mut self, verdict: QueryError) -> End {
         for running in self.slots.running() {
             let _ = self.outbox.send(wire(Report::Ended(running.attempt.clone(), Err(verdict.clone().into()))));
         }

@@ -1,4 +1,4 @@
-//! The worker's shuffle store as tasks see it.
+//! Adapts the worker's shuffle store to the interface of `exec`.
 
 use std::sync::Arc;
 
@@ -36,6 +36,10 @@ impl Outputs for shuffle::Reader {
 impl OutputWriter for shuffle::Writer {
     fn position(&self) -> u64 {
         shuffle::Writer::position(self)
+    }
+
+    fn on_disk(&self) -> bool {
+        shuffle::Writer::on_disk(self)
     }
 
     fn finish(self: Box<Self>) -> Result<Place> {

@@ -1,4 +1,4 @@
-//! The query's sinks as tasks see them.
+//! Adapts the query's sinks to the interface of `exec`.
 
 use crate::sink;
 use floe_exec;

@@ -1,5 +1,5 @@
 //! Runs a worker's task threads: a queue in arrival order, threads with large stacks that run one task each, panics
-//! caught, cancellation by a flag. Knows nothing of the stream: reports go to a function.
+//! caught, cancellation by a flag. Knows nothing of the control stream; reports are passed to a function.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -80,7 +80,7 @@ pub struct Slots {
     state: Mutex<State>,
     wake: Condvar,
     /// Detached tasks whose threads still run.
-    hopeless: AtomicU32,
+    detached: AtomicU32,
     pub counters: Counters,
     run: Box<RunTask>,
     report: Box<Reporter>,
@@ -102,7 +102,7 @@ impl Slots {
         let this = Arc::new(Slots {
             state: Mutex::default(),
             wake: Condvar::new(),
-            hopeless: AtomicU32::new(0),
+            detached: AtomicU32::new(0),
             counters: Counters::default(),
             run: Box::new(run),
             report: Box::new(report),
@@ -162,7 +162,7 @@ impl Slots {
             drop(query);
             if self.state().running.remove(&attempt).is_none() {
                 // Detached meanwhile: another thread has the slot, and the result is not needed.
-                self.hopeless.fetch_sub(1, Ordering::AcqRel);
+                self.detached.fetch_sub(1, Ordering::AcqRel);
                 return;
             }
             let result = match running.verdict.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -204,7 +204,7 @@ impl Slots {
     }
 
     /// Stops a task with an error of the worker's own, which is reported in place of its result.
-    pub fn condemn(&self, running: &Running, verdict: QueryError) {
+    pub fn stop_with(&self, running: &Running, verdict: QueryError) {
         *running.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
         running.cancel.store(true, Ordering::Release);
     }
@@ -215,7 +215,7 @@ impl Slots {
         if state.running.remove(attempt).is_none() {
             return Ok(());
         }
-        self.hopeless.fetch_add(1, Ordering::AcqRel);
+        self.detached.fetch_add(1, Ordering::AcqRel);
         drop(state);
         self.spawn()
     }
@@ -233,8 +233,8 @@ impl Slots {
         state.running.is_empty() && state.waiting.is_empty()
     }
 
-    pub fn hopeless(&self) -> u32 {
-        self.hopeless.load(Ordering::Acquire)
+    pub fn detached(&self) -> u32 {
+        self.detached.load(Ordering::Acquire)
     }
 
     pub fn close(&self) {

@@ -40,7 +40,7 @@ pub fn watch(limit_bytes: u64, store: Arc<Store>, slots: Arc<Slots>, give_up: im
             let verdict = out_of_memory(used, limit_bytes);
             let since = *condemned.get_or_insert_with(|| {
                 for task in &running {
-                    slots.condemn(task, verdict.clone());
+                    slots.stop_with(task, verdict.clone());
                 }
                 Instant::now()
             });

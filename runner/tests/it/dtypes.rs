@@ -1,5 +1,5 @@
-//! Functions that are split over tasks, by the dtype of what they take: what Polars has is carried on in its own type, and
-//! what it refuses is refused.
+//! Functions that are split over tasks, by input dtype: results have Polars' own type, and what Polars refuses is
+//! refused.
 
 use polars::prelude::*;
 use polars_ops::frame::{AsOfOptions, AsofStrategy};
@@ -63,7 +63,7 @@ fn running_functions_in_the_type_that_polars_computes_in() {
     split("sum of durations", &of(DataType::Duration(TimeUnit::Milliseconds)).select([col("x").cum_sum(false)]));
 }
 
-/// Where tasks would compute in another type than Polars, or have no function at all, Polars does it all.
+/// Polars computes everything on one node where tasks would use another type, or where a function is missing for it.
 #[test]
 fn running_functions_that_are_not_split() {
     let wide = of(DataType::UInt128).select([(col("x") + lit(1)).cum_prod(false)]);
@@ -80,7 +80,7 @@ fn running_functions_that_are_not_split() {
         (DataType::String, col("x").cum_max(false)),
     ];
     for (dtype, column) in refused {
-        // Numbers become texts first, and these bytes.
+        // Numbers are cast to strings first, and those to binary.
         let plan = match dtype {
             DataType::Binary => of(DataType::String).with_columns([col("x").cast(DataType::Binary)]),
             ref dtype => of(dtype.clone()),
@@ -93,7 +93,7 @@ fn running_functions_that_are_not_split() {
     }
 }
 
-/// A count that passes 32 bits would have to fail; that it is summed in 64 shows in the plan alone.
+/// A count beyond 32 bits would be needed to see a failure; so check in the plan that counts are summed in 64 bits.
 #[test]
 fn running_counts_are_summed_in_64_bits() {
     let graph = split("count", &of(DataType::String).select([col("x").cum_count(false)]));
@@ -106,11 +106,12 @@ fn window(size: usize) -> RollingOptionsFixedWindow {
     RollingOptionsFixedWindow { window_size: size, min_periods: 1, ..Default::default() }
 }
 
-/// Sums of floats over windows carry the rounding of every row before, so that the result is that of one node to the bit.
+/// Rolling sums of floats carry the rounding errors of all earlier rows, so the result must be bit-identical to one
+/// node's.
 #[test]
 fn windows_whose_rounding_goes_on_stay_together() {
     let n = 900i64;
-    // Far from zero in the beginning, then nothing: what is left of the one must not be seen in the other.
+    // Large values first, then zeros: the remainder of the first must not leak into the windows of the second.
     let f: Vec<f64> = (0..n).map(|i| if i < 200 { (i * 7919 % 101) as f64 * 0.1 + 1e3 } else { 0.0 }).collect();
     let rows = df!("i" => (0..n).collect::<Vec<_>>(), "f" => f, "n" => (0..n).map(|i| (i * 31 % 17) as i32).collect::<Vec<_>>());
     let rows = rows.unwrap().lazy();
@@ -156,9 +157,9 @@ fn windows_whose_rounding_goes_on_stay_together() {
     }
 }
 
-/// Rows at the edge of a task, and of a batch of the engine, have peaks as all others do.
+/// Rows at the edge of a task, or of a batch of the engine, have peaks like all others.
 #[test]
-fn peaks_of_what_are_numbers_underneath() {
+fn peaks_of_types_stored_as_numbers() {
     let fixed =
         DataType::from_frozen_categories(FrozenCategories::new((0..23).map(|i| i.to_string().leak() as &str)).unwrap());
     for dtype in [DataType::Date, DataType::Decimal(10, 2), DataType::Duration(TimeUnit::Microseconds)] {
@@ -176,7 +177,7 @@ fn peaks_of_what_are_numbers_underneath() {
     }
 }
 
-/// Polars checks rows in order of their `by` keys, and those only.
+/// Polars checks that rows are sorted within their `by` keys, and nothing else.
 #[test]
 fn grouped_as_of_joins_refuse_what_polars_refuses() {
     let rows = |swap: Option<usize>| {
@@ -213,7 +214,7 @@ fn grouped_as_of_joins_refuse_what_polars_refuses() {
             let graph = check(name, &plan, &options, true);
             assert!(graph.single_worker.is_empty(), "{name}: {:?}\n{}", graph.single_worker, explained(&graph));
         }
-        // At the edge of a task of three, at its beginning and inside.
+        // At the edge of one of three tasks, at its beginning and inside.
         for at in [99, 98, 100, 57, 199, 200, 250] {
             for (left, right) in [(Some(at), None), (None, Some(at))] {
                 let plan = join(by_key(rows(left)), by_key(rows(right)));

@@ -25,7 +25,7 @@ fn a_query_in_stages_gives_what_polars_gives() {
     eventually("processes", Duration::from_secs(5), || processes_of(dir.path()));
 }
 
-/// The aim is 20 ms over Polars alone on an idle machine; the bound here leaves room for a busy one.
+/// The aim is 20 ms over Polars alone on an idle machine; this bound leaves room for a busy one.
 #[test]
 fn warm_workers_answer_small_queries_at_once() {
     let dir = tempfile::tempdir().unwrap();

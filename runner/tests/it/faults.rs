@@ -1,4 +1,4 @@
-//! Workers that die at any moment, and what they leave.
+//! Kills workers at any time, and checks what they leave behind.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use polars::prelude::*;
 
 use crate::support::*;
 
-/// Kills workers at moments spread over the time that the query takes.
+/// Kills workers at times spread over the duration of the query.
 #[test]
 fn a_killed_worker_changes_nothing_of_the_result() {
     let dir = tempfile::tempdir().unwrap();
@@ -40,7 +40,7 @@ fn a_killed_worker_changes_nothing_of_the_result() {
                     assert!(result.equals_missing(&expected), "round {round}");
                     right += 1;
                 }
-                // The query was over when its worker died: a result without a sink lies where it was made.
+                // The query had finished when its worker died: a result without a sink is stored on the workers.
                 Err(error) => assert_eq!(error.class, "LostOutput", "round {round}: {error}"),
             }
         }
@@ -55,7 +55,7 @@ fn a_killed_worker_changes_nothing_of_the_result() {
 fn a_broadcast_that_turns_out_too_large_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let glob = parquet(&dir.path().join("in"), 4, 100_000, 5_000);
-    // Every row of a small frame with every other: nothing foretells how many that are.
+    // All pairs of the rows of a small frame: no statistics predict their number.
     let few = df!["x" => (0..2_500i64).collect::<Vec<_>>(), "g" => vec![1i64; 2_500]].unwrap().lazy();
     let pairs = few.clone().join(few, [col("g")], [col("g")], JoinArgs::new(JoinType::Inner));
     let pairs = pairs.select([(col("x") + col("x_right") * lit(10_000_000i64)).alias("k")]);
@@ -103,7 +103,7 @@ fn a_query_that_kills_every_worker_fails_by_name() {
 }
 
 #[test]
-fn too_much_memory_is_told_as_such_and_the_engine_goes_on() {
+fn out_of_memory_is_reported_and_the_engine_goes_on() {
     use polars::prelude::{IntoLazy, SortOptions, col, df};
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(2, dir.path());
@@ -111,7 +111,7 @@ fn too_much_memory_is_told_as_such_and_the_engine_goes_on() {
         local.memory_limit_bytes = Some(200 << 20);
     }
     let side = |name: &str| df!(name => (0..12_000i64).collect::<Vec<_>>()).unwrap().lazy();
-    // 144 million pairs that must all be held at once.
+    // 144 million pairs that must be in memory at the same time.
     let huge = side("a").cross_join(side("b"), None).select([(col("a") * col("b")).sort(SortOptions::default())]);
     runtime().block_on(async {
         let engine = Engine::start(options).await.unwrap();
@@ -123,9 +123,9 @@ fn too_much_memory_is_told_as_such_and_the_engine_goes_on() {
     });
 }
 
-/// What a shuffle without a seed gives another time is another order: parts made from two of them would not fit together.
+/// A shuffle without a seed gives another order each time: partitions made from two runs would not match.
 #[test]
-fn what_is_left_to_chance_comes_from_one_run() {
+fn random_orders_come_from_one_run() {
     use polars::prelude::{DataType, IntoLazy, SortMultipleOptions, SortOptions, col, df, lit};
     let dir = tempfile::tempdir().unwrap();
     let rows = 900_000i64;

@@ -1,5 +1,5 @@
-//! One plan for each way in which nodes are distributed, as `floe explain` prints it: `golden.txt`. A change of the planner
-//! shows there as a change that a person can judge; `FLOE_UPDATE_GOLDEN=1 cargo test` writes the file anew.
+//! One plan per way of distributing nodes, as `floe explain` prints it: `golden.txt`. Changes of the planner show up
+//! there for review; `FLOE_UPDATE_GOLDEN=1 cargo test` rewrites the file.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use polars_ops::frame::{AsOfOptions, AsofStrategy};
 use floe_planner::{Mode, Options, SinkShape, plan};
 use floe_runner::coordinator::explain::{Format, render};
 
-/// Rows so many that broadcasts and shuffles are both worth it.
+/// Enough rows that both broadcasts and shuffles are worthwhile.
 fn sales() -> LazyFrame {
     let n = 600i64;
     df!(
@@ -167,7 +167,7 @@ fn plans_are_the_golden_ones() {
         let shown = render(&graph, Format::Text);
         let _ = writeln!(text, "== {name}\n{shown}");
     }
-    // Nodes that are shared get an id that counts on in the process.
+    // Shared nodes have ids from a counter of the process.
     let text = without_ids(&text);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden.txt");
     if std::env::var_os("FLOE_UPDATE_GOLDEN").is_some() {

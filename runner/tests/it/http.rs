@@ -1,4 +1,4 @@
-//! A warm engine over HTTP, as the Python client and the operator use it.
+//! A warm engine over HTTP, as used by the Python client and the operator.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -28,7 +28,7 @@ fn serve(dir: &std::path::Path) -> Server {
 
 fn serve_with(dir: &std::path::Path, args: &[&str]) -> Server {
     let mut child = Command::new(RUNNER)
-        // Room for one result.
+        // Keeps one result at a time.
         .args(["serve", "--local-workers", "2", "--results-bytes", "1", "--scratch"])
         .arg(dir)
         .args(args)
@@ -88,7 +88,7 @@ fn queries_are_submitted_watched_and_read() {
             let result = client.get(result).bearer_auth(token).send().await.unwrap().text().await.unwrap();
             assert!(result.starts_with(begins) && lines.is_none_or(|n| result.lines().count() == n), "{result}");
         }
-        // A page of two rows after the first one is the same in every form.
+        // A page of two rows after the first row is the same in every format.
         let page = expected.slice(1, 2);
         let ask = async |format: &str| {
             let result = url(&format!("/api/v1/queries/q1/result?format={format}&offset=1&rows=2"));
@@ -113,7 +113,7 @@ fn queries_are_submitted_watched_and_read() {
             "{metrics}"
         );
 
-        // Of several pieces, each with a dictionary of its own.
+        // A result of several batches, each with its own dictionary.
         let body = serde_json::to_vec(&job("pieces", &pieces, Mode::Distributed)).unwrap();
         client.post(url("/api/v1/queries")).bearer_auth("engine-token").body(body).send().await.unwrap();
         let events = client.get(url("/api/v1/queries/pieces/events")).bearer_auth("engine-token").send().await.unwrap();
@@ -185,7 +185,7 @@ fn queries_that_find_no_room_wait_or_are_refused() {
         {
             assert!(metrics.contains(line), "no {line} in {metrics}");
         }
-        // One that waits can be cancelled, and the others start when there is room.
+        // A waiting query can be cancelled; others start when there is room.
         client.delete(url("/high")).bearer_auth("engine-token").send().await.unwrap();
         client.delete(url("/endless")).bearer_auth("engine-token").send().await.unwrap();
         let until = Instant::now() + Duration::from_secs(30);
@@ -227,7 +227,7 @@ fn results_come_in_the_form_that_is_asked_for_and_plans_are_explained() {
         assert!(refused.text().await.unwrap().contains("ColumnNotFoundError"));
         assert_eq!(get("queries/looked-at").await.unwrap().status(), 404, "it was not run");
 
-        // Relative paths are relative to what the job says, and the events tell of the stages to who comes late.
+        // Relative paths are resolved against the job's base, and events report the stages to late subscribers, too.
         let mut relative = job("relative", &staged(scan("data/*.parquet")), Mode::Distributed);
         relative.base = Some(dir.path().to_path_buf());
         assert_eq!(post("queries", &relative).await.unwrap().status(), 202);
@@ -259,9 +259,9 @@ fn results_come_in_the_form_that_is_asked_for_and_plans_are_explained() {
 }
 
 #[test]
-fn an_engine_ends_with_the_process_that_it_is_told_of() {
+fn an_engine_ends_with_its_parent() {
     let dir = tempfile::tempdir().unwrap();
-    // Not the one that started it: that one is gone, then.
+    // `--parent` names a process that is not its parent, as after the parent's death.
     let mut server = serve_with(dir.path(), &["--parent", "1"]);
     let until = Instant::now() + Duration::from_secs(20);
     while server.child.try_wait().unwrap().is_none() {

@@ -1,4 +1,4 @@
-//! A warm engine whose workers come and go by themselves, as the pods of a context do.
+//! A warm engine whose workers connect and leave by themselves, like the pods of a context.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -110,12 +110,12 @@ fn of<'a>(report: &'a EngineReport, id: &str) -> Option<&'a EngineWorker> {
 const TOKEN: &str = "the-query's-own-token-0123456789";
 
 #[test]
-fn queries_wait_for_workers_that_come_and_workers_leave_without_harm() {
+fn queries_wait_for_workers_and_workers_can_leave() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve(dir.path());
     let plan = staged(scan(&parquet(&dir.path().join("data"), 6, 2000, 100)));
     runtime().block_on(async {
-        // Nobody is there: the query waits, and the engine says what it needs.
+        // Without workers the query waits, and the engine reports its demand.
         assert_eq!(server.send("early", 1, &plan, TOKEN).await, 202);
         let report = server.engine_until("tasks that wait", |report| report.tasks_waiting > 0).await;
         assert_eq!((report.queries_running, report.queries_waiting, report.workers.len()), (1, 0, 0));
@@ -127,13 +127,13 @@ fn queries_wait_for_workers_that_come_and_workers_leave_without_harm() {
         assert_eq!(server.get("queries/early", "another-token-0123456789").await.status(), 401);
         assert_eq!(server.engine().await.results, 1);
 
-        // Sent again it is not run again; another attempt is.
+        // The same attempt sent again is not run again; another attempt is.
         assert_eq!(server.send("early", 1, &plan, TOKEN).await, 409);
         assert_eq!(server.send("early", 2, &plan, TOKEN).await, 202);
         assert_eq!(server.ended("early", TOKEN).await["attempt"], 2);
         assert_eq!(server.send("short", 1, &plan, "short").await, 400);
 
-        // A worker that is drained takes nothing more and is told to be free; the others go on.
+        // A drained worker gets no more tasks and is reported as free; the others go on.
         let _two = worker(&server, dir.path(), "two");
         server.engine_until("two workers", |report| report.workers.len() == 2).await;
         assert_eq!(server.drain("nobody").await, 404);
@@ -155,17 +155,17 @@ fn queries_wait_for_workers_that_come_and_workers_leave_without_harm() {
         assert_eq!(server.send("after", 1, &plan, TOKEN).await, 202);
         assert_eq!(server.ended("after", TOKEN).await["phase"], "Succeeded");
 
-        // One that still works is not free.
+        // A worker that still runs tasks is not free.
         assert_eq!(server.send("endless", 1, &endless(), TOKEN).await, 202);
         server.engine_until("it works", |report| of(report, "two").is_some_and(|two| two.tasks > 0)).await;
         assert_eq!(server.drain("two").await, 202);
         tokio::time::sleep(Duration::from_secs(5)).await;
         let report = server.engine().await;
         assert!(of(&report, "two").is_some_and(|two| two.draining && !two.drained), "{report:?}");
-        // The second attempt waits for the end of the first.
+        // The second attempt is refused until the first has ended.
         assert_eq!(server.send("endless", 2, &plan, TOKEN).await, 429);
         assert_eq!(server.ended("endless", TOKEN).await["phase"], "Cancelled");
-        // Its task may not stop, and then the worker ends.
+        // Its task may not stop, and then the worker process ends.
         server.engine_until("it is free", |report| of(report, "two").is_none_or(|two| two.drained)).await;
     });
 }

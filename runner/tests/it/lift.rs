@@ -1,4 +1,5 @@
-//! What looks at other rows than its own, on several tasks: the same as on one, and no node on one worker.
+//! Nodes that look at other rows than their own, on several tasks: the same results as on one, and no node on one
+//! worker.
 
 use polars::prelude::*;
 use polars_ops::frame::{AsOfOptions, AsofStrategy};
@@ -18,7 +19,7 @@ fn rows() -> LazyFrame {
     .lazy()
 }
 
-/// Rows of which some tasks have none.
+/// Rows that leave some tasks empty.
 fn gaps() -> LazyFrame {
     rows().filter(col("t").lt(lit(90)).or(col("t").gt(lit(600))))
 }
@@ -119,7 +120,7 @@ fn windows(every: &str, period: &str) -> DynamicGroupOptions {
     }
 }
 
-/// Days of this zone have 23 to 25 hours.
+/// Days in this time zone have 23 to 25 hours.
 #[test]
 fn windows_by_the_clock_of_a_zone() {
     let zone = TimeZone::opt_try_new(Some("America/Chicago")).unwrap();
@@ -194,7 +195,7 @@ fn rows_not_known_to_be_in_order() {
     distributed("rolling", &rolling(unknown.clone()));
     let within = col("x").sum().rolling(col("t"), Duration::parse("9i"), Duration::parse("-9i"), ClosedWindow::Right);
     distributed("rolling, as a column", &unknown.clone().with_columns([within.alias("w")]));
-    // The streaming engine makes windows of rows in any order; tasks would make others.
+    // The streaming engine makes windows of rows in any order; split into tasks, they would differ.
     for (what, plan) in [("group_by_dynamic", dynamic(mixed.clone(), "10i")), ("rolling", rolling(mixed))] {
         let ir = floe_plan::optimize(plan.logical_plan).unwrap();
         let error = super::stages::distributed(ir, &three_workers()).unwrap_err();
@@ -213,7 +214,7 @@ fn columns_below_each_other_and_merged_rows() {
         rows.unpivot(UnpivotArgsDSL { on, index, variable_name: None, value_name: None })
     };
     let unpivoted = unpivoted_of(rows());
-    // The streaming engine itself gives them in whatever order its morsels have.
+    // The streaming engine itself returns them in the order of its morsels.
     let graph = check("unpivot", &unpivoted, &three_workers(), false);
     assert!(graph.single_worker.is_empty(), "{:?}", graph.single_worker);
     let merged = rows().merge_sorted(gaps(), ["t"], true).unwrap();
@@ -231,7 +232,7 @@ fn values_of_values_are_taken_once() {
     }
 }
 
-/// To `is_unique` and kin a null struct equals one whose fields are all null; by their hashes the two are apart.
+/// `is_unique` and similar functions treat a null struct like one whose fields are all null, but their hashes differ.
 #[test]
 fn null_structs_are_compared_as_polars_does() {
     let field = when((col("x") % lit(3)).eq(lit(0))).then(lit(NULL)).otherwise(col("x") * lit(1000) + col("t"));
@@ -251,9 +252,10 @@ fn null_structs_are_compared_as_polars_does() {
     }
 }
 
-/// Which row of groups in no promised order has which neighbour is what a common subplan made of it.
+/// The neighbours of rows in an unspecified order depend on the run of the common subplan, so they must come from one
+/// run.
 #[test]
-fn rows_that_meet_by_their_place_stay_there() {
+fn rows_combined_by_position_stay_together() {
     let sums = rows().group_by([col("g")]).agg([(col("x").sum() % lit(4)).alias("rest")]).cache();
     let unique = sums.clone().select([col("rest").is_unique().alias("u"), col("rest").alias("same")]);
     let plan = concat_lf_horizontal([sums, unique], HConcatOptions::default()).unwrap();
@@ -263,7 +265,7 @@ fn rows_that_meet_by_their_place_stay_there() {
     assert_eq!(ours.height(), 0, "{ours}");
 }
 
-/// So few rows are gathered to be put in order; nothing is left of the stages that would have asked for neighbours.
+/// With few rows, gather them to sort them; no later stage requests neighbouring rows.
 #[test]
 fn runs_of_a_few_ordered_groups() {
     let few = rows().limit(20).collect().unwrap().lazy();
@@ -271,7 +273,7 @@ fn runs_of_a_few_ordered_groups() {
     check("runs", &groups.with_columns([col("x").rle_id().alias("run")]), &three_workers(), true);
 }
 
-/// Rows that were never promised an order stay so through any number of nodes on one worker.
+/// Rows without a promised order stay so through any number of nodes on one worker.
 #[test]
 fn nodes_on_one_worker_over_rows_in_any_order() {
     let groups = rows().group_by([col("g")]).agg([col("x").sum()]);
@@ -282,7 +284,7 @@ fn nodes_on_one_worker_over_rows_in_any_order() {
     check("beside others", &beside.select([col("x"), col("known")]), &three_workers(), false);
 }
 
-/// Polars fails on some of these without a group.
+/// Polars fails on some of these without any group.
 #[test]
 fn tasks_without_groups() {
     let few = rows().filter(col("g").eq(lit(3)));

@@ -1,5 +1,5 @@
-//! The run time as its users meet it: real processes, real files, real signals. One binary, since linking Polars takes
-//! its time.
+//! The runtime as its users see it: real processes, real files, real signals. One test binary, because linking Polars
+//! takes long.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! Where Polars' own nodes look at all rows, partitions must give what Polars gives of all of them: those without rows,
-//! too.
+//! Where Polars' own nodes look at all rows, partitions must give the same results as Polars over all rows, empty
+//! partitions included.
 
 use floe_api::execution::Mode;
 use floe_api::quantity::Quantity;
@@ -8,10 +8,10 @@ use polars::prelude::*;
 
 use crate::support::*;
 
-/// Both sides by hash.
+/// A broadcast limit of 0: both sides are shuffled by hash.
 const BY_HASH: &str = "0";
 
-/// What single-node Polars and three workers say, the rows in an order of their own.
+/// Results of single-node Polars and of three workers, in any row order.
 fn both(plan: LazyFrame, broadcast_limit: &str) -> (Result<DataFrame, String>, Result<DataFrame, String>) {
     let dir = tempfile::tempdir().unwrap();
     let mut job = job("partitions", &plan, Mode::Distributed);
@@ -32,7 +32,7 @@ fn both(plan: LazyFrame, broadcast_limit: &str) -> (Result<DataFrame, String>, R
     (plan.collect().map(sorted).map_err(|e| e.to_string()), distributed)
 }
 
-/// Where a partition has rows of one side only, Polars' inner join by several keys would not look at them.
+/// Polars' inner join by several keys would skip the uniqueness check in a partition that has rows on one side only.
 #[test]
 fn keys_that_must_be_unique_are_checked_in_every_partition() {
     let left = df!("k" => [0i64, 2], "s" => ["b", "c"]).unwrap().lazy();
@@ -70,7 +70,7 @@ fn cross_joins_repeat_structs_with_nulls() {
     }
 }
 
-/// Of no rows Polars makes windows without the columns of their bounds.
+/// Without rows, Polars makes windows without the columns of their bounds.
 #[test]
 fn windows_by_key_have_their_bounds_where_a_partition_has_no_rows() {
     let rows = df!("k" => [1i64, 1, 1], "t" => [0i64, 3, 7], "v" => [1i64, 2, 3]).unwrap().lazy();

@@ -1,4 +1,4 @@
-//! The coordinator as a process: events, exit codes, and nothing left behind however it ends.
+//! The coordinator as a process: events, exit codes, and no leftovers however it ends.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn nothing_left(dir: &Path, scratch: &Path, pid: u32) {
 }
 
 #[test]
-fn a_job_runs_and_tells_of_it() {
+fn a_job_runs_and_reports_events() {
     let dir = tempfile::tempdir().unwrap();
     let glob = parquet(&dir.path().join("in"), 2, 50_000, 500);
     let job = with_sink(job("told", &staged(scan(&glob)), Mode::Distributed), dir.path());
@@ -66,7 +66,7 @@ fn a_killed_coordinator_leaves_nothing() {
         coordinator.signal(libc::SIGKILL);
         coordinator.wait();
         if files_below(&dir.path().join("out")).iter().any(|path| path.extension().is_some_and(|e| e == "parquet")) {
-            continue; // It had committed before the signal came.
+            continue; // It had committed before the signal arrived.
         }
         nothing_left(dir.path(), &coordinator.scratch, pid);
     }
@@ -110,7 +110,7 @@ fn the_deadline_ends_a_query() {
 }
 
 #[test]
-fn a_job_that_is_none_is_refused() {
+fn an_invalid_job_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("job.json");
     std::fs::write(&file, "{\"id\": 5}").unwrap();

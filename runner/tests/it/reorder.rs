@@ -1,4 +1,4 @@
-//! Joins in another order than the written one give the same rows.
+//! Reordered joins give the same rows as joins in the written order.
 
 use floe_api::execution::Mode;
 use floe_runner::coordinator::Engine;

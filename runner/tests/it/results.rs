@@ -5,9 +5,9 @@ use floe_runner::coordinator::{Engine, Remember};
 
 use crate::support::*;
 
-/// Up to its limits the coordinator takes a result into memory, then into a file; a larger one stays with the workers.
+/// The coordinator copies a result into memory, or into a file, up to its limits; a larger one stays on the workers.
 #[test]
-fn a_result_moves_to_the_coordinator_as_far_as_it_has_room() {
+fn results_move_to_the_coordinator_within_its_limits() {
     let data = tempfile::tempdir().unwrap();
     let plan = scan(&parquet(&data.path().join("data"), 4, 100_000, 10));
     let want = plan.clone().collect().unwrap();
@@ -25,7 +25,7 @@ fn a_result_moves_to_the_coordinator_as_far_as_it_has_room() {
             let case = format!("{memory_bytes} bytes in memory, {disk_bytes} on disk");
             assert_eq!(outcome.result.as_ref().unwrap().needs_workers(), needs_workers, "{case}");
             if !needs_workers {
-                // Killed, they are replaced, and what they held is gone.
+                // Killed workers are replaced, and their outputs are lost.
                 for pid in engine.worker_processes().into_values() {
                     kill(pid, libc::SIGKILL);
                 }

@@ -1,5 +1,5 @@
-//! A plan script runs beside the coordinator, as the same user. It looks for the coordinator's token and environment
-//! wherever a process can, and finds nothing.
+//! A plan script runs on the coordinator's host, as the same user. It searches for the coordinator's token and
+//! environment in every way open to a process, and must find nothing.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ use crate::support::*;
 const TOKEN: &str = "t0ken-of-the-engine";
 const VARIABLE: &str = "s3cret-of-the-pod";
 
-/// Every row of the result is something that could be read: in the script's own environment and open files, then in the
-/// environment, memory and open files of the coordinator and of its workers.
+/// Every row of the result is something that the script could read: in its own environment and open files, then in the
+/// environment, memory and open files of the coordinator and its workers.
 const SPY: &str = r#"
 import ctypes, os, re, sys
 
@@ -112,7 +112,7 @@ fn a_script_finds_nothing_of_the_coordinators() {
     job.spec.execution.mode = Mode::Distributed;
     let file = dir.path().join("job.json");
     std::fs::write(&file, serde_json::to_vec(&job).unwrap()).unwrap();
-    // A file that the coordinator's own parent left open for it.
+    // A file that the coordinator inherited from its parent.
     let leaked = dir.path().join("leaked");
     std::fs::write(&leaked, TOKEN).unwrap();
     let mut child = Command::new("sh")
@@ -131,7 +131,7 @@ fn a_script_finds_nothing_of_the_coordinators() {
         .unwrap();
     let mut events = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let first = events.next().unwrap();
-    // The test may be root, and then sees what the script must not: the variable is there, and the token is no more.
+    // The test may run as root, which can read what the script cannot: the variable is there, and the token is gone.
     let environment = std::fs::read(format!("/proc/{}/environ", child.id())).unwrap_or_default();
     let is_end = |event: &String| ["\"type\":\"done\"", "\"type\":\"error\""].iter().any(|end| event.contains(end));
     let done = std::iter::once(first).chain(events).find(is_end).unwrap();

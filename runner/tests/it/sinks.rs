@@ -1,4 +1,4 @@
-//! Sinks as their users meet them: how many files, of what size, written by how many tasks and stages.
+//! Sinks as their users see them: number and size of files, and of the tasks and stages that write them.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const ROWS: i64 = 400_000;
 
 fn written(dir: &Path, id: &str, plan: &LazyFrame, sink: Value) -> Outcome {
     let mut job = job(id, plan, Mode::Distributed);
-    // Scans are cut as for workers with next to no memory.
+    // Split scans as for workers with almost no memory.
     job.spec.execution.scan_task_bytes = Some("64Ki".into());
     job.spec.sink = Some(serde_json::from_value(sink).unwrap());
     runtime().block_on(async {
@@ -30,7 +30,7 @@ fn tasks(outcome: &Outcome) -> Vec<usize> {
 }
 
 #[test]
-fn files_hold_what_was_asked_for_however_scans_are_cut() {
+fn files_have_the_requested_size_however_scans_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let plan = scan(&parquet(&dir.path().join("in"), 4, ROWS as usize / 4, 500));
     let all = plan.clone().collect().unwrap();
@@ -48,7 +48,7 @@ fn files_hold_what_was_asked_for_however_scans_are_cut() {
         files_below(&dir.path().join("small")).iter().map(|path| path.metadata().unwrap().len()).collect();
     let total: u64 = sizes.iter().sum();
     assert_eq!(outcome.sinks[0].bytes, total);
-    // Polars begins no file before it has a batch of 122,880 rows.
+    // Polars starts no new file before it has a batch of 122,880 rows.
     assert!(sizes.len() == 4 && sizes.iter().all(|size| *size < 5 << 20), "{sizes:?}");
 
     let sink = json!({ "uri": uri("one.parquet") });

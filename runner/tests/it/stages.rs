@@ -1,5 +1,5 @@
-//! Plans cut into stages and run here, task by task in one process, against the same plan run whole; and in how many
-//! stages. `floe-runner verify` does the same with real workers for plans without number.
+//! Plans cut into stages and run task by task in this process, compared with the same plan run as a whole; also the
+//! number of stages. `floe-runner verify` does the same with real workers, for any number of random plans.
 
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ fn context() -> Context {
         store: Arc::new(Inline),
         open_sink: Arc::new(|_, _, _| Err(QueryError::internal("no sink here"))),
         compression: None,
+        disk_compression: None,
         batch_bytes: 1 << 10,
         run_bytes: 1 << 10,
         read_budget: ReadBudget::new(1 << 20),
@@ -47,7 +48,7 @@ pub fn three_workers() -> Options {
     Options { mode: Mode::Distributed, workers: 3, ..Options::default() }
 }
 
-/// Runs both ways and gives the stages; rows are compared in any order unless `ordered`.
+/// Runs the plan both ways and returns the stages. Compares rows in any order unless `ordered`.
 pub fn check(name: &str, plan: &LazyFrame, options: &Options, ordered: bool) -> StageGraph {
     let load = || floe_plan::optimize(plan.logical_plan.clone()).unwrap();
     let expected = plan.clone().collect_with_engine(Engine::Streaming).unwrap().unwrap_single();
@@ -66,7 +67,7 @@ fn shuffles(graph: &StageGraph) -> usize {
     graph.stages.iter().filter(|stage| matches!(stage.output, Exchange::Hash { .. })).count()
 }
 
-/// A file in the order of `k`, which has runs of equal values over the borders of its row groups.
+/// A file sorted by `k`, with runs of equal values across the borders of row groups.
 fn in_key_order(dir: &std::path::Path, name: &str, rows: i64, repeat: i64) -> LazyFrame {
     let k: Vec<i64> = (0..rows).map(|row| row / repeat).collect();
     let mut frame = df!("k" => &k, name => (0..rows).map(|row| row * 7919 % 101).collect::<Vec<_>>()).unwrap();
@@ -204,7 +205,7 @@ fn a_side_that_turns_out_small_is_sent_whole() {
                     _ => false,
                 };
                 for options in [options.clone(), Options { runtime_filters: true, ..options.clone() }] {
-                    // A small left side of a semi or anti join narrows the right one then.
+                    // A small left side of a semi or anti join then narrows the right one.
                     let narrowed = options.runtime_filters && !right_small;
                     let graph = check(&name, &plan, &options, false);
                     let switches = graph.stages.iter().any(|stage| stage.adaptive.is_some());
@@ -332,7 +333,7 @@ fn a_join_on_one_worker_is_sliced_once() {
 }
 
 #[test]
-fn what_only_seems_to_be_row_by_row() {
+fn functions_that_only_look_row_wise() {
     let lists = Series::new("l".into(), (0..300).map(|i| Series::new("".into(), [i % 3, i % 5])).collect::<Vec<_>>());
     let frame = df!("x" => (0..300).map(|i| i % 4).collect::<Vec<i32>>()).unwrap().lazy();
     check("a list for each row", &frame.select([col("x").is_in(lit(lists), false)]), &three_workers(), true);

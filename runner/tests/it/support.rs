@@ -39,7 +39,7 @@ pub fn scan(glob: &str) -> LazyFrame {
     LazyFrame::scan_parquet(PlRefPath::new(glob), ScanArgsParquet::default()).unwrap()
 }
 
-/// Group, join, sort: three exchanges.
+/// Group-by, join, sort: three exchanges.
 pub fn staged(input: LazyFrame) -> LazyFrame {
     let sums = input.clone().group_by([col("k")]).agg([col("v").sum().alias("sum"), len().alias("n")]);
     let most = input.group_by([col("k")]).agg([col("v").max().alias("most")]);
@@ -131,7 +131,7 @@ impl Coordinator {
         Coordinator { child, events, scratch, stdin }
     }
 
-    /// Waits for an event that fits.
+    /// Waits for a matching event.
     pub fn wait_for(&self, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         let until = Instant::now() + Duration::from_secs(60);
         loop {
@@ -212,7 +212,7 @@ pub fn files_below(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Waits until it holds; what is still there is in the message.
+/// Waits until nothing is left; on timeout, the message shows what is.
 pub fn eventually<T: std::fmt::Debug>(what: &str, limit: Duration, left: impl Fn() -> Vec<T>) {
     let until = Instant::now() + limit;
     loop {

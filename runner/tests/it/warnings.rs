@@ -1,4 +1,4 @@
-//! What Polars warns of inside a worker process reaches whoever asked for the query.
+//! Warnings of Polars inside a worker process reach the client.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use polars_ops::frame::{AsOfOptions, AsofStrategy};
 
 use crate::support::*;
 
-/// Polars cannot check the order within groups, and says so each time it joins some.
+/// Polars cannot check the order within groups, and warns each time it joins some.
 fn unchecked() -> LazyFrame {
     let by = Some(vec![PlSmallStr::from_static("k")]);
     let options = AsOfOptions {
@@ -30,7 +30,7 @@ fn with_sink(mut job: Job, dir: &Path) -> Job {
 }
 
 #[test]
-fn warnings_of_tasks_are_told_once() {
+fn warnings_of_tasks_are_reported_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(dir.path(), &job("warned", &unchecked(), Mode::Distributed), 3, &[]);
     let done = coordinator.wait_for(|event| event["type"] == "done" || event["type"] == "error");
@@ -44,7 +44,7 @@ fn warnings_of_tasks_are_told_once() {
 }
 
 #[test]
-fn warnings_that_shall_be_errors_leave_nothing_behind() {
+fn warnings_as_errors_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let mut job = with_sink(job("strict", &unchecked(), Mode::Distributed), dir.path());
     job.spec.execution.warnings = WarningPolicy::Fail;
@@ -55,9 +55,9 @@ fn warnings_that_shall_be_errors_leave_nothing_behind() {
     assert!(files_below(&dir.path().join("out")).is_empty());
 }
 
-/// Polars warns while it makes a plan of what the user wrote, too.
+/// Polars also warns while it plans what the user wrote.
 #[test]
-fn warnings_of_planning_are_told() {
+fn warnings_of_planning_are_reported() {
     let right = small().with_columns([(col("v") * lit(2)).alias("w")]);
     let how = JoinArgs { coalesce: JoinCoalesce::CoalesceColumns, ..JoinArgs::new(JoinType::Left) };
     let plan = small().join(right, [col("k") + lit(0)], [col("v")], how);

@@ -1,17 +1,17 @@
-//! What crosses: a plan of a newer Polars as plain data, as `traverse.py` writes it. Only its shape is here; what it
-//! means is in `nodes`, `exprs` and `functions`.
+//! The crossing format: a plan of a newer Polars as plain data, as `traverse.py` writes it. Only the shape is here;
+//! `nodes`, `exprs` and `functions` give it meaning.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The version of this format. A writer of another one is refused.
+/// Version of this format; others are refused.
 pub const VERSION: u32 = 2;
 
-/// Nodes and expressions name each other by position; what is named comes first.
+/// Nodes and expressions refer to each other by position, and only to earlier ones.
 #[derive(Debug, Deserialize)]
 pub struct Crossing {
     pub version: u32,
-    /// The version of Polars that resolved the plan.
+    /// Version of Polars that resolved the plan.
     pub polars: String,
     pub root: usize,
     pub nodes: Vec<Node>,
@@ -23,11 +23,11 @@ pub struct Node {
     #[serde(flatten)]
     pub kind: NodeKind,
     pub inputs: Vec<usize>,
-    /// Columns and their types as Polars resolved them.
+    /// Columns and types as Polars resolved them.
     pub schema: Vec<(String, Value)>,
 }
 
-/// An output column: its name and the position of its expression.
+/// An output column: its name, and the position of its expression.
 pub type Named = (String, usize);
 
 #[derive(Debug, Deserialize)]
@@ -37,7 +37,7 @@ pub enum NodeKind {
         columns: Vec<String>,
         dtypes: Vec<Value>,
         height: usize,
-        /// Whether it has nothing but nulls, which are left out then.
+        /// Whether all values are null; `values` is empty then.
         nulls: bool,
         values: Vec<Vec<Value>>,
     },
@@ -104,9 +104,9 @@ pub enum NodeKind {
     },
     /// A recursive table: its inputs are the anchor and the step.
     Recursive,
-    /// In a step, the rows of the round before.
+    /// In a step: the rows of the previous round.
     WorkingTable,
-    /// What the traverser cannot show.
+    /// A node that the traverser cannot read.
     Unknown {
         name: String,
     },
@@ -122,7 +122,7 @@ pub enum ExprData {
         dtype: Value,
         value: Value,
     },
-    /// A literal whose type is not settled.
+    /// A literal whose type is not resolved yet.
     Dyn {
         value: Value,
     },
@@ -206,21 +206,21 @@ pub enum ExprData {
         name: String,
         args: Vec<Value>,
         input: Vec<usize>,
-        /// The type of what it gives, where the arguments do not tell it.
+        /// Output type, where the arguments do not imply it.
         #[serde(default)]
         dtype: Option<Value>,
     },
-    /// A function over the elements of every list.
+    /// A function over the elements of each list.
     ListEval {
         name: String,
         args: Vec<Value>,
         input: usize,
     },
-    /// The keys of a window's order, of which there are several.
+    /// The keys of a window's ORDER BY with several keys.
     RowEncode {
         input: Vec<usize>,
     },
-    /// What the traverser cannot show.
+    /// An expression that the traverser cannot read.
     Unknown {
         name: String,
     },

@@ -1,4 +1,4 @@
-//! Expressions. They come children first, so each is built from what is built.
+//! Builds expressions. Children come first, so each is built from finished ones.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use super::data::{ExprData, Span};
 use super::{MAX_DEPTH, ORDER_MARK, Order, damaged, functions, lacking, values};
 use floe_wire::error::{QueryError, Result};
 
-/// An expression, or why there is none: what a plan does not use is not refused.
+/// An expression, or why it cannot be built: expressions that the plan does not use cause no error.
 pub type Built = std::result::Result<Expr, QueryError>;
 
-/// Whether every reference points to what came before, and nothing is nested too deeply.
+/// Checks that every reference points backwards, and limits the nesting.
 pub fn check(exprs: &[ExprData]) -> Result<()> {
     let mut depths: Vec<usize> = Vec::with_capacity(exprs.len());
     for (at, expr) in exprs.iter().enumerate() {
@@ -62,7 +62,7 @@ pub fn children(expr: &ExprData) -> Vec<usize> {
     }
 }
 
-/// All expressions. Of the columns `broadcast`, all rows are equal: their first row is the column.
+/// Builds all expressions. A column in `broadcast` has equal values in all rows; read it as its first value.
 pub fn build_all(data: &[ExprData], orders: &[Order], broadcast: &HashSet<String>) -> Result<Vec<Built>> {
     let mut all = Builder { data, orders, broadcast, built: Vec::with_capacity(data.len()), marks: HashMap::new() };
     for at in 0..data.len() {
@@ -77,7 +77,7 @@ struct Builder<'a> {
     orders: &'a [Order],
     broadcast: &'a HashSet<String>,
     built: Vec<Built>,
-    /// Which order an expression is the first key of.
+    /// Number of the window order that an expression is the first key of.
     marks: HashMap<usize, usize>,
 }
 
@@ -94,7 +94,7 @@ impl Builder<'_> {
         at.iter().map(|at| self.get(*at)).collect()
     }
 
-    /// `CASE WHEN '__floe_order_3' IS NULL …`: the number of the order.
+    /// Reads the order's number from a mark: `CASE WHEN '__floe_order_3' IS NULL …`.
     fn mark(&self, predicate: usize) -> Option<usize> {
         let ExprData::Function { name, input, .. } = &self.data[predicate] else { return None };
         let ("BooleanFunction.IsNull", [literal]) = (name.as_str(), input.as_slice()) else { return None };
@@ -127,7 +127,7 @@ impl Builder<'_> {
                 },
             },
             E::Ternary { predicate, truthy, falsy } => match self.mark(*predicate) {
-                // It never is null: the other branch is the key.
+                // The condition is never true: take the other branch, the key.
                 Some(order) => {
                     self.marks.insert(at, order);
                     self.get(*falsy)?
@@ -248,9 +248,9 @@ impl Builder<'_> {
     }
 }
 
-/// The keys of a window's order, by position. The engine tells the orders of one query's windows apart by their text, which
-/// names the keys and not their directions; so the keys that do not rise with nulls last are named again, once to three
-/// times, which changes no order.
+/// The keys of a window's ORDER BY, by position. The engine distinguishes the window orders of a query by their text,
+/// which has the keys but not their directions. So repeat each key that is not ascending with nulls last, one to three
+/// times; a repeated key does not change the order.
 fn with_directions(order: &Order) -> Vec<usize> {
     let keys = 0..order.descending.len();
     let again = keys.clone().flat_map(|key| {
@@ -306,7 +306,7 @@ fn operator(name: &str) -> Result<Operator> {
     })
 }
 
-/// A duration in the words that Polars itself reads.
+/// Formats a duration as text that Polars parses.
 pub fn duration(&(months, weeks, days, nanoseconds, rows, negative): &Span) -> Result<Duration> {
     let sign = if negative { "-" } else { "" };
     let text = if rows {

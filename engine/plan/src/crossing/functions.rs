@@ -1,16 +1,17 @@
-//! Functions by the names that the traverser gives them. Namespaces with many of them are in `texts`.
+//! Builds functions by the traverser's names. Large namespaces are in `texts`.
 
 use polars::prelude::*;
-use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, PowFunction, RangeFunction, TrigonometricFunction};
+use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, RangeFunction};
 use polars_plan::prelude::{lit, when};
 use serde_json::Value;
 
 use super::exprs::{closed_window, duration};
+use super::plain::{plain, quantile_method};
 use super::{damaged, lacking, texts, titles, values};
 use floe_polars::polars_error;
 use floe_wire::error::Result;
 
-/// The arguments of one function: what is not among its input columns.
+/// Arguments of a function that are not input columns.
 pub struct Args<'a> {
     name: &'a str,
     args: &'a [Value],
@@ -113,21 +114,21 @@ pub fn build(name: &str, args: &[Value], input: Vec<Expr>, dtype: Option<&DataTy
     Ok(Expr::Function { input, function })
 }
 
-/// What this engine expresses by other functions.
+/// Functions that this engine lacks, expressed by others.
 fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Option<Expr>> {
     let two = || -> Result<(Expr, Expr)> {
         let [left, right] = input else { return Err(damaged(format!("{} takes two columns", a.name))) };
         Ok((left.clone(), right.clone()))
     };
     let built = match a.name {
-        // Both sides at the scale of the result: the engine multiplies and divides with 256 bits between.
+        // Cast both sides to the scale of the result; the engine multiplies and divides with 256-bit intermediates.
         "decimal_mul" | "decimal_div" => {
             let (left, right) = two()?;
             let to = DataType::Decimal(38, a.size(0)?);
             let (left, right) = (left.strict_cast(to.clone()), right.strict_cast(to));
             if a.name == "decimal_mul" { left * right } else { left.true_div(right) }
         }
-        // As whole numbers of the result's last digit.
+        // Compute with integers in units of the result's last digit.
         "trunc_rem" if dtype.is_some_and(DataType::is_decimal) => {
             let (left, right) = two()?;
             let Some(DataType::Decimal(_, scale)) = dtype else { return Err(damaged("a decimal without a scale")) };
@@ -143,13 +144,13 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
             let [text] = input else { return Err(damaged("INITCAP takes one column")) };
             titles::titled(text.clone())?
         }
-        // Products in the type of the elements, as Polars has them: those of small integers go round.
+        // Multiply in the element type, as Polars does: small integers wrap around.
         "ArrayFunction.Dot" => {
             let (left, right) = two()?;
             let list = |side: Expr| build("ArrayFunction.ToList", &[], vec![side], None);
             build("ListFunction.Sum", &[], vec![list(left)? * list(right)?], None)?
         }
-        // Division that rounds to zero, from the one that rounds down.
+        // Remainder of the division that truncates, from the one that rounds down.
         "trunc_rem" => {
             let (left, right) = two()?;
             trunc_rem(left, right)
@@ -167,14 +168,14 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
         }
         _ => return Ok(None),
     };
-    // Literals above must not change the type.
+    // The literals above must not change the type.
     Ok(Some(match dtype {
         Some(dtype) => built.cast(dtype.clone()),
         None => built,
     }))
 }
 
-/// The rest that has the sign of what is divided.
+/// Remainder with the sign of the dividend.
 fn trunc_rem(left: Expr, right: Expr) -> Expr {
     let rest = left.clone() % right.clone();
     let other_sign = left.lt(lit(0)).neq(right.clone().lt(lit(0)));
@@ -266,7 +267,7 @@ fn range(name: &str, a: &Args) -> Result<RangeFunction> {
     })
 }
 
-/// Rolling windows of a number of rows: (window_size, min_periods, weights, center, parameters).
+/// Rolling windows with a fixed number of rows: (window_size, min_periods, weights, center, parameters).
 fn rolling(name: &str, a: &Args, input: Vec<Expr>) -> Result<Expr> {
     let [column] = input.as_slice() else { return Err(lacking(format!("RollingFunction.{name} of several columns"))) };
     let weights = if a.any(2)?.is_null() { None } else { Some(a.floats(2)?) };
@@ -297,193 +298,4 @@ fn rolling(name: &str, a: &Args, input: Vec<Expr>) -> Result<Expr> {
 
 fn with_ddof(options: RollingOptionsFixedWindow, ddof: u8) -> RollingOptionsFixedWindow {
     RollingOptionsFixedWindow { fn_params: Some(RollingFnParams::Var(RollingVarParams { ddof })), ..options }
-}
-
-fn quantile_method(name: &str) -> Result<QuantileMethod> {
-    Ok(match name {
-        "nearest" => QuantileMethod::Nearest,
-        "lower" => QuantileMethod::Lower,
-        "higher" => QuantileMethod::Higher,
-        "midpoint" => QuantileMethod::Midpoint,
-        "linear" => QuantileMethod::Linear,
-        "equiprobable" => QuantileMethod::Equiprobable,
-        _ => return Err(damaged(format!("the quantile method {name}"))),
-    })
-}
-
-fn trigonometry(name: &str) -> Option<TrigonometricFunction> {
-    use TrigonometricFunction as T;
-    Some(match name {
-        "cos" => T::Cos,
-        "cot" => T::Cot,
-        "sin" => T::Sin,
-        "tan" => T::Tan,
-        "arccos" => T::ArcCos,
-        "arcsin" => T::ArcSin,
-        "arctan" => T::ArcTan,
-        "cosh" => T::Cosh,
-        "sinh" => T::Sinh,
-        "tanh" => T::Tanh,
-        "arccosh" => T::ArcCosh,
-        "arcsinh" => T::ArcSinh,
-        "arctanh" => T::ArcTanh,
-        "degrees" => T::Degrees,
-        "radians" => T::Radians,
-        _ => return None,
-    })
-}
-
-fn plain(name: &str, a: &Args, arguments: usize, dtype: Option<&DataType>) -> Result<FunctionExpr> {
-    use FunctionExpr as F;
-    if let Some(function) = trigonometry(name) {
-        return Ok(F::Trigonometry(function));
-    }
-    let seed = |at: usize| -> Result<Option<u64>> { Ok(a.any(at)?.as_i64().map(|seed| seed as u64)) };
-    Ok(match name {
-        "abs" => F::Abs,
-        "negate" => F::Negate,
-        "null_count" => F::NullCount,
-        "pow" => F::Pow(PowFunction::Generic),
-        "sqrt" => F::Pow(PowFunction::Sqrt),
-        "cbrt" => F::Pow(PowFunction::Cbrt),
-        "hash" => {
-            let part = |at: usize| a.any(at)?.as_u64().ok_or_else(|| damaged("a seed of hash"));
-            F::Hash(part(0)?, part(1)?, part(2)?, part(3)?)
-        }
-        "argwhere" => F::ArgWhere,
-        "index_of" => F::IndexOf,
-        "atan2" => F::Atan2,
-        "sign" => F::Sign,
-        "fill_null" => F::FillNull,
-        "fill_null_with_strategy" => {
-            let limit = a.any(1)?.as_u64().map(|n| n as IdxSize);
-            F::FillNullWithStrategy(match a.text(0)? {
-                "forward" => FillNullStrategy::Forward(limit),
-                "backward" => FillNullStrategy::Backward(limit),
-                "min" => FillNullStrategy::Min,
-                "max" => FillNullStrategy::Max,
-                "mean" => FillNullStrategy::Mean,
-                "zero" => FillNullStrategy::Zero,
-                "one" => FillNullStrategy::One,
-                other => return Err(damaged(format!("fill_null by {other}"))),
-            })
-        }
-        "rechunk" => F::Rechunk,
-        "shift_and_fill" => F::ShiftAndFill,
-        "shift" => F::Shift,
-        "drop_nans" => F::DropNans,
-        "drop_nulls" => F::DropNulls,
-        "quantile" => F::Quantile { method: quantile_method(a.text(0)?)? },
-        "mode" => F::Mode { maintain_order: a.bool(0)? },
-        "skew" => F::Skew(a.bool(0)?),
-        "kurtosis" => F::Kurtosis(a.bool(0)?, a.bool(1)?),
-        "repeat_by" => F::RepeatBy,
-        "arg_unique" => F::ArgUnique,
-        "arg_min" => F::ArgMin,
-        // The traverser gives arg_sort this name, too.
-        "arg_max" if arguments == 2 => F::ArgSort { descending: a.bool(0)?, nulls_last: a.bool(1)? },
-        "arg_max" => F::ArgMax,
-        "arg_sort" => F::ArgSort { descending: a.bool(0)?, nulls_last: a.bool(1)? },
-        "min_by" => F::MinBy,
-        "max_by" => F::MaxBy,
-        "product" => F::Product,
-        "repeat" => F::Repeat,
-        "rank" => F::Rank {
-            options: RankOptions {
-                method: match a.text(0)? {
-                    "average" => RankMethod::Average,
-                    "min" => RankMethod::Min,
-                    "max" => RankMethod::Max,
-                    "dense" => RankMethod::Dense,
-                    "ordinal" => RankMethod::Ordinal,
-                    "random" => RankMethod::Random,
-                    other => return Err(damaged(format!("the rank method {other}"))),
-                },
-                descending: a.bool(1)?,
-            },
-            seed: seed(2)?,
-        },
-        "clip" => F::Clip { has_min: a.bool(0)?, has_max: a.bool(1)? },
-        "as_list" => F::AsList,
-        "as_struct" => F::AsStruct,
-        "top_k" => F::TopK { descending: a.bool(0)? },
-        "cum_count" => F::CumCount { reverse: a.bool(0)? },
-        "cum_sum" => F::CumSum { reverse: a.bool(0)? },
-        "cum_prod" => F::CumProd { reverse: a.bool(0)? },
-        "cum_min" => F::CumMin { reverse: a.bool(0)? },
-        "cum_max" => F::CumMax { reverse: a.bool(0)? },
-        "reverse" => F::Reverse,
-        "value_counts" => {
-            F::ValueCounts { sort: a.bool(0)?, parallel: a.bool(1)?, name: a.text(2)?.into(), normalize: a.bool(3)? }
-        }
-        "unique_counts" => F::UniqueCounts,
-        "approx_n_unique" => F::ApproxNUnique,
-        "coalesce" => F::Coalesce,
-        "diff" => F::Diff(texts::null_behavior(a.text(0)?)?),
-        "pct_change" => F::PctChange,
-        "interpolate" => F::Interpolate(match a.text(0)? {
-            "nearest" => InterpolationMethod::Nearest,
-            _ => InterpolationMethod::Linear,
-        }),
-        "interpolate_by" => F::InterpolateBy,
-        "entropy" => F::Entropy { base: a.float(0)?, normalize: a.bool(1)? },
-        "log" => F::Log,
-        "log1p" => F::Log1p,
-        "exp" => F::Exp,
-        "unique" => F::Unique(a.bool(0)?),
-        "round" => F::Round {
-            decimals: a.small(0)?,
-            mode: match a.text(1)? {
-                "half_to_even" => RoundMode::HalfToEven,
-                "half_away_from_zero" => RoundMode::HalfAwayFromZero,
-                other => return Err(lacking(format!("rounding {other}"))),
-            },
-        },
-        "round_sig_figs" => F::RoundSF { digits: a.small(0)? },
-        "truncate" => F::Truncate { decimals: a.small(0)? },
-        "floor" => F::Floor,
-        "ceil" => F::Ceil,
-        "concat" => F::ConcatExpr(a.bool(0)?),
-        "corr" => F::Correlation {
-            method: match a.text(0)? {
-                "pearson" => polars_plan::dsl::CorrelationMethod::Pearson,
-                "spearman_rank" => polars_plan::dsl::CorrelationMethod::SpearmanRank(a.bool(1)?),
-                "covariance" => polars_plan::dsl::CorrelationMethod::Covariance(a.small(1)?),
-                other => return Err(lacking(format!("the correlation {other}"))),
-            },
-        },
-        // The traverser has these two the wrong way round.
-        "peak_max" => F::PeakMin,
-        "peak_min" => F::PeakMax,
-        "cut" => F::Cut {
-            breaks: a.floats(0)?,
-            labels: if a.any(1)?.is_null() { None } else { Some(a.names(1)?) },
-            left_closed: a.bool(2)?,
-            include_breaks: a.bool(3)?,
-        },
-        "qcut" => F::QCut {
-            probs: a.floats(0)?,
-            labels: if a.any(1)?.is_null() { None } else { Some(a.names(1)?) },
-            left_closed: a.bool(2)?,
-            allow_duplicates: a.bool(3)?,
-            include_breaks: a.bool(4)?,
-        },
-        "rle" => F::RLE,
-        "rle_id" => F::RLEID,
-        "to_physical" => F::ToPhysical,
-        "max_horizontal" => F::MaxHorizontal,
-        "min_horizontal" => F::MinHorizontal,
-        "sum_horizontal" => F::SumHorizontal { ignore_nulls: a.bool(0)? },
-        "mean_horizontal" => F::MeanHorizontal { ignore_nulls: a.bool(0)? },
-        "replace" => F::Replace,
-        "replace_strict" => F::ReplaceStrict { return_dtype: dtype.cloned().map(Into::into) },
-        "gather_every" => F::GatherEvery { n: a.size(1)?, offset: a.size(0)? },
-        "reinterpret" => F::Reinterpret(None, Some(a.dtype(0)?)),
-        "extend_constant" => F::ExtendConstant,
-        "top_k_by" => {
-            let flags = a.list(0)?.iter().map(|flag| flag.as_bool().ok_or_else(|| damaged("top_k_by")));
-            F::TopKBy { descending: flags.collect::<Result<_>>()? }
-        }
-        _ => return Err(lacking(format!("the function {name}"))),
-    })
 }

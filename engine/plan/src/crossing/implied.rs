@@ -1,13 +1,13 @@
-//! What a filter of alternatives says about single columns. `(a = 1 and b = 2) or (a = 3 and b = 4)` can be checked only
-//! where `a` and `b` are together, above their join; that `a` is 1 or 3 can be checked where `a` is read.
+//! Derives single-column predicates from a disjunction. `(a = 1 and b = 2) or (a = 3 and b = 4)` needs both columns, so
+//! it can only be checked above their join; the implied `a = 1 or a = 3` can be pushed down to the scan of `a`.
 
 use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, Operator};
 use polars_utils::pl_str::PlSmallStr;
 
-/// Filters with more alternatives are left as they are.
-const MOST_ALTERNATIVES: usize = 64;
+/// Leave filters with more alternatives alone.
+const MAX_ALTERNATIVES: usize = 64;
 
-/// What follows from a predicate and is about one column each, if anything.
+/// The implied predicates over one column each, if any.
 pub fn implied(predicate: &Expr) -> Option<Expr> {
     let mut all = Vec::new();
     split(predicate, Operator::And, &mut all);
@@ -17,7 +17,7 @@ pub fn implied(predicate: &Expr) -> Option<Expr> {
 fn of_alternatives(predicate: &Expr) -> Option<Expr> {
     let mut alternatives = Vec::new();
     split(predicate, Operator::Or, &mut alternatives);
-    if !(2..=MOST_ALTERNATIVES).contains(&alternatives.len()) {
+    if !(2..=MAX_ALTERNATIVES).contains(&alternatives.len()) {
         return None;
     }
     let alternatives: Vec<Vec<(PlSmallStr, Expr)>> = alternatives.into_iter().map(by_column).collect();
@@ -33,7 +33,7 @@ fn of_alternatives(predicate: &Expr) -> Option<Expr> {
     columns.filter(is_in_all).filter_map(about).reduce(Expr::and)
 }
 
-/// The conditions of an alternative that are about one column, each column's together.
+/// The single-column conditions of an alternative, combined by column.
 fn by_column(alternative: &Expr) -> Vec<(PlSmallStr, Expr)> {
     let mut conditions = Vec::new();
     split(alternative, Operator::And, &mut conditions);
@@ -66,7 +66,7 @@ fn logical(op: Operator) -> Operator {
     }
 }
 
-/// The one column of a condition that only compares it with literals, so that it fails on no row.
+/// The column of a condition that only compares one column with literals, which cannot fail on any row.
 fn column_of(condition: &Expr) -> Option<PlSmallStr> {
     let mut columns = Vec::new();
     compares(condition, &mut columns).then_some(())?;
@@ -118,11 +118,11 @@ mod tests {
         let of_b = || b().eq(lit(2)).or(b().gt(lit(4)).and(b().lt(lit(9))));
         check(first().or(second()), Some(of_a().and(of_b())));
         check(c().gt(lit(0)).and(first().or(second())), Some(of_a().and(of_b())));
-        // A column that an alternative says nothing of may be anything there.
+        // An alternative without a condition on a column allows any value of it.
         check(first().or(a().eq(lit(3)).and(c().eq(lit(1)))), Some(of_a()));
         check(first().or(c().eq(lit(1))), None);
         check(first(), None);
-        // Sides of a join are told apart by what compares two columns; what may fail stays where it is.
+        // Conditions over two columns are left to the join; conditions that may fail are not moved.
         check(a().eq(b()).or(a().eq(c())), None);
         check(a().strict_cast(DataType::Int8).eq(lit(1)).or(a().strict_cast(DataType::Int8).eq(lit(3))), None);
     }

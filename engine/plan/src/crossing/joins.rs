@@ -1,6 +1,6 @@
-//! Joins. Those by keys are the engine's own. Outer, semi and anti joins with a condition beyond keys are newer than the
-//! engine: the pairs that meet the condition are found by an inner join, and the rows without one by the number of
-//! their row.
+//! Builds joins. Equi-joins map to the engine's own. The engine lacks outer, semi and anti joins with a condition
+//! beyond the keys: build them from an inner join that finds the matching pairs, and find the rows without a match by
+//! row number.
 
 use std::collections::HashSet;
 
@@ -86,12 +86,12 @@ fn asof(how: &Value) -> Result<AsOfOptions> {
     })
 }
 
-/// The parts of a condition, told apart by what they look at.
+/// A join condition, split by the sides that its parts use.
 #[derive(Default)]
 struct Condition {
     /// Equal keys of the left and the right side.
     keys: Vec<(Expr, Expr)>,
-    /// What looks at the right side alone.
+    /// Parts that use the right side only.
     right: Vec<Expr>,
     rest: Vec<Expr>,
 }
@@ -167,7 +167,7 @@ fn by_condition(
     };
     let (of_left, of_right) = (columns_of(0)?, columns_of(1)?);
     let left_names: HashSet<&str> = of_left.iter().copied().collect();
-    // The condition sees the right side's columns under the names that the result gives them.
+    // In the condition, columns of the right side have the names of the result, with the suffix.
     let renamed: Vec<String> = of_right
         .iter()
         .map(|name| if left_names.contains(name) { format!("{name}{suffix}") } else { (*name).to_owned() })

@@ -1,8 +1,8 @@
-//! The way in for what the byte rewrite cannot read: a plan that a newer Polars resolved, read out node by node by its
-//! plan traverser (`traverse.py`, in a child process), becomes a plan of the engine's Polars here.
+//! Imports plans that the byte rewrite cannot read: a newer Polars resolves the plan, its plan traverser reads it out
+//! node by node (`traverse.py`, in a child process), and this module builds a plan of the engine's Polars from that.
 //!
 //! What the engine lacks is expressed by what it has (`decimal_mul` with a scale, outer joins with conditions, scalar
-//! subqueries, windows with an order of several keys), or refused by name. Nothing here knows of SQL, files or stages.
+//! subqueries, windows ordered by several keys), or refused by name. This module knows nothing of SQL, files or stages.
 
 use std::collections::HashMap;
 
@@ -17,6 +17,7 @@ mod functions;
 mod implied;
 mod joins;
 mod nodes;
+mod plain;
 mod recursive;
 mod scalars;
 mod texts;
@@ -26,31 +27,32 @@ mod values;
 pub use data::{Crossing, VERSION};
 pub use values::{dtype as dtype_of_data, dtype_data};
 
-/// The Python that reads a plan out.
+/// Python script that reads a plan out.
 pub const TRAVERSE: &str = include_str!("traverse.py");
-/// What the first key of a window's order compares with when the order has several keys: the number of the order in
-/// `Orders` follows.
+/// Prefix of the literal that marks the first key of a window's ORDER BY with several keys. The index into the orders
+/// follows.
 pub const ORDER_MARK: &str = "__floe_order_";
-/// Frames of tables have this many rows and one more for each table before them, so that they can be told apart.
+/// The frame of nulls for the first table has this many rows, and that of each further table one more: tables are
+/// recognized by their height.
 pub const FIRST_TABLE_ROWS: usize = 1001;
-/// Deeper expressions than this are refused: everything that walks them does so on the stack.
+/// Nesting limit of expressions: all code that walks them recurses.
 const MAX_DEPTH: usize = 2_000;
 
-/// Directions of a window's order of several keys, which the traverser does not show.
+/// Directions of a window's ORDER BY with several keys, which the traverser does not show.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Order {
     pub descending: Vec<bool>,
     pub nulls_last: Vec<bool>,
 }
 
-/// What is put in for the frames of tables, in their order.
+/// A table that replaces one of the frames, by position.
 pub struct Table {
     pub frame: LazyFrame,
     pub columns: Vec<(String, serde_json::Value)>,
 }
 
-/// The engine's plan, and the recursive tables in it, which are still to be made. `tables` stand in for frames of
-/// `FIRST_TABLE_ROWS` rows and more.
+/// Builds the engine's plan, and returns its recursive tables, which the caller computes. `tables` replace the frames
+/// of `FIRST_TABLE_ROWS` rows and more.
 pub fn build(crossing: &Crossing, tables: &[&Table], orders: &[Order]) -> Result<(LazyFrame, Vec<Recursion>)> {
     if crossing.version != VERSION {
         return Err(damaged(format!("it is version {} of the crossing, this is version {VERSION}", crossing.version)));
@@ -73,10 +75,10 @@ struct Context<'a> {
     crossing: &'a Crossing,
     tables: &'a [&'a Table],
     exprs: Vec<exprs::Built>,
-    /// The same with columns of scalar subqueries as columns, not as their first rows.
+    /// The same, with the columns of scalar subqueries as columns instead of as their first values.
     in_rows: Option<Vec<exprs::Built>>,
     caches: HashMap<String, LazyFrame>,
-    /// What stands for the rows of a round, by node.
+    /// Placeholders for the rows of the previous round, by node.
     working: HashMap<usize, Placeholder>,
     recursions: Vec<Recursion>,
 }
@@ -85,7 +87,7 @@ fn damaged(what: impl std::fmt::Display) -> QueryError {
     QueryError::user("BadPlan", format!("the resolved plan cannot be read: {what}"))
 }
 
-/// What this engine's Polars lacks and nothing expresses.
+/// The error for a feature that the engine's Polars lacks and that cannot be expressed otherwise.
 fn lacking(what: impl std::fmt::Display) -> QueryError {
     QueryError::user(
         "UnsupportedPlan",

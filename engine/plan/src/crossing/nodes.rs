@@ -1,4 +1,4 @@
-//! Plan nodes. They come inputs first, so each is built on what is built.
+//! Builds plan nodes. Inputs come first, so each node is built on finished ones.
 
 use std::collections::HashSet;
 
@@ -31,7 +31,7 @@ pub fn build(mut ctx: Context) -> Result<(LazyFrame, Vec<Recursion>)> {
     Ok((as_resolved(frame, &ctx.crossing.nodes[root].schema)?, ctx.recursions))
 }
 
-/// The result with the names and types that Polars resolved, should building have changed one.
+/// Selects the names and types that Polars resolved, if building changed any.
 pub fn as_resolved(mut frame: LazyFrame, schema: &[(String, Value)]) -> Result<LazyFrame> {
     let have = frame.collect_schema().map_err(polars_error)?;
     let mut changed = have.len() != schema.len();
@@ -40,7 +40,7 @@ pub fn as_resolved(mut frame: LazyFrame, schema: &[(String, Value)]) -> Result<L
         let dtype = values::dtype(data)?;
         changed |= have.get_at_index(at).is_none_or(|(have, _)| have.as_str() != name);
         let found = have.get(name).ok_or_else(|| damaged(format!("its column {name} is missing")))?;
-        // Categories are numbered anew by each process.
+        // Categories are numbered per process, so their types never compare equal.
         if *found == dtype || found.is_categorical() {
             columns.push(col(name.as_str()));
         } else {
@@ -56,7 +56,7 @@ impl Context<'_> {
         self.exprs.get(at).ok_or_else(|| damaged("an expression is missing"))?.clone()
     }
 
-    /// As `expr`, where each row of the input gives a row.
+    /// Like `expr`, for a context in which each input row gives one output row.
     fn row_wise(&self, at: usize) -> Built {
         self.in_rows.as_ref().unwrap_or(&self.exprs).get(at).ok_or_else(|| damaged("an expression is missing"))?.clone()
     }
@@ -101,7 +101,7 @@ impl Context<'_> {
                 if node.inputs.iter().all(|input| scalars::is_one_row(self.crossing, *input))
                     && exprs.iter().all(|(_, at)| scalars::value_of(self.crossing, *at).is_some()) =>
             {
-                // One row: its value is the column.
+                // Only one row: its value equals the column.
                 let column = |at| self.expr(scalars::value_of(self.crossing, at).unwrap_or(at));
                 one()?.select(self.named(exprs, column)?)
             }
@@ -139,7 +139,7 @@ impl Context<'_> {
             }
             NodeKind::Hconcat { options: (parallel, strict, broadcast_unit_length) } => {
                 if scalars::beside(self.crossing, at).is_some() {
-                    // One row without columns is nothing to join to.
+                    // Skip a single row without columns: there is nothing to join.
                     let columns = |at: &usize| !self.crossing.nodes[*at].schema.is_empty();
                     let mut inputs =
                         node.inputs.iter().zip(inputs).filter(|(at, _)| columns(at)).map(|(_, input)| input);
@@ -245,7 +245,7 @@ fn map(input: LazyFrame, name: &str, args: &[Value]) -> Result<LazyFrame> {
             variable_name: text(2).map(Into::into),
             value_name: text(3).map(Into::into),
         }),
-        // Advice only: results are the same without.
+        // Hints only: they do not change results.
         "rechunk" | "hint_sorted" => input,
         _ => return Err(lacking(format!("the plan node {name}"))),
     })

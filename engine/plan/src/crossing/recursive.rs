@@ -1,5 +1,5 @@
-//! Recursive tables: the plan of the anchor, that of the step over the rows of the round before, and a frame that stands for
-//! all rows where the table is used.
+//! Builds recursive tables: the plan of the anchor, the plan of the step over the rows of the previous round, and a
+//! frame that stands for all rows where the table is used.
 
 use std::sync::Arc;
 
@@ -28,14 +28,14 @@ impl Context<'_> {
 
     pub fn recursive(&mut self, node: &Node, inputs: Vec<LazyFrame>) -> Result<LazyFrame> {
         let [anchor, step] = <[LazyFrame; 2]>::try_from(inputs).map_err(|_| damaged("a recursion without a step"))?;
-        // An anchor does not read its own table: these are rows of a round of the recursion around this one.
+        // An anchor cannot read its own table: these rows are those of an enclosing recursion.
         if self.below(node.inputs[0]).iter().any(|below| self.working.contains_key(below)) {
             return Err(lacking(WITHIN_ROUNDS));
         }
         let mut working = vec![];
         for below in self.below(node.inputs[1]) {
             match &self.crossing.nodes[below].kind {
-                // Its rows are the same in all rounds, so they are made once, before this one.
+                // Its rows are the same in every round, so they are computed once, before this recursion.
                 NodeKind::Recursive => self.reads_one_table(below)?,
                 NodeKind::WorkingTable => working.extend(self.working.remove(&below)),
                 _ => {}
@@ -48,8 +48,8 @@ impl Context<'_> {
         Ok(plan.into())
     }
 
-    /// Holds a recursion within another's step to one use of a round's rows. That is of its own rows; of a second one, nothing
-    /// tells whose it is.
+    /// Allows a recursion inside another's step only one use of a round's rows: its own. With a second use, the plan
+    /// does not say to which recursion the rows belong.
     fn reads_one_table(&self, recursion: usize) -> Result<()> {
         let [_, step] = self.crossing.nodes[recursion].inputs[..] else {
             return Err(damaged("a recursion without a step"));
@@ -64,7 +64,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// A node and all that it is made of.
+    /// A node and all nodes below it.
     fn below(&self, root: usize) -> Vec<usize> {
         let mut found = vec![];
         let mut seen = vec![false; self.crossing.nodes.len()];

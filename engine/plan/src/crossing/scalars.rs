@@ -1,13 +1,13 @@
-//! Scalar subqueries. Polars puts their one row beside the rows of the query (HConcat) and takes the first row of the
-//! column where it is used. Here that one row is joined to every row: a broadcast, where the other would gather all rows
-//! to one worker.
+//! Scalar subqueries. Polars puts their one row beside the rows of the query (HConcat) and takes the first value of the
+//! column where it is used. Here the one row is cross-joined to all rows, which is a broadcast; HConcat would gather
+//! all rows on one worker.
 
 use std::collections::HashSet;
 
 use super::data::{Crossing, ExprData, NodeKind};
 use super::exprs::children;
 
-/// The columns that come from scalar subqueries; their names are Polars' own and used once.
+/// Columns that come from scalar subqueries. Polars generates their names, and uses each once.
 pub fn broadcast_columns(crossing: &Crossing) -> HashSet<String> {
     let mut found = HashSet::new();
     for at in 0..crossing.nodes.len() {
@@ -46,7 +46,7 @@ pub fn is_one_row(crossing: &Crossing, at: usize) -> bool {
     }
 }
 
-/// The column whose one value an expression takes, as `item` and `first` do.
+/// The column whose single value an expression takes, with `item`, `first` or `last`.
 pub fn value_of(crossing: &Crossing, at: usize) -> Option<usize> {
     match &crossing.exprs[at] {
         ExprData::Agg { name, input, .. } if matches!(name.as_str(), "item" | "first" | "last") => {
@@ -56,7 +56,7 @@ pub fn value_of(crossing: &Crossing, at: usize) -> Option<usize> {
     }
 }
 
-/// Whether an expression gives one row whatever it is given.
+/// Whether an expression always returns one row.
 pub fn is_scalar(crossing: &Crossing, at: usize) -> bool {
     match &crossing.exprs[at] {
         ExprData::Literal { .. } | ExprData::Dyn { .. } | ExprData::Len | ExprData::Agg { .. } => true,
@@ -71,7 +71,7 @@ pub fn is_scalar(crossing: &Crossing, at: usize) -> bool {
     }
 }
 
-/// Whether an expression gives as many rows as it is given.
+/// Whether an expression returns one row per input row.
 fn is_row_wise(crossing: &Crossing, at: usize) -> bool {
     match &crossing.exprs[at] {
         ExprData::Column { .. } | ExprData::Literal { .. } => true,
@@ -103,7 +103,7 @@ const KEEPS_ROWS: [&str; 14] = [
     "ceil",
 ];
 
-/// Whether a select keeps its input's rows: one of its columns is a column of the input.
+/// Whether a select keeps the number of rows: one of its columns is a column of the input.
 pub fn keeps_rows(crossing: &Crossing, exprs: &[(String, usize)], broadcast: &HashSet<String>) -> bool {
     exprs.iter().any(|(_, at)| match &crossing.exprs[*at] {
         ExprData::Column { name } => !broadcast.contains(name),

@@ -1,4 +1,4 @@
-//! LazyFrames of Polars 2.1, as its Python made them, give the same rows here (`test_frames.py`).
+//! LazyFrames made by the Python of Polars 2.1 give the same rows here (`test_frames.py`).
 
 use std::io::Cursor;
 use std::process::Command;
@@ -18,7 +18,7 @@ struct Case {
     ordered: bool,
 }
 
-/// The tests' Python with Polars 2.1; a machine without one skips.
+/// Runs the tests' Python with Polars 2.1; `None`, to skip the test, on a machine without it.
 fn cases() -> Option<Vec<Case>> {
     let python = crate::load_tests::python()?;
     let dir = tempfile::tempdir().unwrap();
@@ -58,7 +58,7 @@ fn frames_of_the_newer_polars_give_the_same_rows() {
 
 fn rows(frame: &DataFrame, sort: bool) -> Vec<String> {
     let number = |value: AnyValue| match value {
-        // The last digits of floats are each version's own.
+        // The last digits of floats differ between versions.
         AnyValue::Float64(value) => format!("{value:.9e}"),
         value => format!("{value}"),
     };
@@ -71,7 +71,7 @@ fn rows(frame: &DataFrame, sort: bool) -> Vec<String> {
 }
 
 #[test]
-fn what_is_damaged_or_lacking_is_said() {
+fn damaged_and_unsupported_plans_are_named() {
     let crossing = |nodes: &str, exprs: &str| -> Result<()> {
         let text = format!(r#"{{"version":2,"polars":"2.1.0","root":0,"nodes":{nodes},"exprs":{exprs}}}"#);
         build(&serde_json::from_str(&text).unwrap(), &[], &[]).map(|_| ())

@@ -1,4 +1,4 @@
-//! Functions of the namespaces: text, time, lists, arrays, structs, bits.
+//! Builds functions of the larger namespaces: strings, temporal, lists, arrays, structs, bits.
 
 use polars::prelude::*;
 use polars_core::series::ops::NullBehavior;

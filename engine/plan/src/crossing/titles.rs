@@ -1,5 +1,6 @@
-//! INITCAP (`str.to_titlecase`), which came with Polars 2: a letter after what is no letter is a capital, all others are
-//! small. Said by the engine's functions on text and lists, to the rules of Unicode that Polars follows.
+//! INITCAP (`str.to_titlecase`), which Polars has since version 2: a letter after a non-letter becomes a capital, all
+//! other letters become lower case. Built from the engine's string and list functions, by the Unicode rules that Polars
+//! follows.
 
 use polars::prelude::*;
 use polars_plan::dsl::Expr;
@@ -9,25 +10,25 @@ use serde_json::{Value, json};
 use super::{functions, values};
 use floe_wire::error::Result;
 
-/// Runs of letters, and what is between them.
+/// Runs of letters, and the characters between them.
 const WORDS: &str = r"\p{Alphabetic}+|\P{Alphabetic}";
-/// A sigma that goes on, and one that ends a word: which of the two small ones it becomes is told by the letters around it,
-/// past those without case, so this comes before words are taken apart.
+/// A capital sigma becomes a final or a non-final small sigma, depending on the cased letters around it, across
+/// characters without case. So replace it before the text is split into words.
 const SIGMA_WITHIN: (&str, &str) = (r"Σ(\p{Case_Ignorable}*[\p{Cased}--\p{Case_Ignorable}])", "σ${1}");
 const SIGMA_AT_THE_END: (&str, &str) = (r"([\p{Cased}--\p{Case_Ignorable}]\p{Case_Ignorable}*)Σ", "${1}ς");
 
-/// Letters whose capital at the beginning of a word is not the one of `upper`, each with it.
+/// Letters whose title case differs from `upper`, each followed by its title case.
 const UNLIKE_UPPER: &str = "\
     ß Ss Ǆ ǅ ǅ ǅ ǆ ǅ Ǉ ǈ ǈ ǈ ǉ ǈ Ǌ ǋ ǋ ǋ ǌ ǋ Ǳ ǲ ǲ ǲ ǳ ǲ և Եւ ᾀ ᾈ ᾁ ᾉ ᾂ ᾊ ᾃ ᾋ ᾄ ᾌ ᾅ ᾍ ᾆ ᾎ ᾇ ᾏ ᾈ ᾈ ᾉ ᾉ \
     ᾊ ᾊ ᾋ ᾋ ᾌ ᾌ ᾍ ᾍ ᾎ ᾎ ᾏ ᾏ ᾐ ᾘ ᾑ ᾙ ᾒ ᾚ ᾓ ᾛ ᾔ ᾜ ᾕ ᾝ ᾖ ᾞ ᾗ ᾟ ᾘ ᾘ ᾙ ᾙ ᾚ ᾚ ᾛ ᾛ ᾜ ᾜ ᾝ ᾝ ᾞ ᾞ ᾟ ᾟ ᾠ ᾨ ᾡ ᾩ ᾢ ᾪ \
     ᾣ ᾫ ᾤ ᾬ ᾥ ᾭ ᾦ ᾮ ᾧ ᾯ ᾨ ᾨ ᾩ ᾩ ᾪ ᾪ ᾫ ᾫ ᾬ ᾬ ᾭ ᾭ ᾮ ᾮ ᾯ ᾯ ᾲ Ὰͅ ᾳ ᾼ ᾴ Άͅ ᾷ ᾼ͂ ᾼ ᾼ ῂ Ὴͅ ῃ ῌ ῄ Ήͅ ῇ ῌ͂ ῌ ῌ \
     ῲ Ὼͅ ῳ ῼ ῴ Ώͅ ῷ ῼ͂ ῼ ῼ ﬀ Ff ﬁ Fi ﬂ Fl ﬃ Ffi ﬄ Ffl ﬅ St ﬆ St ﬓ Մն ﬔ Մե ﬕ Մի ﬖ Վն ﬗ Մխ";
 
-/// A text with the first letter of each word as a capital.
+/// Converts a text to title case.
 pub fn titled(text: Expr) -> Result<Expr> {
     let call = |name: &str, args: &[Value], input: Vec<Expr>| functions::build(name, args, input, None);
     let mut text = text;
-    // What one match has taken the next one begins after: two sigmas side by side need a second round.
+    // A match consumes its last character, which then cannot begin the next match: adjacent sigmas need a second pass.
     for (pattern, with) in [SIGMA_WITHIN, SIGMA_WITHIN, SIGMA_AT_THE_END] {
         text = call("StringFunction.Replace", &[json!(-1), json!(false)], vec![text, lit(pattern), lit(with)])?;
     }
@@ -42,11 +43,11 @@ pub fn titled(text: Expr) -> Result<Expr> {
     call("ListFunction.Join", &[json!(true)], vec![words.list().eval(word), lit("")])
 }
 
-/// The letters and their capitals, side by side.
+/// The letters and their title cases, in parallel.
 fn unlike_upper() -> (Vec<String>, Vec<String>) {
     let listed: Vec<&str> = UNLIKE_UPPER.split(' ').collect();
     let mut pairs: Vec<(String, String)> = listed.chunks(2).map(|pair| (pair[0].into(), pair[1].into())).collect();
-    // Georgian has capitals for whole words only.
+    // Georgian has capitals for all-caps text only.
     let georgian = ('\u{10d0}'..='\u{10fa}').chain('\u{10fd}'..='\u{10ff}');
     pairs.extend(georgian.map(|letter| (letter.to_string(), letter.to_string())));
     pairs.into_iter().unzip()

@@ -1,4 +1,4 @@
-//! Types and values that cross, as Polars' own.
+//! Converts types and values of the crossing format to Polars' own.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use super::damaged;
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 
-/// A type: its name, or a list that begins with it.
+/// Parses a type: its name, or a list that begins with its name.
 pub fn dtype(data: &Value) -> Result<DataType> {
     let unknown = || refused_type(data);
     if let Some(name) = data.as_str() {
@@ -85,7 +85,7 @@ pub fn time_unit(data: Option<&Value>) -> Result<TimeUnit> {
     }
 }
 
-/// The inverse of `dtype`, for the schemas that the child is given. `None` for types that have no name there.
+/// The inverse of `dtype`, for the schemas sent to the child. `None` for types without a name in the format.
 pub fn dtype_data(dtype: &DataType) -> Option<Value> {
     use serde_json::json;
     Some(match dtype {
@@ -125,8 +125,8 @@ pub fn dtype_data(dtype: &DataType) -> Option<Value> {
     })
 }
 
-/// A column of values, written as `traverse.py` says: integers as text, days and units of time as integers, decimals
-/// unscaled.
+/// Parses a column of values as `traverse.py` writes them: integers as text, dates and times as integers in their unit,
+/// decimals unscaled.
 pub fn series(name: &str, dtype: &DataType, values: &[Value]) -> Result<Series> {
     let name: PlSmallStr = name.into();
     let made = match dtype {

@@ -1,4 +1,4 @@
-//! A Python function as Polars calls it.
+//! A Python function as a Polars UDF.
 
 use std::any::Any;
 use std::sync::atomic::AtomicBool;
@@ -20,16 +20,16 @@ use super::{groups, pool, settings};
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 
-/// How such functions are called where plans are shown, and how they are told from Floe's own.
+/// Name of these functions in displayed plans; also tells them apart from Floe's own.
 pub const SHOWN: &str = "python_udf";
 
 /// The task for which functions are called.
 #[derive(Clone)]
 pub struct Task {
-    /// Children are kept, and shared, by this name.
+    /// Children are kept and shared per query, by this name.
     pub query: Arc<str>,
     pub cancel: Arc<AtomicBool>,
-    /// Keeps an error, and makes it one that passes through the engine.
+    /// Records an error for the task and wraps it as a Polars error.
     pub keep: Arc<dyn Fn(QueryError) -> PolarsError + Send + Sync>,
 }
 
@@ -38,7 +38,7 @@ pub struct PythonFunction {
     key: u64,
     field: OnceLock<Field>,
     task: Task,
-    /// Learned by all calls of a task.
+    /// Shared by all calls of a task.
     pace: Mutex<Pace>,
 }
 
@@ -60,17 +60,17 @@ impl PythonFunction {
             .map_err(|error| (self.task.keep)(error))
     }
 
-    /// How many rows these columns have that may go to different calls; nothing if all have to go to one.
+    /// Number of rows, if they can be split over several calls; `None` if one call must get them all.
     fn rows_apart(&self, columns: &[Column]) -> Option<usize> {
         let Payload { groups, by_rows, by_batches, .. } = &*self.payload;
         let rows = columns.iter().map(Column::len).max()?;
         let apart = groups.is_some() || *by_rows || *by_batches;
-        // A literal has one row for all.
+        // A literal has one row that stands for all.
         let alike = columns.iter().all(|column| column.len() == rows || column.len() == 1);
         (apart && alike && rows > 1).then_some(rows)
     }
 
-    /// Calls it for some rows at a time.
+    /// Calls the function in batches of rows.
     fn run_apart(&self, columns: &[Column], rows: usize, dtype: &DataType) -> PolarsResult<Column> {
         let call = |from: usize, some: usize, failed: &AtomicBool| -> Result<(Column, Duration), Stop> {
             let part = |column: &Column| {
@@ -92,9 +92,10 @@ impl PythonFunction {
             Ok((given, took))
         };
         let parts = match slices::paced(rows, &self.pace, settings().children, &in_parts) {
-            // A few rows may give another type, or length, than many: Polars goes by what many give.
+            // A small batch may return another type or length than a large one. Polars judges by one call with all
+            // rows, so retry with that (or, for groups, with full batches).
             Err(Stop::Wrong(_)) => {
-                let at_once = self.payload.groups.map_or(rows, |_| groups::AT_ONCE);
+                let at_once = self.payload.groups.map_or(rows, |_| groups::MAX_GROUPS_PER_CALL);
                 slices::in_turn(rows, at_once, &call)
             }
             ended => ended,
@@ -111,7 +112,7 @@ impl PythonFunction {
         Ok(all)
     }
 
-    /// As Polars checks what a function of this kind gave.
+    /// Checks and casts the output as Polars does for this kind of function.
     fn checked(&self, out: Column, dtype: &DataType) -> PolarsResult<Column> {
         match self.payload.kind {
             Kind::Columns => {
@@ -155,7 +156,7 @@ impl PythonFunction {
 }
 
 fn of_payload(payload: &Payload) -> Mutex<Pace> {
-    let most = payload.groups.map_or(usize::MAX, |_| groups::AT_ONCE);
+    let most = payload.groups.map_or(usize::MAX, |_| groups::MAX_GROUPS_PER_CALL);
     Mutex::new(Pace::new(most, settings().call_limit))
 }
 
@@ -188,7 +189,7 @@ impl AnonymousColumnsUdf for PythonFunction {
         self
     }
 
-    /// Each place of a plan has a type of its own.
+    /// Each occurrence in a plan infers its own type.
     fn deep_clone(self: Arc<Self>) -> Arc<dyn AnonymousColumnsUdf> {
         Arc::new(Self { field: OnceLock::new(), ..self.bound(&self.task) })
     }
@@ -215,20 +216,21 @@ impl AnonymousColumnsUdf for PythonFunction {
     }
 }
 
-/// Puts functions in for the payloads of a fragment that came over the wire.
+/// Replaces the payloads in a fragment that came over the wire by callable functions.
 pub fn arm(plan: &mut IRPlan) -> Result<()> {
     for at in 0..plan.expr_arena.len() {
         let AExpr::AnonymousFunction { function, fmt_str, .. } = plan.expr_arena.get_mut(Node(at)) else { continue };
         let LazySerde::Bytes(bytes) = &*function else { continue };
         let Some(packed) = Packed::read(bytes) else { continue };
         let Packed { payload, field, .. } = packed.map_err(polars_error)?;
-        *function = LazySerde::Deserialized(SpecialEq::new(Arc::new(PythonFunction::new(payload, field, nobody()))));
+        *function =
+            LazySerde::Deserialized(SpecialEq::new(Arc::new(PythonFunction::new(payload, field, unbound_task()))));
         **fmt_str = PlSmallStr::from_static(SHOWN);
     }
     Ok(())
 }
 
-/// Calls the functions of a plan for this task from now on.
+/// Binds the functions of a plan to this task.
 pub fn bind(plan: &mut IRPlan, task: &Task) {
     for at in 0..plan.expr_arena.len() {
         let AExpr::AnonymousFunction { function, fmt_str, .. } = plan.expr_arena.get_mut(Node(at)) else { continue };
@@ -241,8 +243,8 @@ pub fn bind(plan: &mut IRPlan, task: &Task) {
     }
 }
 
-/// For plans that are looked at and run by nobody in particular.
-pub fn nobody() -> Task {
+/// A task for plans that are inspected, or run outside of any task.
+pub fn unbound_task() -> Task {
     Task {
         query: Arc::from(""),
         cancel: Arc::default(),

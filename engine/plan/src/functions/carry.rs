@@ -1,5 +1,5 @@
-//! Finds the functions in a client's plan before Polars decodes it, and makes of them what this build can decode: an
-//! expression that calls the function by its payload, or a mark that `put` builds a plan for.
+//! Finds Python functions in a client's plan before Polars decodes it, and replaces them by what this build can decode:
+//! an expression with the function's payload, or a mark from which `put` builds a plan.
 
 use bytes::Bytes;
 use polars_core::prelude::*;
@@ -16,24 +16,24 @@ use crate::versions::Client;
 use floe_polars::polars_error;
 use floe_wire::error::Result;
 
-/// How Polars begins a pickled function of an expression.
+/// Prefix of a pickled function in an expression.
 const PICKLED: &[u8] = b"PLPYFN";
-/// `FunctionFlags` of Polars: all columns go to one call, the call may use Polars itself, one value comes back.
-const ALL_AT_ONCE: u16 = 1 << 2;
+/// Polars' `FunctionFlags`: INPUT_WILDCARD_EXPANSION, OPTIONAL_RE_ENTRANT and RETURNS_SCALAR.
+const WILDCARD_EXPANSION: u16 = 1 << 2;
 const RE_ENTRANT: u16 = 1 << 4;
 const SCALAR: u16 = 1 << 3;
-/// Stands for a plan to build: a slice of this length, whose offset says which one. No client makes such.
+/// Mark for a plan to build: a slice of this length, whose offset is the number. No client writes such a slice.
 const MARK_LENGTH: u32 = u32::MAX - 5;
 const MARK_OFFSET: i64 = i64::MIN / 4;
-/// Stands for a function over names: a prefix that no user writes.
+/// Mark for a function over column names: a prefix that no user writes.
 const MARK_PREFIX: &str = "\u{1}floe.names.";
 
-/// What was taken out of a document.
+/// The functions taken out of a document.
 #[derive(Debug, Default)]
 pub struct Carried {
-    /// Functions in expressions, which are numbered.
+    /// Number of functions in expressions.
     pub expressions: usize,
-    /// By the numbers of their marks.
+    /// Functions behind marks, by their numbers.
     pub marked: Vec<Payload>,
 }
 
@@ -42,13 +42,13 @@ impl Carried {
         self.expressions == 0 && self.marked.is_empty()
     }
 
-    /// The function that a slice stands for.
+    /// The function behind a marked slice.
     pub fn of_slice(&self, offset: i64, length: u32) -> Option<&Payload> {
         let at = usize::try_from(offset.checked_sub(MARK_OFFSET)?).ok()?;
         self.marked.get(at).filter(|_| length == MARK_LENGTH)
     }
 
-    /// The function that a prefix stands for.
+    /// The function behind a marked prefix.
     pub fn of_prefix(&self, prefix: &str) -> Option<&Payload> {
         self.marked.get(prefix.strip_prefix(MARK_PREFIX)?.parse::<usize>().ok()?)
     }
@@ -59,7 +59,7 @@ impl Carried {
     }
 }
 
-/// Takes the functions out of a document of this client. What is not understood stays, and is refused by name later.
+/// Takes the functions out of a document. What it does not recognize stays, and is refused by name later.
 pub fn carry(document: &mut Node<'_>, client: Client) -> Result<Carried> {
     let mut carrier = Carrier { client, carried: Carried::default(), added: Vec::new(), first: 0 };
     carrier.first = added::count(document);
@@ -74,7 +74,7 @@ pub fn carry(document: &mut Node<'_>, client: Client) -> Result<Carried> {
 struct Carrier<'a> {
     client: Client,
     carried: Carried,
-    /// Plan nodes to append to the document's, and how many it has.
+    /// Plan nodes to append to the document, and how many it had before.
     added: Vec<Node<'a>>,
     first: usize,
 }
@@ -86,7 +86,7 @@ impl<'a> Carrier<'a> {
             Node::Seq(items) => return items.iter_mut().try_for_each(|item| self.visit(item)),
             Node::Map(entries) => {
                 for (key, value) in entries {
-                    // Column names stand as keys here, and a column may be called anything.
+                    // Keys are column names here, and a column may have any name.
                     if key.as_str() != Some("fields") {
                         self.visit(value)?;
                     }
@@ -159,7 +159,7 @@ impl<'a> Carrier<'a> {
                     None => Returns::Supertype,
                 };
                 let scalar = function.get("returns_scalar").and_then(Node::as_bool).unwrap_or(false);
-                flags |= ALL_AT_ONCE | if scalar { SCALAR } else { 0 };
+                flags |= WILDCARD_EXPANSION | if scalar { SCALAR } else { 0 };
                 self.payload(Kind::Fold, &pickled, returns).map(|payload| Payload { scalar, ..payload })
             }
             "CumFoldHorizontal" | "CumReduceHorizontal" => {
@@ -179,7 +179,7 @@ impl<'a> Carrier<'a> {
                     "declared": declared.is_some(),
                     "scalar": scalar,
                 });
-                flags |= ALL_AT_ONCE | if scalar { SCALAR } else { 0 };
+                flags |= WILDCARD_EXPANSION | if scalar { SCALAR } else { 0 };
                 self.payload(Kind::CumFold, &pickled, Returns::Columns { each: Box::new(each), first })
                     .map(|payload| Payload { scalar, args: args.to_string(), ..payload })
             }
@@ -248,7 +248,7 @@ impl<'a> Carrier<'a> {
         let mut content = content.clone();
         content.set("apply", Node::nil());
         let input = self.add(Node::map([("GroupBy", content)]));
-        // Polars takes what the functions of groups give as it is.
+        // Polars does not check the schema of group functions' results.
         let offset = self.carried.mark(Payload { checked: false, ..payload });
         Ok(Some(marked(input, offset)))
     }
@@ -277,13 +277,13 @@ impl<'a> Carrier<'a> {
         Ok(Some(marked(nothing, offset)))
     }
 
-    /// Adds a plan node to the document, and gives its key.
+    /// Appends a plan node to the document and returns its key.
     fn add(&mut self, plan: Node<'a>) -> Node<'a> {
         self.added.push(added::listed(plan));
         added::key(self.first + self.added.len() - 1)
     }
 
-    /// The payload, as the function of an expression, with the next number.
+    /// Encodes a payload as the function of an expression, with the next number.
     fn written(&mut self, payload: Payload) -> Result<Node<'static>> {
         let mut bytes = Vec::new();
         let packed = Packed { payload: payload.into(), field: None, number: Some(self.carried.expressions) };

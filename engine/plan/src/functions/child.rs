@@ -1,5 +1,5 @@
-//! One Python process that calls functions, one at a time: confined and bounded as that of a script, with all that it
-//! starts (`tree`).
+//! One Python process that calls functions, one call at a time. Confined and limited like a plan script, with its whole
+//! process tree (`tree`).
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -28,23 +28,23 @@ use floe_polars::{frame_from_stream, polars_error, write_stream};
 use floe_wire::error::{Category, QueryError, Result};
 
 const HOST: &str = include_str!("function_host.py");
-/// Python and Polars themselves, and what the kernel counts to a process that another one counts, too.
+/// Allowance for Python and Polars themselves, and for pages that are counted twice because processes share them.
 const BASE_BYTES: u64 = 512 << 20;
 const PROCESSES: usize = 64;
-/// Of what functions print, this much is kept.
+/// Keep at most this much of what functions print.
 const PRINTED_LIMIT_BYTES: usize = 2 << 10;
-/// A longer answer than this is not read.
+/// Refuse longer answers.
 const ANSWER_LIMIT_BYTES: u64 = 64 << 30;
-/// Importing Polars, on a machine that is busy.
+/// Time limit for importing Polars, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// How often to look at what a child that works uses.
+/// Interval between checks of a busy child's resources.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often a call that waits for its answer looks whether it still has to.
+/// How often a waiting call checks for cancellation.
 const WAIT: Duration = Duration::from_millis(20);
-/// How long the end of a child may take to be told after its pipes have closed.
+/// How long to wait for the report of a child's end after its pipes have closed.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-/// A request to a child: a header and bodies.
+/// A request to a child: a header, and bodies.
 type Request = (String, Vec<Vec<u8>>);
 
 pub struct FunctionChild {
@@ -56,9 +56,9 @@ pub struct FunctionChild {
     printed: Printed,
     watch: Arc<Watch>,
     ended: Receiver<std::io::Result<End>>,
-    /// The functions it has, and what users call them.
+    /// The functions that it has loaded, with their names in users' code.
     known: HashMap<u64, String>,
-    /// The type that a function was last told to give.
+    /// The return type last sent for each function.
     typed: HashMap<u64, DataType>,
     memory_bytes: u64,
     _dir: TempDir,
@@ -73,14 +73,14 @@ pub struct Call<'c> {
     pub limit: Duration,
 }
 
-/// What a child says of itself.
+/// Versions that a child reports at its start.
 #[derive(Default, Deserialize)]
 struct Versions {
     python: (u8, u8, u8),
     polars: String,
 }
 
-/// What a child says of a failed call.
+/// A failed call, as the child reports it.
 #[derive(Deserialize)]
 struct Failed {
     class: String,
@@ -101,7 +101,7 @@ fn cannot(what: &str, error: &std::io::Error) -> QueryError {
 }
 
 impl FunctionChild {
-    /// The release of Polars that it was started for.
+    /// The Polars release that it was started for.
     pub fn release(&self) -> &str {
         &self.release
     }
@@ -111,7 +111,7 @@ impl FunctionChild {
         self.requests.is_some() && !self.watch.stop.load(Ordering::Acquire)
     }
 
-    /// Starts one with this release of Polars (`2.1`).
+    /// Starts a child with this release of Polars (`2.1`).
     pub fn start(release: &str, cancel: &AtomicBool) -> Result<Self> {
         let settings = super::settings();
         let python = settings.python.find(Purpose::Functions(release), &mut |line| tracing::warn!("{line}"))?;
@@ -122,7 +122,7 @@ impl FunctionChild {
             .map_err(|e| cannot("make a directory", &e))?;
         std::fs::write(dir.path().join("function_host.py"), HOST).map_err(|e| cannot("write to its directory", &e))?;
         let limits = Limits {
-            // A child lives as long as its query; single calls are limited.
+            // A child lives as long as its query; only single calls have a time limit.
             time: Duration::from_secs(1 << 30),
             memory_bytes: settings.memory_bytes + BASE_BYTES,
             processes: PROCESSES,
@@ -134,7 +134,7 @@ impl FunctionChild {
             .arg(settings.memory_bytes.to_string())
             .envs(settings.variables.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
             .envs(packages.map(|path| ("FLOE_PACKAGES", path)))
-            // Where the client's own modules are, if it runs on this machine.
+            // Module path of the client, if it runs on this machine.
             .envs(std::env::var_os("FLOE_PYTHON_PATH").map(|path| ("FLOE_PYTHON_PATH", path)));
         let watch = Arc::new(Watch { every: LOOK_EVERY, ..Watch::default() });
         let ((stdin, stdout, stderr), ended) = supervised(command, limits, watch.clone()).map_err(|e| {
@@ -164,7 +164,7 @@ impl FunctionChild {
         Ok(own)
     }
 
-    /// Checks that what it has is what the functions were pickled with.
+    /// Checks that its versions can load the pickled functions.
     pub fn suits(&self, payload: &Payload) -> Result<()> {
         let Versions { python: (_, minor, _), polars } = &self.has;
         let same_polars =
@@ -203,15 +203,15 @@ impl FunctionChild {
         for column in columns {
             bodies.push(one_column(column)?);
         }
-        let is_told = returns.is_none_or(|dtype| self.typed.get(&key) == Some(dtype));
-        if let Some(dtype) = returns.filter(|_| !is_told) {
+        let type_known = returns.is_none_or(|dtype| self.typed.get(&key) == Some(dtype));
+        if let Some(dtype) = returns.filter(|_| !type_known) {
             bodies.push(one_column(&Series::new_empty(PlSmallStr::EMPTY, dtype))?);
             self.typed.insert(key, dtype.clone());
         }
         let own: Vec<&str> = columns.iter().map(|column| column.name().as_str()).collect();
         let mut header = json!({"op": "call", "key": key, "names": own});
         header["type"] = match returns {
-            Some(_) if is_told => "last",
+            Some(_) if type_known => "last",
             Some(_) => "new",
             None => "none",
         }
@@ -235,13 +235,13 @@ impl FunctionChild {
     }
 
     fn send(&self, header: serde_json::Value, bodies: Vec<Vec<u8>>) {
-        // When the child is gone already, that it does not answer says so.
+        // If the child is gone, the missing answer reports it.
         if let Some(requests) = &self.requests {
             let _ = requests.send((header.to_string(), bodies));
         }
     }
 
-    /// Waits for an answer; one that is no failure begins with a zero.
+    /// Waits for an answer. Successful answers begin with a zero byte.
     fn answer(&mut self, key: u64, stops: Stops<'_>, limit: Duration) -> Result<Vec<u8>> {
         let deadline = Instant::now() + limit;
         loop {
@@ -303,12 +303,12 @@ impl FunctionChild {
         QueryError::user(class, format!("{message}{trace}"))
     }
 
-    /// Its pipes are closed: says how it ended.
+    /// Reports how a child ended whose pipes are closed.
     fn lost(&mut self, key: u64) -> QueryError {
         self.requests = None;
         let end = self.ended.recv_timeout(END_LIMIT);
         self.end();
-        let printed = self.printed.told();
+        let printed = self.printed.as_suffix();
         let name = self.name(key);
         let ended = match end {
             Ok(Ok(End::Itself(status))) => match (status.code(), status.signal()) {
@@ -328,7 +328,7 @@ impl FunctionChild {
             Ok(Ok(End::Disk)) => "more files than its limit".into(),
             _ => "no answer".into(),
         };
-        // Before the first answer there is no function to blame.
+        // Before the first answer, no function is to blame.
         if key == 0 {
             return QueryError::user(
                 "PythonEnvironment",
@@ -345,13 +345,14 @@ impl FunctionChild {
 
 type Pipes = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
 
-/// Starts the child on a thread that lives as long: children die with the thread that started them.
+/// Starts the child on a thread that lives as long as the child: PR_SET_PDEATHSIG kills it when the thread that started
+/// it ends.
 fn supervised(
     command: Command,
     limits: Limits,
     watch: Arc<Watch>,
 ) -> std::io::Result<(Pipes, Receiver<std::io::Result<End>>)> {
-    let (told, started) = channel();
+    let (tell_start, started) = channel();
     let (tell_end, ended) = channel();
     std::thread::Builder::new().name("floe-function".into()).spawn(move || {
         let tree = tree::start(command, &limits).map(|mut tree| {
@@ -363,11 +364,11 @@ fn supervised(
         });
         match tree {
             Ok((tree, pipes)) => {
-                let _ = told.send(Ok(pipes));
+                let _ = tell_start.send(Ok(pipes));
                 let _ = tell_end.send(tree.wait_watched(&limits, &watch));
             }
             Err(error) => {
-                let _ = told.send(Err(error));
+                let _ = tell_start.send(Err(error));
             }
         }
     })?;
@@ -380,7 +381,7 @@ fn one_column(column: &Series) -> Result<Vec<u8>> {
     write_stream(DataFrame::new(column.len(), vec![column]).map_err(polars_error)?)
 }
 
-/// Writes requests, so that nobody waits for a child that does not read.
+/// Writes requests on a thread of its own, so that a child that does not read cannot block the caller.
 fn writer(pipe: Option<ChildStdin>) -> Sender<Request> {
     let (sender, requests) = channel::<Request>();
     std::thread::spawn(move || {

@@ -1,8 +1,8 @@
-//! Functions over groups, called for many groups at once.
+//! Calls functions over groups for many groups at once.
 //!
-//! Polars calls such a function once for each group, and a call that crosses to another process costs a thousand times what
-//! the function does. So the rows of each group are made a list, and the function is called for a batch of lists: the child
-//! goes through them. What it gives for a group depends on that group alone, so the call is element-wise over lists.
+//! Polars calls such a function once per group, and a call to another process costs about a thousand times the function
+//! itself. So implode the rows of each group to a list, and call the function with a batch of lists; the child loops
+//! over them. The result for a group depends on that group alone, so the call is element-wise over lists.
 
 use polars_core::chunked_array::builder::get_list_builder;
 use polars_core::prelude::*;
@@ -13,27 +13,28 @@ use polars_utils::pl_str::PlSmallStr;
 
 use super::payload::{Kind, Packed, Payload, Returns};
 
-/// No more groups than these go to one call: enough that the way there costs little.
-pub const AT_ONCE: usize = 1024;
+/// Send at most this many groups per call: enough to make the cost of the call itself negligible.
+pub const MAX_GROUPS_PER_CALL: usize = 1024;
 
-/// An aggregation that only calls a function.
+/// An aggregation that only calls a function, rewritten.
 pub struct OfGroups {
-    /// The column that it makes.
+    /// Its output column.
     pub name: PlSmallStr,
-    /// The lists that it is called with.
+    /// The lists to call the function with.
     pub lists: Expr,
     pub payload: Payload,
-    /// That of the function.
+    /// Number of the function in the document.
     pub number: Option<usize>,
 }
 
-/// Whether all groups of this plan are known before the first is needed, and no two share rows.
+/// Whether the groups of this plan do not overlap, and are all known before the first result: no dynamic or rolling
+/// windows.
 pub fn are_apart(plan: &DslPlan) -> bool {
     matches!(plan, DslPlan::GroupBy { options, apply: None, .. } if options.dynamic.is_none() && options.rolling.is_none())
 }
 
-/// What to do instead of calling the function of an aggregation for each group. Nothing, if it is another aggregation, or if
-/// it takes what is not surely a list of rows.
+/// Rewrites an aggregation that calls a function per group to lists and one call. `None` for other aggregations, and
+/// for inputs that may not be a list of the group's rows.
 pub fn of_groups(aggregation: &Expr) -> Option<OfGroups> {
     let (given, call) = match aggregation {
         Expr::Alias(call, name) => (Some(name.clone()), &**call),
@@ -61,7 +62,7 @@ pub fn of_groups(aggregation: &Expr) -> Option<OfGroups> {
     Some(OfGroups { lists: lists.alias(name.clone()), name, payload, number })
 }
 
-/// Whether an expression gives rows of the group, and not one value for it, or a literal.
+/// Whether an expression returns rows of the group, instead of one value per group or a literal.
 fn gives_rows(expr: &Expr) -> bool {
     match expr {
         Expr::Column(_) => true,
@@ -76,7 +77,7 @@ fn gives_rows(expr: &Expr) -> bool {
     }
 }
 
-/// One list for each group, of what the child gave: the rows of all groups, and the number of each row's group.
+/// Builds one list per group from the child's answer: the rows of all groups, and the group number of each row.
 pub fn lists(rows: &Series, numbers: &Series, groups: usize) -> PolarsResult<Series> {
     let numbers = numbers.cast(&DataType::UInt32)?;
     let numbers = numbers.u32()?;

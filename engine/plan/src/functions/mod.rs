@@ -1,15 +1,15 @@
-//! Python functions in a plan (`map_elements`, `map_batches`, `map_groups`, `fold`, IO plugins …): called in children of
-//! this process that have the client's own Polars, never inside the engine.
+//! Python functions in a plan (`map_elements`, `map_batches`, `map_groups`, `fold`, IO plugins …). They run in child
+//! processes with the client's own Polars, never inside the engine.
 //!
-//! The way of a function: `carry` finds it in the client's bytes and makes it an expression of Polars with a payload that
-//! travels (`payload`); `put_in` gives the decoded plan something to call (`call`); fragments carry the payload to the
-//! workers, where `arm` does the same again and `bind` ties the calls of a task to its end. A call sends columns to a child
-//! (`child`, `function_host.py`) that the query keeps warm (`pool`).
+//! How a function travels: `carry` finds it in the client's bytes and turns it into a Polars expression with a
+//! serializable payload (`payload`). `put_in` makes the decoded plan callable (`call`). Fragments carry the payload to
+//! the workers, where `arm` makes it callable again, and `bind` binds the calls to a task, so that they end with it. A
+//! call sends columns to a child (`child`, `function_host.py`), and the query keeps its children warm (`pool`).
 //!
-//! What a function does to rows is what Polars says of it: element-wise ones run wherever rows are, others where all rows
-//! of their frame or group are together. Those of groups get many groups in one call (`groups`). Where rows, or groups, do
-//! not depend on each other, a call takes as many of them as it works on for about a second (`pace`), and several children
-//! share the work (`slices`).
+//! Polars' flags decide where a function runs: element-wise functions run wherever rows are, others where all rows of
+//! their frame or group are together. Group functions get many groups per call (`groups`). Where rows or groups are
+//! independent, a call takes as many as it can process in about a second (`pace`), and several children share the work
+//! (`slices`).
 
 mod call;
 mod carry;
@@ -33,31 +33,32 @@ pub use pool::release;
 pub(crate) use carry::{Carried, carry};
 pub(crate) use put::{check_placed, put_in};
 
-/// Whether and how functions are called by this process.
+/// How this process calls functions.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub allowed: bool,
-    /// Children of one query at once.
+    /// Children per query at the same time.
     pub children: usize,
-    /// What a child may take on top of Python and Polars.
+    /// Memory limit of a child, on top of Python and Polars.
     pub memory_bytes: u64,
-    /// How long one call may take.
+    /// Time limit of one call.
     pub call_limit: Duration,
-    /// Whether to have a child ready for the next query.
+    /// Whether to keep a started child ready for the next query.
     pub spare: bool,
     pub python: Choice,
-    /// Where children have their directories, which go with whoever owns this one even if this process is killed. Left out,
-    /// that of temporary files.
+    /// Parent of the children's directories. Its owner removes it even if this process is killed. `None`: the directory
+    /// for temporary files.
     pub dir: Option<PathBuf>,
-    /// Variables of this process that functions see: those that the query gives itself.
+    /// Names of environment variables that functions may see, set by the query.
     pub variables: Vec<String>,
-    /// Packages that functions import, as a requirements file names them.
+    /// Packages that functions import, as lines of a requirements file.
     pub requirements: Vec<String>,
 }
 
 impl Settings {
-    /// What the environment says: `FLOE_PYTHON_FUNCTIONS` (allow, deny), `FLOE_FUNCTIONS_PYTHON` (else `FLOE_PYTHON`),
-    /// `FLOE_FUNCTION_SECONDS`, `FLOE_FUNCTION_ENV` (names of variables, with commas) and `FLOE_REQUIREMENTS` (lines).
+    /// Settings from the environment: `FLOE_PYTHON_FUNCTIONS` (allow, deny), `FLOE_FUNCTIONS_PYTHON` (else
+    /// `FLOE_PYTHON`), `FLOE_FUNCTION_SECONDS`, `FLOE_FUNCTION_ENV` (variable names, comma-separated) and
+    /// `FLOE_REQUIREMENTS` (lines).
     pub fn of_environment() -> Settings {
         let own = std::env::var_os("FLOE_FUNCTIONS_PYTHON").filter(|python| !python.is_empty());
         let names = std::env::var("FLOE_FUNCTION_ENV").unwrap_or_default();
@@ -77,7 +78,7 @@ impl Settings {
     }
 }
 
-/// Whether the function of an expression is one that `carry` put there.
+/// Whether the function of an expression was put there by `carry`.
 pub(crate) fn is_carried(function: &crate::msgpack::Node<'_>) -> bool {
     function.head_bytes(payload::MARK.len()).is_some_and(|head| head == payload::MARK)
 }
@@ -88,7 +89,7 @@ fn cell() -> &'static RwLock<Settings> {
     SETTINGS.get_or_init(|| RwLock::new(Settings::of_environment()))
 }
 
-/// Says how functions are called from now on.
+/// Changes the settings of this process.
 pub fn configure(settings: Settings) {
     *cell().write().unwrap_or_else(PoisonError::into_inner) = settings;
 }

@@ -1,50 +1,50 @@
-//! How many rows go to one call of a function: one at first, then as many as take about a second. So the limit of a call is
-//! one for a part of the work, however much of it there is.
+//! Chooses the number of rows per function call: one row first, then as many as take about a second. So the time limit
+//! of a call applies to a bounded part of the work, however many rows there are.
 //!
-//! A call may have a cost of its own (a model that is loaded), which rows do not add to: two calls of different sizes tell
-//! it from what each row costs.
+//! A call may have a fixed cost that does not depend on its rows, such as loading a model. Two calls of different sizes
+//! tell the fixed cost from the cost per row.
 
 use std::time::Duration;
 
-/// What a call should take.
-const AIM_SECONDS: f64 = 1.0;
-/// A call takes at most so many times the rows of the one before it…
-const GROWTH: usize = 8;
-/// …or so many where rows cost next to nothing beside the call itself.
-const FREE_GROWTH: usize = 64;
+/// Target duration of a call.
+const TARGET_SECONDS: f64 = 1.0;
+/// Grow a batch at most 8-fold from one call to the next …
+const MAX_GROWTH: usize = 8;
+/// … or 64-fold while rows are nearly free compared with the call itself.
+const MAX_FREE_GROWTH: usize = 64;
 
 #[derive(Debug)]
 pub struct Pace {
     rows: usize,
     most: usize,
     limit: f64,
-    /// What a call costs without rows, and what each row adds to it, in seconds.
+    /// Fixed cost of a call, and cost per row, in seconds.
     fixed: f64,
     each: f64,
-    /// The last call that was learned from.
+    /// Size and duration of the last call that updated the costs.
     last: Option<(usize, f64)>,
 }
 
 impl Pace {
-    /// `limit` is what ends a call.
+    /// `most` is the largest batch, `limit` the time after which a call is stopped.
     pub fn new(most: usize, limit: Duration) -> Pace {
         Pace { rows: 1, most, limit: limit.as_secs_f64(), fixed: 0.0, each: 0.0, last: None }
     }
 
-    /// For the next call.
+    /// Rows for the next call.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// What so many rows are going to take, as far as it is known.
+    /// Expected time for `rows` rows, as far as the cost per row is known.
     pub fn expected(&self, rows: usize) -> Duration {
         Duration::try_from_secs_f64(self.each * rows as f64).unwrap_or(Duration::MAX)
     }
 
-    /// Learns from a call.
+    /// Updates the costs with a finished call.
     pub fn took(&mut self, rows: usize, time: Duration) {
         let time = time.as_secs_f64();
-        // What is left over at an end says little.
+        // A small batch at the end says little about the costs.
         if rows < self.rows.div_ceil(2) {
             return;
         }
@@ -56,11 +56,11 @@ impl Pace {
             }
             None => self.each = (time - self.fixed).max(0.0) / rows as f64,
         }
-        let aim = AIM_SECONDS.min(self.limit / 8.0).max(self.fixed);
+        let aim = TARGET_SECONDS.min(self.limit / 8.0).max(self.fixed);
         let seconds = aim.min((self.limit / 4.0 - self.fixed).max(0.0));
         let wanted = if self.each > 0.0 { (seconds / self.each) as usize } else { usize::MAX };
         let wanted = match self.last {
-            // The second call has another size, whatever the first one took: only then is more known.
+            // Give the second call another size in any case: the costs can only be separated then.
             None if time <= self.limit / 16.0 => wanted.max(rows * 4),
             None if time <= self.limit / 4.0 => rows * 2,
             None => rows,
@@ -70,7 +70,7 @@ impl Pace {
             self.last = Some((rows, time));
         }
         let free = self.each * (rows as f64) < self.fixed / 8.0;
-        let growth = if free { FREE_GROWTH } else { GROWTH };
+        let growth = if free { MAX_FREE_GROWTH } else { MAX_GROWTH };
         self.rows = wanted.clamp(1, self.most.min(rows.saturating_mul(growth)).max(1));
     }
 }
@@ -79,7 +79,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// The sizes of calls for so many rows, with what a call and a row cost.
+    /// The batch sizes for `rows` rows, at these costs per call and per row.
     fn calls(rows: usize, fixed: f64, each: f64, limit: u64) -> Vec<usize> {
         let mut pace = Pace::new(usize::MAX, Duration::from_secs(limit));
         let (mut sizes, mut left) = (vec![], rows);
@@ -106,18 +106,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quick_goes_in_few_calls() {
+    fn cheap_rows_take_few_calls() {
         let sizes = calls(1_000_000, 0.001, 0.000_000_1, 600);
         assert!(sizes.len() <= 6, "{sizes:?}");
     }
 
     #[test]
-    fn the_cost_of_a_call_is_no_cost_of_its_rows() {
+    fn fixed_costs_are_not_counted_per_row() {
         for fixed in [1.0, 20.0, 60.0] {
             let sizes = calls(1_000_000, fixed, 0.000_000_1, 600);
             assert!(sizes.len() <= 6, "{fixed} s: {sizes:?}");
         }
-        // A first call that loads something.
+        // The first call loads something.
         let mut pace = Pace::new(usize::MAX, Duration::from_secs(600));
         pace.took(1, Duration::from_secs(60));
         for _ in 0..6 {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_at_an_end_changes_nothing() {
+    fn a_small_last_batch_does_not_change_the_pace() {
         let mut pace = Pace::new(1024, Duration::from_secs(600));
         while pace.rows() < 1024 {
             pace.took(pace.rows(), Duration::from_millis(1));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_known_after_a_call() {
+    fn remaining_time_is_known_after_one_call() {
         let mut pace = Pace::new(1024, Duration::from_secs(600));
         assert_eq!(pace.expected(100), Duration::ZERO);
         pace.took(1, Duration::from_millis(500));

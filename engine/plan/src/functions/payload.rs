@@ -1,4 +1,4 @@
-//! A function as it travels: its pickle, and what Polars has to know of it without calling it.
+//! A function as it travels: its pickle, and what Polars must know about it without calling it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -9,46 +9,46 @@ use polars_core::utils::try_get_supertype;
 use polars_plan::dsl::DataTypeExpr;
 use serde::{Deserialize, Serialize};
 
-/// How Polars marks functions that travel by name, and ours.
+/// Polars' marker of functions that are serialized by name, followed by Floe's name.
 pub const MARK: &[u8] = b"PLNAMEDFNfloe.python!";
 
-/// What is passed to the function, and what it gives.
+/// The signature of the function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A list of columns, for one.
+    /// Columns to column.
     Columns,
-    /// A frame (as a struct), for a frame.
+    /// Frame to frame; both are sent as structs.
     Frame,
-    /// The frame of one group, for a frame.
+    /// Frame of one group to frame.
     Group,
-    /// Columns, two at a time.
+    /// `fold`, `reduce`: two columns to one column.
     Fold,
-    /// The same, for all that is given on the way.
+    /// `cum_fold`, `cum_reduce`: every intermediate value.
     CumFold,
-    /// Windows of a column, one at a time.
+    /// `rolling_map`: one window of a column at a time.
     Rolling,
-    /// Column names.
+    /// Column names to column names.
     Names,
-    /// Nothing, for the frames of a source.
+    /// IO plugin: nothing to frames.
     Source,
-    /// Nothing, for the schema of a source.
+    /// IO plugin: nothing to the schema.
     Schema,
 }
 
-/// The type of what it gives.
+/// Return type of the function.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Returns {
-    /// Found out by calling it.
+    /// Inferred by calling the function.
     Unknown,
     Type(Box<DataTypeExpr>),
     /// A frame of these columns.
     Frame(SchemaRef),
-    /// That of the first column passed.
+    /// Type of the first input column.
     Same,
-    /// The one that all columns passed can become.
+    /// Supertype of all input columns.
     Supertype,
-    /// A struct of columns by the names of those passed, with or without the first.
+    /// A struct with one field per input column, with or without the first.
     Columns {
         each: Box<Returns>,
         first: bool,
@@ -58,38 +58,38 @@ pub enum Returns {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Payload {
     pub kind: Kind,
-    /// The Polars that pickled it, such as `2.1`.
+    /// Polars release that pickled it, such as `2.1`.
     pub polars: String,
-    /// The Python that pickled it, minor and micro version.
+    /// Python that pickled it: minor and micro version.
     pub python: (u8, u8),
-    /// Pickled with its code, which only the same minor version of Python reads.
+    /// Pickled by value, with its code; only the same minor version of Python can load it.
     pub with_code: bool,
     pub pickle: Bytes,
     pub returns: Returns,
-    /// Whether it says that it gives one value.
+    /// Whether it is declared to return one value.
     pub scalar: bool,
-    /// Whether it may be called with some rows of its frame at a time.
+    /// Whether it may be called with batches of its frame's rows.
     pub by_batches: bool,
-    /// Whether a frame of another schema than the one declared is an error.
+    /// Whether a frame that differs from the declared schema is an error.
     pub checked: bool,
-    /// More arguments, as JSON.
+    /// Further arguments, as JSON.
     pub args: String,
-    /// Called for each group, with so many columns, which have no names then: they come as one list for each group, or as a
-    /// struct of lists if there are several.
+    /// Called per group, with this many columns, which are then unnamed: one list per group, or a struct of lists for
+    /// several columns.
     pub groups: Option<usize>,
-    /// Whether each row that it gives is made of that row alone.
+    /// Whether each output row depends only on the same input row.
     pub by_rows: bool,
 }
 
 impl Payload {
-    /// Tells functions apart.
+    /// Identifies the function: a hash of its kind, pickle and arguments.
     pub fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.kind, &self.pickle, &self.args).hash(&mut hasher);
         hasher.finish()
     }
 
-    /// The type of what it gives for these columns; nothing if it must be called to know.
+    /// Output type for these columns; `None` if it must be inferred by a call.
     pub fn declared(&self, schema: &Schema, fields: &[Field]) -> PolarsResult<Option<DataType>> {
         if self.groups.is_some() {
             let declared = self.returns.declared(schema, &self.fields_of_one_group(fields))?;
@@ -106,7 +106,7 @@ impl Returns {
             Returns::Unknown => return Ok(None),
             Returns::Type(dtype) => (**dtype).clone().into_datatype_with_self(schema, &first)?,
             Returns::Frame(columns) => DataType::Struct(columns.iter_fields().collect()),
-            // A literal has no type yet.
+            // Give an untyped literal its type.
             Returns::Same => first.materialize_unknown(true)?,
             Returns::Supertype => {
                 let rest = fields.iter().skip(1).map(Field::dtype);
@@ -124,12 +124,12 @@ impl Returns {
 }
 
 impl Payload {
-    /// The same function, called with the columns of one group.
+    /// The same function, for the columns of a single group.
     pub fn of_one_group(&self) -> Payload {
         Payload { groups: None, ..self.clone() }
     }
 
-    /// The columns of one group, by those of all.
+    /// Types of the columns of one group, from those of the lists.
     pub fn fields_of_one_group(&self, fields: &[Field]) -> Vec<Field> {
         let lists = match fields {
             [one] if self.groups.is_some_and(|columns| columns > 1) => match one.dtype() {
@@ -141,23 +141,23 @@ impl Payload {
         lists.into_iter().map(|list| Field::new(list.name().clone(), of_list(list.dtype()).clone())).collect()
     }
 
-    /// The type of what is given for all groups, by that for one.
+    /// Output type for a batch of groups, from that for one group.
     pub fn of_all_groups(&self, dtype: DataType) -> DataType {
         if self.scalar { dtype } else { dtype.implode() }
     }
 }
 
-/// What a list is of.
+/// Element type of a list.
 pub fn of_list(dtype: &DataType) -> &DataType {
     dtype.inner_dtype().unwrap_or(dtype)
 }
 
-/// The payload with the type that was found for it.
+/// A payload with its inferred type.
 #[derive(Serialize, Deserialize)]
 pub struct Packed {
     pub payload: Arc<Payload>,
     pub field: Option<Field>,
-    /// Which of a document's functions it is.
+    /// Number of the function in its document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<usize>,
 }
@@ -169,7 +169,7 @@ impl Packed {
             .map_err(|e| polars_err!(ComputeError: "a Python function cannot be written: {e}"))
     }
 
-    /// Reads what `write` wrote; nothing if these are other bytes.
+    /// Reads what `write` wrote; `None` if the bytes are not a payload.
     pub fn read(bytes: &[u8]) -> Option<PolarsResult<Packed>> {
         let packed = bytes.strip_prefix(MARK)?;
         Some(

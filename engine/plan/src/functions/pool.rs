@@ -1,4 +1,4 @@
-//! The children that functions are called in: some for each query, kept while it may call again.
+//! The children that call functions: a few per query, kept as long as the query may call again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +12,13 @@ use super::child::{Call, FunctionChild};
 use super::payload::Payload;
 use floe_wire::error::{Category, QueryError, Result};
 
-/// A child that nobody has called for so long goes.
+/// Stop a process that has been idle this long.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
-/// The spare one stays longer: someone may be at work with queries.
+/// Stop the spare process that has been idle this long; longer than `IDLE_LIMIT`, because a user may be working
+/// interactively.
 const SPARE_LIMIT: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How often a call that waits for a child looks whether it still has to.
+/// How often a call that waits for a child checks for cancellation.
 const WAIT: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
@@ -30,7 +31,7 @@ struct Children {
 struct Pool {
     of_queries: Mutex<HashMap<String, Children>>,
     given_back: Condvar,
-    /// One that nobody has used, for the next query: importing Polars is most of what its first call would wait for.
+    /// An unused child for the next query, because importing Polars takes most of the time of a query's first call.
     spare: Mutex<Option<(FunctionChild, Instant)>>,
 }
 
@@ -43,11 +44,11 @@ impl Pool {
     }
 }
 
-/// What ends a call before its time.
+/// Flags that stop a call early.
 #[derive(Clone, Copy)]
 pub struct Stops<'s> {
     pub cancel: &'s AtomicBool,
-    /// Raised when another call for the same rows has failed.
+    /// Set when another call for the same rows has failed.
     pub failed: Option<&'s AtomicBool>,
 }
 
@@ -61,7 +62,7 @@ impl Stops<'_> {
     }
 }
 
-/// Calls a function with columns, in a child of the query's. `returns` is the declared type.
+/// Calls a function with columns, in a child of the query. `returns` is the declared type.
 pub fn call(
     payload: &Payload,
     key: u64,
@@ -73,7 +74,7 @@ pub fn call(
     timed(payload, key, columns, returns, &task.query, stops).map(|(given, _)| given)
 }
 
-/// The same, with what the call took once it had a child.
+/// Like `call`; also returns the time of the call itself, without the wait for a child.
 pub fn timed(
     payload: &Payload,
     key: u64,
@@ -104,7 +105,7 @@ fn take(payload: &Payload, query: &str, stops: Stops<'_>, most: usize) -> Result
             children.busy += 1;
             return Ok(child);
         }
-        // One of another version makes room.
+        // Replace an idle child of another Polars release.
         if children.busy + children.idle.len() >= most && !children.idle.is_empty() {
             children.idle.swap_remove(0);
         }
@@ -120,7 +121,7 @@ fn take(payload: &Payload, query: &str, stops: Stops<'_>, most: usize) -> Result
     }
 }
 
-/// The spare one, or a new one.
+/// Takes the spare child, or starts a new one.
 fn fresh(release: &str, cancel: &AtomicBool) -> Result<FunctionChild> {
     let spare = POOL.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
     match spare.filter(|(child, _)| child.release() == release && child.is_well()) {
@@ -129,7 +130,7 @@ fn fresh(release: &str, cancel: &AtomicBool) -> Result<FunctionChild> {
     }
 }
 
-/// Keeps a child for the next call, unless it has ended or its query has.
+/// Keeps a child for the next call, unless the child or its query has ended.
 fn give_back(query: &str, child: FunctionChild) {
     let mut queries = POOL.lock();
     if let Some(children) = queries.get_mut(query) {
@@ -148,8 +149,7 @@ fn forget_one(query: &str) {
     POOL.given_back.notify_one();
 }
 
-/// A query is over: its children go. Another one takes their place for the next query, now that its start keeps nobody
-/// waiting.
+/// Stops the children of a finished query, and starts a spare child for the next one, while no query waits for it.
 pub fn release(query: &str) {
     let Some(children) = POOL.lock().remove(query) else { return };
     let used = children.idle.first().map(|(child, _)| child.release().to_owned());
@@ -164,7 +164,7 @@ pub fn release(query: &str) {
             drop(before);
         }
     };
-    // Without it, the next query waits a little.
+    // If this fails, the next query starts its own child.
     let _ = std::thread::Builder::new().name("floe-functions".into()).spawn(start);
 }
 
@@ -183,9 +183,9 @@ fn reap() {
             gone.push(old);
             children.busy > 0 || !children.idle.is_empty()
         });
-        // Ending a child takes a moment, which nobody waits for.
+        // Drop after the locks are released: stopping a child takes a moment.
         drop::<Vec<Vec<(FunctionChild, Instant)>>>(gone);
     };
-    // Without it, children stay until their query ends.
+    // If this fails, children stay until their query ends.
     let _ = std::thread::Builder::new().name("floe-functions".into()).spawn(look);
 }

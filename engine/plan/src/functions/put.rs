@@ -1,4 +1,4 @@
-//! Gives a decoded plan something to call where its functions were.
+//! Puts callable functions into a decoded plan, where `carry` took them out.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use polars_plan::dsl::{DslPlan, Expr, LazySerde, OpaqueColumnUdf, RenameAliasFn,
 use polars_plan::prelude::{FunctionFlags, FunctionOptions, PlanCallback, all, as_struct, by_name, col};
 use polars_utils::pl_str::PlSmallStr;
 
-use super::call::{PythonFunction, SHOWN, Task, nobody};
+use super::call::{PythonFunction, SHOWN, Task, unbound_task};
 use super::carry::Carried;
 use super::groups::{self, OfGroups};
 use super::payload::{Kind, Packed, Payload};
@@ -20,18 +20,18 @@ use crate::inputs::inputs_mut;
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 
-/// The column of frames that are passed to functions.
+/// Column that holds a frame as a struct, as input of a function.
 const FRAME: &str = "__floe_frame";
 
-/// Puts functions in wherever they were taken out of what this plan holds, and notes the numbers of those that it found.
+/// Puts the functions back into a plan, and records the numbers of those that it placed.
 pub fn put_in(plan: DslPlan, carried: &Carried, placed: &mut HashSet<usize>) -> Result<DslPlan> {
-    let put = Put { carried, task: a_plan(), placed: RefCell::default() };
+    let put = Put { carried, task: inspection_task(), placed: RefCell::default() };
     let plan = put.whole(plan)?;
     placed.extend(put.placed.into_inner());
     Ok(plan)
 }
 
-/// Refuses a document of whose functions some have no place, after all plans in it were looked at.
+/// Refuses a document if some of its functions were placed in none of its plans.
 pub fn check_placed(carried: &Carried, placed: &HashSet<usize>) -> Result<()> {
     if placed.len() >= carried.expressions {
         return Ok(());
@@ -43,9 +43,9 @@ pub fn check_placed(carried: &Carried, placed: &HashSet<usize>) -> Result<()> {
     ))
 }
 
-/// The schema that a source's function gives.
+/// Calls a source's function for its schema.
 pub fn schema_of(function: &Payload) -> Result<SchemaRef> {
-    let task = a_plan();
+    let task = inspection_task();
     let dtype = pool::call(function, function.key(), &[], None, &task);
     pool::release(&task.query);
     match dtype?.dtype() {
@@ -54,16 +54,16 @@ pub fn schema_of(function: &Payload) -> Result<SchemaRef> {
     }
 }
 
-/// While a plan is looked at, its functions have children of their own.
-fn a_plan() -> Task {
+/// A task for calls while a plan is inspected, with its own children.
+fn inspection_task() -> Task {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    Task { query: format!("plan-{}", NEXT.fetch_add(1, Ordering::Relaxed)).into(), ..nobody() }
+    Task { query: format!("plan-{}", NEXT.fetch_add(1, Ordering::Relaxed)).into(), ..unbound_task() }
 }
 
 struct Put<'c> {
     carried: &'c Carried,
     task: Task,
-    /// The numbers of the functions that were put in.
+    /// Numbers of the functions placed so far.
     placed: RefCell<HashSet<usize>>,
 }
 
@@ -86,7 +86,7 @@ impl Put<'_> {
         if calls.is_empty() { Ok(plan) } else { Ok(LazyFrame::from(plan).with_columns(calls).logical_plan) }
     }
 
-    /// Makes lists of a group-by's aggregations that only call a function, and gives the calls to make with these.
+    /// Replaces a group-by's function aggregations by lists, and returns the calls to make with the lists.
     fn take_calls(&self, plan: &mut DslPlan) -> Vec<Expr> {
         let mut calls = Vec::new();
         if groups::are_apart(plan)
@@ -102,7 +102,7 @@ impl Put<'_> {
         calls
     }
 
-    /// The plan that a mark stands for.
+    /// Builds the plan behind a mark.
     fn marked(&self, input: DslPlan, payload: &Payload) -> Result<DslPlan> {
         let (input, frames) = match (payload.kind, input) {
             (Kind::Group, DslPlan::GroupBy { input, keys, predicates, maintain_order, options, .. }) => {
@@ -110,7 +110,7 @@ impl Put<'_> {
                 let keys = keys.into_iter().map(|key| self.expression(key)).collect::<Result<Vec<_>>>()?;
                 let rows = input.with_columns([as_struct(vec![all().as_expr()]).alias(FRAME)]);
                 let (input, aggs) = (Arc::new(rows.logical_plan), vec![col(FRAME)]);
-                // With its options, in which windows are.
+                // Keep the options, which hold dynamic and rolling windows.
                 let lists = DslPlan::GroupBy { input, keys, predicates, aggs, maintain_order, options, apply: None };
                 let explode = ExplodeOptions { empty_as_null: false, keep_nulls: true };
                 let payload = Payload { groups: Some(1), ..payload.clone() };

@@ -1,4 +1,4 @@
-//! Calls a function for some rows at a time, in several children at once where that pays.
+//! Calls a function in batches of rows, in several children at once where that pays off.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,27 +9,27 @@ use polars_core::prelude::*;
 use super::pace::Pace;
 use floe_wire::error::QueryError;
 
-/// Where less is left to do, another child costs more than it helps: it has to be started.
-const WORTH_HELP: Duration = Duration::from_secs(2);
+/// Start more children only if at least this much work is left, because starting one takes time.
+const MIN_SHARED_WORK: Duration = Duration::from_secs(2);
 
-/// Why it cannot go on.
+/// Why the calls stop.
 #[derive(Debug)]
 pub enum Stop {
-    /// The function failed, or the task ends.
+    /// The function failed, or the task was cancelled.
     Failed(QueryError),
-    /// What it gave is not what was declared.
+    /// The output differs from what was declared.
     Wrong(PolarsError),
 }
 
-/// Calls the function for the rows from the first number on, as many as the second says, until the flag is raised; gives
-/// what it took, too.
+/// Calls the function for the second number of rows, beginning at the first, until the flag is set. Returns the output
+/// and the duration.
 pub type One<'o> = dyn Fn(usize, usize, &AtomicBool) -> std::result::Result<(Column, Duration), Stop> + Sync + 'o;
 
 struct Work<'w> {
     rows: usize,
     pace: &'w Mutex<Pace>,
     one: &'w One<'w>,
-    /// A call failed: the others need not go on.
+    /// Set when a call has failed, to stop the others.
     failed: AtomicBool,
     state: Mutex<State>,
 }
@@ -41,7 +41,7 @@ struct State {
     stop: Option<Stop>,
 }
 
-/// Calls it for all rows, as many at a time as the pace says, by at most so many children.
+/// Calls the function for all rows, with batch sizes from `pace`, in at most `children` children.
 pub fn paced(
     rows: usize,
     pace: &Mutex<Pace>,
@@ -52,11 +52,11 @@ pub fn paced(
     std::thread::scope(|scope| {
         let mut helped = children < 2;
         while work.step() {
-            if !helped && work.left() >= WORTH_HELP {
+            if !helped && work.left() >= MIN_SHARED_WORK {
                 helped = true;
                 for _ in 1..children {
                     let help = || while work.step() {};
-                    // Without it, this thread does more.
+                    // If this fails, the current thread does all the work.
                     let _ = std::thread::Builder::new().name("floe-functions".into()).spawn_scoped(scope, help);
                 }
             }
@@ -70,7 +70,7 @@ pub fn paced(
     Ok(parts.into_iter().map(|(_, part)| part).collect())
 }
 
-/// Calls it for all rows, so many at a time, one call after another.
+/// Calls the function for all rows, in batches of `at_once`, one after another.
 pub fn in_turn(rows: usize, at_once: usize, one: &One<'_>) -> std::result::Result<Vec<Column>, Stop> {
     let never = AtomicBool::new(false);
     let call = |from: usize| one(from, at_once.min(rows - from), &never).map(|(part, _)| part);
@@ -87,7 +87,7 @@ impl Work<'_> {
         lock(self.pace).expected(left)
     }
 
-    /// Makes the next call; false if there is none to make.
+    /// Makes the next call; false if nothing is left to do.
     fn step(&self) -> bool {
         let mut state = lock(&self.state);
         if state.stop.is_some() || state.next >= self.rows {
@@ -105,7 +105,7 @@ impl Work<'_> {
             }
             Err(stop) => {
                 let failed = matches!(stop, Stop::Failed(_));
-                // Kept before the others end: because of it is all that they say.
+                // Record this error first; the others only fail as a consequence.
                 lock(&self.state).stop.get_or_insert(stop);
                 if failed {
                     self.failed.store(true, Ordering::Relaxed);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_come_in_order_whoever_makes_them() {
+    fn parts_are_in_order_whichever_child_made_them() {
         for took in [Duration::ZERO, Duration::from_secs(1)] {
             let threads: Mutex<HashSet<ThreadId>> = Mutex::default();
             let one = |from: usize, rows: usize, _: &AtomicBool| -> Given {

@@ -49,7 +49,7 @@ fn payloads_travel_whole() {
 }
 
 #[test]
-fn what_a_function_gives_is_known_where_it_can_be() {
+fn return_types_are_known_without_a_call() {
     let (int, float) = (DataType::Int32, DataType::Float64);
     let given = fields(&[int.clone(), float.clone()]);
     let declared = |returns| payload(returns).declared(&Schema::default(), &given).unwrap();
@@ -66,7 +66,7 @@ fn what_a_function_gives_is_known_where_it_can_be() {
 }
 
 #[test]
-fn what_is_given_for_groups_is_by_what_is_given_for_one() {
+fn group_types_follow_from_the_type_of_one_group() {
     let (int, float) = (DataType::Int32, DataType::Float64);
     let of = |scalar, columns: usize, given: &DataType| {
         let groups = Some(columns);
@@ -92,7 +92,7 @@ fn rows_of_groups_become_lists() {
 }
 
 #[test]
-fn functions_are_told_apart_by_what_they_are() {
+fn keys_identify_functions() {
     let one = payload(Returns::Same);
     let other = Payload { pickle: Bytes::from_static(b"another"), ..one.clone() };
     let windows = Payload { args: r#"{"window_size": 3}"#.into(), ..one.clone() };
@@ -102,7 +102,7 @@ fn functions_are_told_apart_by_what_they_are() {
 }
 
 #[test]
-fn a_function_without_a_place_is_not_made_up_for_by_another_in_two_places() {
+fn an_unplaced_function_is_found_although_another_is_placed_twice() {
     let two = Carried { expressions: 2, marked: vec![] };
     let mut placed = HashSet::from([1]);
     placed.extend([1]);

@@ -1,5 +1,5 @@
-//! The process in which Polars resolves texts: confined as that of a script, without credentials, and given up after a
-//! limit of time. It copies itself for each text (`host.py`), so the same one serves the next query of this process.
+//! The child process in which Polars resolves SQL: confined like a plan script, without credentials, killed after a
+//! time limit. It forks for each text (`host.py`), so this process can reuse it for the next query.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -19,17 +19,17 @@ use crate::script::HOST_TABLES;
 use floe_wire::error::{QueryError, Result};
 
 const HOST: &str = include_str!("host.py");
-/// What a text may take on top of Python and Polars.
+/// Memory limit for resolving a text, on top of Python and Polars.
 pub const MEMORY_BYTES: u64 = 1 << 30;
-/// A longer answer than this is not read.
+/// Refuse longer answers.
 const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
-/// Of what the child prints beside its answers, this much is shown.
+/// Show at most this much of what the child prints.
 const PRINTED_LIMIT_BYTES: usize = 1 << 10;
 
-/// Processes that wait for their next text.
+/// Started processes that wait for their next text.
 static IDLE: Mutex<Vec<Planner>> = Mutex::new(Vec::new());
-/// More than these are not kept.
-const IDLE_MOST: usize = 4;
+/// Keep at most this many.
+const MAX_IDLE: usize = 4;
 
 pub struct Planner {
     python: PathBuf,
@@ -44,7 +44,7 @@ impl Drop for Planner {
     fn drop(&mut self) {
         drop(self.input.take());
         kill_group(&self.child);
-        // It is gone: only its status is left to fetch.
+        // It is killed: only its status is left to collect.
         let _ = self.child.wait();
     }
 }
@@ -54,7 +54,7 @@ fn cannot(what: &str, error: &std::io::Error) -> QueryError {
 }
 
 impl Planner {
-    /// One that waits, or a new one.
+    /// Takes a waiting process, or starts one.
     pub fn get(python: &Path) -> Result<Self> {
         let waiting = IDLE.lock().ok().and_then(|mut idle| {
             let at = idle.iter().position(|planner| planner.python == python)?;
@@ -68,10 +68,10 @@ impl Planner {
         Self::start(python)
     }
 
-    /// Keeps it for the next text. Only after an answer to the last request: anything else is thrown away.
+    /// Keeps the process for the next text. Call it only after the answer to the last request; else drop the process.
     pub fn give_back(self) {
         if let Ok(mut idle) = IDLE.lock()
-            && idle.len() < IDLE_MOST
+            && idle.len() < MAX_IDLE
         {
             idle.push(self);
         }
@@ -105,7 +105,7 @@ impl Planner {
     pub fn ask(&mut self, request: &Value, limit: Duration) -> Result<Value> {
         let body = request.to_string();
         let framed = format!("{:08x}{body}", body.len());
-        // When the child is gone already, that it does not answer says so.
+        // If the child is gone, the missing answer reports it.
         if let Some(input) = &mut self.input {
             let _ = input.write_all(framed.as_bytes()).and_then(|()| input.flush());
         }
@@ -130,10 +130,10 @@ impl Planner {
     }
 
     fn gone(&mut self) -> QueryError {
-        // Its pipes are closed, so it is ending; nothing waits for it if it does not.
+        // Its pipes are closed, so it is ending; kill it in case it does not.
         kill_group(&self.child);
         let _ = self.child.wait();
-        let printed = self.printed.told();
+        let printed = self.printed.as_suffix();
         QueryError::user(
             "SqlEnvironment",
             format!("the process that resolves SQL ({}) ended without an answer{printed}", self.python.display()),
@@ -141,7 +141,7 @@ impl Planner {
     }
 }
 
-/// How the copy that worked on a text ended: minus a signal, or a code.
+/// Describes how the forked process ended: minus a signal, or an exit code.
 fn died(code: i64) -> QueryError {
     match i32::try_from(-code).unwrap_or(0) {
         libc::SIGSEGV | libc::SIGBUS => QueryError::user(

@@ -1,4 +1,4 @@
-//! What Polars says about a text, with the place in the text that the user wrote.
+//! Maps Polars' errors to positions in the SQL text that the user wrote.
 
 use floe_api::suggest::nearest;
 
@@ -7,7 +7,7 @@ use super::statement::Statement;
 use super::text::{Fault, Kind, Sql, Token, line_and_column, offset, pointed};
 use floe_wire::error::{Category, QueryError};
 
-/// An error at a place of the query's text, or of a view's.
+/// An error at a position in the query's text, or in a view's.
 pub fn at(view: Option<&str>, sql: &str, class: &str, fault: &Fault) -> QueryError {
     let (line, column) = line_and_column(sql, fault.at);
     let view = view.map(|name| format!("view {name}, ")).unwrap_or_default();
@@ -18,14 +18,14 @@ pub fn at(view: Option<&str>, sql: &str, class: &str, fault: &Fault) -> QueryErr
 /// A table and its columns.
 pub type Columns = (String, Vec<String>);
 
-/// What a text may name.
+/// Names that a text may use.
 pub struct Known<'a> {
     pub tables: &'a [&'a str],
     pub columns: &'a [Columns],
 }
 
-/// Polars' error as ours: with its place, where it has one or names something that the text has, and the name that was
-/// most likely meant.
+/// Converts an error of Polars: adds the position, if the error has one or names something in the text, and the most
+/// similar known name.
 pub fn located(sql: &Sql, statement: &Statement, known: &Known, class: &str, message: &str) -> QueryError {
     let message = message.split("\n\nResolved plan until failure").next().unwrap_or(message).trim();
     let message = message.split("\n\nDid you mean").next().unwrap_or(message).trim();
@@ -57,7 +57,7 @@ fn fault(sql: &Sql, statement: &Statement, known: &Known, message: &str) -> Opti
         };
         let mut numbers = place.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
         let at = of_changed(numbers.next()?, numbers.next()?);
-        // `from emp were id = 1`: what was meant as a clause is read as an alias.
+        // `from emp were id = 1`: a mistyped clause is parsed as an alias.
         let before = sql.tokens.iter().rfind(|token| token.end <= at).filter(|token| token.kind == Kind::Word);
         if let Some((token, clause)) = before.and_then(|token| Some((token, clause_like(sql.slice(token))?)))
             && what.starts_with("Expected: end of statement")
@@ -156,7 +156,7 @@ fn fault(sql: &Sql, statement: &Statement, known: &Known, message: &str) -> Opti
     find_words(sql, message).map(|at| Fault { at, message: without_debug(message) })
 }
 
-/// Of a struct's field that is not there, the message is its name.
+/// For a missing struct field, the whole message is the field's name.
 fn no_field(sql: &Sql, name: &str) -> Option<Fault> {
     let place = sql.find_name(name, |at| at > 0 && sql.is_symbol(at - 1, "."))?;
     Some(Fault { at: place, message: format!("the struct has no field {name}") })
@@ -167,7 +167,7 @@ fn has_prefix(sql: &Sql, at: usize, prefix: &str) -> bool {
 }
 
 impl Known<'_> {
-    /// A column that a table does not have. What an alias stands for is not told, so the columns of all tables are near enough.
+    /// A column that a table lacks. The message does not resolve aliases, so suggest from the columns of all tables.
     fn no_column(&self, name: &str, table: &str) -> String {
         let last = |known: &str| known.rsplit('.').next().is_some_and(|last| last == table);
         let of: Vec<&Columns> = self.columns.iter().filter(|(known, _)| known == table || last(known)).collect();
@@ -184,7 +184,7 @@ impl Known<'_> {
     }
 }
 
-/// An aggregate within the parentheses of another.
+/// Finds an aggregate inside another aggregate.
 fn nested_aggregate(sql: &Sql) -> Option<usize> {
     const AGGREGATES: [&str; 10] =
         ["AVG", "COUNT", "FIRST", "LAST", "MAX", "MEDIAN", "MIN", "STDDEV", "SUM", "VARIANCE"];
@@ -194,7 +194,7 @@ fn nested_aggregate(sql: &Sql) -> Option<usize> {
     outer.find_map(within).map(|at| sql.tokens[at].start)
 }
 
-/// A subquery that stands for a value and selects more than one.
+/// Finds a scalar subquery that selects several columns.
 fn wide_subquery(sql: &Sql) -> Option<usize> {
     let holds_rows = |before: usize| {
         ["FROM", "JOIN", "EXISTS", "AS", "UNION", "EXCEPT", "INTERSECT", "ALL", "LATERAL"]
@@ -214,7 +214,7 @@ fn wide_subquery(sql: &Sql) -> Option<usize> {
     Some(sql.tokens[open].start)
 }
 
-/// Words that may go on a query where Polars expects its end.
+/// Keywords that may follow where Polars expects the end of a query.
 const CLAUSES: [&str; 8] = ["FROM", "GROUP", "HAVING", "JOIN", "LIMIT", "ORDER", "UNION", "WHERE"];
 
 /// The clause that a word is a typo of.
@@ -238,10 +238,10 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     format!("there is no {what} {name}{}", meant(name, known))
 }
 
-/// The name that was most likely meant, and all that there are.
+/// The most similar name, and the list of all names.
 fn meant(name: &str, known: &[&str]) -> String {
     let last = |name: &str| name.rsplit('.').next().map(str::to_lowercase);
-    // A schema too many, or none.
+    // The same name with or without a schema.
     let same = || known.iter().copied().find(|known| last(known) == last(name));
     let near = nearest(name, known.iter().copied()).or_else(same);
     let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
@@ -254,7 +254,7 @@ fn meant(name: &str, known: &[&str]) -> String {
     format!("{near} ({list})")
 }
 
-/// `… ["a", "b"]` as the names in it.
+/// Parses the names of a list like `… ["a", "b"]` in a message.
 fn list_after(message: &str, mark: &str) -> Vec<String> {
     let Some(begin) = message.find(mark) else { return vec![] };
     let list = message[begin + mark.len()..].trim_start_matches('[');
@@ -262,7 +262,7 @@ fn list_after(message: &str, mark: &str) -> Vec<String> {
     list.split(", ").map(|name| name.trim_matches('"').to_owned()).filter(|name| !name.is_empty()).collect()
 }
 
-/// `expression Tuple([Identifier(…)]) is not currently supported` without what only a programmer reads.
+/// Removes debug output such as `Tuple([Identifier(…)])` from a message.
 fn without_debug(message: &str) -> String {
     let line = message.lines().next().unwrap_or(message);
     let Some(debug) = line.find(|c| matches!(c, '(' | '{')).filter(|_| line.contains("Location(")) else {
@@ -279,7 +279,8 @@ fn without_debug(message: &str) -> String {
     format!("{} {tail}", line[..debug].trim_end())
 }
 
-/// The first word of the text that the message has in capitals or quotes; else the first that has such a one in it.
+/// Position of the first word of the text that the message has in capitals or quotes; else of the first word that
+/// contains one of these.
 fn find_words(sql: &Sql, message: &str) -> Option<usize> {
     let quoted = message.split(['\'', '`', '"']).skip(1).step_by(2);
     let capital = message.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).filter(|word| word.len() > 2);
@@ -300,7 +301,7 @@ fn deepest(sql: &Sql) -> usize {
     sql.tokens.iter().max_by_key(|token| (token.depth, std::cmp::Reverse(token.start))).map_or(0, |token| token.start)
 }
 
-/// Words of the text that stand for what the engine lacks, by the words of the refusal.
+/// SQL keywords to point at, per unsupported feature.
 const WORDS: [(&str, &[&str]); 4] = [
     ("approx_quantile", &["APPROX_QUANTILE"]),
     ("recursive table", &["RECURSIVE"]),
@@ -308,11 +309,11 @@ const WORDS: [(&str, &[&str]); 4] = [
     ("merge_sorted", &["MERGE"]),
 ];
 
-/// What the engine refuses, with the place in the texts that asks for it, where that can be told.
+/// Adds the position in the text to a refusal, where it can be found.
 pub fn refused<'a>(texts: impl Iterator<Item = &'a Sql<'a>>, error: QueryError) -> QueryError {
     let mut texts = texts.peekable();
     if error.class != "UnsupportedPlan" {
-        // What building the plan finds wrong, and the child did not.
+        // Errors from building the plan, which the child could not find.
         let Some(sql) = texts.peek().filter(|_| error.category == Category::User) else { return error };
         let message = error.message.lines().next().unwrap_or_default();
         return match find_words(sql, message) {
@@ -321,7 +322,7 @@ pub fn refused<'a>(texts: impl Iterator<Item = &'a Sql<'a>>, error: QueryError) 
         };
     }
     let by_table = WORDS.iter().find(|(part, _)| error.message.contains(part)).map(|(_, words)| words.to_vec());
-    // `the function TemporalFunction.Century is not supported`: the last word of the name, as SQL may have it.
+    // `the function TemporalFunction.Century is not supported`: the last part of the name, which SQL may use.
     let by_name = || {
         let mut words = error.message.split_whitespace();
         let named = error.message.strip_prefix("the function ").and_then(|rest| rest.split_whitespace().next());

@@ -1,5 +1,5 @@
-//! SQL inside a plan of Polars 2.x, which keeps it as text beside the plans that its tables are. The node is set aside
-//! while the rest of the plan is decoded, resolved as any text is, and put back as a plan.
+//! SQL inside a plan of Polars 2.x, which keeps the text and the plans of its tables. The SQL node is set aside while
+//! the rest of the plan is decoded, resolved like any SQL text, and put back as a plan.
 
 use std::collections::HashMap;
 
@@ -12,21 +12,22 @@ use crate::msgpack::{Node, parse};
 use crate::refuse::bad_plan;
 use floe_wire::error::{QueryError, Result};
 
-/// Stands for a node that was set aside: a slice of this length, whose offset says which one. No client makes such.
+/// Mark for a node that was set aside: a slice of this length, whose offset is the number. No client writes such a
+/// slice.
 const MARK_LENGTH: u32 = u32::MAX - 4;
 const MARK_OFFSET: i64 = i64::MIN / 2;
-/// More nodes of SQL than this in one plan are refused.
-const MOST: usize = 256;
+/// Limit of SQL nodes per plan.
+const MAX_SQL_NODES: usize = 256;
 
 /// A node that was set aside.
 #[derive(Debug)]
 pub struct Aside {
     pub query: String,
-    /// The tables it names, and the keys of their plans in the document, as bytes.
+    /// The tables it names, and the encoded keys of their plans in the document.
     pub relations: Vec<(String, Vec<u8>)>,
 }
 
-/// Takes the SQL nodes out of a document and leaves marks.
+/// Replaces the SQL nodes of a document by marks, and collects them.
 pub fn set_aside(document: &mut Node<'_>, found: &mut Vec<Aside>) -> Result<()> {
     let mut nothing = vec![];
     added::key(added::count(document)).write(&mut nothing);
@@ -39,7 +40,8 @@ pub fn set_aside(document: &mut Node<'_>, found: &mut Vec<Aside>) -> Result<()> 
     Ok(())
 }
 
-/// `nothing` is the key of a plan for the marks of texts that name no table: those over files, or over nothing.
+/// `nothing` is the key of an empty plan: the input of marks for texts that name no table (over files, or without
+/// FROM).
 fn take(node: &mut Node<'_>, nothing: &[u8], found: &mut Vec<Aside>) -> Result<()> {
     match node {
         Node::Raw(_) | Node::Owned(_) => Ok(()),
@@ -49,8 +51,11 @@ fn take(node: &mut Node<'_>, nothing: &[u8], found: &mut Vec<Aside>) -> Result<(
                 [(name, content)] if name.as_str() == Some("SQL") && content.get("query").is_some() => read(content)?,
                 _ => return entries.iter_mut().try_for_each(|(_, value)| take(value, nothing, found)),
             };
-            if found.len() >= MOST {
-                return Err(QueryError::user("QueryTooLarge", format!("the plan holds more than {MOST} SQL queries")));
+            if found.len() >= MAX_SQL_NODES {
+                return Err(QueryError::user(
+                    "QueryTooLarge",
+                    format!("the plan holds more than {MAX_SQL_NODES} SQL queries"),
+                ));
             }
             let key = here.relations.first().map_or(nothing, |(_, key)| key.as_slice());
             let offset = MARK_OFFSET + found.len() as i64;
@@ -79,7 +84,7 @@ fn read(content: &Node<'_>) -> Result<Aside> {
     Ok(Aside { query, relations })
 }
 
-/// A document with another root.
+/// The document with another root.
 pub fn with_root(document: &[u8], key: &[u8]) -> Result<Vec<u8>> {
     let mut tree = parse(document).map_err(|e| bad_plan(format!("the plan is damaged: {e}")))?;
     tree.set("root", Node::Owned(key.to_vec()));
@@ -88,15 +93,15 @@ pub fn with_root(document: &[u8], key: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Puts plans in for marks.
+/// Replaces marks by plans.
 pub struct PutBack<'a> {
     pub aside: &'a [Aside],
-    /// The plan that a key names.
+    /// Decodes the plan with this key.
     pub decode: &'a dyn Fn(&[u8]) -> Result<DslPlan>,
-    /// The plan of a text over tables.
+    /// Resolves a text over these tables.
     pub resolve: &'a dyn Fn(&str, Vec<(String, LazyFrame)>) -> Result<DslPlan>,
     pub done: HashMap<usize, DslPlan>,
-    /// What is being resolved: a text that names itself has no end.
+    /// Nodes that are being resolved, to detect texts that contain themselves.
     pub open: Vec<usize>,
 }
 

@@ -1,6 +1,6 @@
-//! SQL: Polars 2.1 resolves a text in a child process over empty frames of the tables' schemas; the plan crosses
-//! (`crossing`), and scans of the tables are put in. What SQL means is Polars' to say; what Floe adds is in `statement` and
-//! `views`.
+//! Plans SQL: Polars 2.1 resolves a text in a child process, over frames of nulls with the tables' schemas; the plan is
+//! imported (`crossing`), and these frames are replaced by scans. Polars defines what SQL means; Floe's additions are
+//! in `statement` and `views`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,11 +41,11 @@ use texts::Texts;
 pub use functions::FUNCTIONS;
 pub use report::lines;
 
-/// A longer text is refused. The API allows less.
+/// Size limit of a text; the limit of the API is lower.
 const TEXT_LIMIT_BYTES: usize = 1 << 20;
-/// For starting Python with Polars, on a busy machine.
+/// Time limit for starting Python with Polars, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// For resolving a text.
+/// Time limit for resolving a text.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
 
 pub fn run(text: &str, job: &Job, storage: &StorageOptions, base: &Path, python: &Choice) -> Result<Loaded> {
@@ -81,7 +81,7 @@ pub fn run(text: &str, job: &Job, storage: &StorageOptions, base: &Path, python:
     Ok(loaded)
 }
 
-/// The plan of a text over plans, and over the files that it names: SQL that a serialized plan holds.
+/// Plans SQL text from a serialized plan, over the plans of its tables and the files that it names.
 pub fn over(
     text: &str,
     tables: Vec<(String, LazyFrame)>,
@@ -110,7 +110,7 @@ pub fn over(
     Ok(Loaded { recursions, warnings: sources.warnings, renamed: sources.renamed, ..plain(plan) })
 }
 
-/// What Polars makes of a text, as a plan over its sources.
+/// Resolves a text to a plan over its sources.
 fn resolved(
     texts: &Texts,
     names: &[&str],
@@ -152,7 +152,7 @@ fn plain(plan: DslPlan) -> Loaded {
 fn request(tables: &BTreeMap<String, TableSpec>, base: &Path) -> Value {
     let tables = tables.iter().map(|(name, table)| {
         let format = table.resolved_format().map_or("unknown", |format| format.as_str());
-        // No storage options: the credentials are put into the scans here.
+        // No storage options: the credentials are added to the scans in this process.
         (name.clone(), json!({"format": format, "uris": [&table.uri], "options": &table.options, "storage": {}}))
     });
     json!({
@@ -166,7 +166,7 @@ fn request(tables: &BTreeMap<String, TableSpec>, base: &Path) -> Value {
 struct Reported {
     class: String,
     message: String,
-    /// The view in whose text it is; none for the query's own.
+    /// The view whose text has the error; `None` for the query itself.
     #[serde(default)]
     view: Option<String>,
 }
@@ -215,7 +215,7 @@ fn unreadable(error: serde_json::Error) -> QueryError {
     QueryError::internal(format!("the SQL planner's answer is not readable: {error}"))
 }
 
-/// The tables as plans, in the order in which their frames count rows.
+/// The tables as plans, in the order of their frames' heights.
 #[derive(Default)]
 struct Sources {
     tables: Vec<(String, crossing::Table)>,

@@ -1,4 +1,4 @@
-//! Answers about a query instead of its rows: DESCRIBE, SUMMARIZE, SHOW TABLES.
+//! DESCRIBE, SUMMARIZE, SHOW TABLES: statements that return information about a query instead of its rows.
 
 use polars::prelude::*;
 use polars_plan::dsl::{DslPlan, Expr};
@@ -12,12 +12,12 @@ fn lazy(columns: Vec<Column>) -> Result<LazyFrame> {
     Ok(DataFrame::new(height, columns).map_err(polars_error)?.lazy())
 }
 
-/// The tables' names.
+/// The names of the tables.
 pub fn names(names: &[&str]) -> Result<DslPlan> {
     Ok(lazy(vec![Column::new("name".into(), names)])?.logical_plan)
 }
 
-/// Lines of text, one a row.
+/// Lines of text, one per row.
 pub fn lines(name: &str, text: &str) -> Result<DslPlan> {
     let lines: Vec<&str> = text.lines().collect();
     Ok(lazy(vec![Column::new(name.into(), lines)])?.logical_plan)
@@ -31,8 +31,8 @@ pub fn columns(mut frame: LazyFrame) -> Result<DslPlan> {
     Ok(lazy(vec![Column::new("column_name".into(), names), Column::new("column_type".into(), types)])?.logical_plan)
 }
 
-/// Figures of every column, one row a column. All of them are one pass over the rows; their one row is then cut into
-/// rows.
+/// Statistics, one row per column. Computes all of them in one pass over the rows, and then splits the single result
+/// row.
 pub fn summary(mut frame: LazyFrame) -> Result<DslPlan> {
     let schema = frame.collect_schema().map_err(polars_error)?;
     if schema.is_empty() {

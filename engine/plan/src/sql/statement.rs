@@ -1,5 +1,5 @@
-//! What a text asks for, and the changes that make it a query that Polars reads: parameters, table functions, marks on the
-//! orders of windows.
+//! Determines what a statement asks for, and edits the text to SQL that Polars reads: inserts parameters, replaces
+//! table functions, marks the orders of windows.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::crossing::{ORDER_MARK, Order};
 use floe_api::Format;
 use floe_api::suggest::nearest;
 
-/// Parentheses nested deeper than this are refused before anyone recurses over them.
+/// Limit of nested parentheses, checked before any parser recurses over them.
 const MAX_DEPTH: usize = 200;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -19,38 +19,38 @@ pub enum Ask {
     Explain,
     /// The columns of a query or table.
     Describe,
-    /// Figures of each column of a query or table.
+    /// Statistics of each column of a query or table.
     Summarize,
     ShowTables,
 }
 
-/// A statement ready for Polars.
+/// A statement in the form for Polars.
 #[derive(Debug)]
 pub struct Statement {
     pub ask: Ask,
-    /// The query as Polars gets it. Empty for SHOW TABLES.
+    /// The query for Polars. Empty for SHOW TABLES.
     pub query: String,
     pub edits: Edits,
-    /// The orders of windows with several keys, by their number in the marks.
+    /// Orders of windows with several keys, by the number in their marks.
     pub orders: Vec<Order>,
-    /// Tables that the text names by their files.
+    /// Files that the text reads with table functions.
     pub files: Vec<File>,
-    /// What other texts of the same query have numbered before this one.
+    /// Counts of the orders and files that earlier texts of the query numbered.
     before: Numbered,
 }
 
-/// A table that a text names by its files.
+/// A file that a text reads with a table function.
 #[derive(Debug, PartialEq)]
 pub struct File {
-    /// The name that is put in.
+    /// Table name that replaces the function call.
     pub name: String,
     pub format: Format,
     pub uri: String,
-    /// Where the text has the URI.
+    /// Position of the URI in the text.
     pub at: usize,
 }
 
-/// How many orders and files have a number.
+/// Counts of numbered orders and files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Numbered {
     pub orders: usize,
@@ -77,7 +77,7 @@ pub fn read(sql: &Sql, params: &BTreeMap<String, Value>, before: Numbered) -> Re
     }
     let (ask, begin) = asked(sql, end)?;
     let query_begin = sql.tokens.get(begin).map_or(sql.text.len(), |token| token.start);
-    // Blank instead of gone, so that places stay as they are.
+    // Overwrite with blanks, so that positions stay the same.
     edits.replace(0, query_begin, blank(&sql.text[..query_begin]));
     if matches!(ask, Ask::Describe | Ask::Summarize) && is_name(sql, begin, end) {
         edits.replace(query_begin, query_begin, "SELECT * FROM ");
@@ -111,7 +111,7 @@ fn blank(text: &str) -> String {
     text.chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect()
 }
 
-/// The number of tokens before a closing semicolon. A second statement is refused.
+/// Number of tokens before a closing semicolon. A second statement is refused.
 fn end_of_statement(sql: &Sql, edits: &mut Edits) -> Result<usize, Fault> {
     let semicolon = |at: &usize| sql.is_symbol(*at, ";");
     let end = (0..sql.tokens.len()).find(semicolon).unwrap_or(sql.tokens.len());
@@ -155,7 +155,7 @@ fn asked(sql: &Sql, end: usize) -> Result<(Ask, usize), Fault> {
     Ok((ask, begin))
 }
 
-/// Whether all that is asked about is a name, of one or several parts.
+/// Whether the tokens are one name, possibly with several parts.
 fn is_name(sql: &Sql, begin: usize, end: usize) -> bool {
     let part = |at: usize| matches!(sql.tokens[at].kind, Kind::Word | Kind::Quoted);
     let single = !QUERIES.iter().any(|word| sql.is(begin, word)) && (begin..end).len() % 2 == 1;
@@ -165,13 +165,13 @@ fn is_name(sql: &Sql, begin: usize, end: usize) -> bool {
 
 const QUERIES: [&str; 4] = ["SELECT", "WITH", "FROM", "VALUES"];
 
-/// Refuses what is no query. After the common tables of WITH, the statement itself is looked at.
+/// Refuses statements other than queries. After WITH, looks at the statement behind the common tables.
 fn only_a_query(sql: &Sql, begin: usize, end: usize) -> Result<(), Fault> {
     let is_query =
         |at: usize| sql.is_symbol(at, "(") || ["SELECT", "FROM", "VALUES", "TABLE"].iter().any(|word| sql.is(at, word));
     let mut at = begin;
     if sql.is(begin, "WITH") {
-        // The first word of the outermost level after a closing parenthesis that does not go on with the list.
+        // The first token at the outermost level that follows a closing parenthesis and does not continue the list.
         at = (begin + 1..end)
             .find(|at| {
                 sql.tokens[*at].depth == 0
@@ -182,7 +182,7 @@ fn only_a_query(sql: &Sql, begin: usize, end: usize) -> Result<(), Fault> {
             })
             .unwrap_or(begin + 1);
         if at == begin + 1 {
-            // The grammar is wrong: Polars says where.
+            // A syntax error: leave it to Polars, which gives the position.
             return Ok(());
         }
     }
@@ -209,7 +209,7 @@ fn only_a_query(sql: &Sql, begin: usize, end: usize) -> Result<(), Fault> {
     Err(Fault { at: token.start, message })
 }
 
-/// A parameter as a literal of its type. It goes in as a token: nothing in a value can become SQL.
+/// A parameter as a literal of its type. It replaces a single token, so a value cannot inject SQL.
 fn literal(sql: &Sql, token: &Token, params: &BTreeMap<String, Value>) -> Result<String, Fault> {
     let name = &sql.slice(token)[1..];
     let value = params.get(name).ok_or_else(|| {
@@ -235,7 +235,7 @@ fn value_as_literal(value: &Value) -> Result<String, &'static str> {
         Value::Null => "NULL".into(),
         Value::Bool(true) => "TRUE".into(),
         Value::Bool(false) => "FALSE".into(),
-        // Parentheses keep a sign apart from an operator before it.
+        // Parentheses separate the sign from an operator before it.
         Value::Number(number) if number.is_f64() => format!("CAST('{number}' AS DOUBLE)"),
         Value::Number(number) if number.to_string().starts_with('-') => format!("({number})"),
         Value::Number(number) => number.to_string(),
@@ -253,7 +253,7 @@ fn value_as_literal(value: &Value) -> Result<String, &'static str> {
 }
 
 impl Statement {
-    /// A table function over a file becomes a table of its own.
+    /// Replaces a table function over a file by a table name.
     fn file(&mut self, sql: &Sql, at: usize) -> Result<(), Fault> {
         let Some((name, format)) = READERS.iter().find(|(name, _)| sql.is(at, name)) else { return Ok(()) };
         if !sql.is_symbol(at + 1, "(") {
@@ -274,7 +274,7 @@ impl Statement {
         Ok(())
     }
 
-    /// Marks the first key of a window's ORDER BY of several keys: what Polars makes of it does not show the
+    /// Marks the first key of a window's ORDER BY with several keys, because Polars' resolved plan does not show their
     /// directions.
     fn window(&mut self, sql: &Sql, at: usize) {
         let named = at >= 1 && sql.is(at, "AS") && in_window_clause(sql, at);
@@ -308,7 +308,7 @@ impl Statement {
         let (from, to, ..) = keys[0];
         let (start, end) = (sql.tokens[from].start, sql.tokens[to - 1].end);
         let mark = format!("CASE WHEN '{ORDER_MARK}{}' IS NULL THEN ", self.before.orders + self.orders.len());
-        // The key itself keeps its place, for what else is changed in it.
+        // Do not replace the key itself, so that other edits inside it still apply.
         self.edits.replace(start, start, format!("{mark}NULL ELSE "));
         self.edits.replace(end, end, " END");
         self.orders.push(Order {
@@ -322,7 +322,7 @@ impl Statement {
 fn in_window_clause(sql: &Sql, at: usize) -> bool {
     let depth = sql.tokens[at].depth;
     let mut before = at;
-    // Back over earlier windows of the clause.
+    // Go back over earlier windows of the clause.
     while before >= 2 {
         if sql.is(before - 2, "WINDOW") {
             return true;
@@ -337,7 +337,7 @@ fn in_window_clause(sql: &Sql, at: usize) -> bool {
     false
 }
 
-/// A key's expression, whether it descends, and whether nulls come last: as Polars takes them when nothing is said.
+/// End of a key's expression, and its options: descending, nulls last. Defaults as in Polars.
 fn key(sql: &Sql, from: usize, to: usize) -> (usize, usize, bool, bool) {
     let mut end = to;
     let mut nulls = None;

@@ -1,4 +1,4 @@
-//! What is asked for, parameters, table functions, marks: on texts alone.
+//! Kinds of statements, parameters, table functions, marks: without resolving the texts.
 
 use super::*;
 use serde_json::json;

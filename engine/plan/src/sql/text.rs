@@ -1,20 +1,19 @@
-//! SQL as tokens with their places, and the changes that are made to a text before Polars reads it. No grammar: what a
-//! query means is Polars' to say.
+//! Tokenizes SQL with positions, and edits a text before Polars reads it. No grammar: parsing is left to Polars.
 
-/// A piece of the text that means something.
+/// A token other than whitespace or a comment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Token {
     pub kind: Kind,
     pub start: usize,
     pub end: usize,
-    /// How many parentheses and brackets are open around it.
+    /// Number of parentheses and brackets open around it.
     pub depth: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Word,
-    /// A name in double quotes or backticks.
+    /// Name in double quotes or backticks.
     Quoted,
     /// Text in single quotes.
     Text,
@@ -27,13 +26,13 @@ pub enum Kind {
 /// A text and its tokens.
 #[derive(Debug)]
 pub struct Sql<'a> {
-    /// The view whose text it is; none for the query itself.
+    /// The view that has this text; `None` for the query itself.
     pub view: Option<&'a str>,
     pub text: &'a str,
     pub tokens: Vec<Token>,
 }
 
-/// What is wrong with a text before anyone looks at its meaning.
+/// A lexical or structural error in a text, with its position.
 #[derive(Debug, PartialEq)]
 pub struct Fault {
     pub at: usize,
@@ -89,7 +88,7 @@ impl<'a> Sql<'a> {
         &self.text[token.start..token.end]
     }
 
-    /// Whether the token at a position is this word, in any case.
+    /// Whether the token at a position is this word, ignoring case.
     pub fn is(&self, at: usize, word: &str) -> bool {
         self.tokens
             .get(at)
@@ -100,7 +99,7 @@ impl<'a> Sql<'a> {
         self.tokens.get(at).is_some_and(|token| token.kind == Kind::Symbol && self.slice(token) == symbol)
     }
 
-    /// The name that a word or quoted token is.
+    /// The name in a word or quoted token.
     pub fn name(&self, token: &Token) -> Option<String> {
         let text = self.slice(token);
         match token.kind {
@@ -113,14 +112,14 @@ impl<'a> Sql<'a> {
         }
     }
 
-    /// The position of the parenthesis that closes the one at a position.
+    /// Position of the closing parenthesis for an opening one.
     pub fn closing(&self, open: usize) -> Option<usize> {
         let depth = self.tokens.get(open)?.depth;
         let rest = self.tokens.iter().enumerate().skip(open + 1);
         rest.into_iter().find(|(_, token)| token.kind == Kind::Symbol && token.depth == depth).map(|(at, _)| at)
     }
 
-    /// The first token with this name, quoted or not; `after` tells whether what follows fits.
+    /// The first token with this name, quoted or not, whose position `fits` accepts.
     pub fn find_name(&self, name: &str, fits: impl Fn(usize) -> bool) -> Option<usize> {
         let same = |token: &Token| self.name(token).is_some_and(|found| found.eq_ignore_ascii_case(name));
         (0..self.tokens.len()).find(|at| same(&self.tokens[*at]) && fits(*at)).map(|at| self.tokens[at].start)
@@ -199,10 +198,10 @@ fn comment_end(text: &str, start: usize) -> Result<usize, Fault> {
     Err(Fault { at: start, message: "this comment is never closed".into() })
 }
 
-/// Changes to a text, in its order, and how to find a place of the changed text in the one that the user wrote.
+/// Edits to a text, in order, and the mapping of positions in the edited text back to the original.
 #[derive(Debug, Default)]
 pub struct Edits {
-    /// Where, how many bytes go, and what comes.
+    /// Position, length of the replaced text, replacement.
     edits: Vec<(usize, usize, String)>,
 }
 
@@ -224,7 +223,7 @@ impl Edits {
         out
     }
 
-    /// The place in the user's text.
+    /// Maps a position in the edited text to the original text.
     pub fn original(&self, changed: usize) -> usize {
         let (mut old, mut new) = (0, 0);
         for (start, length, with) in &self.edits {
@@ -241,7 +240,7 @@ impl Edits {
     }
 }
 
-/// Line and column, both from 1, columns in characters.
+/// Line and column of a byte offset, both from 1; the column counts characters.
 pub fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
@@ -251,7 +250,7 @@ pub fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     (text[..begin].matches('\n').count() + 1, text[begin..at].chars().count() + 1)
 }
 
-/// The byte at a line and column.
+/// Byte offset of a line and column.
 pub fn offset(text: &str, line: usize, column: usize) -> usize {
     let begin = match line {
         0 | 1 => 0,
@@ -261,7 +260,7 @@ pub fn offset(text: &str, line: usize, column: usize) -> usize {
     begin + rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at)
 }
 
-/// The line at a place, and a caret under it. Long lines are cut around the place.
+/// The line of a position, with a caret below it. Long lines are shortened around the position.
 pub fn pointed(text: &str, at: usize) -> String {
     const AROUND: usize = 60;
     let (line, column) = line_and_column(text, at);
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn places_survive_changes() {
+    fn positions_survive_edits() {
         let text = "ab $x cd $yy e";
         let mut edits = Edits::default();
         edits.replace(9, 12, "'long text'");

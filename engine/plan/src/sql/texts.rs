@@ -1,4 +1,4 @@
-//! The texts of a query: its own and those of the views that it uses, read with one numbering.
+//! The texts of a query: its own, and those of the views it uses, with common numbering.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::crossing::Order;
 use floe_wire::error::{QueryError, Result};
 
 pub struct Texts<'a> {
-    /// Views in the order in which they are resolved, and last the query.
+    /// Views in the order in which they are resolved, then the query.
     pub all: Vec<(Sql<'a>, Statement)>,
 }
 
@@ -43,17 +43,17 @@ impl<'a> Texts<'a> {
         found.unwrap_or(&self.all[self.all.len() - 1])
     }
 
-    /// Names and texts of the views, as Polars gets them.
+    /// Names and texts of the views, for Polars.
     pub fn views(&self) -> Vec<(&str, &str)> {
         self.all.iter().filter_map(|(sql, statement)| Some((sql.view?, statement.query.as_str()))).collect()
     }
 
-    /// The orders of windows, by their number.
+    /// The orders of all windows, by their number.
     pub fn orders(&self) -> Vec<Order> {
         self.all.iter().flat_map(|(_, statement)| statement.orders.iter().cloned()).collect()
     }
 
-    /// The tables whose names the texts have, and those that they name by their files.
+    /// The tables that the texts name, and those that they read from files.
     pub fn tables(&self, job: &Job) -> BTreeMap<String, TableSpec> {
         let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
         let in_text = |sql: &Sql, name: &str| {
@@ -63,7 +63,7 @@ impl<'a> Texts<'a> {
         named.map(|(name, table)| (name.clone(), table.clone())).chain(self.files()).collect()
     }
 
-    /// The tables that the texts name by their files.
+    /// The tables that the texts read from files.
     pub fn files(&self) -> BTreeMap<String, TableSpec> {
         let files = self.all.iter().flat_map(|(_, statement)| &statement.files).map(|file| {
             let table = TableSpec { format: Some(file.format), uri: file.uri.clone(), ..TableSpec::default() };
@@ -72,7 +72,7 @@ impl<'a> Texts<'a> {
         files.collect()
     }
 
-    /// An error at the first place where the texts have a word.
+    /// Places an error at the first occurrence of a word in the texts.
     pub fn at_word(&self, word: &str, error: QueryError) -> QueryError {
         let found = self.all.iter().rev().find_map(|(sql, _)| {
             let at = (0..sql.tokens.len()).find(|at| sql.is(*at, word))?;
@@ -82,7 +82,7 @@ impl<'a> Texts<'a> {
         errors::at(sql.view, sql.text, &error.class, &Fault { at, message: error.message.clone() })
     }
 
-    /// An error of a table, at the place where the texts first name it.
+    /// Places an error about a table at the first use of the table in the texts.
     pub fn at_table(&self, table: &str, error: QueryError) -> QueryError {
         let last = table.rsplit('.').next().unwrap_or(table);
         let place = self.all.iter().find_map(|(sql, statement)| {
@@ -90,7 +90,7 @@ impl<'a> Texts<'a> {
             Some((sql, file.or_else(|| sql.find_name(last, |_| true))?))
         });
         let Some((sql, at)) = place else { return error };
-        let told = errors::at(sql.view, sql.text, &error.class, &Fault { at, message: error.message.clone() });
-        QueryError { message: told.message, ..error }
+        let placed = errors::at(sql.view, sql.text, &error.class, &Fault { at, message: error.message.clone() });
+        QueryError { message: placed.message, ..error }
     }
 }

@@ -1,5 +1,5 @@
-//! Which views a text uses, and in which order they are resolved: those that others use come first. Views that use each
-//! other have no order and are refused by name.
+//! Finds the views that a text uses, and orders them by their dependencies, used views first. Cyclic views are refused
+//! by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use super::errors;
 use super::text::{Fault, Sql};
 use floe_wire::error::Result;
 
-/// The views that a query uses, by itself or through others.
+/// The views that a query uses, directly or through others.
 pub fn used<'a>(query: &Sql<'_>, views: &'a BTreeMap<String, String>) -> Result<Vec<(&'a str, Sql<'a>)>> {
     let mut walk = Walk { views, open: vec![], done: BTreeSet::new(), found: vec![] };
     for (_, name) in named(query, views) {
@@ -18,7 +18,7 @@ pub fn used<'a>(query: &Sql<'_>, views: &'a BTreeMap<String, String>) -> Result<
 
 struct Walk<'a> {
     views: &'a BTreeMap<String, String>,
-    /// The views that lead to where the walk is.
+    /// The path of views to the current one.
     open: Vec<&'a str>,
     done: BTreeSet<&'a str>,
     found: Vec<(&'a str, Sql<'a>)>,
@@ -35,7 +35,7 @@ impl<'a> Walk<'a> {
         self.open.push(name);
         for (at, next) in named(&sql, self.views) {
             if let Some(begin) = self.open.iter().position(|open| *open == next) {
-                // A common table of the view's own name hides the view, which must then mean something else.
+                // A common table named like the view hides it, so the name does not mean the view itself.
                 if next == name && is_common_table(&sql, name) {
                     continue;
                 }
@@ -55,7 +55,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The views that stand where a table may stand, with their places.
+/// The views that appear in place of a table, with their positions.
 fn named<'a>(sql: &Sql<'_>, views: &'a BTreeMap<String, String>) -> Vec<(usize, &'a str)> {
     let mut found = vec![];
     for at in 0..sql.tokens.len() {
@@ -84,13 +84,13 @@ fn is_common_table(sql: &Sql, name: &str) -> bool {
     })
 }
 
-/// Words that begin a part of a query whose lists are of something else than tables.
+/// Keywords whose lists do not contain tables.
 const OTHER_LISTS: [&str; 12] =
     ["SELECT", "WHERE", "GROUP", "ORDER", "BY", "HAVING", "WITH", "VALUES", "WINDOW", "QUALIFY", "LIMIT", "RECURSIVE"];
-/// Functions with a FROM of their own.
+/// Functions with a FROM in their arguments.
 const WITH_FROM: [&str; 4] = ["EXTRACT", "SUBSTRING", "TRIM", "OVERLAY"];
 
-/// Whether the name at a position is one of a table: after FROM or JOIN, or in the list after FROM.
+/// Whether the name at a position is a table: after FROM or JOIN, or in the list after FROM.
 fn stands_for_table(sql: &Sql, mut at: usize) -> bool {
     while at >= 2 && sql.is_symbol(at - 1, ".") {
         at -= 2;
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(order("select * from a", &texts).unwrap(), ["c", "b", "a"]);
         assert_eq!(order("select 1 from t, C c2, \"b\"", &texts).unwrap(), ["c", "b"]);
         assert_eq!(order("describe s.d", &texts).unwrap(), ["c", "b", "a", "s.d"]);
-        // Columns of the same names are none of them.
+        // Columns with the same names are not views.
         let columns = "select a, b, extract(year from c), x is distinct from c from t where c = 1 order by x, a";
         assert_eq!(order(columns, &texts).unwrap(), Vec::<String>::new());
     }

@@ -73,7 +73,7 @@ fn check_form(
     let mut output = columns(&schema(plan.lp_top));
     output.extend(fragment.tag.iter().map(|tag| crate::close::tag_column(&tag.column)));
     differs(&facts.columns, output);
-    let form = Form { graph, stage, plan, leaves, tasks: facts.tasks };
+    let form = Form { graph, stage, plan, leaves, facts };
     findings.extend(order::check(&form, &facts.order));
     findings.extend(placement::check(&form));
     findings
@@ -85,7 +85,7 @@ struct Form<'a> {
     stage: StageId,
     plan: &'a IRPlan,
     leaves: &'a [&'a Leaf],
-    tasks: u32,
+    facts: &'a StageFacts,
 }
 
 /// The leaves of a plan, depth first, left to right: the order in which a task fills them.

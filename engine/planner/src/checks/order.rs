@@ -54,17 +54,17 @@ impl Walk<'_> {
         match ir {
             IR::Sort { .. } => match inputs.remove(0) {
                 Given::Ranges => Given::Promised,
-                _ if self.form.tasks == 1 => Given::Promised,
+                _ if self.form.facts.tasks == 1 => Given::Promised,
                 Given::Promised => not("rows are sorted within each task only"),
                 other => other,
             },
             // One row.
             IR::Select { expr, .. }
-                if self.form.tasks == 1 && expr.iter().all(|e| is_scalar_ae(e.node(), &self.form.plan.expr_arena)) =>
+                if self.form.facts.tasks == 1 && expr.iter().all(|e| is_scalar_ae(e.node(), &self.form.plan.expr_arena)) =>
             {
                 Given::Promised
             }
-            IR::GroupBy { options, .. } if (options.is_dynamic() || options.is_rolling()) && self.form.tasks == 1 => {
+            IR::GroupBy { options, .. } if (options.is_dynamic() || options.is_rolling()) && self.form.facts.tasks == 1 => {
                 Given::Promised
             }
             IR::GroupBy { maintain_order, .. } if *maintain_order => inputs.remove(0),

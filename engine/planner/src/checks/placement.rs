@@ -2,12 +2,13 @@
 
 use polars_ops::frame::JoinType;
 use polars_plan::plans::expr_ir::ExprIR;
-use polars_plan::plans::{AExpr, IR};
+use polars_plan::plans::{AExpr, FunctionIR, IR};
 use polars_utils::arena::Node;
 
 use super::Form;
+use crate::fragment::SourceUnit;
 use floe_wire::check::Finding;
-use floe_wire::facts::HIDDEN_PREFIX;
+use floe_wire::facts::{HIDDEN_PREFIX, KeyRanges};
 use floe_wire::graph::{Exchange, Leaf, Read};
 
 /// Which rows of a relation one task holds.
@@ -17,14 +18,16 @@ enum Place {
     Everywhere,
     /// A hash partition by these columns.
     Hashed(Vec<String>),
-    /// Its part of a scan or frame: files, row groups, or a range of a key.
+    /// A range of a key.
+    Ranged(KeyRanges),
+    /// Its part of a scan or frame: files or row groups.
     Source,
     /// Some of the rows, by no rule that the checker knows.
     Own,
 }
 
 pub(super) fn check(form: &Form<'_>) -> Option<Finding> {
-    if form.tasks < 2 {
+    if form.facts.tasks < 2 {
         return None;
     }
     let mut walk = Walk { form, leaf: 0, apart: None };
@@ -63,7 +66,24 @@ impl Walk<'_> {
             },
             IR::Select { expr, .. } => match inputs.remove(0) {
                 Place::Hashed(keys) => self.renamed(keys, expr),
+                Place::Ranged(ranges) => by_ranges(ranges, |key| self.new_name(&key, expr)),
                 other => other,
+            },
+            IR::GroupBy { keys, .. } => match inputs.remove(0) {
+                Place::Ranged(ranges) => by_ranges(ranges, |key| self.new_name(&key, keys)),
+                other => other,
+            },
+            IR::HStack { exprs, .. } => match inputs.remove(0) {
+                Place::Ranged(ranges) => by_ranges(ranges, |key| {
+                    let replaces = |e: &ExprIR| *e.output_name() == *key && self.column(e).as_ref() != Some(&key);
+                    (!exprs.iter().any(replaces)).then_some(key)
+                }),
+                other => other,
+            },
+            IR::MapFunction { function, .. } => match (inputs.remove(0), function) {
+                (place, FunctionIR::Hint(_) | FunctionIR::Rechunk | FunctionIR::RowIndex { .. }) => place,
+                (Place::Ranged(_), _) => Place::Own,
+                (place, _) => place,
             },
             _ if inputs.len() == 1 => inputs.remove(0),
             _ if inputs.iter().all(|place| matches!(place, Place::Everywhere)) => Place::Everywhere,
@@ -74,23 +94,35 @@ impl Walk<'_> {
     fn read(&self, leaf: usize) -> Place {
         let (stages, read) = match self.form.leaves.get(leaf) {
             Some(Leaf::Exchange { stages, read }) => (stages, read),
-            Some(Leaf::Source { .. }) => return Place::Source,
+            Some(Leaf::Source { per_task, .. }) => {
+                let ranges = self.form.facts.placeholders.get(leaf).and_then(|placeholder| placeholder.ranges.as_ref());
+                return match ranges {
+                    Some(ranges) if within(per_task, ranges) => Place::Ranged(ranges.clone()),
+                    Some(_) | None => Place::Source,
+                };
+            }
             None => return Place::Own,
         };
-        match (read, stages.first().and_then(|id| self.form.graph.stages.get(id.0 as usize)).map(|s| &s.output)) {
+        let stage = stages.first().and_then(|id| self.form.graph.stages.get(id.0 as usize));
+        match (read, stage.map(|stage| &stage.output)) {
             (Read::All, _) => Place::Everywhere,
             (Read::Partition, Some(Exchange::Hash { keys, .. })) => Place::Hashed(keys.clone()),
+            // A stage that kept its rows: task t has those of its task t.
+            (Read::Forward, _) if stages.len() == 1 => {
+                stage.and_then(|stage| stage.facts.ranges.clone()).map_or(Place::Own, Place::Ranged)
+            }
             _ => Place::Own,
         }
     }
 
     /// Renames the keys. If one is dropped, the rows stay partitioned but no column shows it any more: `Own`.
     fn renamed(&self, keys: Vec<String>, exprs: &[ExprIR]) -> Place {
-        let new_name = |key: &String| {
-            let of = |e: &&ExprIR| self.column(e).as_ref() == Some(key);
-            exprs.iter().find(of).map(|e| e.output_name().to_string())
-        };
-        keys.iter().map(new_name).collect::<Option<Vec<_>>>().map_or(Place::Own, Place::Hashed)
+        keys.iter().map(|key| self.new_name(key, exprs)).collect::<Option<Vec<_>>>().map_or(Place::Own, Place::Hashed)
+    }
+
+    fn new_name(&self, key: &String, exprs: &[ExprIR]) -> Option<String> {
+        let of = |e: &&ExprIR| self.column(e).as_ref() == Some(key);
+        exprs.iter().find(of).map(|e| e.output_name().to_string())
     }
 
     fn column(&self, e: &ExprIR) -> Option<String> {
@@ -150,16 +182,49 @@ impl Walk<'_> {
                     Ok(Place::Hashed(l.clone()))
                 }
             },
-            // Both sides are cut by ranges of one pair of keys, at their scans or at a stage that kept the rows.
-            // Whether the cuts are the same is not checked here.
-            (Place::Own | Place::Source, Place::Own | Place::Source)
-                if !matches!(how, How::Cross | How::IEJoin | How::Range | How::AsOf(_)) =>
-            {
-                Ok(Place::Own)
+            _ if matches!(how, How::Cross | How::IEJoin | How::Range | How::AsOf(_)) => {
+                Err(format!("the sides of the {how} join are cut in different ways"))
             }
+            (Place::Ranged(l), Place::Ranged(r)) => {
+                let named = |on: &ExprIR, side: &KeyRanges| self.column(on).is_some_and(|key| side.columns.contains(&key));
+                if l.bounds != r.bounds {
+                    return Err(format!("the sides are cut at {:?} and at {:?}", l.bounds, r.bounds));
+                }
+                if !left_on.iter().zip(right_on).any(|(a, b)| named(a, l) && named(b, r)) {
+                    let keys = (l.columns.join(", "), r.columns.join(", "));
+                    return Err(format!("the sides are cut by {} and {}, which the join does not compare", keys.0, keys.1));
+                }
+                let columns = l.columns.iter().chain(&r.columns).cloned().collect();
+                Ok(Place::Ranged(KeyRanges { columns, bounds: l.bounds.clone() }))
+            }
+            // Rows that are no longer told apart by a key, such as groups of a range.
+            (Place::Own, Place::Own | Place::Ranged(_)) | (Place::Ranged(_), Place::Own) => Ok(Place::Own),
             _ => Err(format!("the sides of the {how} join are cut in different ways")),
         }
     }
+}
+
+/// Ranges of the keys that keep a name; `Own` if none does.
+fn by_ranges(KeyRanges { columns, bounds }: KeyRanges, name: impl Fn(String) -> Option<String>) -> Place {
+    let columns: Vec<_> = columns.into_iter().filter_map(name).collect();
+    if columns.is_empty() { Place::Own } else { Place::Ranged(KeyRanges { columns, bounds }) }
+}
+
+/// Whether what each task reads of a scan is filtered to its range, where it is filtered at all: row groups that lie within
+/// it need no filter.
+fn within(per_task: &[bytes::Bytes], ranges: &KeyRanges) -> bool {
+    let start = |task: usize| task.checked_sub(1).map(|before| ranges.bounds[before]);
+    per_task.len() == ranges.bounds.len() + 1
+        && per_task.iter().enumerate().all(|(task, unit)| match crate::decode(unit) {
+            Ok(SourceUnit::Files { keep: Some(keep), .. }) => {
+                let end = ranges.bounds.get(task).copied();
+                ranges.columns.contains(&keep.column)
+                    && (keep.from.is_none() || keep.from == start(task))
+                    && (keep.to.is_none() || keep.to == end)
+            }
+            Ok(SourceUnit::Files { keep: None, .. }) => true,
+            Ok(SourceUnit::Frame { .. }) | Err(_) => false,
+        })
 }
 
 fn places(on: &[String], key: &str) -> Vec<usize> {

@@ -5,10 +5,10 @@ use polars::prelude::*;
 use polars_plan::plans::IR;
 
 use super::check;
-use crate::{Fragment, Mode, Options, plan};
+use crate::{Fragment, Mode, Options, SourceUnit, plan};
 use floe_wire::check::Finding;
-use floe_wire::facts::{Column, RowOrder};
-use floe_wire::graph::{Exchange, StageGraph, StageId};
+use floe_wire::facts::{Column, Placeholder, RowOrder};
+use floe_wire::graph::{Exchange, Leaf, StageGraph, StageId};
 
 fn sales() -> LazyFrame {
     let n = 600i64;
@@ -119,6 +119,40 @@ fn the_rows_of_a_join_are_in_one_task() {
         }
     }
     assert!(apart(&by_hash), "{:?}", check(&by_hash));
+}
+
+/// A scan of rows in the order of `k`, in ten row groups.
+fn in_order_of_k(dir: &std::path::Path, name: &str) -> LazyFrame {
+    let path = dir.join(format!("{name}.parquet"));
+    let mut frame = df!("k" => (0..1000i64).collect::<Vec<_>>(), name => (0..1000i64).collect::<Vec<_>>()).unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    ParquetWriter::new(file).with_row_group_size(Some(100)).finish(&mut frame).unwrap();
+    LazyFrame::scan_parquet(PlRefPath::new(path.to_str().unwrap()), ScanArgsParquet::default()).unwrap()
+}
+
+#[test]
+fn sides_that_are_joined_where_they_lie_are_cut_at_the_same_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| in_order_of_k(dir.path(), name));
+    let sums = a.group_by([col("k").alias("n")]).agg([col("a").sum()]);
+    let sound = graph(sums.join(b, [col("n")], [col("k")], JoinArgs::new(JoinType::Inner)), 0);
+    let ranged = |graph: &StageGraph| graph.stages[0].facts.placeholders.iter().all(|leaf| leaf.ranges.is_some());
+    assert!(sound.stages.len() == 1 && ranged(&sound), "{:?}", sound.stages);
+    let apart = |change: &dyn Fn(&mut StageGraph)| {
+        let mut graph = sound.clone();
+        change(&mut graph);
+        matches!(check(&graph)[..], [Finding::JoinApart { .. }])
+    };
+    let leaf = |graph: &mut StageGraph, f: &dyn Fn(&mut Placeholder)| f(&mut graph.stages[0].facts.placeholders[1]);
+    // Other cuts than the other side has; a side that is not cut by a key; a side that is cut by another column.
+    assert!(apart(&|graph| {
+        leaf(graph, &|side| side.ranges.as_mut().unwrap().bounds[0] += 1);
+        let Leaf::Source { per_task, .. } = &mut graph.stages[0].leaves[1] else { panic!() };
+        let whole = SourceUnit::Files { first: 0, count: 1, rows: None, rows_before: 0, keep: None };
+        per_task.iter_mut().for_each(|unit| *unit = crate::fragment::encode(&whole).unwrap());
+    }));
+    assert!(apart(&|graph| leaf(graph, &|side| side.ranges = None)));
+    assert!(apart(&|graph| leaf(graph, &|side| side.ranges.as_mut().unwrap().columns = vec!["b".into()])));
 }
 
 #[test]

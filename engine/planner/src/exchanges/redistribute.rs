@@ -138,6 +138,9 @@ impl Cx<'_> {
             if let Some(leaf) = cx.leaves.get(&root).cloned() {
                 cx.leaves.insert(again, leaf);
             }
+            if let Some(ranges) = cx.ranges.get(&root).cloned() {
+                cx.ranges.insert(again, ranges);
+            }
             again
         })
     }

@@ -214,7 +214,8 @@ fn fits(form: &AdaptiveForm, catalog: &dyn Catalog) -> Result<bool> {
     Ok(made <= form.bytes)
 }
 
-/// The bytes of every part, over all leaves that are read by hash or by neighbours; none where nobody wrote to it.
+/// The bytes of every part, over all leaves that are read by hash or by neighbours; `None` for a part that no task
+/// wrote.
 fn sizes(leaves: &[LeafCut], parts: usize, catalog: &dyn Catalog) -> Result<Vec<Option<u64>>> {
     let mut sizes = vec![None; parts];
     for leaf in leaves.iter().filter(|leaf| matches!(leaf.by, By::Hash)) {

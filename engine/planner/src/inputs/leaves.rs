@@ -39,7 +39,7 @@ pub fn source_bytes(plan: &IRPlan) -> Option<u64> {
     Some(total)
 }
 
-/// The rows that the plan's leaves hold, or about as many: where no footer says it, those of files with short rows.
+/// Number of rows in the plan's leaves. Where no footer has it, estimated from the bytes of the files, for short rows.
 pub(crate) fn source_rows(plan: &IRPlan) -> u64 {
     const ROW_BYTES: u64 = 64;
     let rows = plan.lp_arena.iter(plan.lp_top).map(|(_, ir)| match ir {
@@ -216,6 +216,7 @@ impl Cx<'_> {
             let per_task = encoded(&units)?;
             let tasks = per_task.len() as u32;
             self.leaves.insert(leaf, Leaf::Source { what, per_task });
+            self.ranges.remove(&leaf);
             return Ok(rel.recut(tasks));
         }
         Ok(rel)

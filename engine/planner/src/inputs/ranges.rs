@@ -19,6 +19,7 @@ use crate::inputs::leaves::{encoded, footers};
 use crate::properties::expr;
 use crate::properties::rel::{Clustered, Ranged, Rel};
 use floe_wire::error::Result;
+use floe_wire::facts::KeyRanges;
 use floe_wire::graph::Leaf;
 
 /// Exchange instead if a task would read more than this multiple of its share.
@@ -262,6 +263,7 @@ impl Cx<'_> {
         let Some(Leaf::Source { what, .. }) = self.leaves.get(&by.leaf).cloned() else { return Ok(None) };
         let tasks = per_task.len() as u32;
         self.leaves.insert(by.leaf, Leaf::Source { what, per_task });
+        self.ranges.insert(by.leaf, KeyRanges { columns: vec![by.source.to_string()], bounds: bounds.to_vec() });
         Ok(Some(rel.cut_by(Ranged { columns: vec![by.column.clone()], bounds }, tasks)))
     }
 }

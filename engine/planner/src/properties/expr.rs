@@ -98,8 +98,8 @@ pub fn portable_dtype(dtype: &DataType) -> DataType {
     }
 }
 
-/// Whether Polars' row encoding, which `is_unique` and kin compare by, loses a difference that hashes keep: it has no mark
-/// for a null struct, so that equals one whose fields are all null.
+/// Whether Polars' row encoding, by which `is_unique` and similar functions compare, loses a difference that hashes
+/// keep: it does not mark null structs, so a null struct equals one whose fields are all null.
 pub fn encodes_alike(dtype: &DataType) -> bool {
     match dtype {
         DataType::Struct(_) => true,

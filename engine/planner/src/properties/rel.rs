@@ -12,10 +12,10 @@ use polars_utils::arena::Node;
 use polars_utils::pl_str::PlSmallStr;
 
 use crate::strategies::SideSize;
-use floe_wire::facts::RowOrder;
+use floe_wire::facts::{KeyRanges, RowOrder};
 
 /// Share of rows that a filter is assumed to pass in the safe estimate, on which memory depends.
-const COUNTED_ON_TO_PASS: f64 = 0.5;
+const SAFE_SELECTIVITY: f64 = 0.5;
 
 /// The number of tasks that a fragment runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,8 +297,8 @@ impl Rel {
 
     /// Applies a filter: half of the rows are assumed to pass, `part` of them is likely.
     pub fn filtered(self, part: f64) -> Self {
-        let likely = self.likely * (part / COUNTED_ON_TO_PASS).min(1.0);
-        Rel { likely, ..self.scaled(COUNTED_ON_TO_PASS) }
+        let likely = self.likely * (part / SAFE_SELECTIVITY).min(1.0);
+        Rel { likely, ..self.scaled(SAFE_SELECTIVITY) }
     }
 
     pub fn scaled(self, factor: f64) -> Self {
@@ -372,6 +372,12 @@ impl Rel {
 
     pub fn ranged(&self) -> Option<&Ranged> {
         self.ranged.as_ref()
+    }
+
+    /// The same in plain data, for the checks.
+    pub fn key_ranges(&self) -> Option<KeyRanges> {
+        let Ranged { columns, bounds } = self.ranged.as_ref()?;
+        Some(KeyRanges { columns: columns.iter().map(|name| name.to_string()).collect(), bounds: bounds.to_vec() })
     }
 
     pub fn clustered(&self) -> &[Clustered] {

@@ -1,4 +1,8 @@
+use std::sync::Arc;
+
 use polars::prelude::*;
+use polars_plan::dsl::{AnonymousColumnsUdf, ColumnsUdf, LazySerde, SpecialEq};
+use polars_plan::prelude::FunctionOptions;
 
 use floe_wire::graph::Nondeterminism;
 
@@ -26,6 +30,47 @@ fn reasons(frame: LazyFrame) -> Vec<Nondeterminism> {
 /// The rows of a group-by, in an order that varies.
 fn by_shop() -> LazyFrame {
     sales().group_by([col("shop")]).agg([col("sum").sum(), col("day").max()])
+}
+
+/// A user's function, which gives each row back.
+struct Same;
+
+impl ColumnsUdf for Same {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn call_udf(&self, columns: &mut [Column]) -> PolarsResult<Column> {
+        Ok(columns[0].clone())
+    }
+}
+
+impl AnonymousColumnsUdf for Same {
+    fn as_column_udf(self: Arc<Self>) -> Arc<dyn ColumnsUdf> {
+        self
+    }
+
+    fn deep_clone(self: Arc<Self>) -> Arc<dyn AnonymousColumnsUdf> {
+        self
+    }
+
+    /// Fragments are written, and never read here.
+    fn try_serialize(&self, _: &mut Vec<u8>) -> PolarsResult<()> {
+        Ok(())
+    }
+
+    fn get_field(&self, _: &Schema, fields: &[Field]) -> PolarsResult<Field> {
+        Ok(fields[0].clone())
+    }
+}
+
+fn called(column: &str) -> Expr {
+    Expr::AnonymousFunction {
+        input: vec![col(column)],
+        function: LazySerde::Deserialized(SpecialEq::new(Arc::new(Same))),
+        options: FunctionOptions::elementwise(),
+        fmt_str: Box::new("same".into()),
+    }
 }
 
 #[test]
@@ -62,6 +107,7 @@ fn nondeterministic_stages_are_marked() {
             by(sales().with_columns([col("sum").shuffle(None)]), &["sum"]),
             Nondeterminism::NoSeed,
         ),
+        ("a user's function", by(sales().with_columns([called("sum")]), &["sum"]), Nondeterminism::UserFunction),
         (
             "a sample without a seed",
             by(sales().select([col("day").sample_n(lit(40), false, Some(true), None)]), &["day"]),

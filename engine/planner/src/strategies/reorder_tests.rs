@@ -1,13 +1,13 @@
-//! When inner joins are put into another order: over Parquet files, whose footers say how many rows there are and which values
-//! their columns take.
+//! When inner joins are reordered: over Parquet files, whose footers have the number of rows and the ranges of the
+//! columns.
 
 use polars::prelude::*;
 use polars_ops::frame::MaintainOrderJoin;
 
 use crate::{Mode, Options, plan};
 
-/// Files of a run of three joins that is ruinous in the order fact, many, few: `many` has a thousand rows for each value that
-/// joins, `few` leaves one row of `fact` in a thousand.
+/// Files for a run of three joins that is very expensive in the order fact, many, few: `many` has a thousand rows per
+/// joining value, `few` leaves one in a thousand rows of `fact`.
 struct Files(tempfile::TempDir);
 
 fn up_to(n: i64) -> Vec<i64> {

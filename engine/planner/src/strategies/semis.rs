@@ -30,8 +30,9 @@ pub(super) fn readers(top: Node, ir: &Arena<IR>) -> HashMap<Node, usize> {
 }
 
 impl Pass<'_> {
-    /// Moves a semi or anti join to the table of the run below it that has its keys, unless that has more rows than the run makes:
-    /// the joins get fewer rows then, and estimates of what they make are rather too low (keys with gaps look like more keys).
+    /// Pushes a semi or anti join down to the table in the run that has its keys, unless that table has more rows than
+    /// the run returns: the joins then read fewer rows. Estimates of their results are rather too low (keys with gaps
+    /// look like more keys).
     pub(super) fn sink(&mut self, node: Node) {
         let IR::Join { input_left, input_right, left_on, right_on, options, .. } = self.ir.get(node).clone() else {
             return;

@@ -62,7 +62,7 @@ impl Step<'_> {
                 share: 0,
                 cost: 1,
                 served,
-                hungry_since: None,
+                waiting_since: None,
                 called: false,
             };
             self.state.query_index.insert(query.clone(), no);

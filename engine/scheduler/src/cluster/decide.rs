@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::share::{Asked, shares};
 use super::state::{ClusterState, Group, Kind, Lease, MILLI, Open, Query, QueryNo, Status, Worker};
-use super::{Action, Demand, Event, Wish};
+use super::{Action, Demand, Event, Request};
 use crate::Millis;
 
 /// Applies one event and returns the actions to carry out, in order. Total: any event may come in any state.
@@ -65,7 +65,7 @@ impl Step<'_> {
         };
         let known = state.worker_index.insert(name.clone(), at).is_some();
         let grants = state.workers.get(at).filter(|_| known).map_or(0, |worker| worker.grants);
-        let worker = Worker { name, slots, memory_bytes, status: Status::Up, used: 0, kept_for: None, grants };
+        let worker = Worker { name, slots, memory_bytes, status: Status::Up, used: 0, reserved_for: None, grants };
         match state.workers.get_mut(at) {
             Some(place) => *place = worker,
             None => state.workers.push(worker),
@@ -73,7 +73,7 @@ impl Step<'_> {
         for query in state.queries.values_mut() {
             if let Some(lease) = query.leases.get_mut(&at) {
                 // Queries have treated it as unusable since.
-                lease.told = 0;
+                lease.announced = 0;
                 lease.fresh = lease.granted.saturating_sub(lease.running);
             }
         }
@@ -85,7 +85,7 @@ impl Step<'_> {
         let Some(at) = state.worker_index.get(name) else { return };
         let worker = &mut state.workers[*at];
         worker.status = Status::Draining;
-        worker.kept_for = None;
+        worker.reserved_for = None;
         for query in state.queries.values_mut() {
             if let Some(lease) = query.leases.get_mut(at) {
                 // No query knows of it yet.
@@ -101,7 +101,7 @@ impl Step<'_> {
         let Some(at) = state.worker_index.remove(name) else { return };
         let worker = &mut state.workers[at];
         worker.status = Status::Gone;
-        worker.kept_for = None;
+        worker.reserved_for = None;
         for query in state.queries.values_mut() {
             query.leases.remove(&at);
             let forget = |place: &mut Option<usize>| *place = place.filter(|place| *place != at);
@@ -114,7 +114,7 @@ impl Step<'_> {
         state.recount();
     }
 
-    /// Applies a query's demand. Slots that it was told of and does not use are given back.
+    /// Applies a query's demand. Slots that were announced to it and that it does not use are given back.
     fn demanded(&mut self, no: QueryNo, demand: Demand) {
         let mut open = self.open(&demand);
         let state = &mut *self.state;
@@ -149,9 +149,13 @@ impl Step<'_> {
     fn open(&self, demand: &Demand) -> Open {
         let place =
             |worker: &Option<String>| worker.as_ref().and_then(|name| self.state.worker_index.get(name).copied());
-        let group = |wish: &Wish| Group { near: place(&wish.near), avoid: place(&wish.avoid), tasks: wish.tasks };
+        let group = |request: &Request| Group {
+            near: place(&request.near),
+            avoid: place(&request.avoid),
+            tasks: request.tasks,
+        };
         Open {
-            groups: demand.wishes.iter().filter(|wish| wish.tasks > 0).map(group).collect(),
+            groups: demand.requests.iter().filter(|request| request.tasks > 0).map(group).collect(),
             alone: demand.alone,
             slow: demand.slow.iter().map(|worker| self.state.worker_index.get(worker).copied()).collect(),
         }
@@ -191,8 +195,8 @@ impl Step<'_> {
         let mut classes: BTreeMap<Reverse<i32>, Vec<(QueryNo, Asked)>> = BTreeMap::new();
         for (no, query) in &mut state.queries {
             match query.waits() && query.held == 0 {
-                true => drop(query.hungry_since.get_or_insert(now)),
-                false => query.hungry_since = None,
+                true => drop(query.waiting_since.get_or_insert(now)),
+                false => query.waiting_since = None,
             }
             if query.starves(now, patience) && left >= MILLI {
                 left -= MILLI;
@@ -215,10 +219,10 @@ impl Step<'_> {
         }
     }
 
-    /// Queries below their share that have open wishes and no worker kept free.
+    /// Queries below their share that have open requests and no worker kept free.
     pub(super) fn claimants(&self) -> Vec<QueryNo> {
         let mut kept = BTreeMap::<QueryNo, u32>::new();
-        for (no, _) in self.state.workers.iter().filter_map(|worker| worker.kept_for) {
+        for (no, _) in self.state.workers.iter().filter_map(|worker| worker.reserved_for) {
             *kept.entry(no).or_default() += 1;
         }
         let (now, patience) = (self.state.now, self.state.limits.patience_ms);
@@ -232,7 +236,7 @@ impl Step<'_> {
     /// How many tasks a query may keep running on a worker as tasks there end.
     fn may_go_on(&self, query: &Query, no: QueryNo, at: usize, lease: &Lease, contested: bool) -> u32 {
         let worker = &self.state.workers[at];
-        let kept = worker.kept_for.is_some_and(|(other, kind)| other != no || kind == Kind::Alone);
+        let kept = worker.reserved_for.is_some_and(|(other, kind)| other != no || kind == Kind::Alone);
         if !worker.usable() || kept {
             return 0;
         }
@@ -263,10 +267,10 @@ impl Step<'_> {
             // No slots are left for others, even if only because it holds them all.
             let worker = &state.workers[*at];
             let whole = lease.whole || lease.granted.saturating_mul(worker.cost(&query.claim)) >= worker.slots;
-            if fresh || (lease.granted, whole) != (lease.told, lease.told_whole) {
-                let less = lease.granted < lease.told;
-                lease.told = lease.granted;
-                lease.told_whole = whole;
+            if fresh || (lease.granted, whole) != (lease.announced, lease.announced_whole) {
+                let less = lease.granted < lease.announced;
+                lease.announced = lease.granted;
+                lease.announced_whole = whole;
                 let (query, worker) = (query.name.clone(), worker.name.clone());
                 grants.push((less, Action::Grant { query, worker, slots: lease.granted, whole }));
             }
@@ -304,12 +308,12 @@ impl Step<'_> {
 
 impl Query {
     pub(super) fn starves(&self, now: Millis, patience_ms: Millis) -> bool {
-        self.hungry_since.is_some_and(|since| now.saturating_sub(since) >= patience_ms)
+        self.waiting_since.is_some_and(|since| now.saturating_sub(since) >= patience_ms)
     }
 }
 
 impl Open {
-    /// Subtracts a grant on a worker from the wishes; returns how much of the grant they cover.
+    /// Subtracts a grant on a worker from the requests; returns how much of the grant they cover.
     fn take(&mut self, at: usize, whole: bool, granted: u32) -> u32 {
         if whole {
             let taken = granted.min(self.alone);

@@ -9,11 +9,11 @@ use super::state::{Kind, MILLI, Query, QueryNo};
 /// A query's rank for the next slot; the lowest goes first.
 type Rank = (bool, bool, Reverse<i32>, u8, u64, u64, QueryNo, Kind);
 
-/// The worker and wish of a grant.
+/// The worker and request of a grant.
 struct Place {
     worker: usize,
     /// Index of the query's group, or of its slow task.
-    wish: usize,
+    request: usize,
 }
 
 impl Step<'_> {
@@ -45,16 +45,16 @@ impl Step<'_> {
 
     fn next(&self, passed: &BTreeSet<(QueryNo, Kind)>) -> Option<(QueryNo, Kind)> {
         let any_free = self.state.workers.iter().any(|worker| worker.free() > 0);
-        let wishes = self.state.queries.iter().flat_map(|(no, query)| {
+        let requests = self.state.queries.iter().flat_map(|(no, query)| {
             let large = query.cost > 1;
-            let wishes = [
+            let requests = [
                 (Kind::Alone, query.open.alone > 0),
                 (Kind::Plain, query.unmet() > 0 && (any_free || large)),
                 (Kind::Slow, !query.open.slow.is_empty() && any_free),
             ];
-            wishes.into_iter().filter(|(_, wishes)| *wishes).map(move |(kind, _)| (*no, query, kind))
+            requests.into_iter().filter(|(_, requests)| *requests).map(move |(kind, _)| (*no, query, kind))
         });
-        let open = wishes.filter(|(no, _, kind)| !passed.contains(&(*no, *kind)));
+        let open = requests.filter(|(no, _, kind)| !passed.contains(&(*no, *kind)));
         open.map(|(no, query, kind)| self.rank(no, query, kind)).min().map(|rank| (rank.6, rank.7))
     }
 
@@ -73,7 +73,7 @@ impl Step<'_> {
     fn place(&self, no: QueryNo, kind: Kind) -> Option<Place> {
         let query = self.state.queries.get(&no)?;
         let workers = &self.state.workers;
-        let open_to = |at: usize| match workers[at].kept_for {
+        let open_to = |at: usize| match workers[at].reserved_for {
             None => true,
             Some(kept) if kept == (no, kind) => self.may_keep(no, query, kind),
             Some(kept) => self.goes_before(query, kept.0),
@@ -87,25 +87,25 @@ impl Step<'_> {
         match kind {
             Kind::Alone => {
                 let idle = all.filter(|at| open_to(*at) && workers[*at].usable() && workers[*at].used == 0);
-                let worker = idle.min_by_key(|at| (workers[*at].kept_for.is_none(), load(*at)))?;
-                Some(Place { worker, wish: 0 })
+                let worker = idle.min_by_key(|at| (workers[*at].reserved_for.is_none(), load(*at)))?;
+                Some(Place { worker, request: 0 })
             }
             Kind::Plain => {
                 let groups = query.open.groups.iter().enumerate();
-                let mut at_home = groups.filter_map(|(wish, group)| Some((wish, group.near.filter(room)?)));
-                if let Some((wish, worker)) = at_home.next() {
-                    return Some(Place { worker, wish });
+                let mut at_home = groups.filter_map(|(request, group)| Some((request, group.near.filter(room)?)));
+                if let Some((request, worker)) = at_home.next() {
+                    return Some(Place { worker, request });
                 }
                 let avoid = query.open.groups.first()?.avoid;
                 let worker = all.filter(room).min_by_key(|at| (Some(*at) == avoid, load(*at)))?;
-                Some(Place { worker, wish: 0 })
+                Some(Place { worker, request: 0 })
             }
             Kind::Slow => {
                 let elsewhere = |first: Option<usize>| {
                     (0..workers.len()).filter(|at| room(at) && Some(*at) != first).min_by_key(|at| load(*at))
                 };
                 let slow = query.open.slow.iter().enumerate();
-                slow.filter_map(|(wish, first)| Some(Place { worker: elsewhere(*first)?, wish })).next()
+                slow.filter_map(|(request, first)| Some(Place { worker: elsewhere(*first)?, request })).next()
             }
         }
     }
@@ -123,10 +123,10 @@ impl Step<'_> {
         match kind {
             Kind::Alone => query.open.alone -= 1,
             Kind::Plain => {
-                query.open.groups[place.wish].tasks -= 1;
+                query.open.groups[place.request].tasks -= 1;
                 query.open.groups.retain(|group| group.tasks > 0);
             }
-            Kind::Slow => drop(query.open.slow.swap_remove(place.wish)),
+            Kind::Slow => drop(query.open.slow.swap_remove(place.request)),
         }
         self.state.lease(no, place.worker, |lease| {
             lease.granted = lease.tasks().saturating_add(1);
@@ -135,8 +135,8 @@ impl Step<'_> {
         });
         let worker = &mut self.state.workers[place.worker];
         worker.grants += 1;
-        let fulfilled = worker.kept_for == Some((no, kind)) || kind == Kind::Alone;
-        fulfilled && worker.kept_for.take().is_some()
+        let fulfilled = worker.reserved_for == Some((no, kind)) || kind == Kind::Alone;
+        fulfilled && worker.reserved_for.take().is_some()
     }
 
     /// Whether a worker may be kept free for a query: it is below its share or starves, or no other query waits for its
@@ -148,32 +148,32 @@ impl Step<'_> {
         query.entitled() || query.starves(now, patience) || own()
     }
 
-    /// Releases workers that are kept free for wishes that are gone or no longer due; returns whether there were any.
+    /// Releases workers that are kept free for requests that are gone or no longer due; returns whether there were any.
     fn drop_kept(&mut self) -> bool {
         let mut seen: Vec<(QueryNo, Kind)> = Vec::new();
         let mut dropped = Vec::new();
         for (at, worker) in self.state.workers.iter().enumerate() {
-            let Some(kept @ (no, kind)) = worker.kept_for else { continue };
-            let wished = self.state.queries.get(&no).filter(|query| self.may_keep(no, query, kind));
-            let wished = wished.map_or(0, |query| match kind {
+            let Some(kept @ (no, kind)) = worker.reserved_for else { continue };
+            let requested = self.state.queries.get(&no).filter(|query| self.may_keep(no, query, kind));
+            let requested = requested.map_or(0, |query| match kind {
                 Kind::Alone => query.open.alone as usize,
                 Kind::Plain => usize::from(query.unmet() > 0 && worker.cost(&query.claim) > 1),
                 Kind::Slow => 0,
             });
-            match seen.iter().filter(|other| **other == kept).count() < wished {
+            match seen.iter().filter(|other| **other == kept).count() < requested {
                 true => seen.push(kept),
                 false => dropped.push(at),
             }
         }
-        dropped.iter().for_each(|at| self.state.workers[*at].kept_for = None);
+        dropped.iter().for_each(|at| self.state.workers[*at].reserved_for = None);
         !dropped.is_empty()
     }
 
-    /// Keeps free the workers that will soonest have room for a wish that fits nowhere now. `first`: no query goes
+    /// Keeps free the workers that will soonest have room for a request that fits nowhere now. `first`: no query goes
     /// before this one.
     fn keep_free(&mut self, no: QueryNo, kind: Kind, first: bool) {
         let Some(query) = self.state.queries.get(&no) else { return };
-        let wished = match kind {
+        let requested = match kind {
             Kind::Alone => query.open.alone as usize,
             Kind::Plain => 1,
             Kind::Slow => return,
@@ -183,11 +183,11 @@ impl Step<'_> {
         }
         let claim = query.claim;
         let kept = Some((no, kind));
-        for _ in self.state.workers.iter().filter(|worker| worker.kept_for == kept).count()..wished {
+        for _ in self.state.workers.iter().filter(|worker| worker.reserved_for == kept).count()..requested {
             let workers = &self.state.workers;
             let large = |at: usize| kind == Kind::Alone || workers[at].cost(&claim) > 1;
-            let others = workers.iter().filter(|worker| worker.usable() && worker.kept_for.is_none()).count();
-            let open = (0..workers.len()).filter(|at| workers[*at].usable() && workers[*at].kept_for.is_none());
+            let others = workers.iter().filter(|worker| worker.usable() && worker.reserved_for.is_none()).count();
+            let open = (0..workers.len()).filter(|at| workers[*at].usable() && workers[*at].reserved_for.is_none());
             let Some(at) = open.filter(|at| large(*at)).min_by_key(|at| (workers[*at].used, workers[*at].grants, *at))
             else {
                 return;
@@ -196,7 +196,7 @@ impl Step<'_> {
             if !first && others < 2 {
                 return;
             }
-            self.state.workers[at].kept_for = kept;
+            self.state.workers[at].reserved_for = kept;
         }
     }
 }

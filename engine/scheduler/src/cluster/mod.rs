@@ -1,8 +1,8 @@
 //! Decides when queries start and which slots of the workers each may use: one pure, total state machine for all
 //! queries of an engine, `decide(&mut ClusterState, Event, now) -> Vec<Action>`, above each query's own.
 //!
-//! Belongs here: who is admitted, who waits, who gets the next free slot. Does not belong here: what a query does with
-//! its slots (`crate::decide`), and, as there, clocks, IO, threads, Polars.
+//! Belongs here: admission of queries, their queue, and which query gets the next free slot. Does not belong here: what
+//! a query does with its slots (`crate::decide`), and, as there, clocks, IO, threads, Polars.
 //!
 //! How the two fit: a query reports what it runs and could start (`State::demand`); it is granted a number of tasks to
 //! run at once on each worker (`Event::Granted` of the query). Within its grants a query launches without asking.
@@ -12,7 +12,7 @@
 //!   reported that it does not use it. So grants rise at any time and fall only in the answer to the query's own
 //!   demand.
 //! - At most `Limits::max_running` queries run at once; the others wait, by priority and then in order of arrival. More
-//! than `max_waiting` queries or `max_waiting_bytes` are refused by name.
+//!   than `max_waiting` queries or `max_waiting_bytes` are refused by name.
 //! - Slots are shared by priority; within one priority in proportion to the weights, and what one does not need goes to
 //!   the others (max-min). Nothing that runs is stopped: lent slots come back as tasks end. While others wait for their
 //!   share, no query is given more than one task beyond its own.
@@ -22,7 +22,7 @@
 //! - Whole slots do not divide evenly: the slot that is left over goes to the query that was served least so far.
 //! - No query starves: one that has waited for `patience_ms` without a slot gets the next one, whatever its priority.
 //! - A slot stands for an equal part of its worker's memory; tasks that need more take several. A task that must run
-//! alone gets a worker that is kept free for it until it is idle.
+//!   alone gets a worker that is kept free for it until it is idle.
 //!
 //! What the shell owes:
 //! - A query arrives once under its name, reports its demand whenever that has changed and whenever it is called, and
@@ -99,7 +99,7 @@ pub struct Demand {
     /// Attempts that were launched and have not ended, by worker; none on workers not listed.
     pub running: Vec<Running>,
     /// Tasks that could start now.
-    pub wishes: Vec<Wish>,
+    pub requests: Vec<Request>,
     /// Tasks that could start now and must run alone on a worker.
     pub alone: u32,
     /// Slow tasks, by the worker that each runs on: a second attempt would go elsewhere, if slots are left over.
@@ -115,7 +115,7 @@ pub struct Running {
 
 /// Tasks that would start in the same place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct Request {
     /// Best on this worker, which holds most of what they read.
     pub near: Option<String>,
     /// Better elsewhere: they failed on this worker.

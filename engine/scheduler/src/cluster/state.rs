@@ -15,7 +15,7 @@ pub(super) const MILLI: u64 = 1_000;
 /// What a slot held for a millisecond adds to `served` at weight 1.
 const SERVED: u64 = 1 << 20;
 
-/// The kinds of wishes, in the order in which they are served.
+/// The kinds of requests, in the order in which they are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// A worker for one task.
@@ -74,8 +74,8 @@ pub(super) struct Worker {
     pub status: Status,
     /// Slots that queries hold.
     pub used: u32,
-    /// Kept free for a task of this query that needs more than is free now.
-    pub kept_for: Option<(QueryNo, Kind)>,
+    /// Reserved for a task of this query that needs more slots than are free now.
+    pub reserved_for: Option<(QueryNo, Kind)>,
     /// Number of grants so far, which evens out the spread of short tasks.
     pub grants: u64,
 }
@@ -96,7 +96,7 @@ pub(super) struct Query {
     pub weight: u32,
     /// Slots of all leases.
     pub held: u32,
-    /// Its wishes beyond what it was granted.
+    /// Its requests beyond what it was granted.
     pub open: Open,
     /// Its share in thousandths of a slot, as of this decision.
     pub share: u64,
@@ -104,13 +104,13 @@ pub(super) struct Query {
     pub cost: u32,
     /// Slots times milliseconds, divided by weight.
     pub served: u64,
-    /// When it began to wait without any slot.
-    pub hungry_since: Option<Millis>,
+    /// Since when it has waited without any slot.
+    pub waiting_since: Option<Millis>,
     /// It was called and has not answered yet.
     pub called: bool,
 }
 
-/// Wishes, with workers by index.
+/// Requests, with workers by index.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Open {
     pub groups: Vec<Group>,
@@ -133,12 +133,12 @@ pub(super) struct Lease {
     pub granted: u32,
     /// Of those, granted since it last reported its demand.
     pub fresh: u32,
-    /// The part of `granted` that it knows of.
-    pub told: u32,
+    /// The part of `granted` that was announced to it.
+    pub announced: u32,
     pub running: u32,
     /// The whole worker, for one task alone.
     pub whole: bool,
-    pub told_whole: bool,
+    pub announced_whole: bool,
 }
 
 impl Lease {

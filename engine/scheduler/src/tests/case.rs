@@ -68,6 +68,10 @@ pub fn resolved(stage: u32, tasks: &[&str]) -> Event {
     Event::Resolved { stage: StageId(stage), finer: 0, tasks }
 }
 
+pub fn left_out(stage: u32) -> Event {
+    Event::LeftOut { stage: StageId(stage), finer: 0 }
+}
+
 /// The answer to a request to cut a stage again.
 pub fn finer(times: u32, answer: Event) -> Event {
     match answer {

@@ -28,6 +28,7 @@ fn event(rng: &mut Rng, scenario: &Scenario) -> Event {
         0 | 1 => Event::WorkerUp { worker, slots: rng.below(4) as u32 },
         2 => Event::WorkerDraining { worker },
         3 => Event::WorkerLost { worker },
+        4 | 5 if rng.chance(10) => Event::LeftOut { stage: StageId(stage), finer: rng.below(3) as u32 },
         4 | 5 => match scenario.reads.get(stage as usize) {
             Some(reads) => Event::Resolved {
                 stage: StageId(stage),

@@ -165,13 +165,25 @@ fn an_adaptive_broadcast_that_does_not_fit_is_undone() {
     case.acts(up("a", 1));
     case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]);
     case.on(done("0.0#0", "a", "a"), &["resolve 1"]);
-    case.on(resolved(1, &[]), &["resolve 2"]).on(resolved(2, &["0.0"]), &["launch 2.0#0 on a"]);
+    case.on(left_out(1), &["resolve 2"]).on(resolved(2, &["0.0"]), &["launch 2.0#0 on a"]);
     let again = ["release 2", "resolve 1 finer 1"];
     case.on(failed("2.0#0", "a", Category::OutOfMemory), &again);
     case.on(finer(1, resolved(1, &[""])), &["launch 1.0#0 on a"]);
     case.on(done("1.0#0", "a", "a"), &["resolve 2 finer 1"]);
     case.on(finer(1, resolved(2, &["0.0 1.0"])), &["launch 2.0#1 on a"]);
     case.on(done("2.0#1", "a", "a"), &["release 0", "release 1", "succeed [2.0#1]"]);
+}
+
+#[test]
+fn a_stage_without_tasks_is_not_one_that_was_left_out() {
+    let mut case = Case::with(&[&[], &[0], &[0, 1]], &[2], Limits::default());
+    case.state.stages[2].replaces = Some(1);
+    case.acts(up("a", 1));
+    case.on(resolved(0, &[""]), &["launch 0.0#0 on a"]);
+    case.on(done("0.0#0", "a", "a"), &["resolve 1"]);
+    case.on(resolved(1, &[]), &["resolve 2"]).on(resolved(2, &["0.0"]), &["launch 2.0#0 on a"]);
+    // It ran as planned: only its own tasks can get smaller.
+    case.on(failed("2.0#0", "a", Category::OutOfMemory), &["release 2", "resolve 2 finer 1"]);
 }
 
 #[test]

@@ -225,6 +225,12 @@ impl<'a> Watch<'a> {
                     self.cut.insert(at, tasks.len());
                 }
             }
+            Event::LeftOut { stage, finer } => {
+                let at = stage.0 as usize;
+                if self.resolving.contains(&at) && *finer == 0 && self.resolved.insert(at) {
+                    self.cut.insert(at, 0);
+                }
+            }
             Event::TaskDone { task, attempt, worker, output } => {
                 if self.ended(*task, *attempt, worker).is_some() {
                     let holder = match output.place {

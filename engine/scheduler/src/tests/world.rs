@@ -190,8 +190,13 @@ impl World {
                 self.finer[at] = *finer;
                 let reads = &scenario.reads[at];
                 let fewer = scenario.split.get(&at).filter(|_| *finer == 0).map_or(reads.len(), |(fewer, _)| *fewer);
-                let tasks = reads[..fewer].iter().map(|reads| reads.clone().into()).collect();
-                let resolved = Event::Resolved { stage: *stage, finer: *finer, tasks };
+                let resolved = match scenario.graph.left_out(*stage) {
+                    Some(_) if *finer == 0 && reads.is_empty() => Event::LeftOut { stage: *stage, finer: *finer },
+                    _ => {
+                        let tasks = reads[..fewer].iter().map(|reads| reads.clone().into()).collect();
+                        Event::Resolved { stage: *stage, finer: *finer, tasks }
+                    }
+                };
                 let slowest = if scenario.kind.faulty() && self.rng.chance(20) { 3_000 } else { 20 };
                 self.later(0, slowest, Happening::Say(resolved.clone()));
                 if self.rng.chance(10) {

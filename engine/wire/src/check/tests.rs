@@ -20,7 +20,7 @@ fn read(stage: u32, read: Read) -> Leaf {
 }
 
 fn placeholder(names: &[&str], bound: Option<BroadcastBound>) -> Placeholder {
-    Placeholder { columns: columns(names), bound }
+    Placeholder { columns: columns(names), bound, ranges: None }
 }
 
 fn stage(id: u32, tasks: u32, names: &[&str], inputs: Vec<(Leaf, Placeholder)>, output: Exchange) -> Stage {

@@ -1,4 +1,4 @@
-//! What can be done with contexts.
+//! The operations on contexts.
 
 use super::{Answer, Body, Content, Method, Operation, PAGE, Takes};
 use crate::http_api::auth::{Act, Resource};

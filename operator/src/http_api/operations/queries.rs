@@ -1,4 +1,4 @@
-//! What can be done with queries.
+//! The operations on queries.
 
 use super::{Answer, Body, Content, Method, Operation, PAGE, Takes};
 use crate::http_api::auth::{Act, Resource};
@@ -209,8 +209,8 @@ pub static OPERATIONS: &[Operation] = &[
         path: "/api/v1/namespaces/{namespace}/queries/{name}/logs",
         summary: "Read logs",
         about: "What the coordinator and the workers of a query have logged, in the order of time: the last lines of each pod, of all \
-            together 1 MiB at most. `Floe-Log-Complete` is false if anything was left out for that. A query on a context has no pods of \
-            its own. Needs `get` on `distributedqueries`, and on `pods/log` for the whole namespace.",
+            together 1 MiB at most. `Floe-Log-Complete` is false if anything was left out for that. Of the pods of a context, which log for \
+            all their queries, only the lines that name the query. Needs `get` on `distributedqueries`, and on `pods/log` for the whole namespace.",
         resource: Resource::Queries,
         act: Act::Get,
         params: LOGS,
@@ -221,7 +221,7 @@ pub static OPERATIONS: &[Operation] = &[
     },
 ];
 
-/// Which lines of logs.
+/// The parameters of logs.
 pub const LOGS: &[Param] = &[
     Param {
         name: "format",

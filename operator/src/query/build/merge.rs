@@ -1,9 +1,9 @@
-//! A pod template over Floe's own pod, as Kubernetes' strategic merge does it: objects field by field, lists whose
-//! items have names by those, other lists as a whole.
+//! Merges a pod template into Floe's own pod like Kubernetes' strategic merge patch: objects field by field, lists
+//! whose items have keys by those keys, other lists as a whole.
 
 use serde_json::{Map, Value};
 
-/// Lists that are merged item by item, and the field that tells items apart.
+/// Lists that are merged item by item, and the key of their items.
 const KEYED: [(&str, &str); 9] = [
     ("containers", "name"),
     ("initContainers", "name"),
@@ -15,10 +15,10 @@ const KEYED: [(&str, &str); 9] = [
     ("hostAliases", "ip"),
     ("topologySpreadConstraints", "topologyKey"),
 ];
-/// Lists that grow.
+/// Lists to which items are appended.
 const APPENDED: [&str; 2] = ["tolerations", "envFrom"];
 
-/// Puts `over` upon `base`.
+/// Merges `over` into `base`.
 pub fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => merge_objects(base, over),
@@ -37,7 +37,7 @@ fn merge_objects(base: &mut Map<String, Value>, over: &Map<String, Value>) {
         };
         match (slot, value) {
             (Value::Array(items), Value::Array(more)) => merge_lists(key, items, more),
-            // A source of a variable's value excludes the value.
+            // `valueFrom` excludes `value`.
             (slot, value) => merge(slot, value),
         }
     }
@@ -56,7 +56,7 @@ fn merge_lists(field: &str, items: &mut Vec<Value>, more: &[Value]) {
         let same = items.iter_mut().find(|known| known.get(key).is_some() && known.get(key) == item.get(key));
         match same {
             Some(known) if matches!(field, "containers" | "initContainers") => merge(known, item),
-            // A volume, a variable or a mount is one thing or another, never both.
+            // A volume, variable or mount has exactly one source: replace it instead of merging.
             Some(known) => known.clone_from(item),
             None => items.push(item.clone()),
         }

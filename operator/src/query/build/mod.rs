@@ -1,7 +1,8 @@
-//! The objects of a query, made from its spec. Pure: no client, no clock.
+//! Builds the objects of a query from its spec. Pure: no client, no clock.
 
 mod merge;
 mod network_policy;
+mod parts;
 mod pins;
 mod pod;
 mod secret;
@@ -16,7 +17,7 @@ use kube::Resource;
 
 use super::facts::PlanSecrets;
 
-pub use network_policy::network_policy;
+pub use network_policy::{Clients, network_policy};
 pub use pins::{pinned, pins};
 pub use pod::{check_template, pod};
 pub use secret::{PLAN_KEY, TOKEN_KEY, job_secrets, read_first};
@@ -26,7 +27,7 @@ pub const CONTROL_PORT: u16 = 7070;
 pub const HTTP_PORT: u16 = 7071;
 pub const WORKER_PORT: u16 = 7072;
 
-/// What of the operator's options goes into the objects.
+/// Options of the operator that become part of the objects.
 #[derive(Clone, Debug, Default)]
 pub struct Defaults {
     pub runner_image: String,
@@ -34,20 +35,22 @@ pub struct Defaults {
     pub pull_secrets: Vec<String>,
     /// Environment of every runner container.
     pub runner_env: Vec<(String, String)>,
-    /// Where the operator runs, for the NetworkPolicy. Without a namespace only the query's own pods get in.
+    /// Where the operator runs, for the NetworkPolicy. Without a namespace only the query's own pods are admitted.
     pub operator_namespace: Option<String>,
     pub operator_labels: BTreeMap<String, String>,
+    /// Who else reads from coordinators.
+    pub clients: Clients,
 }
 
-/// Everything that a pod is made of.
+/// Everything that a pod is built from.
 pub struct PodInputs<'a> {
     pub query: &'a DistributedQuery,
     pub defaults: &'a Defaults,
-    /// Where a plan too large for the job lies; coordinators alone read it.
+    /// The Secrets of a plan too large for the job; only coordinators read it.
     pub plan: PlanSecrets,
     /// The attempt whose Secret a cleaning pod uses.
     pub attempt: u32,
-    /// The image that the attempt began with, over whatever is said now.
+    /// The image that the attempt began with; overrides the current settings.
     pub image: Option<&'a str>,
 }
 

@@ -1,5 +1,4 @@
-//! What is pinned for an attempt: the image and the sizes of its pods, which stay the same for all of them whatever changes
-//! meanwhile. Pure.
+//! What is pinned for an attempt: image and sizes, which are the same for all of its pods whatever changes. Pure.
 
 use std::hash::Hasher;
 
@@ -10,10 +9,10 @@ use crate::query::facts::PlanSecrets;
 use crate::query::kubelet::MAIN;
 use crate::query::names::Place;
 
-/// What an attempt that begins now is made of.
+/// What an attempt that begins now is pinned to.
 pub fn pins(query: &DistributedQuery, defaults: &Defaults) -> Result<PinnedStatus, BuildError> {
     let inputs = PodInputs { query, defaults, plan: PlanSecrets::default(), attempt: 1, image: None };
-    // The template may name an image of its own.
+    // The template may name another image.
     let made = pod(Place::Worker { attempt: 1, index: 0, replacement: 0 }, &inputs)?;
     let main = made.spec.into_iter().flat_map(|spec| spec.containers).find(|container| container.name == MAIN);
     let compute = &query.spec.compute;
@@ -26,7 +25,7 @@ pub fn pins(query: &DistributedQuery, defaults: &Defaults) -> Result<PinnedStatu
     })
 }
 
-/// The query as the attempt sees it.
+/// The query with the attempt's pinned values.
 pub fn pinned(query: &DistributedQuery, pins: Option<&PinnedStatus>) -> DistributedQuery {
     let mut query = query.clone();
     let Some(pins) = pins else { return query };
@@ -37,10 +36,10 @@ pub fn pinned(query: &DistributedQuery, pins: Option<&PinnedStatus>) -> Distribu
     query
 }
 
-/// Equal for equal specs. The number of workers may change at any time.
+/// A digest that is equal for equal specs. It leaves out the number of workers, which may change at any time.
 fn digest(compute: &ComputeSpec) -> String {
     let fixed = ComputeSpec { workers: None, min_workers: None, max_workers: None, ..compute.clone() };
-    // By way of a value, whose maps are sorted.
+    // Convert to a value first: its maps are sorted.
     let text = serde_json::to_value(&fixed).map(|value| sorted(&value)).unwrap_or_default();
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     hasher.write(text.as_bytes());
@@ -59,7 +58,7 @@ fn sorted(value: &serde_json::Value) -> String {
     }
 }
 
-/// FNV-1a: the same in every build, which the standard library's is not.
+/// FNV-1a: stable across builds, unlike the standard library's hasher.
 struct Fnv(u64);
 
 impl Hasher for Fnv {

@@ -3,30 +3,24 @@
 
 use std::collections::BTreeMap;
 
-use floe_api::{ComputeSpec, ImagePullPolicy, Quantity, ScratchMedium};
+use floe_api::{ComputeSpec, ImagePullPolicy};
 use k8s_openapi::api::core::v1::{Affinity, Pod};
 use serde_json::{Map, Value, json};
 
 use super::merge::merge;
-use super::secret::{JOB_KEY, PLAN_KEY, TOKEN_KEY, part_name};
-use super::{BuildError, CONTROL_PORT, HTTP_PORT, PodInputs, WORKER_PORT, meta};
+use super::parts::{Part, Size, cleaner, coordinator, env, worker};
+use super::{BuildError, PodInputs, meta};
 use crate::query::kubelet::MAIN;
-use crate::query::names::{self, Place, Role};
+use crate::query::names::{Place, Role};
 
-/// The user and group of the images, as Pod Security "restricted" requires.
+/// User and group of the images, which do not run as root: Pod Security "restricted" requires that.
 const ID: i64 = 65532;
 const GRACE_SECONDS: i64 = 30;
 /// How long a pod tolerates a node that does not answer.
 const NODE_SECONDS: i64 = 30;
 const CLEAN_SECONDS: i64 = 120;
-/// /tmp of workers and cleaning pods, which hardly use it.
-const TMP_BYTES: u64 = 256 << 20;
-/// More of it for packages of the query's own.
-const PACKAGES_BYTES: u64 = 4 << 30;
 /// What a container's logs take of the node's disk.
 const LOGS_BYTES: u64 = 64 << 20;
-/// Of the coordinator's space, what a result leaves free.
-const DISK_SLACK_BYTES: u64 = 64 << 20;
 /// The default log level: a few lines per query, and what plan scripts print.
 const LOGS: &str = "warn,floe=info";
 
@@ -57,7 +51,7 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
         if spec.affinity.as_ref() == Some(&Affinity::default()) {
             spec.affinity = None;
         }
-        // Give up a node that does not answer soon, unless the user sets a toleration.
+        // Give up an unresponsive node soon, unless the user sets a toleration.
         let tolerations = spec.tolerations.get_or_insert_default();
         for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
             if !tolerations.iter().any(|t| t.key.as_deref().is_none_or(|k| k == key)) {
@@ -85,23 +79,6 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     Ok(pod)
 }
 
-/// What depends on the role: parts of the container, and the volumes other than /tmp.
-struct Part {
-    container: Value,
-    volumes: Vec<Value>,
-    size: Size,
-}
-
-/// What the container gets.
-struct Size {
-    cpus: Quantity,
-    cpu_limit: Option<Quantity>,
-    memory: Quantity,
-    tmp_bytes: u64,
-    /// Of the node's disk, beside /tmp and logs.
-    disk_bytes: u64,
-}
-
 /// Floe's pod, before the user's changes.
 fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
     let image = compute.image.as_deref().unwrap_or(&inputs.defaults.runner_image);
@@ -127,7 +104,7 @@ fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
     }
     merge(&mut container, &json!({"env": [env("TMPDIR", "/tmp"), env("HOME", "/tmp")]}));
     merge(&mut container, &part.container);
-    // The defaults for pulling are those of Floe's image, not of the query's own.
+    // The defaults for pulling apply to Floe's image, not to the query's own.
     let own_image = compute.image.is_none();
     if let (Some(policy), true) = (&inputs.defaults.pull_policy, own_image) {
         merge(&mut container, &json!({"imagePullPolicy": policy}));
@@ -160,174 +137,6 @@ fn own(compute: &ComputeSpec, inputs: &PodInputs<'_>, part: Part) -> Value {
     })
 }
 
-fn coordinator(inputs: &PodInputs<'_>, place: Place) -> Part {
-    let spec = &inputs.query.spec;
-    let attempt = match place {
-        Place::Coordinator { attempt } | Place::Worker { attempt, .. } => attempt,
-        Place::Clean => inputs.attempt,
-    };
-    let size = &spec.compute.coordinator;
-    let mut env = vec![
-        env("FLOE_JOB", &format!("/etc/floe/{JOB_KEY}")),
-        token(inputs, attempt),
-        env("FLOE_LISTEN", &format!("[::]:{CONTROL_PORT}")),
-        env("FLOE_HTTP", &format!("[::]:{HTTP_PORT}")),
-        env("FLOE_TERMINATION_LOG", "/dev/termination-log"),
-        env("FLOE_LINGER_SECONDS", "10"),
-        env("POLARS_MAX_THREADS", &threads(&size.cpus)),
-    ];
-    let disk_bytes = size.scratch.bytes().unwrap_or(0);
-    if spec.sink.is_none() {
-        let (here, on_disk) = (size.memory.bytes().unwrap_or(0) / 4, disk_bytes.saturating_sub(DISK_SLACK_BYTES));
-        env.push(self::env("FLOE_STAY", "true"));
-        env.push(self::env("FLOE_RESULT_HERE_BYTES", &here.to_string()));
-        env.push(self::env("FLOE_RESULT_DISK_BYTES", &on_disk.to_string()));
-    }
-    let container = json!({
-        "args": ["coordinator"],
-        "env": env,
-        "ports": [port("control", CONTROL_PORT), port("http", HTTP_PORT)],
-        "livenessProbe": {
-            "httpGet": {"path": "/healthz", "port": HTTP_PORT},
-            "initialDelaySeconds": 20, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 6,
-        },
-        "volumeMounts": [{"name": "floe-job", "mountPath": "/etc/floe", "readOnly": true}],
-    });
-    let size = Size {
-        cpus: size.cpus.clone(),
-        cpu_limit: spec.compute.coordinator_cpu_limit(),
-        memory: size.memory.clone(),
-        tmp_bytes: disk_bytes,
-        disk_bytes: 0,
-    };
-    Part { container, volumes: vec![job_volume(inputs, attempt, true)], size }
-}
-
-fn cleaner(inputs: &PodInputs<'_>) -> Part {
-    let size = &inputs.query.spec.compute.coordinator;
-    let container = json!({
-        "args": ["clean"],
-        "env": [
-            env("FLOE_JOB", &format!("/etc/floe/{JOB_KEY}")),
-            token(inputs, inputs.attempt),
-            env("FLOE_TERMINATION_LOG", "/dev/termination-log"),
-            env("POLARS_MAX_THREADS", &threads(&size.cpus)),
-        ],
-        "volumeMounts": [{"name": "floe-job", "mountPath": "/etc/floe", "readOnly": true}],
-    });
-    let size = Size {
-        cpus: size.cpus.clone(),
-        cpu_limit: inputs.query.spec.compute.coordinator_cpu_limit(),
-        memory: size.memory.clone(),
-        tmp_bytes: TMP_BYTES,
-        disk_bytes: 0,
-    };
-    Part { container, volumes: vec![job_volume(inputs, inputs.attempt, false)], size }
-}
-
-/// A worker is told its coordinator's address once both run (see `poll`).
-fn worker(id: String, inputs: &PodInputs<'_>) -> Part {
-    let spec = &inputs.query.spec;
-    let compute = &spec.compute;
-    let memory = compute.memory.bytes().unwrap_or(0);
-    let shuffle = spec.execution.shuffle.memory.as_ref().and_then(Quantity::bytes).unwrap_or(memory / 4).min(memory);
-    let mut env = vec![
-        token(inputs, inputs.attempt),
-        env("FLOE_WORKER_ID", &id),
-        env("FLOE_SCRATCH", "/scratch"),
-        env("FLOE_MEMORY_DIR", "/memory"),
-        env("FLOE_MEMORY_LIMIT", &memory.to_string()),
-        env("FLOE_SHUFFLE_MEMORY", &shuffle.to_string()),
-        env("FLOE_WORKER_LISTEN", &format!("[::]:{WORKER_PORT}")),
-        json!({"name": "FLOE_WORKER_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}),
-        env("POLARS_MAX_THREADS", &threads(&compute.cpus)),
-    ];
-    if let Some(disk) = compute.scratch.size.as_ref().and_then(Quantity::bytes) {
-        env.push(self::env("FLOE_SHUFFLE_DISK", &disk.to_string()));
-    }
-    let container = json!({
-        "args": ["worker"],
-        "env": env,
-        "ports": [port("http", WORKER_PORT)],
-        "volumeMounts": [
-            {"name": "floe-scratch", "mountPath": "/scratch"},
-            {"name": "floe-memory", "mountPath": "/memory"},
-        ],
-    });
-    let memory_volume =
-        json!({"name": "floe-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shuffle.to_string()}});
-    let disk = compute.scratch.size.as_ref().filter(|_| compute.scratch.medium == ScratchMedium::EmptyDir);
-    let size = Size {
-        cpus: compute.cpus.clone(),
-        cpu_limit: compute.cpu_limit.clone(),
-        memory: compute.memory.clone(),
-        tmp_bytes: TMP_BYTES + if compute.requirements.is_empty() { 0 } else { PACKAGES_BYTES },
-        disk_bytes: disk.and_then(Quantity::bytes).unwrap_or(0),
-    };
-    Part { container, volumes: vec![scratch(compute), memory_volume], size }
-}
-
-fn scratch(compute: &ComputeSpec) -> Value {
-    let scratch = &compute.scratch;
-    let limit = scratch.size.as_ref().map(Quantity::as_str);
-    let source = match scratch.medium {
-        ScratchMedium::EmptyDir => ("emptyDir", json!({"sizeLimit": limit})),
-        ScratchMedium::Memory => ("emptyDir", json!({"medium": "Memory", "sizeLimit": limit})),
-        ScratchMedium::Claim => (
-            "ephemeral",
-            json!({"volumeClaimTemplate": {"spec": {
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": scratch.storage_class_name,
-                "resources": {"requests": {"storage": limit}},
-            }}}),
-        ),
-    };
-    json!({"name": "floe-scratch", source.0: source.1})
-}
-
-fn identity<'a>(inputs: &PodInputs<'a>) -> (&'a str, &'a str) {
-    let meta = &inputs.query.metadata;
-    (meta.name.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default())
-}
-
-/// One volume with the job and, below `plan/`, the plan if it is not part of the job.
-fn job_volume(inputs: &PodInputs<'_>, attempt: u32, with_plan: bool) -> Value {
-    let (query, uid) = identity(inputs);
-    let item = |key: &str, path: String| json!([{"key": key, "path": path}]);
-    let mut sources = vec![
-        json!({"secret": {"name": names::job_secret(query, uid, attempt), "items": item(JOB_KEY, JOB_KEY.to_owned())}}),
-    ];
-    if with_plan {
-        let path = |part: usize| format!("plan/{}", part_name(part));
-        for part in 0..inputs.plan.parts {
-            let name = names::plan_secret(query, uid, inputs.plan.attempt, part);
-            sources.push(json!({"secret": {"name": name, "items": item(PLAN_KEY, path(part))}}));
-        }
-        let dsl = inputs.query.spec.plan.dsl.as_ref();
-        if let Some(key) = dsl.and_then(|dsl| dsl.config_map_key_ref.as_ref()) {
-            sources.push(json!({"configMap": {"name": key.name, "items": item(&key.key, path(0))}}));
-        }
-        if let Some(key) = dsl.and_then(|dsl| dsl.secret_key_ref.as_ref()) {
-            sources.push(json!({"secret": {"name": key.name, "items": item(&key.key, path(0))}}));
-        }
-    }
-    json!({"name": "floe-job", "projected": {"defaultMode": 0o440, "sources": sources}})
-}
-
-fn env(name: &str, value: &str) -> Value {
-    json!({"name": name, "value": value})
-}
-
-fn token(inputs: &PodInputs<'_>, attempt: u32) -> Value {
-    let (query, uid) = identity(inputs);
-    let secret = names::job_secret(query, uid, attempt);
-    json!({"name": "FLOE_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": TOKEN_KEY}}})
-}
-
-fn port(name: &str, port: u16) -> Value {
-    json!({"name": name, "containerPort": port, "protocol": "TCP"})
-}
-
 /// Memory is requested and limited; CPUs are only requested, so that idle ones can be used, unless the user limits them. The
 /// node's disk is counted where the user says how large the scratch space is.
 fn resources(size: &Size, counts_disk: bool) -> Value {
@@ -342,10 +151,6 @@ fn resources(size: &Size, counts_disk: bool) -> Value {
         resources["limits"]["ephemeral-storage"] = bytes;
     }
     resources
-}
-
-fn threads(cpus: &Quantity) -> String {
-    cpus.threads().unwrap_or(1).to_string()
 }
 
 /// Takes only labels and annotations from the template's metadata: name and owner are Floe's.
@@ -364,7 +169,7 @@ fn template_part(template: &Value) -> Value {
     Value::Object(part)
 }
 
-/// The fields of `spec.compute` that name a pod's fields.
+/// The fields of `spec.compute` that correspond to pod fields.
 fn from_compute(compute: &ComputeSpec) -> Value {
     let mut spec = Map::new();
     let mut put = |key: &str, value: Value| {
@@ -410,7 +215,7 @@ fn from_compute(compute: &ComputeSpec) -> Value {
     json!({"spec": spec})
 }
 
-/// What a template must not say, because Floe's own pods would not work with it.
+/// Rejects what a template must not set, because Floe's own pods would not work with it.
 pub fn check_template(compute: &ComputeSpec) -> Result<(), String> {
     let Some(template) = compute.typed_pod_template().map_err(|e| format!("is not a pod template: {e}"))? else {
         return Ok(());

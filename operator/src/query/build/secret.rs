@@ -16,10 +16,10 @@ pub const TOKEN_KEY: &str = "token";
 pub const PLAN_KEY: &str = "plan";
 /// Where plans are mounted in the coordinator's pod.
 pub const PLAN_DIR: &str = "/etc/floe/plan";
-/// Base64 of an inline plan up to this size travels in the job.
+/// Base64 of an inline plan up to this size is part of the job.
 const INLINE_LIMIT_BYTES: usize = 512 << 10;
 const PART_BYTES: usize = 700_000;
-/// Less than this is of no use to a script.
+/// Minimum memory limit of a script.
 const SCRIPT_LEAST_BYTES: u64 = 256 << 20;
 
 /// Secrets of one attempt.
@@ -28,8 +28,8 @@ pub struct JobSecrets {
     pub plan_parts: Vec<Secret>,
 }
 
-/// The Secrets of an attempt. Later attempts reuse the first one's plan, parameters, tables, views and sink, even if the
-/// object has changed; storage, compute and execution come from the current object.
+/// The Secrets of an attempt. Later attempts reuse the first one's plan, parameters, tables, views and sink, even if
+/// the object has changed; storage, compute and execution come from the current object.
 pub fn job_secrets(
     inputs: &Inputs,
     attempt: u32,
@@ -99,14 +99,13 @@ pub fn job_secrets(
     Ok(JobSecrets { job: secret, plan_parts })
 }
 
-/// What a script may use that names nothing: half of what the coordinator has, which runs it beside itself.
+/// Default memory limit of a script: half of the coordinator's memory, because the coordinator runs it beside itself.
 fn script_memory(coordinator: &Quantity) -> Quantity {
     let all = coordinator.bytes().unwrap_or(0);
     Quantity::new((all / 2).max(SCRIPT_LEAST_BYTES.min(all)).to_string())
 }
 
-/// Takes a plan that lies in another object, or is too large for the job, out of the job; the job names the place
-/// where the pod has it mounted.
+/// Removes a plan from the job if it is in another object or too large; the job then names its path in the pod.
 fn take_plan(plan: &mut PlanSource) -> Vec<Vec<u8>> {
     let Some(dsl) = &mut plan.dsl else { return Vec::new() };
     if dsl.config_map_key_ref.is_some() || dsl.secret_key_ref.is_some() {
@@ -117,7 +116,7 @@ fn take_plan(plan: &mut PlanSource) -> Vec<Vec<u8>> {
     let Some(inline) = dsl.inline.as_ref().filter(|inline| inline.len() > INLINE_LIMIT_BYTES) else {
         return Vec::new();
     };
-    // Validation has held it to be base64.
+    // Validation has checked that it is base64.
     let Ok(bytes) = floe_api::validate::decode_base64(inline) else { return Vec::new() };
     *dsl = DslSource { path: Some(PLAN_DIR.to_owned()), ..DslSource::default() };
     bytes.chunks(PART_BYTES).map(<[u8]>::to_vec).collect()
@@ -127,7 +126,7 @@ pub fn part_name(part: usize) -> String {
     format!("part-{part:03}")
 }
 
-/// The job of the first attempt as its Secret keeps it; `None` for a Secret that is not one.
+/// Reads the first attempt's job from its Secret; `None` if the Secret holds none.
 pub fn read_first(secret: &Secret) -> Option<(Job, PlanSecrets, String)> {
     let data = secret.data.as_ref()?;
     let job: Job = serde_json::from_slice(&data.get(JOB_KEY)?.0).ok()?;

@@ -1,4 +1,4 @@
-//! The objects as YAML, held against files, and the few things that must hold for every pod.
+//! The objects as YAML, compared with files, and the few properties that every pod must have.
 
 use std::sync::Arc;
 
@@ -69,6 +69,7 @@ fn defaults() -> Defaults {
         runner_env: vec![("OTEL_EXPORTER_OTLP_ENDPOINT".into(), "http://otel:4317".into())],
         operator_namespace: Some("floe-system".into()),
         operator_labels: [("app".to_owned(), "floe-operator".to_owned())].into(),
+        clients: Clients::default(),
     }
 }
 
@@ -85,7 +86,7 @@ const WORKER: Place = Place::Worker { attempt: 1, index: 0, replacement: 0 };
 /// FLOE_WRITE_GENERATED=1 writes the files.
 fn hold(file: &str, object: &impl serde::Serialize) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/query/build/golden").join(file);
-    // By way of JSON, whose maps are sorted whatever the workspace builds.
+    // Convert to JSON first: its maps are sorted whatever features the workspace enables.
     let value: serde_yaml_ng::Value = serde_yaml_ng::to_value(sorted(serde_json::to_value(object).unwrap())).unwrap();
     let text = serde_yaml_ng::to_string(&value).unwrap();
     if std::env::var_os("FLOE_WRITE_GENERATED").is_some() {
@@ -215,7 +216,7 @@ fn an_attempt_keeps_its_image_and_its_sizes() {
         pod(WORKER, &old).unwrap(),
         "a worker that is made later is like the first"
     );
-    // Only the number of workers changes: nothing has to be made again.
+    // Only the number of workers changes: nothing must be created again.
     let mut more = before.clone();
     more.spec.compute.workers = Some(7);
     assert_eq!(pins(&more, &self::defaults()).unwrap(), first);

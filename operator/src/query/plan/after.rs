@@ -1,4 +1,4 @@
-//! A query that waits for others (`spec.after`): it makes nothing before they have ended as they have to.
+//! A query that waits for others (`spec.after`): it creates nothing before they have ended as required.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use super::COORDINATOR_READY;
 use super::draft::{Draft, Truth};
 use crate::query::facts::{Before, Observed, State};
 
-/// It is told when one of them ends. This is for what is not told: one that is made, or deleted.
+/// The query is woken when one of them ends. This is for other changes: one is created or deleted.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
-/// The queries are being read.
+/// Retry delay while the queries are being listed.
 const SOON: Duration = Duration::from_millis(500);
 
-/// Whether it may not start yet. What it was once started with stays: its first object marks that.
+/// Whether it may not start yet. A query that has started is never held again: its finalizer marks that.
 pub fn is_held(seen: &Observed) -> bool {
     !seen.has_finalizer() && seen.before.iter().any(|before| !before.is_met())
 }
 
-/// Says what the query waits for, or ends it; nothing to wait for gives `false`.
+/// Reports what the query waits for, or fails it; returns `false` if it need not wait.
 pub fn waits(draft: &mut Draft<'_>) -> bool {
     let seen = draft.seen;
     if !is_held(seen) {
         if draft.status.phase == Some(Phase::Pending) && !seen.before.is_empty() {
-            // Its start is counted from now on.
+            // The start-up deadline counts from now on.
             draft.status.attempt_started_at = Some(Time(draft.now));
             draft.phase(Phase::Starting);
             draft.set(COORDINATOR_READY, Truth::False, Reason::PodsStarting, "");
@@ -49,7 +49,7 @@ pub fn waits(draft: &mut Draft<'_>) -> bool {
     true
 }
 
-/// Why waiting for a query helps no more.
+/// Why it is no use to wait for a query any longer.
 fn hopeless(before: &Before) -> Option<String> {
     let query = &before.query;
     match &before.state {

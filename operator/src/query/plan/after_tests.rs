@@ -32,7 +32,7 @@ fn nothing_is_made_before_the_others_have_ended() {
     // Its starting deadline counts from here.
     world.start_up();
     assert_eq!(world.phase(), Some(Phase::Running));
-    // What becomes of the others later is of no interest.
+    // What becomes of the others later does not matter.
     world.before = vec![before("a", State::Missing)];
     world.reconcile();
     assert_eq!(world.phase(), Some(Phase::Running));

@@ -1,5 +1,5 @@
-//! Decides for a query that borrows a context: it has no pods, and its coordinator is one of the context's. How it ends, is
-//! stopped and starts again is decided as for any other query.
+//! Decides for a query that borrows a context: it has no pods, and its coordinator is one of the context's. How it
+//! ends, is stopped and starts again is decided as for any other query.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::context::register::{Lent, Loan};
 use crate::query::facts::PodFacts;
 use crate::query::validate::validate_borrowed;
 
-/// The query is at its start, or goes on.
+/// Starts the query, or follows it.
 pub fn work(draft: &mut Draft<'_>) {
     let lent = match &draft.seen.loan {
         Loan::Lent(lent) => Arc::clone(lent),
         Loan::Missing => return missing(draft),
-        // Not known yet.
+        // The context is not known yet.
         Loan::NotYet | Loan::Own => return draft.look_again(RETRY),
     };
     match draft.status.context.clone() {
@@ -31,7 +31,7 @@ pub fn work(draft: &mut Draft<'_>) {
     }
 }
 
-/// Whether the context's coordinator is at work on the query, as far as is known.
+/// Whether the context's coordinator is running the query, as far as is known.
 pub fn is_at_work(draft: &Draft<'_>) -> bool {
     let seen = draft.seen;
     seen.is_borrowed()
@@ -50,7 +50,7 @@ pub fn dismiss(draft: &mut Draft<'_>) {
     }
 }
 
-/// Whether the coordinator was told to stop, for a suspension that may be over by now.
+/// Whether the coordinator was told to stop, for a suspension that may have been lifted by now.
 pub fn is_stopping(draft: &Draft<'_>) -> bool {
     let status = &draft.seen.status;
     draft.seen.is_borrowed()
@@ -59,7 +59,7 @@ pub fn is_stopping(draft: &Draft<'_>) -> bool {
         && status.reason.as_deref() == Some(Reason::Suspended.as_str())
 }
 
-/// Resumed before it had stopped: it begins again once it has.
+/// Resumes a query that may not have stopped yet: it starts again once it has.
 pub fn resume(draft: &mut Draft<'_>) {
     if !is_at_work(draft) {
         return begin_again(draft);
@@ -69,7 +69,7 @@ pub fn resume(draft: &mut Draft<'_>) {
     draft.look_again(Duration::from_millis(500));
 }
 
-/// The next attempt, which counts for no failure.
+/// Starts the next attempt, without counting a failure.
 pub fn begin_again(draft: &mut Draft<'_>) {
     let attempt = draft.attempt();
     if draft.seen.verdict().is_none() && !draft.seen.is_absent {
@@ -94,7 +94,7 @@ fn missing(draft: &mut Draft<'_>) {
     wait(draft, Phase::Pending, Reason::MissingContext, &words);
 }
 
-/// It cannot start for now; the context's loop has it looked at again when something changes.
+/// Waits: it cannot start for now, and is woken when something changes in the context.
 fn wait(draft: &mut Draft<'_>, phase: Phase, reason: Reason, words: &str) {
     let message = sentence(reason, words);
     draft.phase(phase);
@@ -103,7 +103,7 @@ fn wait(draft: &mut Draft<'_>, phase: Phase, reason: Reason, words: &str) {
     live::starting_deadline_passed(draft);
 }
 
-/// Gives the job to the coordinator that takes queries.
+/// Submits the job to the coordinator that takes queries.
 fn hand_over(draft: &mut Draft<'_>, lent: &Lent) {
     if let Some(at) = live::pause(draft).filter(|at| *at > draft.now) {
         return draft.look_again_at(at);
@@ -158,7 +158,7 @@ fn submit(draft: &mut Draft<'_>, ip: String) {
     draft.act(Action::Submit { attempt, ip });
 }
 
-/// The job was given to a coordinator: show what it says, and notice when it is gone.
+/// Follows a job that was submitted: shows the coordinator's report, and notices when the coordinator is gone.
 fn follow(draft: &mut Draft<'_>, lent: &Lent, seat: &BorrowedStatus) {
     let seen = draft.seen;
     let pod = match seen.coordinator() {
@@ -229,7 +229,7 @@ fn show(draft: &mut Draft<'_>, lent: &Lent, seat: &BorrowedStatus, report: &Repo
     }
     draft.started();
     if tell_trouble(draft) {
-        // A coordinator that does not answer may be gone, and nothing else may have the query looked at again.
+        // The silent coordinator may be gone, and nothing else may wake the query.
         return draft.look_again(Duration::from_secs(1));
     }
     if workers == 0 && phase == Phase::Running {

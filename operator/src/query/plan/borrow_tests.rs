@@ -1,4 +1,4 @@
-//! Queries that borrow a context: they wait for it, run at its coordinator, and end, stop and start again as others do.
+//! Queries that borrow a context: they wait for it, run on its coordinator, and end, stop and start again as others do.
 
 use floe_api::report::{Category, RunPhase};
 use floe_api::{Phase, Reason};
@@ -92,7 +92,7 @@ fn a_lost_coordinator_makes_it_run_again() {
     assert_eq!(world.status().context.unwrap().coordinator, "warm-g2-c");
     assert_eq!(condition(&world, CLEANED_UP), "LeftBehind");
     world.say(RunPhase::Succeeded);
-    // What the first attempt may have staged is removed by a pod.
+    // A pod removes what the first attempt may have staged.
     world.run_until("a pod that cleans up", |w| w.pods.values().any(|pod| pod.place == Place::Clean));
     world.settle();
     assert_eq!((world.phase(), condition(&world, CLEANED_UP).as_str()), (Some(Phase::Succeeded), "Removed"));
@@ -126,7 +126,7 @@ fn cancelling_and_suspending_reach_the_coordinator() {
     world.query.spec.suspend = false;
     world.run_until("it goes on", |w| w.submitted == 2);
     assert_eq!((world.status().attempt, world.status().failures), (Some(2), Some(0)));
-    // Faster than the cancellation, the result stands.
+    // If the query is faster than the cancellation, the result stands.
     let mut world = running();
     world.query.spec.cancel = true;
     world.say(RunPhase::Succeeded);
@@ -197,7 +197,7 @@ fn nothing_is_concluded_before_the_context_was_looked_at() {
     assert!(decided.actions.is_empty() && world.status() == before, "{:?}", decided.actions);
     world.query.metadata.deletion_timestamp = Some(Time(world.now));
     assert!(world.reconcile().actions.is_empty());
-    // A cluster whose contexts cannot be read does not keep anybody from deleting a query.
+    // If contexts cannot be read, queries can still be deleted.
     world.now += SignedDuration::from_secs(61);
     world.run_until("it is gone", |w| w.is_gone);
 }
@@ -220,7 +220,7 @@ fn failures_are_those_of_any_query() {
     }
 }
 
-/// `World` asserts at every step that a terminal phase stays and that no other than the context's coordinators is asked.
+/// `World` asserts at every step that a terminal phase stays and that only the context's coordinators are asked.
 #[test]
 fn every_history_comes_to_rest() {
     for seed in 1..=300u64 {

@@ -1,6 +1,6 @@
-//! The workers of an attempt: makes as many as are wanted, notices lost ones and replaces them, and lets those go that are too
-//! many. That a worker is released is written into the status first; then it is drained, and deleted once nothing is read from
-//! it. So another operator goes on where this one ends.
+//! The workers of an attempt: creates as many as are wanted, notices and replaces lost ones, and removes surplus ones.
+//! A release is written into the status first; then the worker is drained, and deleted once nothing is read from it. So
+//! another operator continues where this one stops.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::context::scale::first_to_go;
 use crate::query::facts::{Loss, PodFacts, PodState, Turn};
 use crate::query::names::Place;
 
-/// A worker that ended with one of these codes may have learnt of the query's end before the operator.
+/// Exit codes with which a worker may end because it learnt of the query's end before the operator did.
 const QUIET_ENDINGS: [i32; 2] = [0, WORKER_ORPHANED as i32];
 /// How long after such an exit the worker counts as lost.
 const QUIET: Duration = Duration::from_secs(3);
-/// How often to look whether a worker is drained.
+/// Interval at which to check whether a worker is drained.
 const DRAINING: Duration = Duration::from_secs(1);
 
 /// The workers of the attempt.
@@ -32,12 +32,12 @@ pub struct Crew<'a> {
 /// The place of one worker.
 enum Seat<'a> {
     Taken(&'a PodFacts),
-    /// The pod that would take it, and why the last one is lost, if it is.
+    /// The pod to create for it, and why the last one is lost, if it is.
     Vacant(Place, Option<(String, Loss)>),
 }
 
-/// Checks every worker, and makes those that are wanted and replaces lost ones once the coordinator runs and it is the
-/// query's turn. An error if one was lost too often.
+/// Checks every worker; creates those that are wanted and replaces lost ones once the coordinator runs and it is the
+/// query's turn. Fails if one was lost too often.
 pub fn crew<'a>(draft: &mut Draft<'a>, coordinator: &PodFacts) -> Result<Crew<'a>, Loss> {
     let seen = draft.seen;
     let wanted = steer(draft) as usize;
@@ -57,10 +57,9 @@ pub fn crew<'a>(draft: &mut Draft<'a>, coordinator: &PodFacts) -> Result<Crew<'a
         release(draft, &mut alive, surplus);
     }
     if coordinator.is_running() {
-        see_off(draft, coordinator);
+        drain_released(draft, coordinator);
     }
-    // Without a report no worker is connected yet, unless the query is already running: then this operator has only just
-    // started.
+    // Without a report no worker is connected yet, unless the query runs already: then this operator has just started.
     let is_at_work = matches!(seen.status.phase, Some(Phase::Planning | Phase::Running | Phase::Committing));
     let connected: Option<HashSet<&str>> =
         seen.report.as_ref().map(|report| report.workers.iter().map(String::as_str).collect());
@@ -87,7 +86,7 @@ fn newest<'a>(draft: &Draft<'a>) -> BTreeMap<u32, &'a PodFacts> {
     newest
 }
 
-/// Whether the worker is there. A loss is written down.
+/// Whether the worker is there. Records a loss in the status.
 fn seat<'a>(draft: &mut Draft<'a>, index: u32, newest: Option<&'a PodFacts>) -> Result<Seat<'a>, Loss> {
     let (seen, attempt) = (draft.seen, draft.attempt());
     let told = next_replacement(&draft.status, index);
@@ -124,7 +123,7 @@ fn seat<'a>(draft: &mut Draft<'a>, index: u32, newest: Option<&'a PodFacts>) -> 
     Ok(Seat::Vacant(place(at + 1), Some((name, loss))))
 }
 
-/// Makes as many workers as are missing, and tells of those that were lost, whose places are taken first.
+/// Creates as many workers as are missing, replacing lost ones first, which it reports.
 fn fill(
     draft: &mut Draft<'_>,
     mut vacant: Vec<(Place, Option<(String, Loss)>)>,
@@ -149,8 +148,7 @@ fn fill(
     }
 }
 
-/// Writes down that so many workers are not needed any more: first those that are not connected, then those that have the least
-/// to do.
+/// Records `surplus` workers as no longer needed: first those not connected, then those with the least to do.
 fn release(draft: &mut Draft<'_>, alive: &mut BTreeMap<u32, &PodFacts>, surplus: usize) {
     let Some(report) = draft.seen.report.as_deref().filter(|report| report.phase == RunPhase::Running) else { return };
     let Some(engine) = &report.engine else { return };
@@ -160,20 +158,20 @@ fn release(draft: &mut Draft<'_>, alive: &mut BTreeMap<u32, &PodFacts>, surplus:
     let idlest = first_to_go(engine).into_iter().filter_map(|worker| of(&worker.id));
     let going: Vec<u32> = apart.chain(idlest).take(surplus).collect();
     for index in going {
-        alive.remove(&index).into_iter().for_each(|pod| let_go(draft, pod));
+        alive.remove(&index).into_iter().for_each(|pod| mark_released(draft, pod));
     }
 }
 
-/// Ends a worker beyond the number that the spec has now: whoever lowers it wants it gone. Told to end, a worker hands its outputs
-/// over first.
+/// Deletes a worker beyond the number in the spec: whoever lowers it wants the worker gone. On SIGTERM a worker hands
+/// over its outputs first.
 fn dismiss(draft: &mut Draft<'_>, pod: &PodFacts) {
     if pod.loss().is_none() && !is_former(&draft.status, pod.place) {
         draft.delete(pod);
     }
 }
 
-/// Writes down that the pod is none of the attempt's workers any more.
-fn let_go(draft: &mut Draft<'_>, pod: &PodFacts) {
+/// Records that the pod is no longer one of the attempt's workers.
+fn mark_released(draft: &mut Draft<'_>, pod: &PodFacts) {
     let Place::Worker { index, replacement, .. } = pod.place else { return };
     let workers = draft.status.workers.get_or_insert_default();
     let next = replacement.saturating_add(1).saturating_sub(times(&workers.replaced, index));
@@ -181,8 +179,8 @@ fn let_go(draft: &mut Draft<'_>, pod: &PodFacts) {
     draft.look_again(Duration::ZERO);
 }
 
-/// Drains workers that were released, and deletes their pods once nothing is read from them.
-fn see_off(draft: &mut Draft<'_>, coordinator: &PodFacts) {
+/// Drains released workers, and deletes their pods once nothing is read from them.
+fn drain_released(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     let (seen, attempt) = (draft.seen, draft.attempt());
     let leaves =
         |pod: &&PodFacts| pod.attempt() == Some(attempt) && is_former(&seen.status, pod.place) && pod.loss().is_none();

@@ -14,9 +14,9 @@ use super::{
 use crate::conditions;
 use crate::query::facts::{Observed, PodFacts};
 
-/// Longer messages are cut, so that the status stays small.
+/// Cut longer messages, so that the status stays small.
 const MAX_MESSAGE_BYTES: usize = 8 << 10;
-/// A running query is reconciled at least this often.
+/// Reconcile a running query at least this often.
 const RESYNC: Duration = Duration::from_secs(30);
 
 pub struct Draft<'a> {
@@ -36,7 +36,7 @@ impl<'a> Draft<'a> {
             seen,
             settings,
             now,
-            // Its place is told anew each time, as long as it has one.
+            // The place in line is set again at each reconcile, as long as there is one.
             status: DistributedQueryStatus { ahead: None, ..seen.status.clone() },
             actions: Vec::new(),
             notices: Vec::new(),
@@ -97,7 +97,7 @@ impl<'a> Draft<'a> {
         conditions::set(&mut self.status.conditions, made);
     }
 
-    /// The conditions at the start of an attempt.
+    /// Resets the status for the start of an attempt.
     pub fn begin_attempt(&mut self, attempt: u32) {
         self.status.attempt = Some(attempt);
         self.status.attempt_started_at = Some(Time(self.now));
@@ -118,7 +118,7 @@ impl<'a> Draft<'a> {
         self.set(SUCCEEDED, Truth::Unknown, Reason::Waiting, "");
     }
 
-    /// The coordinator has taken the query up.
+    /// Records that the coordinator has started on the query.
     pub fn started(&mut self) {
         if self.status.started_at.is_some() {
             return;
@@ -130,7 +130,7 @@ impl<'a> Draft<'a> {
 
     pub fn workers(&mut self, ready: u32) {
         if self.seen.is_borrowed() {
-            // It has none of its own: those that are there are wanted.
+            // The query has no workers of its own: all connected ones are wanted.
             let summary = Some(ready.to_string());
             let there = WorkerCounts { ready, desired: ready, summary, ..WorkerCounts::default() };
             self.status.workers = (ready > 0).then_some(there);
@@ -142,7 +142,7 @@ impl<'a> Draft<'a> {
             Some(WorkerCounts { ready, desired, summary: Some(format!("{ready}/{desired}")), ..before });
     }
 
-    /// Ends the query. Later plans remove what it made, once this status is written.
+    /// Ends the query. Later plans remove its objects, once this status is written.
     pub fn end(&mut self, phase: Phase, reason: Reason, what: &str) {
         self.actions.clear();
         self.phase(phase);
@@ -161,7 +161,7 @@ impl<'a> Draft<'a> {
             }
             _ => self.set(ACCEPTED, Truth::True, Reason::Accepted, ""),
         }
-        // What a query that has ended has not is no fault.
+        // That an ended query was never planned is no fault: drop the condition unless it is true.
         let open = |c: &Condition| c.type_ == PLANNED && c.status != Truth::True.as_str();
         self.status.conditions.retain(|c| ![COORDINATOR_READY, WORKERS_READY].contains(&c.type_.as_str()) && !open(c));
         self.workers(0);
@@ -185,7 +185,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Nothing to do, now or later.
+    /// Does nothing, now or later.
     pub fn idle(self) -> Plan {
         Plan {
             actions: Vec::new(),
@@ -236,7 +236,7 @@ pub fn condition<'a>(status: &'a DistributedQueryStatus, kind: &str) -> Option<&
     status.conditions.iter().find(|c| c.type_ == kind)
 }
 
-/// The start of a text, cut between characters.
+/// The start of a text, cut at a character boundary.
 pub fn cut(text: &str, max_bytes: usize) -> String {
     if text.len() <= max_bytes {
         return text.to_owned();
@@ -248,7 +248,7 @@ pub fn cut(text: &str, max_bytes: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// `1h2m3s`, as people read it.
+/// Formats a duration as `1h2m3s`.
 pub fn duration_text(seconds: i64) -> String {
     let seconds = seconds.max(0);
     match (seconds / 3600, seconds % 3600 / 60, seconds % 60) {

@@ -1,4 +1,4 @@
-//! What `plan` decides when a query ends, is stopped or goes: what stays of it and for how long, and what is removed.
+//! What `plan` decides when a query ends, is stopped or deleted: what is kept for how long, and what is removed.
 
 use floe_api::report::{Category, RunPhase};
 use floe_api::{Phase, Reason, ResultHolder, TtlSpec};
@@ -253,7 +253,7 @@ fn a_managed_query_is_left_alone() {
     assert!(plan.actions.is_empty() && plan.status == Default::default() && plan.requeue.is_none());
 }
 
-/// A query may have come under another manager before the CRD refused that, or by a restored backup.
+/// A query may have come under another manager before the CRD rejected that, or from a restored backup.
 #[test]
 fn the_deletion_of_a_managed_query_with_floes_finalizer_is_served() {
     for polite in [true, false] {
@@ -264,7 +264,7 @@ fn the_deletion_of_a_managed_query_with_floes_finalizer_is_served() {
         world.query.metadata.deletion_timestamp = Some(Time(world.now));
         world.run_until("the end of its deletion", |w| w.is_gone);
     }
-    // Without the finalizer it is not Floe's to delete anything of.
+    // Without the finalizer nothing of it is Floe's to delete.
     let mut world = World::new();
     world.query.spec.managed_by = Some("kueue.x-k8s.io/multikueue".into());
     world.query.metadata.deletion_timestamp = Some(Time(world.now));

@@ -1,6 +1,5 @@
-//! What happens to a query after its end, on deletion, or while it is suspended: its pods and Secrets are removed, and
-//! whatever an attempt may have left outside the cluster. Results without a sink are kept for their time, and the query
-//! itself for its TTL.
+//! Cleans up after a query has ended, on deletion, or while it is suspended: removes its pods and Secrets, and whatever
+//! an attempt may have left outside the cluster. Results without a sink and the query itself are kept for their TTL.
 
 use std::time::Duration;
 
@@ -17,13 +16,13 @@ use crate::query::facts::{PodFacts, PodState};
 use crate::query::names::Place;
 
 /// How long a cleaning pod may run.
-const CLEAN: SignedDuration = SignedDuration::from_secs(120);
+const CLEAN_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 /// How long after the query's end to keep trying to create a cleaning pod.
-const CLEAN_UNMADE: SignedDuration = SignedDuration::from_secs(210);
+const CREATE_CLEANER_TIMEOUT: SignedDuration = SignedDuration::from_secs(210);
 /// How long a coordinator may take to end after it was told to, before its pod is deleted.
-const DISMISSAL: SignedDuration = SignedDuration::from_secs(30);
-/// How long the coordinator of a context may take to say that it has cleaned up.
-const LENDER: SignedDuration = SignedDuration::from_secs(60);
+const DISMISSAL_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
+/// How long the coordinator of a context may take to report that it has cleaned up.
+const LENDER_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long a result without a sink is kept.
@@ -32,7 +31,7 @@ pub fn result_ttl(draft: &Draft<'_>) -> Duration {
     own.map_or(draft.settings.result_ttl, |seconds| Duration::from_secs(seconds.into()))
 }
 
-/// A query in a terminal phase.
+/// Handles a query in a terminal phase.
 pub fn finished(draft: &mut Draft<'_>) {
     let ended = draft.status.finished_at.as_ref().map_or(draft.now, |t| t.0);
     if expire(draft, ended) {
@@ -47,7 +46,7 @@ pub fn finished(draft: &mut Draft<'_>) {
         return delete_pods(draft);
     }
     let kept = kept_until(draft, ended).filter(|until| *until > draft.now);
-    // What a context keeps for a query is there until it is told to forget it.
+    // A context keeps a result until it is told to forget it.
     if !(draft.seen.is_borrowed() && kept.is_some()) {
         release_if_clean(draft);
     }
@@ -76,7 +75,7 @@ pub fn finished(draft: &mut Draft<'_>) {
         Some(why) => draft.set(CLEANED_UP, Truth::False, Reason::CleanFailed, &sentence(Reason::CleanFailed, &why)),
     }
     let result_gone = draft.status.phase == Some(Phase::Succeeded) && draft.spec().sink.is_none();
-    // If the plan has sinks of its own, there was no result to remove.
+    // If the plan has its own sinks, there was no result to remove.
     if result_gone && draft.status.result_uri.is_none() {
         let rows = draft.status.rows.unwrap_or(0);
         let ttl = result_ttl(draft).as_secs();
@@ -91,7 +90,7 @@ pub fn finished(draft: &mut Draft<'_>) {
     }
 }
 
-/// Deletes the query after its TTL; before that, schedules the next look.
+/// Deletes the query after its TTL; before that, schedules the next reconcile.
 fn expire(draft: &mut Draft<'_>, ended: Timestamp) -> bool {
     let Some(ttl) = &draft.spec().ttl_seconds_after_finished else { return false };
     let seconds = match draft.status.phase {
@@ -111,11 +110,11 @@ fn expire(draft: &mut Draft<'_>, ended: Timestamp) -> bool {
     true
 }
 
-/// When the pods of a finished query are removed.
+/// Until when to keep the pods of a finished query.
 fn kept_until(draft: &Draft<'_>, ended: Timestamp) -> Option<Timestamp> {
     let stays = match draft.status.phase {
         Some(Phase::Succeeded) if draft.spec().sink.is_none() && draft.status.result_uri.is_none() => {
-            // The coordinator holds the result: without it there is nothing to wait for.
+            // The coordinator holds the result: if it is gone, there is nothing to keep.
             draft.seen.coordinator().filter(|pod| pod.is_running())?;
             result_ttl(draft)
         }
@@ -143,10 +142,10 @@ fn keep(draft: &mut Draft<'_>, ended: Timestamp, until: Timestamp) {
     if !draft.is_dirty() {
         draft.set(CLEANED_UP, Truth::False, Reason::PodsKept, &format!("Pods stay until {shown}"));
     }
-    // Keep the logs, but stop the work: the coordinator ends, and its workers with it. A worker that never met its coordinator
-    // would wait for it, and has nothing to tell.
+    // Keep the logs, but stop the work: the coordinator ends, and its workers with it. A worker that never connected
+    // would wait for its coordinator, and has nothing to log.
     let seen = draft.seen;
-    let late = draft.now > ended + DISMISSAL;
+    let late = draft.now > ended + DISMISSAL_TIMEOUT;
     let has_met = |pod: &PodFacts| seen.report.as_ref().is_none_or(|report| report.workers.contains(&pod.name));
     for pod in seen.pods.iter().filter(|pod| !pod.is_ended()) {
         match (&pod.place, &pod.ip) {
@@ -166,7 +165,7 @@ fn delete_pods(draft: &mut Draft<'_>) {
     }
 }
 
-/// Deletes all pods but the one that cleans up; returns how many are yet to end.
+/// Deletes all pods except the cleaning pod; returns how many have not ended yet.
 pub fn send_away(draft: &mut Draft<'_>) -> u32 {
     let seen = draft.seen;
     release_if_clean(draft);
@@ -214,18 +213,18 @@ enum Sweep {
     Failed(String),
 }
 
-/// Removes what attempts may have left outside the cluster, with a pod that has a limited time.
+/// Removes what attempts may have left outside the cluster, with a cleaning pod that has limited time.
 fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
     let seen = draft.seen;
     if !seen.has_finalizer() || draft.actions.contains(&Action::RemoveFinalizer) {
         return Sweep::Done;
     }
-    // The coordinator may still report that it has cleaned up. One of a context does not end: once it has nothing more to say,
-    // what is left is of earlier attempts.
+    // The coordinator may still report that it has cleaned up. A context's coordinator does not end: once it has
+    // nothing more to report, only earlier attempts can have left something.
     let has_said_all = seen.verdict().is_some()
         || seen.is_absent
         || seen.status.phase == Some(Phase::Succeeded)
-        || draft.now > since + LENDER;
+        || draft.now > since + LENDER_TIMEOUT;
     let is_awaited = !(seen.is_borrowed() && has_said_all);
     if seen.coordinator().is_some_and(|pod| !pod.is_over(draft.now)) && is_awaited {
         return Sweep::Underway;
@@ -239,7 +238,7 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
         if seen.gone.contains_key(&Place::Clean.name(seen.name())) {
             return fail(draft, "the cleaning pod was deleted".into());
         }
-        if draft.now > since + CLEAN_UNMADE || seen.trouble.as_ref().is_some_and(|t| t.fatal) {
+        if draft.now > since + CREATE_CLEANER_TIMEOUT || seen.trouble.as_ref().is_some_and(|t| t.fatal) {
             let why = seen.trouble.as_ref().map_or("it could not be made in time", |t| t.message.as_str());
             return fail(draft, format!("no cleaning pod: {why}"));
         }
@@ -261,7 +260,7 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
             fail(draft, format!("the cleaning pod cannot start: {}", stuck.words))
         }
         PodState::Waiting(_) | PodState::Running => {
-            if draft.now < pod.created_at.unwrap_or(since) + CLEAN {
+            if draft.now < pod.created_at.unwrap_or(since) + CLEAN_TIMEOUT {
                 return Sweep::Underway;
             }
             draft.delete(pod);
@@ -269,12 +268,12 @@ fn sweep(draft: &mut Draft<'_>, since: Timestamp) -> Sweep {
                 PodState::Waiting(Some(stuck)) => format!(": {}", stuck.words),
                 PodState::Waiting(None) | PodState::Running | PodState::Ended(_) => String::new(),
             };
-            fail(draft, format!("the cleaning pod did not end within {} s{held}", CLEAN.as_secs()))
+            fail(draft, format!("the cleaning pod did not end within {} s{held}", CLEAN_TIMEOUT.as_secs()))
         }
     }
 }
 
-/// A deleted query: its pods are removed here, and the garbage collector removes what it owns.
+/// Tears down a deleted query: removes its pods here; the garbage collector removes what it owns.
 pub fn teardown(draft: &mut Draft<'_>) {
     if !draft.seen.has_finalizer() {
         return;
@@ -291,7 +290,7 @@ pub fn teardown(draft: &mut Draft<'_>) {
     }
 }
 
-/// A suspended query: it has no pods, and is resumed or ended as the spec says.
+/// Handles a suspended query: it has no pods, and is resumed or ended as the spec says.
 pub fn held(draft: &mut Draft<'_>) {
     if draft.spec().cancel {
         return live::stop(draft);

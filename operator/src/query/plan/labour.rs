@@ -1,5 +1,5 @@
-//! The work of a query's workers, for tests: stage after stage, each task for some seconds, with outputs that later stages read. It
-//! says what a coordinator would report, and notes what is lost with a worker.
+//! Simulates the work of a query's workers, for tests: stage by stage, each task for some seconds, with outputs that
+//! later stages read. It produces the coordinator's reports, and counts what is lost with a worker.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,16 +12,16 @@ use crate::coordinator::Verdict;
 use crate::query::facts::PodFacts;
 use crate::query::names::Place;
 
-/// A worker is drained once it has had nothing to do and to keep for so many seconds.
-const QUIET: u32 = 3;
+/// A worker is drained once it has been idle and has held no outputs for this long.
+const QUIET_SECONDS: u32 = 3;
 
 /// A stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     pub tasks: u32,
-    /// Of each task.
+    /// Seconds per task.
     pub seconds: u32,
-    /// Its outputs stay with the workers until the next stage is done. Others are with the coordinator.
+    /// Its outputs stay on the workers until the next stage is done. Other outputs are on the coordinator.
     pub is_held: bool,
 }
 
@@ -29,16 +29,16 @@ pub struct Work {
 pub struct Labour {
     stages: Vec<Work>,
     at: usize,
-    /// Tasks of the stage that nobody runs.
+    /// Tasks of the stage that no worker runs.
     waiting: u32,
     /// Seconds left of each worker's task.
     running: BTreeMap<String, u32>,
     /// Stages whose outputs a worker holds.
     held: BTreeMap<String, BTreeSet<usize>>,
     draining: BTreeMap<String, u32>,
-    /// Tasks and outputs that went with their workers.
+    /// Tasks and outputs that were lost with their workers.
     pub lost: u32,
-    /// How often a worker was told to drain that was told before.
+    /// How often a worker was told to drain that had been told before.
     pub told_again: u32,
 }
 
@@ -56,7 +56,7 @@ impl Labour {
         }
     }
 
-    /// Another attempt.
+    /// Starts another attempt.
     pub fn begin_again(&mut self) {
         *self = Labour { lost: self.lost, ..Labour::new(&self.stages) };
     }
@@ -78,7 +78,7 @@ impl Labour {
         self.draining.entry(worker.to_owned()).or_insert(0);
     }
 
-    /// A second of work of the workers in the report, and what it says then.
+    /// Advances the report's workers by one second, and updates the report.
     pub fn go_on(&mut self, report: &mut Report) {
         if !matches!(report.phase, RunPhase::Planning | RunPhase::Running) {
             return;
@@ -105,7 +105,7 @@ impl Labour {
         if self.waiting == 0 && self.running.is_empty() && !self.is_over() {
             self.at += 1;
             self.waiting = self.stages.get(self.at).map_or(0, |work| work.tasks);
-            // Who reads them is done.
+            // The stage that reads them is done.
             self.held
                 .values_mut()
                 .for_each(|stages| stages.retain(|stage| stage + 1 >= self.at && self.at < self.stages.len()));
@@ -132,12 +132,12 @@ impl Labour {
             tasks: u32::from(self.running.contains_key(id)),
             shuffle_bytes: self.held.get(id).map_or(0, |stages| stages.len() as u64),
             draining: self.draining.contains_key(id),
-            drained: self.draining.get(id).is_some_and(|quiet| *quiet >= QUIET),
+            drained: self.draining.get(id).is_some_and(|quiet| *quiet >= QUIET_SECONDS),
             ..EngineWorker::default()
         };
         report.engine = Some(EngineReport {
             queries_running: 1,
-            // A query that is planned has no tasks yet.
+            // A query that is being planned has no tasks yet.
             tasks_waiting: if report.phase == RunPhase::Running { self.waiting } else { 0 },
             workers: report.workers.iter().map(worker).collect(),
             ..EngineReport::default()
@@ -164,7 +164,7 @@ impl Labour {
 }
 
 impl World {
-    /// A query with one to three workers that have this to do, stage by stage.
+    /// A query with one to three workers and this work, stage by stage.
     pub fn elastic(stages: &[Work]) -> Self {
         let mut world = Self::new();
         let compute = &mut world.query.spec.compute;
@@ -173,8 +173,8 @@ impl World {
         world
     }
 
-    /// As long as the attempt goes on, no worker is taken away that runs a task or holds what is still read, unless the spec
-    /// has fewer now.
+    /// Asserts that while the attempt goes on, no worker is removed that runs a task or holds outputs that are still
+    /// read, unless the spec now asks for fewer.
     pub fn hold_needed(&self, decided: &Plan) {
         let (Some(labour), Some(report)) = (&self.labour, &self.report) else { return };
         let lead = self
@@ -200,7 +200,7 @@ impl World {
         self.query.spec.compute.workers_to_start() as usize
     }
 
-    /// Workers that are wanted and ready.
+    /// Number of workers wanted, and ready.
     pub fn workers(&self) -> (u32, u32) {
         self.status().workers.map_or((0, 0), |workers| (workers.desired, workers.ready))
     }

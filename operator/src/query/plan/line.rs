@@ -1,5 +1,5 @@
-//! What a query does and tells while it waits for a quota: where in the line it is, and how it gives back pods that are of
-//! more use to those before it. Who waits, and in which order, is `crate::line`'s.
+//! What a query does and reports while it waits for a quota: its place in line, and how it releases pods that those
+//! ahead of it need more. Who waits, and in which order, is decided by `crate::line`.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::coordinator::Verdict;
 use crate::query::facts::{Turn, Waiting};
 use crate::query::verdict::{Meaning, meaning};
 
-/// How often the first of a line looks whether there is room.
+/// How often the first in line checks whether there is room.
 const FIRST: Duration = Duration::from_millis(500);
-/// Those behind are told when the line moves.
+/// Resync interval of those behind, who are woken when the line moves.
 const BEHIND: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 
-/// Tells the query's place, in the status and in the condition that waits for it.
+/// Reports the query's place, in the status and in the condition that depends on it.
 pub fn tell(draft: &mut Draft<'_>, kind: &str) {
     let Turn::Waiting(waiting) = &draft.seen.turn else { return };
     let reason = reason(waiting);
@@ -27,15 +27,15 @@ pub fn tell(draft: &mut Draft<'_>, kind: &str) {
     if condition(&draft.status, kind).is_none_or(|c| c.status != "True") {
         draft.set(kind, Truth::False, reason, &message);
     }
-    // Of the line for nodes only this operator knows: another one makes its own.
+    // The line for nodes is known only to this operator: another one builds its own.
     draft.status.ahead = (!waiting.for_nodes).then_some(waiting.ahead);
     let holds = draft.seen.pods.iter().any(|pod| pod.attempt() == draft.status.attempt);
     draft.look_again(match waiting {
         Waiting { is_never: true, .. } => BEHIND / 2,
-        // One that works has what it needs.
+        // A running query has what it needs.
         Waiting { ahead: 0, .. } if draft.status.phase != Some(Phase::Starting) => 2 * TICK,
         Waiting { ahead: 0, .. } => FIRST,
-        // It may have to give them back soon.
+        // It may have to release them soon.
         Waiting { .. } if holds => TICK,
         Waiting { .. } => BEHIND,
     });
@@ -56,7 +56,7 @@ fn words(waiting: &Waiting) -> String {
     format!("{}; {place}", waiting.words)
 }
 
-/// Whether it has pods and cannot start, while others that come before it need the room.
+/// Whether it has pods but cannot start, while others ahead of it need the room.
 pub fn holds_in_vain(draft: &Draft<'_>) -> bool {
     let is_starting = matches!(draft.seen.status.phase, None | Some(Phase::Pending | Phase::Starting));
     is_starting && matches!(&draft.seen.turn, Turn::Waiting(waiting) if waiting.give_back)
@@ -66,7 +66,7 @@ pub fn is_giving_back(status: &DistributedQueryStatus) -> bool {
     condition(status, COORDINATOR_READY).is_some_and(|c| c.reason == Reason::GivenBack.as_str())
 }
 
-/// Whether the coordinator ended because its pod was given back.
+/// Whether the coordinator ended because its pod was released.
 pub fn is_given_back_by(draft: &Draft<'_>, verdict: &Verdict) -> bool {
     is_giving_back(&draft.seen.status)
         && match verdict {
@@ -75,7 +75,7 @@ pub fn is_given_back_by(draft: &Draft<'_>, verdict: &Verdict) -> bool {
         }
 }
 
-/// Deletes the attempt's pods; once they are gone, another attempt waits for its turn. It counts for no failure.
+/// Deletes the attempt's pods; once they are gone, another attempt waits for its turn. This counts as no failure.
 pub fn give_back(draft: &mut Draft<'_>) {
     let seen = draft.seen;
     draft.actions.retain(|action| !matches!(action, Action::CreatePod(_)));
@@ -104,7 +104,7 @@ pub fn give_back(draft: &mut Draft<'_>) {
     }
     let (attempt, began) = (draft.attempt(), draft.status.attempt_started_at.clone());
     draft.begin_attempt(attempt + 1);
-    // The wait for its turn is one; the time that the query may take begins anew.
+    // The waiting time goes on; the time that the query may take starts anew.
     draft.status.attempt_started_at = began;
     draft.status.started_at = None;
     draft.status.waited = None;

@@ -3,29 +3,29 @@
 use std::time::Duration;
 
 use floe_api::reason::{Reason, sentence};
-use floe_api::report::{Outcome, Report, RunPhase};
-use floe_api::{Phase, PinnedStatus, ResultHolder};
+use floe_api::report::{Report, RunPhase};
+use floe_api::{Phase, PinnedStatus};
 use jiff::{SignedDuration, Timestamp};
 
 use super::after;
 use super::borrow;
 use super::crew::crew;
-use super::draft::{Draft, Truth, condition};
+use super::draft::{Draft, Truth};
 use super::finish;
 use super::line;
+use super::outcome;
 use super::progress;
 use super::trouble::{capital, stuck_of, tell_trouble};
 use super::{ACCEPTED, Action, CLEANED_UP, COORDINATOR_READY, PLANNED, WORKERS_READY};
-use crate::coordinator::Verdict;
 use crate::query::facts::{Loss, PodFacts, PodState, Turn};
 use crate::query::names::Place;
 use crate::query::validate::validate;
-use crate::query::verdict::{self, Meaning};
 
-/// How often to try again what is missing or was refused.
+/// Retry delay for what is missing or was refused.
 pub const RETRY: Duration = Duration::from_secs(2);
 /// The coordinator enforces the deadline; the operator steps in this much later.
 const DEADLINE_SLACK: SignedDuration = SignedDuration::from_secs(5);
+
 /// The state of the current attempt's coordinator.
 enum Coordinator<'a> {
     NotMade,
@@ -47,7 +47,7 @@ pub fn live(draft: &mut Draft<'_>) {
         return work(draft);
     }
     if let Some(verdict) = draft.seen.verdict().filter(|verdict| !line::is_given_back_by(draft, verdict)) {
-        return judge(draft, verdict);
+        return outcome::judge(draft, verdict);
     }
     if draft.spec().cancel || draft.spec().suspend {
         return stop(draft);
@@ -64,81 +64,13 @@ pub fn live(draft: &mut Draft<'_>) {
     work(draft)
 }
 
-/// The object cannot be read: a running query goes on, any other fails.
+/// Handles an object that cannot be parsed: a running query continues, any other fails.
 pub fn unreadable(draft: &mut Draft<'_>, fault: &str) {
     let message = sentence(Reason::BadSpec, &format!("the object cannot be read: {fault}"));
     draft.set(ACCEPTED, Truth::False, Reason::BadSpec, &message);
     if draft.attempt() == 0 && draft.status.phase.is_none() {
         draft.end(Phase::Failed, Reason::BadSpec, &format!("the object cannot be read: {fault}"));
     }
-}
-
-/// The coordinator has reported an outcome.
-fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
-    let error = match verdict {
-        Verdict::Done(outcome) => return succeed(draft, &outcome),
-        Verdict::Failed(error) => error,
-    };
-    // A query can fail before its plan was ever reported.
-    if has_plan(draft.seen.report.as_deref()) {
-        draft.set(PLANNED, Truth::True, Reason::Planned, "");
-    }
-    let planned = condition(&draft.status, PLANNED).is_some_and(|c| c.status == "True");
-    let mut words = verdict::words(&error);
-    match verdict::meaning(&error, planned) {
-        Meaning::Final(reason) => {
-            if reason == Reason::OutOfMemory {
-                words = format!("{words} (a worker's limit is {})", draft.seen.worker_memory());
-            }
-            progress::show_failure(&mut draft.status, draft.seen.report.as_deref());
-            draft.end(Phase::Failed, reason, &words);
-        }
-        // It had no workers because others had the room for them.
-        Meaning::Again(_) if line::holds_in_vain(draft) => line::give_back(draft),
-        Meaning::Again(reason) => lose_attempt(draft, reason, &words, true),
-        Meaning::Stopped if draft.spec().cancel || draft.spec().suspend => stop(draft),
-        Meaning::Stopped if borrow::is_stopping(draft) => borrow::begin_again(draft),
-        Meaning::Stopped if draft.seen.is_borrowed() => {
-            draft.end(Phase::Cancelled, Reason::Cancelled, "The query was cancelled at its coordinator")
-        }
-        // It was stopped by a client, or because its pod is being removed. How the pod ended tells which.
-        Meaning::Stopped => match draft.seen.coordinator() {
-            Some(pod) if pod.disruption.is_some() || pod.deleting_at.is_some() => {
-                let loss = pod.loss().unwrap_or_else(Loss::deleted);
-                lose_attempt(draft, loss.reason, &format!("the coordinator (pod {}) {}", pod.name, loss.words), true)
-            }
-            Some(pod) if !pod.is_ended() => {
-                // Nothing needs it any more: tell it not to linger.
-                if let Some(ip) = &pod.ip {
-                    draft.act(Action::Dismiss { ip: ip.clone() });
-                }
-                draft.tell(Reason::Waiting, "The coordinator was told to stop");
-                draft.look_again(Duration::from_secs(1));
-            }
-            Some(_) => draft.end(Phase::Cancelled, Reason::Cancelled, "The query was cancelled at its coordinator"),
-            None => lose_attempt(draft, Reason::PodDeleted, "the coordinator's pod was deleted", true),
-        },
-    }
-}
-
-fn succeed(draft: &mut Draft<'_>, outcome: &Outcome) {
-    draft.started();
-    let sink = draft.spec().sink.as_ref();
-    progress::show_outcome(&mut draft.status, draft.seen.report.as_deref(), outcome, sink);
-    let rows = outcome.rows;
-    let message = match (&draft.status.result_uri, sink) {
-        (Some(uri), _) => format!("{rows} rows at {uri}"),
-        (None, Some(sink)) => format!("{rows} rows at {}", sink.uri),
-        (None, None) => {
-            let until = draft.now + SignedDuration::try_from(finish::result_ttl(draft)).unwrap_or_default();
-            format!("{rows} rows; they can be read from the query until {}", until.strftime("%FT%TZ"))
-        }
-    };
-    draft.set(PLANNED, Truth::True, Reason::Planned, "");
-    let is_kept = outcome.sink_uri.is_none() && sink.is_none();
-    let holder = if outcome.workers_free { ResultHolder::Coordinator } else { ResultHolder::Workers };
-    draft.status.result_with = is_kept.then_some(holder);
-    draft.end(Phase::Succeeded, Reason::Completed, &message);
 }
 
 /// Deletes all pods; once they are gone, the query is cancelled or suspended.
@@ -250,7 +182,7 @@ fn coordinator<'a>(draft: &Draft<'a>) -> Coordinator<'a> {
     }
 }
 
-/// An attempt failed through no fault of the query.
+/// Handles an attempt that failed through no fault of the query.
 pub fn lose_attempt(draft: &mut Draft<'_>, reason: Reason, words: &str, is_clean: bool) {
     let (attempt, limit) = (draft.attempt(), draft.spec().backoff_limit);
     let failures = draft.status.failures.unwrap_or(0).saturating_add(1);
@@ -334,14 +266,14 @@ pub fn pause(draft: &Draft<'_>) -> Option<Timestamp> {
     Some(began + SignedDuration::from_secs(1 << (failures - 1).min(5)))
 }
 
-/// The coordinator is running: replace lost workers and show the progress.
+/// Handles a running coordinator: replaces lost workers and shows the progress.
 fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     let report = draft.seen.report.clone();
     if report.is_some() {
         draft.started();
     }
     if draft.status.pinned.is_none() {
-        // The operator went away between making the coordinator and writing of it.
+        // The operator stopped between creating the coordinator and recording it.
         draft.status.pinned.clone_from(&draft.seen.pins);
     }
     let crew = match crew(draft, coordinator) {
@@ -412,7 +344,7 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
     tell_trouble(draft, phase, &stuck, coordinator);
 }
 
-/// Whether the pods of the attempt are not those that the spec now describes.
+/// Whether the spec now describes other pods than those of the attempt.
 fn is_changed(draft: &Draft<'_>) -> bool {
     let digest = |pins: &Option<PinnedStatus>| pins.as_ref().map(|pins| pins.compute.clone());
     let now = digest(&draft.seen.pins);

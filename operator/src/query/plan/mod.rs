@@ -1,5 +1,5 @@
-//! Decides from everything observed of a query what to do, what its status says, and when to look again. Pure and total:
-//! no client, no clock. `live` decides while a query runs, `finish` after its end, on deletion, or while it is suspended.
+//! Decides from everything observed of a query what to do, what its status says, and when to reconcile again. Pure and
+//! total: no client, no clock. `live` decides while a query runs, `finish` after its end, on deletion or suspension.
 
 pub mod after;
 #[cfg(test)]
@@ -16,6 +16,7 @@ mod finish;
 pub mod labour;
 mod line;
 mod live;
+mod outcome;
 mod progress;
 #[cfg(test)]
 mod properties;
@@ -50,12 +51,12 @@ pub const PLANNED: &str = "Planned";
 pub const SUCCEEDED: &str = "Succeeded";
 pub const CLEANED_UP: &str = "CleanedUp";
 
-/// The operator's options that matter for decisions.
+/// The operator's options that affect decisions.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How long a result without a sink is kept if the query has no TTL.
     pub result_ttl: Duration,
-    /// What queries are allowed.
+    /// The policy that queries must comply with.
     pub policy: Policy,
 }
 
@@ -65,13 +66,13 @@ pub struct Plan {
     pub status: DistributedQueryStatus,
     /// Reconcile again after this time at the latest. `None`: only on a change.
     pub requeue: Option<Duration>,
-    /// The inputs of a start have to be read before anything can be decided.
+    /// The inputs of a start must be read before anything can be decided.
     pub wants_inputs: bool,
     /// Events to send.
     pub notices: Vec<Notice>,
 }
 
-/// One effect. It can be repeated, and touches only objects of the query.
+/// One effect. It is idempotent, and touches only objects of the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     AddFinalizer,
@@ -80,7 +81,7 @@ pub enum Action {
     },
     EnsurePolicy,
     CreatePod(Place),
-    /// Gives the job to a coordinator of the context that the query borrows.
+    /// Submits the job to a coordinator of the context that the query borrows.
     Submit {
         attempt: u32,
         ip: String,
@@ -89,7 +90,7 @@ pub enum Action {
     Dismiss {
         ip: String,
     },
-    /// The coordinator gives the worker no more tasks.
+    /// Has the coordinator stop giving the worker tasks.
     Drain {
         ip: String,
         worker: String,
@@ -98,7 +99,7 @@ pub enum Action {
         name: String,
         uid: String,
     },
-    /// The NetworkPolicy and the Secrets of all attempts.
+    /// Deletes the NetworkPolicy and the Secrets of all attempts.
     DeleteShared {
         attempts: u32,
     },
@@ -128,10 +129,10 @@ pub struct Notice {
     pub pod: Option<String>,
 }
 
-/// How long a deletion waits for the contexts to be read.
+/// How long a deletion waits for the contexts to be listed.
 const UNREAD: SignedDuration = SignedDuration::from_secs(60);
 
-/// Whether the context that it borrows has not been looked at yet.
+/// Whether the context that it borrows has not been read yet.
 fn is_unknown(observed: &Observed, now: Timestamp) -> bool {
     let deleted = observed.query.metadata.deletion_timestamp.as_ref();
     observed.loan == Loan::NotYet
@@ -147,7 +148,7 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
         return draft.into_plan();
     }
     if observed.query.metadata.deletion_timestamp.is_some() {
-        // Whoever manages the query: nobody else takes Floe's finalizer away.
+        // Do this even if another controller manages the query: nobody else removes Floe's finalizer.
         finish::teardown(&mut draft);
         return draft.into_plan();
     }

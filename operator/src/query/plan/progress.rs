@@ -1,7 +1,7 @@
 //! Puts the coordinator's report into the status: stages, progress, counts. Everything is bounded, so that the object
 //! stays small enough whatever the plan.
 
-use floe_api::report::{Outcome, PlanReport, Report};
+use floe_api::report::{Outcome, PlanReport, Report, StageInfo, StageSummary};
 use floe_api::{DistributedQueryStatus, MAX_STAGES, SingleWorkerStatus, SinkSpec, StageState, StageStatus};
 
 use super::draft::cut;
@@ -9,10 +9,13 @@ use super::draft::cut;
 const MAX_NOTES: usize = 100;
 const MAX_LABEL_BYTES: usize = 200;
 const MAX_NOTE_BYTES: usize = 1000;
+/// Edges of the graph of stages that are listed, in all.
+const MAX_EDGES: usize = 10_000;
 
 /// Shows the report of a running coordinator.
 pub fn show(status: &mut DistributedQueryStatus, report: &Report) {
     let Some(plan) = &report.plan else { return };
+    let mut edges = MAX_EDGES;
     let mut stages: Vec<StageStatus> = plan
         .stages
         .iter()
@@ -20,6 +23,7 @@ pub fn show(status: &mut DistributedQueryStatus, report: &Report) {
             id: stage.id,
             label: cut(&stage.label, MAX_LABEL_BYTES),
             tasks_total: stage.tasks.unwrap_or(0),
+            depends_on: depends_on(stage, &mut edges),
             ..StageStatus::default()
         })
         .collect();
@@ -30,21 +34,24 @@ pub fn show(status: &mut DistributedQueryStatus, report: &Report) {
         stage.tasks_total = seen.tasks_total.max(seen.tasks_done);
         stage.rows = seen.rows;
         stage.bytes = seen.bytes;
+        stage.attempts = (seen.attempts > 0).then_some(seen.attempts);
+        let has_ended = matches!(seen.state, StageState::Done | StageState::Failed);
+        stage.elapsed_ms = has_ended.then_some(seen.elapsed_ms);
     }
     let (mut done, mut total, mut finished) = (0u64, 0u64, 0u32);
     for stage in &stages {
         done += u64::from(stage.tasks_done);
-        // A stage whose tasks are not known yet counts as one.
+        // A stage whose number of tasks is unknown counts as one.
         total += u64::from(stage.tasks_total.max(1));
         finished += u32::from(stage.state == StageState::Done);
     }
-    // The commit comes after the last task.
+    // Never 100% before the commit, which comes after the last task.
     status.progress = Some(format!("{}%", (done * 100).checked_div(total).unwrap_or(0).min(99)));
     put_stages(status, stages, finished);
     notes(status, plan);
 }
 
-/// The same for a query that succeeded, whose result went to `sink` if the spec has one.
+/// Shows the outcome of a query that succeeded; `sink` is the spec's, if it has one.
 pub fn show_outcome(
     status: &mut DistributedQueryStatus,
     report: Option<&Report>,
@@ -55,19 +62,7 @@ pub fn show_outcome(
         show(status, report);
     }
     if outcome.stages.len() >= status.stages.len() {
-        let stages: Vec<StageStatus> = outcome
-            .stages
-            .iter()
-            .map(|stage| StageStatus {
-                id: stage.id,
-                label: cut(&stage.label, MAX_LABEL_BYTES),
-                state: StageState::Done,
-                tasks_done: stage.tasks,
-                tasks_total: stage.tasks,
-                rows: stage.rows,
-                bytes: stage.bytes,
-            })
-            .collect();
+        let stages: Vec<StageStatus> = outcome.stages.iter().map(|stage| ended(stage, &status.stages)).collect();
         let count = stages.len() as u32;
         put_stages(status, stages, count);
     } else {
@@ -81,6 +76,7 @@ pub fn show_outcome(
         status.stages_summary = Some(format!("{total}/{total}"));
     }
     status.progress = Some("100%".to_owned());
+    status.duration_ms = Some(outcome.duration_ms);
     status.rows = Some(outcome.rows);
     status.bytes_written = Some(outcome.bytes_written);
     status.bytes_shuffled = Some(outcome.bytes_shuffled);
@@ -92,11 +88,35 @@ pub fn show_outcome(
         status.warnings = warnings(&outcome.warnings);
     }
     if let Some(why) = &outcome.fell_back {
-        // First of all warnings, so that no number of others leaves it out.
+        // Put it first, so that truncation never drops it.
         let warning = format!("the stages failed, and the query ran again on one worker: {why}");
         status.warnings.insert(0, cut(&warning, MAX_NOTE_BYTES));
         status.warnings.truncate(MAX_NOTES);
     }
+}
+
+/// A stage of a query that succeeded. What it reads is known from before, unless the query was planned again since.
+fn ended(stage: &StageSummary, before: &[StageStatus]) -> StageStatus {
+    let label = cut(&stage.label, MAX_LABEL_BYTES);
+    let known = before.iter().find(|known| known.id == stage.id && known.label == label);
+    StageStatus {
+        id: stage.id,
+        depends_on: known.and_then(|known| known.depends_on.clone()),
+        label,
+        state: StageState::Done,
+        tasks_done: stage.tasks,
+        tasks_total: stage.tasks,
+        rows: stage.rows,
+        bytes: stage.bytes,
+        attempts: Some(stage.attempts),
+        elapsed_ms: Some(stage.elapsed_ms),
+    }
+}
+
+/// A list with some left out would draw a wrong graph: it is given whole or, when too many came before it, not at all.
+fn depends_on(stage: &StageInfo, left: &mut usize) -> Option<Vec<u32>> {
+    *left = left.checked_sub(stage.deps.len()).filter(|_| stage.deps.len() <= MAX_STAGES)?;
+    Some(stage.deps.clone())
 }
 
 /// Where the result is, as the user wrote it: the slash at the end tells that it is a directory, and readers go by it.
@@ -147,7 +167,7 @@ fn single_worker(nodes: &[SingleWorkerStatus]) -> Vec<SingleWorkerStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use floe_api::report::{StageInfo, StageProgress};
+    use floe_api::report::StageProgress;
 
     #[test]
     fn a_status_fits_an_object_whatever_the_plan_is_like() {
@@ -157,15 +177,23 @@ mod tests {
             stages: (0..3000)
                 .map(|id| StageProgress {
                     id,
-                    state: StageState::Running,
                     rows: u64::MAX,
                     bytes: u64::MAX,
+                    state: StageState::Done,
+                    attempts: u32::MAX,
+                    elapsed_ms: u64::MAX,
                     ..Default::default()
                 })
                 .collect(),
             plan: Some(PlanReport {
                 stages: (0..3000)
-                    .map(|id| StageInfo { id, label: long.clone(), tasks: Some(u32::MAX), ..StageInfo::default() })
+                    .map(|id| StageInfo {
+                        id,
+                        label: long.clone(),
+                        tasks: Some(u32::MAX),
+                        deps: (0..id).collect(),
+                        ..StageInfo::default()
+                    })
                     .collect(),
                 single_worker: (0..300).map(node).collect(),
                 warnings: vec![long.clone(); 300],
@@ -175,7 +203,9 @@ mod tests {
         let mut status = DistributedQueryStatus::default();
         show(&mut status, &report);
         assert_eq!((status.stages.len(), status.stages_total), (MAX_STAGES, Some(3000)));
-        assert_eq!(status.stages_summary.as_deref(), Some("0/3000"));
+        assert_eq!(status.stages_summary.as_deref(), Some("3000/3000"));
+        assert_eq!(status.stages[100].depends_on.as_ref().map(Vec::len), Some(100));
+        assert_eq!(status.stages[999].depends_on, None, "too many to list, and none is left out of a list");
         let bytes = serde_json::to_vec(&status).unwrap().len();
         assert!(bytes < 800_000, "an object holds some 1.5 MB, its spec included: {bytes}");
         let outcome = Outcome { fell_back: Some(long), ..Outcome::default() };
@@ -184,6 +214,53 @@ mod tests {
         assert!(serde_json::to_vec(&status).unwrap().len() < 800_000);
         assert_eq!(status.warnings.len(), MAX_NOTES);
         assert!(status.warnings[0].starts_with("the stages failed"), "however many others there are");
+    }
+
+    #[test]
+    fn stages_tell_what_they_read_and_how_they_went() {
+        let progress = |id: u32, state: StageState, attempts: u32| StageProgress {
+            id,
+            state,
+            attempts,
+            elapsed_ms: 5,
+            ..StageProgress::default()
+        };
+        let info = |id: u32, deps: &[u32]| StageInfo {
+            id,
+            label: format!("stage {id}"),
+            deps: deps.to_vec(),
+            ..StageInfo::default()
+        };
+        let plan = PlanReport { stages: vec![info(0, &[]), info(1, &[0]), info(2, &[0, 1])], ..PlanReport::default() };
+        let stages = vec![
+            progress(0, StageState::Done, 3),
+            progress(1, StageState::Running, 1),
+            progress(2, StageState::Waiting, 0),
+        ];
+        let report = Report { stages, plan: Some(plan), ..Report::default() };
+        let told = |status: &DistributedQueryStatus| -> Vec<_> {
+            let stages = status.stages.iter();
+            stages.map(|stage| (stage.depends_on.clone(), stage.attempts, stage.elapsed_ms)).collect()
+        };
+        let mut status = DistributedQueryStatus::default();
+        show(&mut status, &report);
+        // The time of a stage that runs would be another in every status.
+        let want = [(Some(vec![]), Some(3), Some(5)), (Some(vec![0]), Some(1), None), (Some(vec![0, 1]), None, None)];
+        assert_eq!((told(&status), status.duration_ms), (want.to_vec(), None));
+
+        let summary = |id: u32, label: &str| StageSummary {
+            id,
+            label: label.to_owned(),
+            attempts: 4,
+            elapsed_ms: 9,
+            ..StageSummary::default()
+        };
+        // Planned again for one worker, which no report has told.
+        let stages = vec![summary(0, "stage 0"), summary(1, "stage 1"), summary(2, "another")];
+        let outcome = Outcome { duration_ms: 1234, stages, ..Outcome::default() };
+        show_outcome(&mut status, Some(&report), &outcome, None);
+        let want = [(Some(vec![]), Some(4), Some(9)), (Some(vec![0]), Some(4), Some(9)), (None, Some(4), Some(9))];
+        assert_eq!((told(&status), status.duration_ms), (want.to_vec(), Some(1234)));
     }
 
     #[test]
@@ -197,7 +274,7 @@ mod tests {
         };
         assert_eq!(at("s3://b/out", Some("s3://b/out/")), "s3://b/out/");
         assert_eq!(at("s3://b/out.csv", Some("s3://b/out.csv")), "s3://b/out.csv");
-        // A sink of the plan's own, or one that was changed before the query was seen to start.
+        // The plan has its own sink, or the spec's was changed before the query was seen to start.
         assert_eq!(at("s3://b/own", None), "s3://b/own");
         assert_eq!(at("s3://b/out", Some("s3://b/other/")), "s3://b/out");
     }

@@ -1,4 +1,4 @@
-//! What holds for every history: terminal phases stay, no action touches what is not the query's, and when the blows
+//! Properties of every history: terminal phases stay, no action touches what is not the query's, and once the faults
 //! stop, everything comes to rest. `World` asserts the first two at every step.
 
 use floe_api::Reason;
@@ -149,7 +149,7 @@ fn strike(world: &mut World, blow: &Blow) {
     }
 }
 
-/// The blows stop: what is missing appears, and the coordinator gets through.
+/// Stops the faults: what is missing appears, and the coordinator succeeds.
 fn calm(world: &mut World) {
     world.missing.clear();
     world.trouble = None;
@@ -167,7 +167,7 @@ fn calm(world: &mut World) {
         }
         world.reconcile();
         if world.is_gone {
-            // What it owned goes with it.
+            // Its owner references remove what it owned.
             return;
         }
         let again = plan(&world.observed(true), &settings(), world.now);
@@ -182,13 +182,13 @@ fn calm(world: &mut World) {
     panic!("never at rest: {:?}\n{:#?}", world.status(), world.pods);
 }
 
-/// What the workers of a query that scales have to do.
+/// The work of a query that scales.
 fn stages() -> impl Strategy<Value = Vec<Work>> {
     let work = (1u32..9, 1u32..60, any::<bool>());
     proptest::collection::vec(work.prop_map(|(tasks, seconds, is_held)| Work { tasks, seconds, is_held }), 1..4)
 }
 
-/// What a status may say of them.
+/// What a status may say about its workers.
 fn workers() -> impl Strategy<Value = WorkerCounts> {
     let counts = || proptest::collection::btree_map((0u32..4).prop_map(|index| index.to_string()), 0u32..3, 0..3);
     (0u32..5, counts(), counts(), any::<bool>()).prop_map(|(desired, replaced, released, is_surplus)| WorkerCounts {
@@ -242,7 +242,7 @@ proptest! {
         calm(&mut world);
     }
 
-    /// An operator that comes up finds whatever there is, and remembers nothing.
+    /// An operator that starts may find any state, and remembers nothing.
     #[test]
     fn any_state_that_is_found_comes_to_rest(
         phase in any_phase(),
@@ -255,7 +255,7 @@ proptest! {
         blows in proptest::collection::vec(blow(), 0..10),
     ) {
         let mut world = stages.map_or_else(World::new, |stages| World::elastic(&stages));
-        // Pods and objects of some attempt are there.
+        // Create pods and objects of some attempt.
         for _ in 0..3 {
             world.reconcile();
             world.tick();

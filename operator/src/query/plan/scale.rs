@@ -1,5 +1,5 @@
-//! Decides how many workers a query with pods of its own should have while it runs. What a load needs is decided as for
-//! contexts (`context::scale`); what differs is here: a query keeps its workers for stages that are yet to come.
+//! Decides how many workers a query with its own pods should have while it runs. What a load needs is decided as for
+//! contexts (`context::scale`); the difference is here: a query keeps its workers for stages that are yet to come.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::draft::Draft;
 use crate::context::scale::{self, Bounds, Load};
 use crate::query::names::Place;
 
-/// How long workers must have been too many before they go: about as long as a pod takes to come back.
+/// How long there must be too many workers before they are removed: about as long as a pod takes to start.
 pub const COOLDOWN: SignedDuration = SignedDuration::from_secs(20);
 /// The same if a stage that has not begun may use them.
 pub const COOLDOWN_BEFORE_A_STAGE: SignedDuration = SignedDuration::from_secs(300);
@@ -21,13 +21,13 @@ fn bounds(compute: &ComputeSpec) -> Bounds {
     Bounds { min: compute.workers_to_start(), max: compute.worker_count() }
 }
 
-/// The number of workers as last decided; at the start of an attempt the lowest.
+/// The number of workers last decided; at the start of an attempt the minimum.
 pub fn target(status: &DistributedQueryStatus, compute: &ComputeSpec) -> u32 {
     let Bounds { min, max } = bounds(compute);
     status.workers.as_ref().map_or(0, |workers| workers.desired).max(min).min(max)
 }
 
-/// The number that the next pod of this worker bears. Pods with a lower one were lost or released.
+/// The replacement number of this worker's next pod. Pods with a lower one were lost or released.
 pub fn next_replacement(status: &DistributedQueryStatus, index: u32) -> u32 {
     let Some(workers) = &status.workers else { return 0 };
     times(&workers.replaced, index).saturating_add(times(&workers.released, index))
@@ -37,7 +37,7 @@ pub fn times(counts: &BTreeMap<String, u32>, index: u32) -> u32 {
     counts.get(&index.to_string()).copied().unwrap_or(0)
 }
 
-/// Whether the status says that the worker is one of the attempt no more: it was released, or lost.
+/// Whether the status says that the worker no longer belongs to the attempt: it was released, or lost.
 pub fn is_former(status: &DistributedQueryStatus, place: Place) -> bool {
     match place {
         Place::Worker { index, replacement, .. } => replacement < next_replacement(status, index),
@@ -45,18 +45,18 @@ pub fn is_former(status: &DistributedQueryStatus, place: Place) -> bool {
     }
 }
 
-/// Decides the number of workers anew, and tells of a change.
+/// Decides the number of workers again, and reports a change.
 pub fn steer(draft: &mut Draft<'_>) -> u32 {
     let compute = &draft.spec().compute;
     let (bounds, before) = (bounds(compute), target(&draft.status, compute));
     let decided = match draft.seen.report.as_deref() {
         Some(report) if bounds.min < bounds.max => decide(draft, report, bounds, before),
-        // Not heard of for now, or a fixed number.
+        // No report for now, or a fixed number.
         Some(_) | None => None,
     };
     let target = decided.as_ref().map_or(before, |(target, _)| *target);
     if let Some((target, why)) = decided {
-        // Events of one reason are counted together, by the words of the first.
+        // Events of one reason are aggregated and show the first one's text, so up and down have different reasons.
         let (reason, way) = if target > before { (Reason::ScaledUp, "up") } else { (Reason::ScaledDown, "down") };
         let note = format!("The number of workers goes {way} from {before} to {target}; {why}");
         draft.notice(false, reason, note, None);
@@ -65,7 +65,7 @@ pub fn steer(draft: &mut Draft<'_>) -> u32 {
     target
 }
 
-/// Another number of workers, and why.
+/// The new number of workers, and why; `None` to keep it.
 fn decide(draft: &mut Draft<'_>, report: &Report, bounds: Bounds, before: u32) -> Option<(u32, String)> {
     let may_shrink = match report.phase {
         RunPhase::Running => true,
@@ -96,17 +96,17 @@ fn decide(draft: &mut Draft<'_>, report: &Report, bounds: Bounds, before: u32) -
 }
 
 fn load(engine: &EngineReport) -> Load {
-    // A query that runs is not at rest. Another worker takes nothing off the memory of those that hold its data.
+    // A running query is never idle. Another worker would not reduce the memory use of those that hold its data.
     Load { queries: 1, is_pressed: false, ..Load::of(engine) }
 }
 
-/// Whether a stage that has not begun may have tasks for more workers than these.
+/// Whether a stage that has not begun may have tasks for more than `workers` workers.
 fn is_awaited(report: &Report, workers: u32) -> bool {
     let has_begun = |id: u32| report.stages.iter().any(|stage| stage.id == id && stage.state != StageState::Waiting);
     let mut ahead = report.plan.iter().flat_map(|plan| &plan.stages).filter(|stage| !has_begun(stage.id));
     ahead.any(|stage| match (stage.tasks, stage.tasks_at_most) {
         (Some(tasks), _) => tasks > workers,
-        // A coordinator of another release does not tell.
+        // A coordinator of another release does not report it.
         (None, most) => most == 0 || most > workers,
     })
 }

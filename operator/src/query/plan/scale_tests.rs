@@ -1,5 +1,5 @@
-//! How many workers a query has while it runs: it grows while tasks wait and shrinks when nothing needs them, and no work is
-//! lost by that (`World` asserts it at every step).
+//! How many workers a query has while it runs: it grows while tasks wait and shrinks when nothing needs them, and no
+//! work is lost by that (`World` asserts it at every step).
 
 use floe_api::Reason;
 use floe_api::report::RunPhase;
@@ -13,7 +13,7 @@ use crate::query::facts::{Turn, Waiting};
 use crate::query::names::Place;
 use crate::random::Random;
 
-/// For so long a stage may have fewer tasks left than there are workers.
+/// How long a stage may have fewer tasks left than there are workers.
 const TAIL: SignedDuration = SignedDuration::from_secs(8);
 
 const fn many(is_held: bool) -> Work {
@@ -24,7 +24,7 @@ const fn one(seconds: u32) -> Work {
     Work { tasks: 1, seconds, is_held: false }
 }
 
-/// What Events say of the number of workers.
+/// What Events say about the number of workers.
 fn scaled(world: &World) -> Vec<&str> {
     world
         .notices
@@ -42,7 +42,7 @@ fn stage(world: &World) -> usize {
     world.labour.as_ref().unwrap().stage()
 }
 
-/// Pods of workers, those that go among them.
+/// Pods of workers, including those being removed.
 fn pods(world: &World) -> Vec<&str> {
     let pods = world.pods.values().filter(|pod| matches!(pod.place, Place::Worker { .. }));
     pods.map(|pod| pod.name.as_str()).collect()
@@ -107,7 +107,7 @@ fn workers_are_kept_longer_for_a_stage_that_is_to_come() {
     world.run_until("the last stage", |w| stage(w) == 2);
     assert_eq!((world.workers(), scaled(&world).len()), ((3, 3), 1));
     finish(&mut world);
-    // But not for ever, and they come back under other names, which counts for no loss.
+    // But not forever, and they come back under other names, which counts as no loss.
     let mut world = World::elastic(&[many(false), one(600), many(false)]);
     world.query.spec.backoff_limit = 0;
     world.run_until("the single task", |w| stage(w) == 1);
@@ -132,7 +132,7 @@ fn a_fixed_number_stays_and_a_lower_one_ends_the_others() {
     world.query.spec.compute.workers = Some(1);
     world.query.metadata.generation = Some(2);
     world.run_until("one worker", |w| w.workers() == (1, 1) && pods(w).len() == 1);
-    // What the others held was handed over, which this world knows nothing of.
+    // The others handed over what they held, which this world does not simulate.
     world.run_until("the end of the work", |w| w.labour.as_ref().unwrap().is_over());
     world.say(RunPhase::Succeeded);
     world.settle();
@@ -175,13 +175,13 @@ fn a_lost_worker_is_not_replaced_when_the_others_are_enough() {
     assert_eq!(lost(&world), 1, "its task runs again");
 }
 
-/// The drain is repeated until the coordinator says that it heard of it.
+/// The drain is repeated until the coordinator reports it.
 #[test]
 fn an_operator_that_takes_over_goes_on_with_what_the_status_says() {
     let mut world = World::elastic(&[many(false), one(100)]);
     world.run_until("fewer are wanted", |w| w.workers().0 == 1 && stage(w) == 1);
     assert!(world.status().workers.unwrap().released.len() == 2);
-    // Nothing of the release has been done yet; it is done by whoever looks next, once.
+    // Nothing of the release has been done yet; whoever reconciles next does it, once.
     let drains = |world: &World| {
         let again = super::plan(&world.observed(false), &super::world::settings(), world.now);
         again.actions.iter().filter(|action| matches!(action, Action::Drain { .. })).count()
@@ -191,7 +191,7 @@ fn an_operator_that_takes_over_goes_on_with_what_the_status_says() {
     assert_eq!(drains(&world), 2, "the coordinator has not said anything yet");
     world.tick();
     assert_eq!(drains(&world), 0);
-    // Nobody hears of the coordinator: what was decided stays.
+    // The coordinator does not answer: the decision stays.
     world.report = None;
     world.reconcile();
     assert_eq!((world.workers().0, pods(&world).len()), (1, 3));
@@ -206,8 +206,8 @@ fn a_coordinator_that_does_not_tell_its_load_gets_all_workers() {
     assert_eq!(scaled(&world).len(), 1);
 }
 
-/// Whatever the stages are, whatever is lost meanwhile: the work gets done, no worker is taken away that is needed, and no
-/// attempt fails for it.
+/// Whatever the stages are, whatever is lost meanwhile: the work gets done, no worker is removed that is needed, and no
+/// attempt fails because of it.
 #[test]
 fn every_work_gets_done() {
     for seed in 1..=40u64 {

@@ -209,7 +209,7 @@ fn workers_are_ready_when_the_coordinator_says_so() {
     world.reconcile();
     assert_eq!((truth(&world, WORKERS_READY).as_str(), world.phase()), ("False", Some(Phase::Starting)));
     world.start_up();
-    // An operator that has just begun has not heard of the coordinator yet.
+    // An operator that has just started has no report of the coordinator yet.
     world.report = None;
     world.reconcile();
     assert_eq!((truth(&world, WORKERS_READY).as_str(), world.phase()), ("True", Some(Phase::Running)));

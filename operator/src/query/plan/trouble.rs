@@ -10,7 +10,7 @@ use super::scale::target;
 use super::{COORDINATOR_READY, WORKERS_READY};
 use crate::query::facts::{PodFacts, PodState, Turn};
 
-/// What holds the query up first, or how far its start has got.
+/// Reports what holds the query up first, or how far its start has got.
 pub fn tell_trouble(draft: &mut Draft<'_>, phase: Phase, stuck: &[(&PodFacts, Hold)], coordinator: &PodFacts) {
     if let Some((pod, (reason, words, _))) = stuck.first() {
         let more = match stuck.len() {

@@ -103,7 +103,7 @@ fn sizes_are_those_of_the_attempts_start_and_more_or_fewer_workers_come_at_once(
     world.start_up();
     let pinned = world.status().pinned.unwrap();
     assert_eq!((pinned.image.as_str(), pinned.memory.as_str()), ("runner:1", "2Gi"));
-    // The operator is upgraded, and the query goes on with what it has.
+    // The operator is upgraded, and the query continues with what it has.
     world.image = "runner:2";
     let plan = world.reconcile();
     assert!(plan.actions.is_empty() && world.status().pinned == Some(pinned.clone()), "{:?}", plan.actions);
@@ -120,7 +120,7 @@ fn sizes_are_those_of_the_attempts_start_and_more_or_fewer_workers_come_at_once(
     world.tick();
     world.reconcile();
     assert_eq!(world.status().workers.unwrap().summary.as_deref(), Some("1/1"));
-    // What rules of the object cannot see: it is told, and holds for the next attempt.
+    // A change that the CRD's rules cannot reject: it is reported, and applies to the next attempt.
     world.query.spec.compute.annotations.insert("a".into(), "b".into());
     world.query.metadata.generation = Some(3);
     let plan = world.reconcile();

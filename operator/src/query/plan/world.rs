@@ -1,4 +1,4 @@
-//! A cluster as far as one query can tell, for tests: carries plans out, lets pods run and die, and checks that no
+//! A simulated cluster as one query sees it, for tests: carries out plans, lets pods run and die, and checks that no
 //! action touches what is not the query's.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +40,7 @@ pub struct World {
     pub pods: BTreeMap<String, PodFacts>,
     made: BTreeSet<String>,
     pub report: Option<Report>,
-    /// What the workers have to do, if the coordinator tells that.
+    /// The work of the workers, if the coordinator reports it.
     pub labour: Option<Labour>,
     /// All Events so far.
     pub notices: Vec<Notice>,
@@ -53,14 +53,14 @@ pub struct World {
     pub image: &'static str,
     pub shared: bool,
     pub is_gone: bool,
-    /// Coordinators that are told to stop leave a word.
+    /// Coordinators that are told to stop leave a termination message.
     pub polite: bool,
-    /// Coordinators take results without a sink to themselves.
+    /// Coordinators hold results without a sink themselves.
     pub brings: bool,
-    /// The context that a borrowing query has, and whether its coordinator knows nothing of the query.
+    /// The context that a borrowing query has, and whether its coordinator does not know the query.
     pub loan: Loan,
     pub is_absent: bool,
-    /// How often the job was given to it, and how often it was told to stop or to forget.
+    /// How often the job was submitted to it, and how often it was told to stop or forget.
     pub submitted: u32,
     pub dismissed: u32,
     uids: u32,
@@ -98,7 +98,7 @@ impl World {
         }
     }
 
-    /// A query that borrows the context `warm`, which there is not.
+    /// A query that borrows the context `warm`, which does not exist.
     pub fn borrowing() -> Self {
         let mut world = Self::new();
         world.query.spec.compute = ComputeSpec::default();
@@ -107,7 +107,7 @@ impl World {
         world
     }
 
-    /// The context has this coordinator, and no other.
+    /// Gives the context this coordinator, and no other.
     pub fn lend(&mut self, revision: u32) {
         let pod = PodFacts {
             name: format!("warm-g{revision}-c"),
@@ -126,7 +126,7 @@ impl World {
         self.report = None;
     }
 
-    /// Of a context's coordinator only what it says of this attempt.
+    /// The report; of a context's coordinator only the one about this attempt.
     fn heard(&self) -> Option<Report> {
         let is_borrowed = self.query.spec.compute.context_ref.is_some();
         let attempt = self.status().attempt.unwrap_or(0);
@@ -188,7 +188,7 @@ impl World {
         }
     }
 
-    /// One look, carried out. Gives the plan.
+    /// Reconciles once, carries out the plan and returns it.
     pub fn reconcile(&mut self) -> Plan {
         let mut decided = plan(&self.observed(false), &settings(), self.now);
         if decided.wants_inputs {
@@ -296,7 +296,7 @@ impl World {
         self.pods.get_mut(name).unwrap().state = PodState::Ended(ending);
     }
 
-    /// A second passes, and everything that can goes well.
+    /// Advances the clock by one second; everything that can go well does.
     pub fn tick(&mut self) {
         self.now += SignedDuration::from_secs(1);
         let attempt = self.status().attempt.unwrap_or(0);
@@ -367,7 +367,7 @@ impl World {
         report.error = Some(RunError { category, class: class.into(), message: "the words".into() });
     }
 
-    /// Looks and ticks until `until` holds. Panics when it never does.
+    /// Reconciles and ticks until `until` holds. Panics if it never does.
     pub fn run_until(&mut self, what: &str, until: impl Fn(&World) -> bool) {
         for _ in 0..400 {
             self.reconcile();
@@ -385,7 +385,7 @@ impl World {
         self.run_until("Running", |w| w.phase() == Some(Phase::Running));
     }
 
-    /// Nothing is left to do, and nothing is left.
+    /// Runs until nothing is left to do, and nothing is left over.
     pub fn settle(&mut self) {
         self.run_until("rest", |w| {
             let again = plan(&w.observed(true), &settings(), w.now);

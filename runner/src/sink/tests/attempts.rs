@@ -1,5 +1,5 @@
-//! Two coordinators of one query: the first lives on while the second stages. Only what the second wrote becomes
-//! visible, whatever the first still does and whenever.
+//! Two coordinators of one query: the first is still alive when the second stages. Only what the second wrote becomes
+//! visible, whatever the first one does, at any time.
 
 use floe_api::{SinkMode, SinkSpec};
 use polars::prelude::*;
@@ -9,7 +9,7 @@ use crate::sink::{abort, commit, fault};
 
 const OLD: std::ops::Range<i64> = 0..4;
 
-/// What the first writes: small files and one that is too large to travel in a message.
+/// Rows of the first attempt: small files, and one that is too large for a message.
 fn first_rows() -> [DataFrame; 2] {
     let noise = (col("noise") % lit(1_000_000_007u64)).cast(DataType::Int64).alias("a");
     [rows(100, 107), large(200, 600_000).lazy().select([noise]).collect().unwrap()]
@@ -45,7 +45,7 @@ fn spec(place: &Place, name: &str, mode: SinkMode, shape: Shape) -> SinkSpec {
     }
 }
 
-/// One task writes a file, several write a directory. Few partitions are enough.
+/// One task writes a file; several write a directory, with few partitions.
 fn frames(shape: Shape, frames: [DataFrame; 2]) -> Vec<DataFrame> {
     match shape {
         Shape::Directory => frames.to_vec(),
@@ -57,7 +57,7 @@ fn frames(shape: Shape, frames: [DataFrame; 2]) -> Vec<DataFrame> {
     }
 }
 
-/// When the first acts again.
+/// When the first attempt continues.
 #[derive(Clone, Copy, Debug)]
 enum When {
     WhileTheSecondStages,
@@ -68,7 +68,7 @@ enum When {
 enum Act {
     Abort,
     Commit,
-    /// As a coordinator does: what cannot be committed is aborted.
+    /// Like a coordinator: abort if the commit fails.
     CommitThenAbort,
 }
 
@@ -76,7 +76,7 @@ fn cases() -> [(SinkMode, Shape); 3] {
     [(SinkMode::Error, Shape::Directory), (SinkMode::Append, Shape::Partitioned), (SinkMode::Overwrite, Shape::File)]
 }
 
-/// The first's commit stops after `point` steps, and goes on (or is given up) later. Returns whether it had stopped.
+/// The first commit stops after `point` steps, and continues (or aborts) later. Returns whether it had stopped.
 fn zombie(place: &Place, name: &str, (mode, shape): (SinkMode, Shape), point: u32, act: Act, when: When) -> bool {
     let spec = spec(place, name, mode, shape);
     if mode != SinkMode::Error {
@@ -106,7 +106,7 @@ fn zombie(place: &Place, name: &str, (mode, shape): (SinkMode, Shape), point: u3
         }
     };
     if let (false, SinkMode::Error, Shape::File) = (stopped, mode, shape) {
-        // The first is done and gone: its file looks like any other.
+        // The first is finished: its file is an ordinary existing file.
         assert_eq!(place.attempt(&spec, "q", 2).map(drop).unwrap_err().class, "SinkExists", "{name}");
         floe_storage::delete_prefix(&place.uri(name), &place.options).unwrap();
         return false;
@@ -125,7 +125,7 @@ fn zombie(place: &Place, name: &str, (mode, shape): (SinkMode, Shape), point: u3
     }
     assert_eq!(place.sorted(), expected(mode), "{name}");
     assert_eq!(summary.rows, 6, "{name}");
-    // If the first could still act, it has cleaned up its own.
+    // If the first could still run, it has cleaned up its own files.
     abort(&first).unwrap();
     assert!(place.is_clean(), "{name}: {:?}", place.everything());
     floe_storage::delete_prefix(&place.uri(name), &place.options).unwrap();
@@ -150,22 +150,22 @@ fn every_point(place: &Place) {
 }
 
 #[test]
-fn the_later_attempt_has_the_target_on_disk() {
+fn the_later_attempt_owns_the_target_on_disk() {
     every_point(&local());
 }
 
 #[test]
-fn the_later_attempt_has_the_target_on_s3() {
+fn the_later_attempt_owns_the_target_on_s3() {
     every_point(&s3());
 }
 
-/// Tasks of the first go on after it has lost the target.
+/// Tasks of the first attempt continue after it has lost the target.
 fn late_tasks(place: &Place) {
     let spec = place.spec("t/", SinkMode::Error);
     let first = place.attempt(&spec, "late", 1).unwrap();
     let mut staged = stage(&first, &[rows(0, 3)]);
     let second = place.attempt(&spec, "late", 2).unwrap();
-    // In an object store they can upload, to no avail; on disk there is no place for them any more.
+    // In an object store they can upload without effect; on disk their directory is gone.
     match write(&first, task(1), &large(0, 300_000)) {
         Ok(late) => staged.push(late),
         Err(error) => assert_eq!(error.category, floe_wire::error::Category::Io, "{error}"),

@@ -1,4 +1,4 @@
-//! A commit that dies at any step: readers see the old state or the new one, once.
+//! A commit that crashes at any step: readers see the old state or the new one, never both or a mix.
 
 use floe_api::SinkMode;
 
@@ -8,18 +8,18 @@ use crate::sink::{abort, commit, fault, from_spec, lease, sweep};
 const OLD: std::ops::Range<i64> = 0..4;
 const NEW: std::ops::Range<i64> = 10..16;
 
-/// What follows the crash.
+/// What happens after the crash.
 #[derive(Clone, Copy, Debug)]
 enum Then {
-    /// The same coordinator commits again, and again.
+    /// The same coordinator commits again, twice.
     Retry,
-    /// It gives up.
+    /// It aborts.
     Abort,
-    /// It is dead; another query comes to the same target and fails.
+    /// It is dead; another query with the same target starts and fails.
     Another,
     /// It is dead; the same query runs again from the start.
     Again,
-    /// It is dead; another process cleans up after it.
+    /// It is dead; another process cleans up.
     Sweep,
 }
 
@@ -31,7 +31,7 @@ fn expected(mode: SinkMode, committed: bool) -> Vec<i64> {
     }
 }
 
-/// Crashes after each number of steps until the commit gets through; returns how many crash points there were.
+/// Crashes after each number of steps until the commit succeeds; returns the number of crash points.
 fn every_point(place: &Place, mode: SinkMode, partitioned: bool, then: Then) -> u32 {
     for point in 0..200 {
         let name = format!("{mode:?}-{partitioned}-{then:?}-{point}/t/");
@@ -112,11 +112,11 @@ fn all(place: &Place) {
 }
 
 #[test]
-fn a_commit_may_die_at_any_step_on_disk() {
+fn a_commit_can_crash_at_any_step_on_disk() {
     all(&local());
 }
 
 #[test]
-fn a_commit_may_die_at_any_step_on_s3() {
+fn a_commit_can_crash_at_any_step_on_s3() {
     all(&s3());
 }

@@ -1,4 +1,4 @@
-//! What is in the files: as Polars' own sinks write them, and readable by Polars.
+//! File contents: as Polars' own sinks write them, and readable by Polars.
 
 use std::sync::Arc;
 
@@ -76,9 +76,9 @@ fn files_are_limited() {
     assert_eq!(place.values(), (0..12).collect::<Vec<_>>());
 }
 
-/// A file has the size that was asked for, whatever its rows take in memory, once the ratio is known.
+/// A file has the requested size, whatever its rows take in memory, once the ratio is known.
 #[test]
-fn files_have_the_size_that_was_asked_for() {
+fn files_have_the_requested_size() {
     const WANTED: u64 = 1 << 20;
     let frame = large(0, 600_000);
     for (format, compression) in [
@@ -124,7 +124,7 @@ fn no_rows_still_have_a_schema() {
     }
 }
 
-/// Odd values in keys: we name partitions as Polars does, and its scan reads them back.
+/// Unusual values in keys: partitions are named as by Polars, and its scan reads them back.
 #[test]
 fn partitions_are_those_of_polars() {
     for place in [local(), s3()] {
@@ -191,7 +191,7 @@ fn partitions_are_those_of_polars() {
     }
 }
 
-/// A plan that ends in a sink of its own, run by as many tasks as `parts`.
+/// Runs a plan that ends in its own sink, with one task per element of `parts`.
 fn run_own(place: &Place, destination: SinkDestination, parts: &[DataFrame]) -> floe_wire::error::Result<Plan> {
     let plan = parts[0]
         .clone()
@@ -209,13 +209,13 @@ fn run_own(place: &Place, destination: SinkDestination, parts: &[DataFrame]) -> 
 }
 
 #[test]
-fn a_plans_own_sink_goes_by_the_same_commit() {
+fn a_plans_own_sink_uses_the_same_commit() {
     for place in [local(), s3()] {
         let file = |name: &str| SinkDestination::File { target: SinkTarget::Path(path(&place, name)) };
         let sink = run_own(&place, file("one.parquet"), &[rows(0, 5)]).unwrap();
         assert!(sink.single_file() && sink.single_task());
         assert_eq!(place.everything(), ["one.parquet"]);
-        // Polars replaces a file that is there.
+        // Polars replaces an existing file.
         run_own(&place, file("one.parquet"), &[rows(5, 7)]).unwrap();
         assert_eq!(place.values(), [5, 6]);
         floe_storage::delete_prefix(&place.uri("one.parquet"), &place.options).unwrap();
@@ -260,7 +260,7 @@ fn a_partitioned_sink_keeps_its_names() {
 }
 
 #[test]
-fn a_dropped_task_takes_its_files_along() {
+fn a_dropped_task_removes_its_files() {
     let place = local();
     let plan = place.prepare(&place.spec("t.parquet", SinkMode::Error), "q").unwrap();
     let sink = TaskSink::new(&plan, task(0), 1).unwrap();

@@ -1,4 +1,4 @@
-//! What each mode does with existing files, and that nothing shows before commit or stays after abort.
+//! What each mode does with existing files, and that nothing is visible before a commit or left after an abort.
 
 use floe_api::{SinkMode, SinkSpec};
 
@@ -26,7 +26,7 @@ fn modes(place: &Place) {
     assert!(place.is_clean(), "{:?}", place.everything());
     assert_eq!(place.everything().len(), 2);
 
-    // A file that no query wrote is neither deleted nor mixed with.
+    // A file that no query wrote is neither deleted nor mixed with results.
     place.put("out/q/notes.md", b"mine");
     let error = place.prepare(&spec(SinkMode::Overwrite), "fifth").unwrap_err();
     assert_eq!(error.class, "BadSink");
@@ -45,14 +45,14 @@ fn modes_on_s3() {
     modes(&s3());
 }
 
-/// Files of any size, one task's attempt lost: invisible until commit, and a second commit changes nothing.
+/// Files of all sizes, one lost task attempt: invisible until the commit, and a second commit changes nothing.
 fn commit_is_idempotent(place: &Place) {
     let spec = place.spec("t/", SinkMode::Append);
     place.run(&spec, "old", &[rows(-3, 0)]).unwrap();
     let before = place.everything();
     let plan = place.prepare(&spec, "new").unwrap();
     let staged = stage(&plan, &[rows(0, 3), large(3, 300_000), rows(300_003, 300_003)]);
-    // Another attempt at the second task that nobody waited for.
+    // Another attempt at the second task, whose result is not used.
     drop(stage(&plan, &[rows(0, 0), large(3, 300_000)]));
     let visible = |place: &Place| -> Vec<String> {
         let hidden = |name: &String| name.contains(".floe-") || name.starts_with("upload ");
@@ -82,7 +82,7 @@ fn commit_is_idempotent_on_s3() {
     commit_is_idempotent(&s3());
 }
 
-/// Whatever was begun: staged files of finished tasks, of a running one, of one that was dropped.
+/// Removes whatever was begun: staged files of finished tasks, of a running one, of a dropped one.
 fn abort_leaves_nothing(place: &Place) {
     let spec = place.spec("deep/er/t/", SinkMode::Error);
     let plan = place.prepare(&spec, "q").unwrap();
@@ -91,7 +91,7 @@ fn abort_leaves_nothing(place: &Place) {
     drop(TaskSink::new(&plan, task(8), 1).unwrap());
     abort(&plan).unwrap();
     assert_eq!(place.everything(), Vec::<String>::new());
-    // A task that comes late does not bring anything back.
+    // A late task recreates nothing.
     if plan.staging.is_some() {
         let error = TaskSink::new(&plan, task(9), 1).map(drop).unwrap_err();
         assert_eq!(error.category, Category::Io);
@@ -114,12 +114,12 @@ fn abort_leaves_nothing_on_s3() {
     abort_leaves_nothing(&s3());
 }
 
-/// Killed before any commit: workers clean what they can, the next run the rest.
-fn leftovers_go(place: &Place) {
+/// Killed before any commit: workers remove what they can, the next run removes the rest.
+fn leftovers_are_removed(place: &Place) {
     let spec = place.spec("t/", SinkMode::Append);
     let plan = place.prepare(&spec, "killed").unwrap();
     stage(&plan, &[large(0, 300_000), rows(0, 5)]);
-    // Its coordinator lives: another query on the same target leaves it alone.
+    // Its coordinator is alive: another query on the same target leaves it alone.
     place.run(&spec, "beside", &[rows(1, 3)]).unwrap();
     assert!(!place.is_clean());
     lease::die(&plan);
@@ -129,13 +129,13 @@ fn leftovers_go(place: &Place) {
 }
 
 #[test]
-fn leftovers_go_on_disk() {
-    leftovers_go(&local());
+fn leftovers_are_removed_on_disk() {
+    leftovers_are_removed(&local());
 }
 
 #[test]
-fn leftovers_go_on_s3() {
-    leftovers_go(&s3());
+fn leftovers_are_removed_on_s3() {
+    leftovers_are_removed(&s3());
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn contradictions_in_a_spec_are_named() {
     plan.keys.clear();
     plan.check(rows(0, 1).schema()).unwrap();
     abort(&plan).unwrap();
-    // A table's own log is not to be changed behind its back.
+    // Tables with a log must not be changed without the log.
     place.put("delta/_delta_log/00000000000000000000.json", b"{}");
     let error = place.prepare(&place.spec("delta/", SinkMode::Append), "q").unwrap_err();
     assert!(error.message.contains("a Delta table"), "{error}");

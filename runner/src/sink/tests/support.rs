@@ -1,4 +1,4 @@
-//! A place to write to (a temporary directory or a bucket of a server of the test's own) and helpers around it.
+//! A place to write to (a temporary directory, or a bucket of the test's own server), with helpers.
 
 use std::{
     io::Cursor,
@@ -19,7 +19,7 @@ use floe_storage::{Options, Store};
 use floe_wire::error::Result;
 use floe_wire::graph::{StageId, TaskId};
 
-/// Ended with the test.
+/// Killed at the end of the test.
 struct Server(Child);
 
 impl Drop for Server {
@@ -86,7 +86,7 @@ impl Place {
         Store::open("s3://bucket", &self.options).unwrap()
     }
 
-    /// Every file or object, hidden ones and empty directories included, and uploads that nobody completed.
+    /// All files or objects, including hidden ones and empty directories, and pending uploads.
     pub fn everything(&self) -> Vec<String> {
         if self.is_s3() {
             let store = self.store();
@@ -124,7 +124,7 @@ impl Place {
         floe_storage::write(&self.uri(below), Bytes::from_static(data), &self.options).unwrap();
     }
 
-    /// The values of column `a` in all parquet files, in the order of the names.
+    /// The values of column `a` in all Parquet files, in the order of the file names.
     pub fn values(&self) -> Vec<i64> {
         let mut values = Vec::new();
         for name in self.everything() {
@@ -142,7 +142,7 @@ impl Place {
         values
     }
 
-    /// Nothing hidden and no pending upload.
+    /// Whether nothing hidden and no pending upload is left.
     pub fn is_clean(&self) -> bool {
         let all = self.everything();
         all.iter().all(|name| !name.contains(".floe-") && !name.starts_with("upload "))
@@ -156,7 +156,7 @@ impl Place {
         prepare(spec, &self.options, query)
     }
 
-    /// As one attempt of several at the same query.
+    /// Prepares an attempt of several at the same query.
     pub fn attempt(&self, spec: &SinkSpec, query: &str, attempt: u32) -> Result<Plan> {
         let mut plan = from_spec(spec, &self.options, query)?;
         plan.run = Run::new(attempt);
@@ -164,7 +164,7 @@ impl Place {
         Ok(plan)
     }
 
-    /// A whole query: prepared, one task per frame, committed.
+    /// Runs a whole query: prepare, one task per frame, commit.
     pub fn run(&self, spec: &SinkSpec, query: &str, frames: &[DataFrame]) -> Result<Summary> {
         let plan = self.prepare(spec, query)?;
         let staged = stage(&plan, frames);
@@ -178,7 +178,7 @@ pub(super) fn task(task: u32) -> TaskId {
     TaskId { stage: StageId(2), task }
 }
 
-/// Runs one task, from its rows to its report.
+/// Runs one task on these rows, and returns its report.
 pub(super) fn write(plan: &Plan, id: TaskId, frame: &DataFrame) -> Result<Vec<Bytes>> {
     let sink = Box::new(TaskSink::new(plan, id, 1)?);
     let mut rows = frame.clone().lazy().to_alp_optimized().unwrap();
@@ -200,7 +200,7 @@ pub(super) fn rows(from: i64, to: i64) -> DataFrame {
     df!("a" => (from..to).collect::<Vec<i64>>(), "k" => key).unwrap()
 }
 
-/// More bytes than may travel inline, and hard to compress.
+/// Rows too large to travel inline, and hard to compress.
 pub(super) fn large(from: i64, count: i64) -> DataFrame {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_add(from as u64);
     let noise: Vec<u64> = (0..count)

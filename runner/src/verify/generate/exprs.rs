@@ -41,7 +41,7 @@ pub fn of(g: &mut Gen, scope: &Scope, e: Expr, dtype: &DataType, depth: usize) -
         DataType::String => text(g, scope, e),
         DataType::Categorical(..) | DataType::Enum(..) => match g.below(5) {
             0 => e.cast(DataType::String),
-            // The numbers of categories depend on what the process has seen before; those of an enum do not.
+            // The numbers of categories depend on the process's history; those of an enum do not.
             1 if dtype.is_enum() => e.to_physical(),
             2 => e.cat().len_chars(),
             3 => e.cat().starts_with("t".into()),
@@ -319,7 +319,7 @@ fn target(g: &mut Gen, from: &DataType) -> DataType {
     .clone()
 }
 
-/// An expression that sees its whole column and keeps its length.
+/// An expression over a whole column that keeps its length.
 pub fn columnwise(g: &mut Gen, scope: &Scope) -> Expr {
     let numbers = scope.names(|d| d.is_primitive_numeric());
     let Some((name, _)) = g.pick_of(&scope.cols) else { return lit(1) };

@@ -1,5 +1,5 @@
-//! Frames as scans: kept in the plan (whole or in parts), or written to parquet, ipc, csv or ndjson files (one or
-//! several, hive-partitioned too) and scanned.
+//! Frames as sources: in the plan (whole or in parts), or written to parquet, ipc, csv or ndjson files (one or several,
+//! some hive-partitioned) and scanned.
 
 use std::fs::File;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn fresh(g: &mut Gen, dir: &Path) -> PolarsResult<std::path::PathBuf> {
     Ok(dir)
 }
 
-/// One to four runs of rows.
+/// One to four slices of the frame.
 fn parts(g: &mut Gen, frame: &DataFrame) -> Vec<DataFrame> {
     let count = 1 + g.below(4);
     let height = frame.height();
@@ -114,7 +114,7 @@ fn ipc(g: &mut Gen, frame: &DataFrame, dir: &Path) -> PolarsResult<DslPlan> {
     Ok(LazyFrame::scan_ipc(reference(&dir.join("*.arrow")), IpcScanOptions::default(), args)?.logical_plan)
 }
 
-/// The plan with a sink of its own on top: one file, or files by the key `k` where there is one.
+/// The plan with its own sink on top: one file, or files partitioned by `k` if there is such a column.
 pub fn sink(g: &mut Gen, plan: DslPlan, scope: &Scope, dir: &Path) -> DslPlan {
     let flat = scope.cols.iter().all(|(_, d)| !d.is_nested() && !matches!(d, DataType::Binary));
     let (extension, file_format) = match g.below(if flat { 4 } else { 2 }) {
@@ -147,7 +147,7 @@ pub fn sink(g: &mut Gen, plan: DslPlan, scope: &Scope, dir: &Path) -> DslPlan {
     DslPlan::Sink { input: plan.into(), payload }
 }
 
-/// The columns that text files can hold and give back.
+/// The columns that text files preserve.
 fn texts(frame: &DataFrame, json: bool) -> PolarsResult<DataFrame> {
     let keep: Vec<PlSmallStr> = frame
         .columns()

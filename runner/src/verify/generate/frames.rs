@@ -1,12 +1,12 @@
-//! Random frames: every frame has a few columns of known names, so that frames can be joined and grouped, and some of
-//! random dtypes. Values come from small pools, so that keys meet; floats are multiples of a quarter for the most
-//! part, so that sums do not depend on their order.
+//! Random frames: every frame has a few columns with fixed names, so that frames can be joined and grouped, and some of
+//! random dtypes. Values come from small pools, so that keys match; most floats are multiples of a quarter, so that
+//! sums do not depend on their order.
 
 use polars::prelude::*;
 
 use super::Gen;
 
-/// How many rows a frame gets: often few, sometimes none, sometimes thousands.
+/// Number of rows of a frame: often few, sometimes none, sometimes thousands.
 pub fn height(g: &mut Gen) -> usize {
     match g.below(100) {
         0..=4 => 0,
@@ -23,7 +23,7 @@ pub fn frame(g: &mut Gen, rows: usize) -> PolarsResult<DataFrame> {
     // Two large frames of few keys would join to millions of rows.
     let large = rows > 300;
     let distinct = if large { 1000 } else { *g.pick(&[2_i64, 5, 5, 20, 1000]) };
-    // One huge key in every fourth frame.
+    // One very frequent key in every fourth frame.
     let skew = match g.chance(0.25) {
         true if large => 0.1,
         true => 0.9,
@@ -75,7 +75,7 @@ fn strings(g: &mut Gen, rows: usize, distinct: i64, skew: f64, nulls: f64) -> Po
     Ok(Column::new("s".into(), values))
 }
 
-/// Never null and sorted, as as-of joins, rolling and dynamic groups require.
+/// Sorted and never null, as required by as-of joins and by rolling and dynamic groups.
 fn times(g: &mut Gen, rows: usize) -> PolarsResult<Column> {
     let mut at = 1_700_000_000_000_000_i64;
     let step = *g.pick(&[1_000_000_i64, 3_600_000_000, 86_400_000_000]);
@@ -167,7 +167,7 @@ fn plain(dtype: &DataType) -> DataType {
     }
 }
 
-/// Odd ones among them: empty, combining marks, right to left, a zero byte, an emoji of several code points, quotes.
+/// Includes unusual ones: empty, combining marks, right to left, a zero byte, an emoji of several code points, quotes.
 pub const STRINGS: [&str; 14] = [
     "a",
     "b",

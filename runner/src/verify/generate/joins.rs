@@ -1,4 +1,4 @@
-//! Random joins: every kind and option, with keys that meet; as-of, cross and inequality joins.
+//! Random joins: every kind and option, with matching keys; as-of, cross and inequality joins.
 
 use polars::prelude::*;
 use polars_plan::dsl::DslPlan;
@@ -20,7 +20,7 @@ pub fn join(g: &mut Gen, left: DslPlan, right: DslPlan) -> DslPlan {
             both.push((name.clone(), name.clone()));
         }
     }
-    // The small keys first, or most joins would come out empty.
+    // Prefer the keys with few values, or most joins would be empty.
     let mut keys: Vec<(PlSmallStr, PlSmallStr)> = Vec::new();
     for wanted in ["k", "s"] {
         if let Some(pair) = both.iter().find(|(l, _)| l == wanted)
@@ -82,7 +82,7 @@ pub fn join(g: &mut Gen, left: DslPlan, right: DslPlan) -> DslPlan {
             JoinCoalesce::CoalesceColumns,
             JoinCoalesce::KeepColumns,
         ]));
-        // Few hold: most such plans fail, and must fail alike.
+        // The validation rarely holds: most such plans fail, and must fail alike.
         if g.chance(0.05) {
             builder = builder.validate(*g.pick(&[
                 JoinValidation::OneToOne,
@@ -114,7 +114,7 @@ fn asof(g: &mut Gen, left: DslPlan, right: DslPlan, ls: &Scope, rs: &Scope) -> D
         allow_eq: g.chance(0.8),
         check_sortedness: true,
     };
-    // Both sides sorted by time, as the join asks for.
+    // Both sides sorted by time, as the join requires.
     let sorted =
         |plan: DslPlan| LazyFrame::from(plan).sort(["t"], SortMultipleOptions::default().with_maintain_order(true));
     sorted(left)

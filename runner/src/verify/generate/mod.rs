@@ -1,8 +1,8 @@
 //! Random plans over random frames, from a seed: the same seed and index give the same plan. Expressions are chosen by
-//! dtype, so that most plans are valid; some fail on purpose. A plan leaves here as the bytes that `serialize()` of a
-//! client would send, and so takes the same path as any other.
+//! dtype, so that most plans are valid; some fail on purpose. A plan is returned as the bytes of a client's
+//! `serialize()`, and so is decoded like any other.
 //!
-//! `frames` makes data, `files` puts it on disk, `exprs` and `aggs` make expressions, `ops` and `joins` make nodes.
+//! `frames` makes data, `files` writes it to disk, `exprs` and `aggs` make expressions, `ops` and `joins` make nodes.
 
 mod aggs;
 mod exprs;
@@ -25,12 +25,12 @@ pub fn plan_bytes(seed: u64, index: u64, dir: &Path) -> PolarsResult<Vec<u8>> {
 
 /// The plan of this seed and index.
 pub fn plan(seed: u64, index: u64, dir: &Path) -> PolarsResult<DslPlan> {
-    // One stream of random numbers per plan, so that each can be made again alone.
+    // One random number generator per plan, so that each plan can be reproduced alone.
     let mut g = Gen::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index.wrapping_mul(0xD1B5_4A32_D192_ED03));
     ops::plan(&mut g, dir)
 }
 
-/// The source of all choices.
+/// Source of all random choices.
 pub(super) struct Gen {
     rng: SmallRng,
     /// Names given to new columns so far.
@@ -48,7 +48,7 @@ impl Gen {
         self.rng.random_bool(p)
     }
 
-    /// From 0 up to, not including, `n`; 0 for an empty range.
+    /// A number from 0 to `n` - 1; 0 if `n` is 0.
     fn below(&mut self, n: usize) -> usize {
         if n == 0 { 0 } else { self.rng.random_range(0..n) }
     }
@@ -87,7 +87,7 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// None if the plan has no schema: it fails, or Polars panics over it.
+    /// `None` if the plan has no schema: it fails, or Polars panics on it.
     fn of(plan: &DslPlan) -> Option<Scope> {
         let schema = || LazyFrame::from(plan.clone()).collect_schema();
         let schema = std::panic::catch_unwind(std::panic::AssertUnwindSafe(schema)).ok()?.ok()?;

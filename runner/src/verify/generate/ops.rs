@@ -1,5 +1,5 @@
-//! Random nodes, stacked: each is chosen by what the columns below it allow. A node that Polars refuses is dropped
-//! again, or, now and then, kept as a plan that must fail alike.
+//! Random nodes, stacked: each is chosen by the columns below it. A node that Polars refuses is dropped, or, now and
+//! then, kept as a plan that must fail alike.
 
 use std::path::Path;
 
@@ -100,7 +100,7 @@ fn with_columns(g: &mut Gen, lf: LazyFrame, scope: &Scope) -> LazyFrame {
     lf.with_columns(list)
 }
 
-/// Names of columns to group, sort or deduplicate by; the small keys most of the time.
+/// Names of columns to group, sort or deduplicate by; mostly those with few values.
 fn keys(g: &mut Gen, scope: &Scope, most: usize) -> Vec<PlSmallStr> {
     let mut keys: Vec<PlSmallStr> =
         ["k", "s"].into_iter().filter(|n| scope.has(n)).filter(|_| g.chance(0.6)).map(Into::into).collect();
@@ -221,7 +221,7 @@ fn windows(g: &mut Gen, lf: LazyFrame, scope: &Scope) -> LazyFrame {
     lf.with_columns(list)
 }
 
-/// Rolling and dynamic groups over the time or an integer index, with keys or without.
+/// Rolling and dynamic groups over the time or an integer index, with or without keys.
 fn temporal_groups(g: &mut Gen, lf: LazyFrame, scope: &Scope) -> LazyFrame {
     let on_time = scope.has("t") && g.chance(0.7);
     let index = if on_time { "t" } else { "id" };
@@ -292,7 +292,7 @@ fn explode(g: &mut Gen, lf: LazyFrame, scope: &Scope) -> LazyFrame {
     match g.pick_of(&lists) {
         Some(name) => lf.explode(by_name([name], true, false), options),
         None => {
-            // Make one.
+            // No list column yet: make one.
             let name = g.name();
             let lf = lf.with_columns([lit("x-y-z").str().split(lit("-")).alias(name.clone())]);
             lf.explode(by_name([name], true, false), options)
@@ -331,7 +331,7 @@ fn reductions(g: &mut Gen, lf: LazyFrame, scope: &Scope) -> LazyFrame {
     }
 }
 
-/// What `pivot` becomes: an aggregate for each of some values.
+/// The result of expanding `pivot`: one aggregate for each of some values.
 fn pivot_like(g: &mut Gen, lf: LazyFrame, scope: &Scope) -> LazyFrame {
     let numbers = scope.names(|d| d.is_primitive_numeric());
     let (true, Some(value)) = (scope.has("k") && scope.has("s"), g.pick_of(&numbers)) else { return lf };

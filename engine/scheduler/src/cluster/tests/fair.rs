@@ -15,7 +15,7 @@ pub fn check_books(state: &ClusterState) {
             let slots = state.workers[*at].slots_of(&query.claim, lease);
             held += slots;
             used[*at] += slots;
-            assert!(lease.tasks() > 0 || lease.told > 0, "{} has an empty lease", query.name);
+            assert!(lease.tasks() > 0 || lease.announced > 0, "{} has an empty lease", query.name);
         }
         assert_eq!(query.held, held, "slots of {}", query.name);
         assert_eq!(state.query_index.get(&query.name), Some(no));
@@ -60,8 +60,8 @@ fn ideal(state: &ClusterState) -> BTreeMap<QueryNo, f64> {
             .iter()
             .filter(|(_, query)| query.claim.priority == priority)
             .map(|(no, query)| {
-                let wished = f64::from(query.unmet()) * cost(state, query) + f64::from(query.open.alone) * largest;
-                (*no, f64::from(query.held) + wished, f64::from(query.weight))
+                let requested = f64::from(query.unmet()) * cost(state, query) + f64::from(query.open.alone) * largest;
+                (*no, f64::from(query.held) + requested, f64::from(query.weight))
             })
             .collect();
         let given = |level: f64| class.iter().map(|(_, asked, weight)| asked.min(weight * level)).sum::<f64>();
@@ -88,12 +88,12 @@ pub struct Before(BTreeMap<QueryNo, Held>);
 struct Held {
     slots: u32,
     alone: usize,
-    hungry_since: Option<Millis>,
+    waiting_since: Option<Millis>,
 }
 
 impl Before {
     pub fn of(state: &ClusterState) -> Before {
-        let held = |query: &Query| Held { slots: query.held, alone: alone(query), hungry_since: query.hungry_since };
+        let held = |query: &Query| Held { slots: query.held, alone: alone(query), waiting_since: query.waiting_since };
         Before(state.queries.iter().map(|(no, query)| (*no, held(query))).collect())
     }
 }
@@ -116,7 +116,7 @@ pub fn check_shares(before: &Before, state: &ClusterState) {
         if query.held <= before.slots {
             continue;
         }
-        let starved = before.hungry_since.is_some_and(|since| state.now - since >= state.limits.patience_ms);
+        let starved = before.waiting_since.is_some_and(|since| state.now - since >= state.limits.patience_ms);
         let has = f64::from(query.held);
         for (other, waiting) in state.queries.iter().filter(|(other, _)| *other != no) {
             let waits = waiting.unmet() > 0 && cost(state, waiting) <= 1.0;
@@ -147,7 +147,7 @@ pub fn check_shares(before: &Before, state: &ClusterState) {
     }
 }
 
-/// A query that others wait for goes on with no more than its own, once it has been called.
+/// A query that was asked for its demand, and for whose slots others wait, keeps no more than its share.
 pub fn check_lent(state: &ClusterState) {
     let ideal = ideal(state);
     // Ignores what thousandths of a slot round away.
@@ -184,14 +184,14 @@ pub fn check_whole(state: &ClusterState) {
 /// No slot is free while a query could use it.
 pub fn check_idle(state: &ClusterState) {
     for query in state.queries.values() {
-        for worker in state.workers.iter().filter(|worker| worker.kept_for.is_none()) {
+        for worker in state.workers.iter().filter(|worker| worker.reserved_for.is_none()) {
             let fits = worker.free() >= worker.cost(&query.claim);
             assert!(query.unmet() == 0 || !fits, "{} has room and {} waits", worker.name, query.name);
             let idle = worker.usable() && worker.used == 0;
             assert!(query.open.alone == 0 || !idle, "{} is idle and {} waits for it", worker.name, query.name);
         }
     }
-    let kept = state.workers.iter().filter_map(|worker| Some((worker, worker.kept_for?)));
+    let kept = state.workers.iter().filter_map(|worker| Some((worker, worker.reserved_for?)));
     for (worker, (no, _)) in kept {
         assert!(worker.usable() && state.queries[&no].waits(), "{} is kept for nothing", worker.name);
     }

@@ -1,7 +1,7 @@
 //! Any event in any state: demands that fit nothing, queries and workers that do not exist.
 
 use super::fair::check_books;
-use crate::cluster::{Claim, ClusterState, Demand, Event, Group, Limits, Running, Wish, decide};
+use crate::cluster::{Claim, ClusterState, Demand, Event, Group, Limits, Request, Running, decide};
 use crate::tests::scenario::Rng;
 
 fn event(rng: &mut Rng) -> Event {
@@ -27,11 +27,11 @@ fn event(rng: &mut Rng) -> Event {
             let running = (0..rng.below(3))
                 .map(|_| Running { worker: worker(rng), tasks: rng.below(3) as u32, alone: rng.chance(20) })
                 .collect();
-            let wishes = (0..rng.below(4))
-                .map(|_| Wish { near: some(rng), avoid: some(rng), tasks: rng.below(4) as u32 })
+            let requests = (0..rng.below(4))
+                .map(|_| Request { near: some(rng), avoid: some(rng), tasks: rng.below(4) as u32 })
                 .collect();
             let slow = (0..rng.below(3)).map(|_| worker(rng)).collect();
-            Event::Demand { query, demand: Demand { running, wishes, alone: rng.below(3) as u32, slow } }
+            Event::Demand { query, demand: Demand { running, requests, alone: rng.below(3) as u32, slow } }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One test per rule.
 
 use super::script::{Script, anywhere, running};
-use crate::cluster::{Action, Claim, Demand, Event, Group, Limits, Running, Wish, decide};
+use crate::cluster::{Action, Claim, Demand, Event, Group, Limits, Request, Running, decide};
 
 fn arrives(query: &str, claim: Claim) -> Event {
     Event::Arrived { query: query.to_owned(), claim }
@@ -89,15 +89,15 @@ fn a_left_over_slot_goes_to_each_query_in_turn() {
         turns.push(has.clone());
         script.wants(&has, &[("w0", 1)], 4, if turns.len() == 1 { &["a: 0 on w0"] } else { &[] });
         script.now += 100;
-        let demand = Demand { wishes: anywhere(4), ..Demand::default() };
+        let demand = Demand { requests: anywhere(4), ..Demand::default() };
         let actions = script.tell(Event::Demand { query: has.clone(), demand });
         let [called] = actions.as_slice() else { panic!("{actions:?}") };
         has = called.strip_prefix("call ").expect("a call").to_owned();
-        let demand = Demand { wishes: anywhere(5), ..Demand::default() };
+        let demand = Demand { requests: anywhere(5), ..Demand::default() };
         let granted = script.tell(Event::Demand { query: has.clone(), demand: demand.clone() });
         assert_eq!(granted, [format!("{has}: 1 on w0")]);
-        // It launches, and is told not to go on by itself.
-        let demand = Demand { running: running(&[("w0", 1)]), wishes: anywhere(4), ..Demand::default() };
+        // It launches a task, and must not launch another when that one ends.
+        let demand = Demand { running: running(&[("w0", 1)]), requests: anywhere(4), ..Demand::default() };
         assert_eq!(script.tell(Event::Demand { query: has.clone(), demand }), [format!("{has}: 0 on w0")]);
     }
     assert_eq!(turns.concat(), "abcabcabc");
@@ -221,12 +221,12 @@ fn a_refusal_says_what_to_do() {
 fn tasks_go_to_their_data_and_away_from_where_they_failed() {
     let mut script = Script::new(&[2, 2, 2]);
     script.queries(&["a"]);
-    let wishes = vec![
-        Wish { tasks: 1, ..Wish::default() },
-        Wish { near: Some("w1".into()), tasks: 3, ..Wish::default() },
-        Wish { avoid: Some("w0".into()), tasks: 1, ..Wish::default() },
+    let requests = vec![
+        Request { tasks: 1, ..Request::default() },
+        Request { near: Some("w1".into()), tasks: 3, ..Request::default() },
+        Request { avoid: Some("w0".into()), tasks: 1, ..Request::default() },
     ];
-    let demand = Demand { wishes, ..Demand::default() };
+    let demand = Demand { requests, ..Demand::default() };
     script.demands("a", demand, &["a: 1 on w0", "a: 2 on w1", "a: 2 on w2"]);
 }
 
@@ -282,7 +282,7 @@ fn more_memory_than_there_is_takes_the_whole_worker_and_estimates_are_rounded() 
 fn a_query_with_all_slots_of_a_worker_has_it_for_itself() {
     let mut script = Script::new(&[1, 2]);
     script.queries(&["a"]);
-    let demand = Demand { wishes: anywhere(2), ..Demand::default() };
+    let demand = Demand { requests: anywhere(2), ..Demand::default() };
     let actions = decide(&mut script.state, Event::Demand { query: "a".into(), demand }, 0);
     let whole = actions.iter().map(|action| match action {
         Action::Grant { worker, slots, whole, .. } => (worker.as_str(), *slots, *whole),

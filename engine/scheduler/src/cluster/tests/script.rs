@@ -1,7 +1,7 @@
 //! Scripts of events with the actions they must yield, as short texts: `a: 2 on w0`, `call b`.
 
 use crate::Millis;
-use crate::cluster::{Action, Claim, ClusterState, Demand, Event, Limits, Running, Wish, decide};
+use crate::cluster::{Action, Claim, ClusterState, Demand, Event, Limits, Request, Running, decide};
 
 use super::fair::{check_books, check_idle, check_lent, check_whole};
 
@@ -14,8 +14,8 @@ pub fn running(what: &[(&str, u32)]) -> Vec<Running> {
     what.iter().map(|(worker, tasks)| Running { worker: (*worker).to_owned(), tasks: *tasks, alone: false }).collect()
 }
 
-pub fn anywhere(tasks: u32) -> Vec<Wish> {
-    vec![Wish { tasks, ..Wish::default() }]
+pub fn anywhere(tasks: u32) -> Vec<Request> {
+    vec![Request { tasks, ..Request::default() }]
 }
 
 fn text(state: &ClusterState, action: &Action) -> String {
@@ -85,10 +85,10 @@ impl Script {
         self.on(Event::Arrived { query: query.to_owned(), claim }, &[&format!("admit {query}")])
     }
 
-    /// A query runs this and wishes for `tasks` more tasks anywhere.
+    /// A query runs this and requests `tasks` more tasks anywhere.
     #[track_caller]
     pub fn wants(&mut self, query: &str, runs: &[(&str, u32)], tasks: u32, expected: &[&str]) -> &mut Self {
-        let demand = Demand { running: running(runs), wishes: anywhere(tasks), ..Demand::default() };
+        let demand = Demand { running: running(runs), requests: anywhere(tasks), ..Demand::default() };
         self.on(Event::Demand { query: query.to_owned(), demand }, expected)
     }
 

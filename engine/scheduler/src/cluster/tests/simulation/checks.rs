@@ -4,12 +4,12 @@ use super::{Met, Phase, QUERIES, Sim, Told, name, use_of};
 use crate::Event;
 
 impl Sim<'_> {
-    /// What queries were told that they may use, and what they run, must fit on the workers.
+    /// The slots that queries may use, as far as they know, and the tasks they run, must fit on the workers.
     pub(super) fn check_told(&mut self) {
         for (worker, _) in self.workers.iter().enumerate().filter(|(_, on)| on.known) {
             let (mut slots, mut queries, mut whole) = (0, 0, false);
             for member in self.members.iter().filter(|member| member.phase == Phase::Running) {
-                // A query that has not heard of a loss yet still believes in the worker.
+                // A query that has not processed a loss yet still counts on the worker.
                 let unheard = member.inbox.iter().any(|told| match told {
                     Told::Event(Event::WorkerLost { worker: lost }) => *lost == name(worker),
                     Told::Event(_) | Told::Call => false,
@@ -34,15 +34,14 @@ impl Sim<'_> {
         let patience = self.cluster.limits.patience_ms;
         for member in &mut self.members {
             let waits = member.phase == Phase::Running
-                && member
-                    .said
-                    .as_ref()
-                    .is_some_and(|demand| demand.running.is_empty() && (demand.alone > 0 || !demand.wishes.is_empty()));
+                && member.reported_demand.as_ref().is_some_and(|demand| {
+                    demand.running.is_empty() && (demand.alone > 0 || !demand.requests.is_empty())
+                });
             if !waits || !workers {
-                member.hungry_since = None;
+                member.waiting_since = None;
                 continue;
             }
-            let since = *member.hungry_since.get_or_insert(now);
+            let since = *member.waiting_since.get_or_insert(now);
             self.met.starved += u64::from(now - since == patience);
             // A task takes up to nine seconds, one that hangs twenty.
             let bound = patience + 30_000 * QUERIES as u64 / 2;

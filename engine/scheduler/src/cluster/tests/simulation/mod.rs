@@ -17,7 +17,7 @@ use crate::tests::watch::Watch;
 use crate::tests::world::{Happening, World};
 use crate::{Event, Millis, State, decide};
 
-const RUNS: u64 = 1_500;
+const RUNS: u64 = 3_000;
 const QUERIES: usize = 20;
 const MAX_VIRTUAL_MS: Millis = 3_000_000;
 
@@ -27,14 +27,14 @@ enum Shared {
     Arrive(usize),
     Up(usize),
     Trouble(usize),
-    /// The coordinator hears that the worker, in that life, is gone.
+    /// The coordinator notices that this incarnation of the worker is lost.
     Noticed(usize, u32),
     Undrain(usize, u32),
-    /// A query reads what it was told.
+    /// A query processes its inbox.
     Wake(usize),
 }
 
-/// What a query is told by the cluster, in order.
+/// A message from the cluster scheduler to a query.
 #[derive(Debug)]
 enum Told {
     Event(Event),
@@ -50,10 +50,10 @@ struct Member<'a> {
     world: World,
     watch: Watch<'a>,
     inbox: VecDeque<Told>,
-    said: Option<Demand>,
+    reported_demand: Option<Demand>,
     phase: Phase,
     /// Since when it has had no slot though it could work and one could be given.
-    hungry_since: Option<Millis>,
+    waiting_since: Option<Millis>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,9 +201,9 @@ impl<'a> Sim<'a> {
             world: World::shared(scenario, Rng(self.rng.next())),
             watch: Watch::new(scenario),
             inbox: VecDeque::new(),
-            said: None,
+            reported_demand: None,
             phase: Phase::Away,
-            hungry_since: None,
+            waiting_since: None,
         }
     }
 
@@ -253,7 +253,7 @@ impl<'a> Sim<'a> {
         let Some(((_, _), what)) = member.world.queue.pop_first() else { return };
         member.world.now = now;
         match what {
-            Happening::Say(event) => self.hear(at, Some(event)),
+            Happening::Say(event) => self.process_inbox(at, Some(event)),
             what => {
                 member.world.happen(member.scenario, what);
                 if let Some(worker) = member.world.crashed.take() {
@@ -263,8 +263,8 @@ impl<'a> Sim<'a> {
         }
     }
 
-    /// A query hears what the cluster told it, then this event, and says its demand.
-    fn hear(&mut self, at: usize, event: Option<Event>) {
+    /// A query processes its inbox, then this event, and reports its demand.
+    fn process_inbox(&mut self, at: usize, event: Option<Event>) {
         if self.members[at].phase != Phase::Running {
             return;
         }
@@ -278,10 +278,10 @@ impl<'a> Sim<'a> {
         if let Some(event) = event {
             self.step(at, event);
         }
-        self.say_demand(at, called);
+        self.report_demand(at, called);
     }
 
-    fn say_demand(&mut self, at: usize, mut called: bool) {
+    fn report_demand(&mut self, at: usize, mut called: bool) {
         for rounds in 0.. {
             assert!(rounds < 10, "{} and the cluster do not come to terms", self.members[at].name);
             let member = &mut self.members[at];
@@ -289,11 +289,11 @@ impl<'a> Sim<'a> {
                 return;
             }
             let demand = member.state.demand();
-            if !called && member.said.as_ref() == Some(&demand) {
+            if !called && member.reported_demand.as_ref() == Some(&demand) {
                 break;
             }
             called = false;
-            member.said = Some(demand.clone());
+            member.reported_demand = Some(demand.clone());
             let query = member.name.clone();
             self.ask(Some(at), Ask::Demand { query, demand });
         }
@@ -361,7 +361,7 @@ impl<'a> Sim<'a> {
         check_lent(&self.cluster);
         check_whole(&self.cluster);
         check_shares(&before, &self.cluster);
-        self.met.kept += self.cluster.workers.iter().filter(|worker| worker.kept_for.is_some()).count() as u64;
+        self.met.kept += self.cluster.workers.iter().filter(|worker| worker.reserved_for.is_some()).count() as u64;
         let index = |query: &str| query[1..].parse::<usize>().expect("q and a number");
         for action in actions {
             if self.trace {

@@ -1,4 +1,4 @@
-//! What happens to workers: they join, drain, crash, lose files, and are noticed to be gone.
+//! Changes and faults of workers: they join, drain, crash, lose files, and are noticed to be lost.
 
 use super::{Phase, Shared, Sim, Told, name};
 use crate::Event;
@@ -37,7 +37,7 @@ impl Sim<'_> {
                 }
             }
             Shared::Trouble(worker) => self.trouble(worker),
-            Shared::Wake(at) => self.hear(at, None),
+            Shared::Wake(at) => self.process_inbox(at, None),
         }
     }
 
@@ -85,7 +85,7 @@ impl Sim<'_> {
                     false => self.later(500, 3_000, Shared::Undrain(worker, life)),
                 }
             }
-            // Reported lost at once, while it goes on for a while.
+            // Reported lost at once, while it keeps running for a while.
             5 | 6 => self.later(0, 0, Shared::Noticed(worker, life)),
             _ => self.crash(worker),
         }
