@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
+from polars.io.partition import PartitionBy
 from polars.lazyframe.opt_flags import DEFAULT_QUERY_OPT_FLAGS
 
 from floe import _options, _run, _sinks
@@ -117,6 +118,7 @@ def start(
         if str(dst) == "local":
             raise ValueError("dst: 'local' would run the query in this process: collect() does")
         dst = ParquetDst(dst, credential_provider=None)
+    target = None
     if dst._kind is not None:
         target = _sinks.target_of(dst.uri, sink_to_single_file)  # type: ignore[attr-defined]
         lf = _sinks.plan(lf, dst._kind, target, dst._arguments())
@@ -128,7 +130,7 @@ def start(
     if execute_until != "execute":
         return planned(pick(context), lf, asked, execute_until)
     query = _run.start(pick(context), lf, asked)
-    query._dst = dst
+    query._dst, query._into_directory = dst, isinstance(target, PartitionBy)
     return CallbackQuery(query, asked, dst) if isinstance(dst, CallbackDst) else query
 
 
