@@ -290,7 +290,7 @@ pub(super) fn beyond_promise(plan: &DslPlan, here: &[DataFrame], there: &[DataFr
     } else if promise::has_numbers_of_a_process(plan.clone()) {
         judged.not_promised("each process numbers categories for itself")
     } else if same_columns(here, there) {
-        match promise::cut(plan.clone()) {
+        match promise::cut_of(plan.clone()) {
             promise::Cut::AtTop if !same_heights(here, there) => judged,
             promise::Cut::AtTop | promise::Cut::Below => {
                 judged.not_promised("a slice cuts rows whose order is not promised")
@@ -304,7 +304,7 @@ pub(super) fn beyond_promise(plan: &DslPlan, here: &[DataFrame], there: &[DataFr
 
 /// Whichever rows a slice takes, they are rows of what it cuts: judges a plan that ends with a slice by that.
 fn foreign_rows(plan: &DslPlan, there: &[DataFrame], limit: Duration) -> Option<Judged> {
-    let uncut = promise::without_slice(plan).filter(|_| promise::cut(plan.clone()) == promise::Cut::AtTop)?;
+    let uncut = promise::without_slice(plan).filter(|_| promise::cut_of(plan.clone()) == promise::Cut::AtTop)?;
     let (Ok(all), [rows]) = (oracle::run(uncut.clone(), With::Streaming, limit).0, there) else { return None };
     let foreign = compare::foreign_row(all.first()?, rows)?;
     Some(Judged::new(Class::Differs).detail(format!("{foreign}, which is none of the rows that the slice cuts")))

@@ -41,7 +41,7 @@ pub enum Cut {
 }
 
 /// Looks for a slice of unordered rows.
-pub fn cut(dsl: DslPlan) -> Cut {
+pub fn cut_of(dsl: DslPlan) -> Cut {
     let Ok(ir) = floe_plan::optimize(dsl) else { return Cut::None };
     let (lp, mut node) = (&ir.lp_arena, ir.lp_top);
     if !cuts_below(node, lp) {

@@ -53,7 +53,7 @@ fn a_cut_takes_rows_by_chance_where_no_order_is_promised() {
         let builder = frame().join_builder().with(frame()).on([col("k")]).how(JoinType::Semi);
         builder.maintain_order(order).finish()
     };
-    let cuts = |lf: LazyFrame| cut(lf.logical_plan) != Cut::None;
+    let cuts = |lf: LazyFrame| cut_of(lf.logical_plan) != Cut::None;
     assert!(cuts(join(MaintainOrderJoin::None).slice(0, 1)));
     assert!(cuts(join(MaintainOrderJoin::None).with_columns([col("v") + lit(1)]).slice(0, 1).select([col("v").sum()])));
     assert!(!cuts(join(MaintainOrderJoin::Left).slice(0, 1)));
@@ -65,7 +65,7 @@ fn a_cut_takes_rows_by_chance_where_no_order_is_promised() {
 #[test]
 fn a_cut_of_unordered_rows_fixes_the_height_unless_something_above_looks_at_the_rows() {
     let groups = || frame().group_by([col("k")]).agg([col("v").sum()]).slice(0, 2);
-    let cut = |lf: LazyFrame| cut(lf.logical_plan);
+    let cut = |lf: LazyFrame| cut_of(lf.logical_plan);
     assert_eq!(cut(groups()), Cut::AtTop);
     assert_eq!(cut(groups().with_columns([col("v") * lit(2)])), Cut::AtTop);
     assert_eq!(cut(groups().sort(["v"], SortMultipleOptions::default())), Cut::AtTop);
