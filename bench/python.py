@@ -1,7 +1,7 @@
 """The Python package on this machine: how long a context takes to start, what a query on tiny data costs over Polars alone,
 how fast rows come back.
 
-    python -m bench.python [--bytes 1000000000] [--repeats 9]
+    python -m bench.python [--bytes 1000000000] [--repeats 9] [--save]
 
 Fails above its aims: a start of 1 s, 50 ms a query, 500 MB/s. Other work on the machine shows in all of them.
 """
@@ -9,6 +9,7 @@ Fails above its aims: a start of 1 s, 50 ms a query, 500 MB/s. Other work on the
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import pathlib
 import statistics
@@ -21,7 +22,9 @@ import polars as pl
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "python" / "src"))
 
 import floe  # noqa: E402
+from bench.report import machine  # noqa: E402
 
+RESULTS = pathlib.Path(__file__).parent / "results"
 START_SECONDS, QUERY_SECONDS, BYTES_A_SECOND = 1.0, 0.05, 500e6
 
 
@@ -45,6 +48,7 @@ def main() -> int:
     parser.add_argument("--bytes", type=int, default=1_000_000_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--save", action="store_true", help="write bench/results/python.json")
     options = parser.parse_args()
 
     starts = []
@@ -77,6 +81,11 @@ def main() -> int:
         "batches_mb_per_second": round(batches / streamed / 1e6),
     }
     print(json.dumps(figures, indent=2))
+    if options.save:
+        about = {"machine": machine(), "date": datetime.date.today().isoformat()}
+        about |= {"workers": options.workers, "repeats": options.repeats}
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "python.json").write_text(json.dumps(about | figures, indent=1) + "\n")
     missed = [
         name
         for name, bad in {

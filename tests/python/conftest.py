@@ -12,6 +12,7 @@ REPO = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(REPO / "python" / "src"))
 
 import floe  # noqa: E402
+from tests.python.api_server import ApiServer, kubeconfig  # noqa: E402
 
 PLUGGABLE = tuple(map(int, pl.__version__.split(".")[:2])) >= (1, 44)
 pluggable = pytest.mark.skipif(not PLUGGABLE, reason="this version of Polars has no engines to plug in")
@@ -32,6 +33,27 @@ def three():
 @pytest.fixture
 def engine(ctx):
     return floe.Engine(ctx)
+
+
+@pytest.fixture
+def api():
+    """An API server with nothing behind it."""
+    server = ApiServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def to_api(api, tmp_path):
+    """How a context gets to it."""
+    pytest.importorskip("kubernetes")
+    return {"kubeconfig": kubeconfig(tmp_path / "kubeconfig", api.address)}
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The kubeconfig of a cluster that is not there."""
+    return kubeconfig(tmp_path / "config", "http://127.0.0.1:9")
 
 
 @pytest.fixture

@@ -97,6 +97,18 @@ async def _await(awaitable):
     return await awaitable
 
 
+@pluggable
+def test_gevent(engine, staged):
+    pytest.importorskip("gevent")
+    one = staged.collect_async(gevent=True, engine=engine)
+    both = pl.collect_all_async([staged, staged.head(2)], gevent=True, engine=engine)
+    want = staged.collect(engine="in-memory")
+    assert_frame_equal(one.get(timeout=60), want)
+    assert [frame.height for frame in both.get(timeout=60)] == [want.height, 2]
+    with pytest.raises(pl.exceptions.ColumnNotFoundError, match="nothing"):
+        staged.select("nothing").collect_async(gevent=True, engine=engine).get(timeout=60)
+
+
 def _nothing_runs(ctx):
     """Within ten seconds."""
     until = time.monotonic() + 10

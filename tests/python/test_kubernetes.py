@@ -7,12 +7,13 @@ import io
 import json
 import pathlib
 import subprocess
+import warnings
 
 import polars as pl
 import pytest
 
 import floe
-from floe import _options, _run
+from floe import _api, _options, _run
 from floe._binaries import find
 from floe._cluster import _error
 from floe._request import Request
@@ -22,20 +23,12 @@ pytest.importorskip("kubernetes")
 
 
 @pytest.fixture
-def config(tmp_path):
-    """A kubeconfig of a cluster that is not there."""
-    path = tmp_path / "config"
-    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}
-    context = {"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "analytics"}}
-    told = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "clusters": [cluster], "contexts": [context]}
-    path.write_text(json.dumps({**told, "users": [{"name": "u", "user": {}}]}))
-    return path
-
-
-@pytest.fixture
 def cluster(config):
     with floe.Kubernetes(kubeconfig=config, workers=2, cpus=4, memory="16Gi", storage="lake") as context:
         yield context
+
+
+ROWS = pl.LazyFrame({"a": [1]})
 
 
 def asked(lf: pl.LazyFrame, **settings: object) -> _run.Request:
@@ -86,7 +79,7 @@ def test_a_plugin_without_credentials_is_told(config, tmp_path):
 
 
 def test_the_object_is_one_that_floe_takes(cluster, tmp_path):
-    settings = {"mode": "distributed", "max_workers": 5, "n_retries": 1, "priority": 2, "labels": {"team": "true"}}
+    settings = {"mode": "distributed", "max_workers": 5, "n_retries": 1, "labels": {"team": "true"}}
     request = asked(pl.scan_parquet("s3://lake/x/*.parquet").select("a"), shuffle_compression="zstd", **settings)
     made, _ = made_of(cluster, request)
     assert made["spec"]["storage"] == {"secretRef": {"name": "lake"}}
@@ -224,13 +217,17 @@ def test_a_warm_context_is_an_object_that_floe_takes(config, tmp_path):
     with pytest.warns(floe.exceptions.IgnoredArgumentWarning, match="workspace"):
         ctx = floe.ComputeContext(
             kubeconfig=config, name="warm", cpus=4, memory=16, storage=50, cluster_size=8, min_workers=1, idle_timeout_mins=30,
-            env_vars={"A": "b"}, workspace="w",
+            env_vars={"A": "b"}, workspace="w", fair_share="user",
         )  # fmt: skip
     body = {"apiVersion": "floe.dev/v1alpha1", "kind": "ComputeContext", "metadata": {"name": "warm"}, "spec": ctx._size}
     assert body["spec"]["minWorkers"] == 1 and body["spec"]["maxWorkers"] == 8 and body["spec"]["idleTimeoutSeconds"] == 1800
     assert body["spec"]["compute"]["memory"] == "16Gi" and body["spec"]["compute"]["scratch"] == {"size": "50Gi"}
+    assert body["spec"]["fairShare"] == {"label": "user"}
+    shared = {"label": "user", "weights": {"nightly": 3}}
+    assert floe.ComputeContext(kubeconfig=config, fair_share=shared)._size == {"fairShare": shared}
     with pytest.warns(floe.exceptions.IgnoredArgumentWarning, match="max_workers"):
-        made, _ = made_of(ctx, asked(pl.LazyFrame({"a": [1]}), max_workers=5))
+        made, _ = made_of(ctx, asked(pl.LazyFrame({"a": [1]}), max_workers=5, labels={"user": "ann"}, priority=3))
+    assert made["spec"]["labels"] == {"user": "ann"} and made["spec"]["priority"] == 3
     assert made["spec"]["compute"] == {"contextRef": {"name": "warm"}} and "storage" not in made["spec"]
     path = tmp_path / "objects.json"
     path.write_text(json.dumps(made))
@@ -247,6 +244,39 @@ def test_a_warm_context_is_an_object_that_floe_takes(config, tmp_path):
         floe.ComputeContext(kubeconfig=config, requirements=["--index-url https://example.org/simple"])
     with pytest.raises(ValueError, match="neither"):
         floe.ComputeContext(kubeconfig=config, connection_mode="fast")
+
+
+@pytest.mark.parametrize(
+    ("use", "match"),
+    [
+        (lambda config: made_of(floe.Kubernetes(kubeconfig=config), asked(ROWS, priority=2)), "priority.*priorityClassName"),
+        (lambda config: floe.ComputeContext(kubeconfig=config, ttl=60, connection_mode="direct"), "ttl"),
+        (lambda config: floe.ComputeContext(kubeconfig=config, instance_type="m6i.large"), "instance_type"),
+    ],
+)
+def test_what_means_nothing_to_a_cluster_warns(config, use, match):
+    """As `test_remote.py` has it for a local context."""
+    with pytest.warns(IgnoredArgumentWarning, match=match) as caught:
+        use(config)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_nothing_of_a_context_warns_without_reason(config):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", floe.exceptions.FloeWarning)
+        made, _ = made_of(floe.ComputeContext(name="warm", kubeconfig=config, ttl=60), asked(ROWS, priority=2))
+        floe.ComputeContext(kubeconfig=config, connection_mode="direct")
+    assert made["spec"]["priority"] == 2 and made["spec"]["compute"] == {"contextRef": {"name": "warm"}}
+
+
+def test_what_is_not_there_is_passed_over_with_every_client_library():
+    """Version 31 has one class for all statuses."""
+    from kubernetes.client import ApiException
+
+    with _api.if_there():
+        raise ApiException(status=404)
+    with pytest.raises(ApiException), _api.if_there():
+        raise ApiException(status=403)
 
 
 def test_plans_are_explained_without_a_cluster(cluster):

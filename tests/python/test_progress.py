@@ -46,6 +46,32 @@ def test_lines(report):
     assert _progress.summary(Report(phase="Pending", ahead=1), 0.61) == "queued, 1 query before it, 0.6 s"
 
 
+HELD_UP = "ImagePull: pod q-1-c cannot pull floe:9: <not\nfound>"
+
+
+@pytest.fixture
+def waiting():
+    return Report(phase="Starting", ahead=2, held_up=HELD_UP)
+
+
+def test_what_holds_a_query_up_is_shown_until_nothing_does(waiting, capsys):
+    assert "ImagePull: pod q-1-c cannot pull floe:9: &lt;not" in _progress.html(waiting, 1.0)
+    terminal = _progress.Terminal()
+    terminal.draw(waiting, 1.0)
+    terminal.draw(waiting, 2.0)
+    # Each on a line of its own, so that the next drawing knows how many to go up.
+    line = "ImagePull: pod q-1-c cannot pull floe:9: <not found>"
+    drawn = [f"queued, 2 queries before it, {n}.0 s\n  {line}" for n in (1, 2)]
+    assert capsys.readouterr().err == f"\r\x1b[J{drawn[0]}\r\x1b[1A\x1b[J{drawn[1]}"
+    lines = _progress.Lines()
+    for seconds in (1.0, 2.0):
+        lines.draw(waiting, seconds)
+    waiting.held_up = None
+    lines.draw(waiting, 3.0)
+    assert capsys.readouterr().err == f"queued, 2 queries before it, 1.0 s ({HELD_UP})\n"
+    assert "ImagePull" not in _progress.html(waiting, 4.0)
+
+
 def test_html_escapes_what_it_shows(report):
     block = _progress.html(report, 1.0)
     assert "scan &lt;orders&gt;" in block and "<orders>" not in block and "1,500" in block

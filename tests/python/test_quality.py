@@ -15,7 +15,7 @@ import sys
 import pytest
 
 import floe
-from tests.python.conftest import REPO
+from tests.python.conftest import PLUGGABLE, REPO
 
 PACKAGE = REPO / "python"
 MODULES = sorted(f"floe.{one.name}" for one in pkgutil.iter_modules(floe.__path__)) + ["floe"]
@@ -97,34 +97,35 @@ def test_versions_agree():
     assert found == {floe.__version__}
 
 
-def blocks(page: pathlib.Path) -> list[tuple[int, str]]:
-    """The Python of a page, with the line that it begins at."""
+CLUSTER = "<!-- needs a cluster -->"
+
+
+def blocks(page: pathlib.Path) -> list[tuple[int, str, bool]]:
+    """The Python of a page, with the line that it begins at, and whether it needs a cluster."""
     text = page.read_text()
-    found = re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [(text.count("\n", 0, one.start()) + 2, one[1]) for one in found]
+    found = re.finditer(rf"^({CLUSTER}\n)?```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, one.start(2)) + 1, one[2], one[1] is not None) for one in found]
 
 
-def run_page(page: pathlib.Path) -> int:
-    """Runs the examples of a page in order, in one process, as someone who reads it would, and counts them; those with a
-    cluster only have to be Python."""
-    import polars as pl
-
+def run_page(page: pathlib.Path) -> tuple[int, int]:
+    """Runs the examples of a page in order, in one process, as someone who reads it would; those that need a cluster only have
+    to be Python. Counts both."""
     names: dict[str, object] = {}
-    ran = 0
+    ran = of_clusters = 0
     try:
-        for line, code in blocks(page):
+        for line, code, needs_cluster in blocks(page):
             compiled = compile("\n" * (line - 1) + code, str(page), "exec")
-            if any(remote in code for remote in ("Kubernetes(", "ComputeContext(", "s3://")):
-                continue
-            if "engine=" in code and tuple(map(int, pl.__version__.split(".")[:2])) < (1, 44):
-                continue
-            exec(compiled, names)
-            ran += 1
+            if needs_cluster:
+                assert "Kubernetes(" in code or "ComputeContext(" in code, f"{page}:{line} needs no cluster"
+                of_clusters += 1
+            else:
+                exec(compiled, names)
+                ran += 1
     finally:
         for thing in names.values():
             if isinstance(thing, floe.Local):
                 thing.close()
-    return ran
+    return ran, of_clusters
 
 
 @pytest.fixture
@@ -133,9 +134,13 @@ def files_of_the_pages(data, tmp_path, monkeypatch):
     import polars as pl
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pdsh").symlink_to(data("0.1"))
+    pdsh = data("0.1")
+    (tmp_path / "pdsh").symlink_to(pdsh)
     for directory in ("data/sales", "orders"):
         (tmp_path / directory).mkdir(parents=True)
+    for table in ("orders", "lineitem"):
+        (tmp_path / "data" / table).symlink_to(pdsh / table)
+    (tmp_path / "data" / "days.csv").write_text("day,name\n1,Monday\n2,Tuesday\n")
     for number in range(3):
         orders = {"customer": ["ann", "bob", "ann"], "amount": [number, 2 * number, 5], "day": [1, 2, 3]}
         pl.DataFrame(orders).write_parquet(tmp_path / "data" / f"orders-{number}.parquet")
@@ -146,13 +151,35 @@ def files_of_the_pages(data, tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(("name", "least"), [("python", 5), ("sql", 1), ("functions", 1)])
-def test_the_examples_of_the_page_run(name, least, files_of_the_pages):
-    import polars as pl
+@pytest.fixture
+def lake(s3, files_of_the_pages, monkeypatch):
+    """The bucket of the examples in a real S3 server, which the environment names, with its keys."""
+    client = s3.client()
+    client.create_bucket(Bucket="lake")
+    for path in (files_of_the_pages / "data").glob("orders-*.parquet"):
+        client.upload_file(str(path), "lake", f"orders/{path.name}")
+    for name, value in {**s3.environment, "AWS_ENDPOINT_URL": s3.endpoint, "AWS_ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(name, value)
+    yield
+    for found in client.list_objects_v2(Bucket="lake")["Contents"]:
+        client.delete_object(Bucket="lake", Key=found["Key"])
+    client.delete_bucket(Bucket="lake")
 
-    if name == "functions" and tuple(map(int, pl.__version__.split(".")[:2])) < (1, 44):
-        pytest.skip("this version of Polars has no engines to plug in")
-    assert run_page(REPO / "docs" / f"{name}.md") >= least
+
+#: Each page with Python that is to be run: how many blocks are, and how many need a cluster.
+PAGES = {
+    "README.md": (1, 0),
+    "python/README.md": (1, 0),
+    "docs/python.md": (9, 2),
+    "docs/sql.md": (1, 0),
+    "docs/functions.md": (1, 0),
+}
+
+
+@pytest.mark.skipif(not PLUGGABLE, reason="this version of Polars has no engines to plug in")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_the_page_run(page, lake):
+    assert run_page(REPO / page) == PAGES[page]
 
 
 def test_the_commands_of_the_page_on_sql_run(data, files_of_the_pages):

@@ -160,9 +160,13 @@ def test_labels_priority_retries_and_lineage(ctx, staged):
         (lambda lf, ctx: lf.remote(ctx).distributed(sort_partitioned=False), "sort_partitioned"),
         (lambda lf, ctx: lf.remote(ctx).distributed(max_workers=1).collect(), "max_workers"),
         (lambda lf, ctx: lf.remote(ctx).collect(ttl=10), "ttl"),
+        (lambda lf, ctx: lf.remote(ctx).execute().graph(show=False, figsize=(8, 6)), "figsize"),
+        (lambda lf, ctx: lf.remote(ctx).explain(silent=False), "silent=False"),
+        (lambda lf, ctx: floe.sql("select 1 as a", None, ctx).sink_csv("x.csv", batch_size=7).await_result(), "batch_size"),
     ],
 )
-def test_what_means_nothing_here_warns(ctx, staged, use, match):
+def test_what_means_nothing_here_warns(ctx, staged, use, match, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.warns(IgnoredArgumentWarning, match=match) as caught:
         use(staged, ctx)
     # Whatever the garbage collector warns of meanwhile is not meant.
@@ -173,7 +177,9 @@ def test_what_means_nothing_here_warns(ctx, staged, use, match):
 def test_nothing_warns_without_reason(ctx, staged):
     with warnings.catch_warnings():
         warnings.simplefilter("error", floe.exceptions.FloeWarning)
-        staged.remote(ctx).distributed(min_workers=None).show()
+        staged.remote(ctx, priority=2).distributed(min_workers=None).show()
+        staged.remote(ctx).explain(silent=True)
+        staged.remote(ctx).execute().graph(show=False, figsize=(16, 12))
 
 
 def test_set_compute_context(ctx, staged):

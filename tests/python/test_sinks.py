@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -13,8 +15,10 @@ from tests.python.conftest import pluggable
 READ = {"parquet": pl.read_parquet, "ipc": pl.read_ipc, "csv": pl.read_csv, "ndjson": pl.read_ndjson}
 KINDS = [
     ("parquet", {"compression": "lz4", "row_group_size": 2, "statistics": "full", "data_page_size": 4096}),
+    ("parquet", {"compression": "gzip", "compression_level": 1, "statistics": False}),
     ("parquet", {"metadata": {"who": "floe"}, "maintain_order": True, "mkdir": True}),
     ("ipc", {"compression": "lz4", "record_batch_size": 2}),
+    ("ipc", {"compression": "uncompressed", "compat_level": pl.CompatLevel.oldest()}),
     ("csv", {"separator": ";", "include_bom": True, "quote_style": "always", "null_value": "-"}),
     ("ndjson", {"maintain_order": True}),
 ]
@@ -37,6 +41,73 @@ def test_a_file_is_what_polars_writes(engine, rows, tmp_path, kind, arguments):
         assert_frame_equal(READ[kind](ours), READ[kind](theirs))
     if "metadata" in arguments:
         assert pl.read_parquet_metadata(ours)["who"] == "floe"
+
+
+#: How a compressed buffer of an Arrow file begins.
+MAGIC = {"lz4": b"\x04\x22\x4d\x18", "zstd": b"\x28\xb5\x2f\xfd"}
+
+
+def layout(kind: str, path: pathlib.Path) -> dict[str, object]:
+    """What a file says of how it was written, by a reader that is not Polars."""
+    pyarrow = pytest.importorskip("pyarrow")
+    if kind == "ipc":
+        from pyarrow import ipc
+
+        file, text = ipc.open_file(path), path.read_bytes()
+        compressed = {name: magic in text for name, magic in MAGIC.items()}
+        return {"batches": file.num_record_batches, "types": file.schema.types, "compressed": compressed}
+    from pyarrow import parquet
+
+    metadata = parquet.read_metadata(path)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(metadata.num_columns)]
+    statistics = [
+        (one.statistics.min, one.statistics.max, one.statistics.null_count) if one.is_stats_set else None
+        for one in columns
+    ]
+    assert pyarrow.types.is_integer(metadata.schema.to_arrow_schema().field("a").type)
+    return {
+        "rows": [group.num_rows for group in groups],
+        "compression": {one.compression for one in columns},
+        "statistics": statistics,
+        "metadata": (metadata.metadata or {}).get(b"who"),
+    }
+
+
+@pluggable
+@pytest.mark.parametrize(("kind", "arguments"), [one for one in KINDS if one[0] in ("parquet", "ipc")])
+def test_a_file_is_laid_out_as_polars_does_it(engine, ctx, rows, tmp_path, kind, arguments):
+    """Compression, sizes, statistics and metadata arrive: rows alone would be the same without them."""
+    theirs = tmp_path / "theirs"
+    getattr(rows, f"sink_{kind}")(theirs, engine="streaming", **arguments)
+    plain = tmp_path / "plain"
+    getattr(rows, f"sink_{kind}")(plain, engine="streaming")
+    want = layout(kind, theirs)
+    assert want != layout(kind, plain), "the arguments show in nothing that is looked at"
+    getattr(rows, f"sink_{kind}")(tmp_path / f"engine.{kind}", engine=engine, **arguments)
+    getattr(rows.remote(ctx), f"sink_{kind}")(tmp_path / f"remote.{kind}", **arguments).await_result()
+    assert layout(kind, tmp_path / f"engine.{kind}") == want
+    assert layout(kind, tmp_path / f"remote.{kind}") == want
+
+
+@pytest.mark.parametrize(
+    ("kind", "small", "large"),
+    [
+        ("parquet", {"compression": "uncompressed"}, {"compression": "uncompressed", "data_page_size": 256}),
+        ("parquet", {"compression": "gzip", "compression_level": 9}, {"compression": "gzip", "compression_level": 1}),
+        ("csv", {"compression": "zstd", "compression_level": 19}, {"compression": "zstd", "compression_level": 1}),
+        ("ndjson", {"compression": "gzip"}, {"compression": "uncompressed"}),
+    ],
+)
+def test_what_shows_in_the_size_of_a_file_arrives(ctx, tmp_path, kind, small, large):
+    rows = pl.DataFrame({"a": [f"{n * n % 7919} and {n}" for n in range(20_000)]}).lazy()
+    sizes = []
+    for number, arguments in enumerate((small, large)):
+        path = tmp_path / f"{number}.{kind}"
+        arguments = {**arguments, **({"check_extension": False} if kind in ("csv", "ndjson") else {})}
+        getattr(rows.remote(ctx), f"sink_{kind}")(path, **arguments).await_result()
+        sizes.append(path.stat().st_size)
+    assert sizes[0] < sizes[1]
 
 
 @pluggable

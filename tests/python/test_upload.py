@@ -58,3 +58,24 @@ def test_what_cannot_be_uploaded_is_named(source, uri, error, words, tmp_path, m
     (tmp_path / "data.xlsx").touch()
     with pytest.raises(error, match=words.replace(".", r"\.")):
         floe.upload(source, uri)
+
+
+@pytest.mark.parametrize("how", ["frame", "parts", "csv", "sql"])
+def test_what_a_sink_wrote_to_a_store_is_scanned_there(how, frame, options, s3, tmp_path, monkeypatch):
+    """With the access that the sink had; SQL takes that of the environment."""
+    environment = {**s3.environment, "AWS_ENDPOINT_URL": s3.endpoint, "AWS_ALLOW_HTTP": "true"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value) if how == "sql" else monkeypatch.delenv(name, raising=False)
+    uri = f"s3://floe/sinks/{how}/"
+    with floe.Local(workers=2) as ctx:
+        if how == "sql":
+            frame.write_parquet(tmp_path / "rows.parquet")
+            query = floe.sql("select * from rows", {"rows": tmp_path / "rows.parquet"}, ctx).sink_parquet(uri)
+        elif how == "csv":
+            query = frame.lazy().remote(ctx).sink_csv(uri, separator=";", storage_options=options)
+        else:
+            target = pl.PartitionBy(uri, key="k") if how == "parts" else uri
+            query = frame.lazy().remote(ctx).sink_parquet(target, storage_options=options)
+        result = query.await_result()
+    assert result.location == [uri]
+    assert_frame_equal(result.lazy().select(frame.columns).sort("v").collect(), frame)

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import importlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from floe._report import Report
+from floe import _graph
+from floe._api import CALL_SECONDS, GROUP, QUERIES, VERSION, api_errors, if_there, library
+from floe._report import QueryStatus, Report
 from floe._request import Execution
 from floe._retry import Patience, goes_on, patiently
-from floe.exceptions import ConnectionLostError, ContextError, PlanError, ResultGoneError, builtin
+from floe._warn import warn
+from floe.exceptions import ConnectionLostError, ContextError, QueryWarning, ResultGoneError, builtin
 
 if TYPE_CHECKING:
     from floe._forward import Forwarded
     from floe._kubernetes import Kubernetes
 
-GROUP, VERSION, PLURAL = "floe.dev", "v1alpha1", "distributedqueries"
 #: A watch ends after this time and begins anew.
 WATCH_SECONDS = 60
-#: How long a call may take to connect, and to be answered: one that hangs is one that fails.
-CALL_SECONDS = (5.0, 30.0)
-#: Answers of an API server, or of what stands before it, that the next one may not give; 0 is none at all.
-_PASSING = (0, 408, 410, 429, 500, 502, 503, 504)
 
 _CATEGORIES = {
     "OutOfMemory": "OutOfMemory",
@@ -41,37 +37,6 @@ _CATEGORIES = {
     "WorkerLost": "LostWorker",
     "Internal": "Internal",
 }
-
-
-def library() -> Any:
-    """The client library, which only this context needs."""
-    try:
-        return importlib.import_module("kubernetes")
-    except ImportError as error:
-        raise ContextError("floe.Kubernetes needs the client library of Kubernetes: pip install kubernetes") from error
-
-
-@contextlib.contextmanager
-def api_errors(what: str) -> Iterator[None]:
-    """Errors of the API server in its own words."""
-    import urllib3
-
-    kubernetes = library()
-    try:
-        yield
-    except kubernetes.client.ApiException as error:
-        try:
-            message = json.loads(error.body)["message"]
-        except (TypeError, ValueError, KeyError):
-            message = error.reason or str(error)
-        if error.status == 401:
-            message = f"{message}: the credentials of the kubeconfig are refused or have expired"
-        raised: type[ContextError | PlanError] = ConnectionLostError if error.status in _PASSING else ContextError
-        raise (PlanError if error.status == 422 else raised)(f"{what}: {message}") from error
-    except urllib3.exceptions.HTTPError as error:
-        # Of several tries, why the last one failed.
-        why = getattr(error, "reason", None) or error
-        raise ConnectionLostError(f"{what}: the API server does not answer: {why}") from error
 
 
 class ClusterExecution(Execution):
@@ -90,35 +55,36 @@ class ClusterExecution(Execution):
         self._attempt = status.get("attempt", 1)
         # That of a context, if the query borrows one.
         self._coordinator_pod = (status.get("context") or {}).get("coordinator")
-        if stages := status.get("stages"):
-            report.stages = {}
-            for stage in stages:
-                report.progress(stage)
+        if told := status.get("stages"):
+            # Whoever draws meanwhile sees the former stages or the new ones.
+            stages = Report()
+            for stage in told:
+                stages.progress(stage)
+            report.stages = stages.stages
         workers = status.get("workers", {})
         report.workers = tuple(str(number) for number in range(workers.get("ready", 0)))
         report.warnings = tuple(status.get("warnings", ()))
         report.single_worker = tuple(f"{one['node']}: {one['reason']}" for one in status.get("singleWorker", ()))
         report.phase = status.get("phase", "Pending")
+        report.ahead = status.get("ahead")
+        # How a query ended is its outcome or its error.
+        report.held_up = None if report.ended else held_up(status)
         if report.phase == "Succeeded":
             report.outcome = {"rows": status.get("rows", 0), "bytesShuffled": status.get("bytesShuffled", 0)}
+            if (took := status.get("durationMs")) is not None:
+                report.outcome["durationMs"] = took
             if uri := status.get("resultUri"):
                 report.outcome["sinkUri"] = uri
         elif report.ended:
             report.failed(_error(status))
 
     def refresh(self) -> Report:
-        kubernetes = library()
-        context = self._context
-        with api_errors(f"cannot read query {self.id}"):
-            try:
-                found = context._objects.get_namespaced_custom_object(
-                    GROUP, VERSION, context._namespace, PLURAL, self.id, _request_timeout=CALL_SECONDS
-                )
-            except kubernetes.client.exceptions.NotFoundException as error:
-                where = f"namespace {context._namespace}"
-                raise ResultGoneError(
-                    f"there is no query {self.id} in {where}: it was deleted, or is elsewhere"
-                ) from error
+        context, found = self._context, None
+        with api_errors(f"cannot read query {self.id}"), if_there():
+            found = context._objects.get_namespaced_custom_object(GROUP, VERSION, context._namespace, QUERIES, self.id)
+        if found is None:
+            where = f"namespace {context._namespace}"
+            raise ResultGoneError(f"there is no query {self.id} in {where}: it was deleted, or is elsewhere")
         self._uid = found["metadata"]["uid"]
         self._take(found)
         return self.report
@@ -149,7 +115,7 @@ class ClusterExecution(Execution):
                 GROUP,
                 VERSION,
                 context._namespace,
-                PLURAL,
+                QUERIES,
                 field_selector=f"metadata.name={self.id}",
                 timeout_seconds=WATCH_SECONDS,
                 _request_timeout=(CALL_SECONDS[0], WATCH_SECONDS + 10.0),
@@ -166,27 +132,15 @@ class ClusterExecution(Execution):
         context = self._context
         with api_errors(f"cannot cancel query {self.id}"):
             context._objects.patch_namespaced_custom_object(
-                GROUP,
-                VERSION,
-                context._namespace,
-                PLURAL,
-                self.id,
-                {"spec": {"cancel": True}},
-                _request_timeout=CALL_SECONDS,
+                GROUP, VERSION, context._namespace, QUERIES, self.id, {"spec": {"cancel": True}}
             )
 
     def forget(self) -> None:
-        kubernetes = library()
         if self._forwarded is not None:
             self._forwarded.close()
         context = self._context
-        with (
-            api_errors(f"cannot delete query {self.id}"),
-            contextlib.suppress(kubernetes.client.exceptions.NotFoundException),
-        ):
-            context._objects.delete_namespaced_custom_object(
-                GROUP, VERSION, context._namespace, PLURAL, self.id, _request_timeout=CALL_SECONDS
-            )
+        with api_errors(f"cannot delete query {self.id}"), if_there():
+            context._objects.delete_namespaced_custom_object(GROUP, VERSION, context._namespace, QUERIES, self.id)
 
     def _coordinator(self) -> Forwarded:
         """The query's coordinator, through the API server."""
@@ -197,15 +151,17 @@ class ClusterExecution(Execution):
 
             def listed() -> Any:
                 with api_errors(f"cannot read the token of query {self.id}"):
-                    return context._core.list_namespaced_secret(
-                        context._namespace, label_selector=f"floe.dev/query={self.id}", _request_timeout=CALL_SECONDS
-                    ).items
+                    selector = f"floe.dev/query={self.id}"
+                    return context._core.list_namespaced_secret(context._namespace, label_selector=selector).items
 
             secrets = patiently(listed)
             # Each attempt has a token of its own.
             own = [secret for secret in secrets if secret.metadata.name.startswith(f"{self.id}-floe-{self._attempt}-")]
             tokens = [secret.data["token"] for secret in own or secrets if "token" in (secret.data or {})]
             if not tokens:
+                if self.refresh().status is QueryStatus.QUEUED:
+                    why = self.report.held_up or "it waits for its pods"
+                    raise ContextError(f"query {self.id} has not started yet: {why}")
                 raise ResultGoneError(f"the rows of query {self.id} are gone: its coordinator has ended")
             token = base64.b64decode(tokens[0]).decode()
             pod = self._coordinator_pod or f"{self.id}-{self._attempt}-c"
@@ -213,7 +169,17 @@ class ClusterExecution(Execution):
         return self._forwarded
 
     def explain(self, format: str) -> str:
-        return self._coordinator().explain(self._uid, format)
+        try:
+            return self._coordinator().explain(self._uid, format)
+        except ResultGoneError:
+            # What the status keeps of the plan is there for good.
+            with contextlib.suppress(ResultGoneError):
+                self.refresh()
+            if not self.report.stages or format not in ("text", "dot"):
+                raise
+            warn("the coordinator is gone, and with it what each stage does in detail", QueryWarning)
+            stages = self.report.stages
+            return _graph.dot(stages) if format == "dot" else _graph.text(stages, self.report.single_worker)
 
     def frame(self, rows: int | None = None) -> pl.DataFrame:
         with goes_on(self.id, "keeps its rows for some minutes"):
@@ -222,6 +188,16 @@ class ClusterExecution(Execution):
     def batches(self) -> Iterator[pl.DataFrame]:
         with goes_on(self.id, "keeps its rows for some minutes"):
             yield from self._coordinator().batches(self._uid)
+
+
+def held_up(status: Mapping[str, Any]) -> str | None:
+    """Why a query or a context is where it is.
+
+    >>> held_up({"reason": "Unschedulable", "message": "0/3 nodes are available"})
+    'Unschedulable: 0/3 nodes are available'
+    """
+    words = [status[field] for field in ("reason", "message") if status.get(field)]
+    return ": ".join(words) or None
 
 
 def _error(status: Mapping[str, Any]) -> dict[str, Any]:

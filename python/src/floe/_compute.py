@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import base64
 import contextlib
-import json
 import os
 import time
 import uuid
@@ -15,26 +13,29 @@ from contextlib import ContextDecorator
 from typing import Any, Literal, Union
 
 from floe import _html
-from floe._cluster import GROUP, VERSION, api_errors, library
+from floe._api import CONTEXTS, GROUP, VERSION, api_errors, if_there, library
+from floe._cluster import held_up
+from floe._compute_direct import Direct, secrets
+from floe._compute_same import check
 from floe._compute_select import choose
-from floe._compute_size import Described
+from floe._compute_size import MOST_WORKERS, Described
 from floe._compute_size import compute as compute_of
 from floe._compute_status import ComputeContextStatus
 from floe._context import set_compute_context
 from floe._direct import DirectExecution
-from floe._forward import Forwarded
-from floe._kubernetes import LABELS, Kubernetes, _no_ir
+from floe._kubernetes import LABELS, TTL_SECONDS, Kubernetes, _no_ir
+from floe._options import ignored
 from floe._query import DirectQuery
 from floe._request import Execution, Request
 from floe._requirements import lines
+from floe._retry import patiently
 from floe._warn import warn
-from floe.exceptions import ContextBusyError, ContextError, IgnoredArgumentWarning, ResultGoneError
+from floe.exceptions import ContextError, ContextWarning, IgnoredArgumentWarning
 
-CONTEXTS = "computecontexts"
 #: Between two looks at a context that starts.
 LOOK_SECONDS = 0.3
-#: So long it is trusted that a coordinator still serves.
-TRUST_SECONDS = 5.0
+#: A context that takes longer to start tells why.
+QUIET_SECONDS = 20.0
 Kubeconfig = Union[str, "os.PathLike[str]", None]
 
 
@@ -48,7 +49,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
     Parameters
     ----------
     name
-        Name of the object. One that is there is used as it is; its sizes must not be given then.
+        Name of the object. One that is there is used as it is; what is given here must then be as it has it.
     cpus, memory
         Size of each worker. A number for memory is in GiB; text is a quantity of Kubernetes.
     storage
@@ -61,6 +62,9 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         Minutes without a query after which all workers go. The next query brings them back.
     max_queries
         Queries that run at once; more wait.
+    fair_share
+        The label of queries by whose values they share the workers evenly, such as `"user"`; with values that get more than one
+        part, `{"label": "user", "weights": {"nightly": 3}}`. Left out, each query counts by itself.
     connection_mode
         `"proxy"`: queries are objects of the cluster, which outlive this process. `"direct"`: queries go to the coordinator over one
         open connection through the API server, which takes far less time; they end with the coordinator. Needs the rights to
@@ -86,6 +90,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         min_workers: int | None = None,
         idle_timeout_mins: int | None = None,
         max_queries: int | None = None,
+        fair_share: str | Mapping[str, Any] | None = None,
         connection_mode: Literal["direct", "proxy"] = "proxy",
         labels: Mapping[str, str] | Sequence[str] | str | None = None,
         env_vars: Mapping[str, str] | None = None,
@@ -95,7 +100,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         context: str | None = None,
         kubeconfig: str | os.PathLike[str] | None = None,
         image: str | None = None,
-        ttl: int = 3600,
+        ttl: int = TTL_SECONDS,
         compute: Mapping[str, Any] | None = None,
         requirements: str | os.PathLike[str] | Iterable[str] | None = None,
         cpu_architectures: object = None,
@@ -109,15 +114,17 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         for argument, number in (("cluster_size", cluster_size), ("max_queries", max_queries)):
             if number is not None and number < 1:
                 raise ValueError(f"{argument}: {number} is below 1")
-        ignored = {
+        meaningless = {
             "cpu_architectures": cpu_architectures,
             "instance_type": instance_type,
             "workspace": workspace,
             "log_level": log_level,
             "insecure": insecure or None,
         }
-        for argument in (argument for argument, value in ignored.items() if value is not None):
+        for argument in (argument for argument, value in meaningless.items() if value is not None):
             warn(f"{argument} means nothing to a context of Floe", IgnoredArgumentWarning)
+        if connection_mode == "direct" and ttl != TTL_SECONDS:
+            ignored("ttl", "over a direct connection a query is no object; its rows make room for those of others")
         super().__init__(
             namespace,
             storage=storage if isinstance(storage, str) else None,
@@ -140,6 +147,8 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
             self._size["idleTimeoutSeconds"] = idle_timeout_mins * 60
         if max_queries is not None:
             self._size["maxQueriesAtOnce"] = max_queries
+        if fair_share is not None:
+            self._size["fairShare"] = {"label": fair_share} if isinstance(fair_share, str) else dict(fair_share)
         self._named = name is not None
         self._name = name or f"py-{uuid.uuid4().hex[:12]}"
         names = {labels: ""} if isinstance(labels, str) else labels or {}
@@ -147,8 +156,7 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         self._direct = connection_mode == "direct"
         self._started = self._made = False
         self._setting: set_compute_context | None = None
-        self._coordinator: Forwarded | None = None
-        self._coordinator_pod, self._trusted_until = "", 0.0
+        self._way = Direct(self)
 
     @property
     def name(self) -> str:
@@ -161,34 +169,46 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         return "direct" if self._direct else "proxy"
 
     def _read(self) -> dict[str, Any] | None:
-        kubernetes = library()
-        with api_errors(f"cannot read context {self._name}"):
-            try:
-                found: dict[str, Any] = self._objects.get_namespaced_custom_object(
-                    GROUP, VERSION, self._namespace, CONTEXTS, self._name
-                )
-            except kubernetes.client.exceptions.NotFoundException:
-                return None
+        found: dict[str, Any] | None = None
+        with api_errors(f"cannot read context {self._name}"), if_there():
+            found = self._objects.get_namespaced_custom_object(GROUP, VERSION, self._namespace, CONTEXTS, self._name)
         return found
 
     def start(self, *, wait: bool = False) -> None:
         """Make the object, if it is not there. With `wait` return once it takes queries."""
-        found = self._read()
+        # At first it is told at once if nothing answers; later, what passes is waited for.
+        found = patiently(self._read) if self._started else self._read()
         if found is None:
-            self._create()
-        elif self._size and not self._made:
-            raise ContextError(
-                f"context {self._name} is there already, with sizes of its own: leave cpus, memory and the like out, or change the object"
-            )
+            found = self._create()
+        # Once it is in use, others may change it.
+        if not self._made and not self._started:
+            self._use(found)
         self._started = True
-        while wait and (status := self.get_status()) is not ComputeContextStatus.IDLE:
-            if status is ComputeContextStatus.RUNNING:
-                return
+        if wait:
+            self._await_start()
+
+    def _await_start(self) -> None:
+        began, told = time.monotonic(), None
+        while not (status := self._status_of(found := patiently(self._read))).is_started():
+            why = held_up((found or {}).get("status") or {})
             if not status.is_available():
-                raise ContextError(f"context {self._name} does not start: {self._message() or status.name.lower()}")
+                raise ContextError(f"context {self._name} does not start: {why or status.name.lower()}")
+            if why and why != told and time.monotonic() - began > QUIET_SECONDS:
+                warn(f"context {self._name} has not started yet: {why}", ContextWarning)
+                told = why
             time.sleep(LOOK_SECONDS)
 
-    def _create(self) -> None:
+    def _use(self, found: Mapping[str, Any]) -> None:
+        """Takes a context that another made, if it is the one that is wanted. Its storage may be another: queries bring theirs."""
+        check(self._name, self._size, found.get("spec") or {}, self._namespace)
+        labels = found["metadata"].get("labels") or {}
+        if lacking := [f"{key}={value}" for key, value in self._labels.items() if labels.get(key) != value]:
+            text = f"labels: context {self._name} is there already, without {', '.join(lacking)}"
+            warn(text, IgnoredArgumentWarning)
+
+    def _create(self) -> dict[str, Any]:
+        """Makes the object and gives it, or the one that another has made meanwhile."""
+        kubernetes = library()
         spec = dict(self._size)
         if self._storage:
             spec["storage"] = self._storage
@@ -199,31 +219,37 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
             "spec": spec,
         }
         with api_errors(f"cannot create context {self._name}"):
-            self._objects.create_namespaced_custom_object(GROUP, VERSION, self._namespace, CONTEXTS, body)
+            try:
+                made: dict[str, Any] = self._objects.create_namespaced_custom_object(
+                    GROUP, VERSION, self._namespace, CONTEXTS, body
+                )
+            except kubernetes.client.exceptions.ApiException as error:
+                if error.status != 409 or (found := self._read()) is None:
+                    raise
+                return found
         self._made = True
         if not self._named:
             _unnamed.add(self)
+        return made
 
     def stop(self, *, wait: bool = False) -> None:
         """Delete the object, and with it the pods. Queries that run there wait for a context of this name.
 
         With `wait` return once the object is gone.
         """
-        kubernetes = library()
-        self._drop_coordinator()
-        with (
-            api_errors(f"cannot delete context {self._name}"),
-            contextlib.suppress(kubernetes.client.exceptions.NotFoundException),
-        ):
+        self._way.close()
+        with api_errors(f"cannot delete context {self._name}"), if_there():
             self._objects.delete_namespaced_custom_object(GROUP, VERSION, self._namespace, CONTEXTS, self._name)
         self._made = False
         _unnamed.discard(self)
-        while wait and self._read() is not None:
+        while wait and patiently(self._read) is not None:
             time.sleep(LOOK_SECONDS)
 
     def get_status(self) -> ComputeContextStatus:
         """Where the context is."""
-        found = self._read()
+        return self._status_of(self._read())
+
+    def _status_of(self, found: Mapping[str, Any] | None) -> ComputeContextStatus:
         if found is None:
             return ComputeContextStatus.STOPPED if self._started else ComputeContextStatus.UNINITIALIZED
         if found["metadata"].get("deletionTimestamp"):
@@ -235,10 +261,6 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         busy = status.get("queriesRunning", 0) + status.get("queriesWaiting", 0) > 0
         return ComputeContextStatus.RUNNING if busy else ComputeContextStatus.IDLE
 
-    def _message(self) -> str:
-        status = (self._read() or {}).get("status") or {}
-        return str(status.get("message") or status.get("reason") or "")
-
     @classmethod
     def list(
         cls, namespace: str | None = None, *, context: str | None = None, kubeconfig: Kubeconfig = None
@@ -247,9 +269,9 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         with Kubernetes(namespace, context=context, kubeconfig=kubeconfig) as cluster:
             with api_errors("cannot list contexts"):
                 found = cluster._objects.list_namespaced_custom_object(GROUP, VERSION, cluster.namespace, CONTEXTS)
-            names = [one["metadata"]["name"] for one in found["items"]]
-        contexts = [cls(name=name, namespace=namespace, context=context, kubeconfig=kubeconfig) for name in names]
-        return [(one, one.get_status()) for one in contexts]
+        access: dict[str, Any] = {"namespace": namespace, "context": context, "kubeconfig": kubeconfig}
+        contexts = [(cls(name=one["metadata"]["name"], **access), one) for one in found["items"]]
+        return [(context, context._status_of(one)) for context, one in contexts]
 
     @classmethod
     def connect(
@@ -267,7 +289,9 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         status = found.get_status()
         if not status.is_available():
             state = "is not there" if status.is_uninitialized() else f"is {status.name.lower()}"
-            raise ContextError(f"context {compute_id} {state}: ComputeContext.list tells which there are, start makes one")
+            raise ContextError(
+                f"context {compute_id} {state}: ComputeContext.list tells which there are, start makes one"
+            )
         found._started = True
         return found
 
@@ -297,20 +321,26 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
             self._setting = None
         if self._made:
             self.stop()
-        self._drop_coordinator()
+        self._way.close()
 
     def close(self) -> None:
         """Close the connections. The context and its queries go on."""
-        self._drop_coordinator()
+        self._way.close()
         super().close()
 
-    def _spec(self, request: Request) -> dict[str, Any]:
+    def _sized(self, request: Request) -> dict[str, Any]:
         for field in ("min_workers", "max_workers"):
             if getattr(request, field) is not None:
                 warn(f"{field} means nothing to a context, whose workers are there already", IgnoredArgumentWarning)
-        spec = super()._spec(request)
-        spec["compute"] = {"contextRef": {"name": self._name}}
-        return spec
+        return {"contextRef": {"name": self._name}}
+
+    def _planned_for(self, compute: dict[str, Any]) -> dict[str, Any]:
+        """The workers that are there, or as many as there can be; as the coordinator plans."""
+        found = self._read() if self._started or not self._size else None
+        spec, status = (self._size, {}) if found is None else (found.get("spec") or {}, found.get("status") or {})
+        size = {key: value for key, value in (spec.get("compute") or {}).items() if key in ("cpus", "memory")}
+        ready = (status.get("workers") or {}).get("ready", 0)
+        return {**size, "workers": ready or spec.get("maxWorkers", MOST_WORKERS)}
 
     def _submit(self, request: Request) -> Execution:
         if not self._started:
@@ -322,73 +352,16 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
         id, spec = str(uuid.uuid4()), self._spec(request)
         # The coordinator knows its own sizes.
         del spec["compute"], spec["ttlSecondsAfterFinished"]
-        job = {"id": id, "name": request.name, "attempt": 1, "spec": spec, "secrets": self._secrets(spec, credentials)}
-        coordinator = self._serving()
-        try:
-            coordinator.json("POST", "/api/v1/queries", json.dumps(job).encode())
-        except ContextBusyError:
-            raise
-        except (ContextError, ResultGoneError):
-            # It may have been replaced, or has taken the job in all the same.
-            self._drop_coordinator()
-            coordinator = self._serving()
-            try:
-                coordinator.report(id)
-            except ResultGoneError:
-                coordinator.json("POST", "/api/v1/queries", json.dumps(job).encode())
-        return DirectExecution(coordinator, id)
+        job = {"id": id, "name": request.name, "attempt": 1, "spec": spec, "secrets": secrets(self, spec, credentials)}
+        return self._way.submit(id, job)
 
     def query(self, id: str) -> DirectQuery:
         """Take up a query that is there, by its id. One of a direct connection is there as long as its coordinator is."""
         if not self._direct:
             return super().query(id)
-        execution = DirectExecution(self._serving(), id)
+        execution = DirectExecution(self._way.serving(), id)
         execution.refresh()
         return DirectQuery(execution, _no_ir)
-
-    def _secrets(self, spec: dict[str, Any], credentials: Mapping[str, str] | None) -> dict[str, dict[str, str]]:
-        """What the operator would have put into the job: credentials by the name of the storage."""
-        if credentials is not None:
-            spec.setdefault("storage", self._storage)
-            return {"": dict(credentials)}
-        storage = spec.get("storage") or ((self._read() or {}).get("spec") or {}).get("storage")
-        if not storage:
-            return {}
-        spec["storage"] = {key: value for key, value in storage.items() if key != "secretRef"}
-        if "secretRef" not in storage:
-            return {}
-        named = storage["secretRef"]["name"]
-        with api_errors(f"cannot read the Secret {named}"):
-            data = self._core.read_namespaced_secret(named, self._namespace).data or {}
-        return {"": {key: base64.b64decode(value).decode() for key, value in data.items()}}
-
-    def _serving(self) -> Forwarded:
-        """The coordinator that takes queries, through the API server; waits until there is one."""
-        if self._coordinator is not None and time.monotonic() < self._trusted_until:
-            return self._coordinator
-        self.start(wait=True)
-        found = self._read() or {"metadata": {"uid": ""}}
-        pod = f"{self._name}-g{(found.get('status') or {}).get('serving', 0)}-c"
-        if self._coordinator is None or pod != self._coordinator_pod:
-            secret = f"{self._name}-context"
-            with api_errors(f"cannot read the token of context {self._name}"):
-                listed = self._core.list_namespaced_secret(
-                    self._namespace, label_selector=f"floe.dev/context={self._name}"
-                ).items
-            tokens = [one.data["token"] for one in listed if one.metadata.name.startswith(secret) and "token" in (one.data or {})]
-            if not tokens:
-                raise ContextError(f"context {self._name} has no token yet")
-            self._drop_coordinator()
-            token = base64.b64decode(tokens[0]).decode()
-            self._coordinator = Forwarded(self._core, self._namespace, pod, token)
-            self._coordinator_pod = pod
-        self._trusted_until = time.monotonic() + TRUST_SECONDS
-        return self._coordinator
-
-    def _drop_coordinator(self) -> None:
-        if self._coordinator is not None:
-            self._coordinator.close()
-        self._coordinator, self._trusted_until = None, 0.0
 
     def __repr__(self) -> str:
         return f"ComputeContext(name={self._name!r}, namespace={self._namespace!r}, {self._size})"
@@ -396,7 +369,13 @@ class ComputeContext(Described, Kubernetes, ContextDecorator):
     def _repr_html_(self) -> str:
         found = self._read() or {}
         status, spec = found.get("status") or {}, found.get("spec") or self._size
-        rows: dict[str, Any] = {"name": self._name, "namespace": self._namespace, "phase": status.get("phase", "not started")}
+        rows: dict[str, Any] = {
+            "name": self._name,
+            "namespace": self._namespace,
+            "phase": status.get("phase", "not started"),
+        }
+        if why := held_up(status):
+            rows["why"] = why
         rows["workers"] = (status.get("workers") or {}).get("summary", f"at most {spec.get('maxWorkers', 2)}")
         rows["queries"] = f"{status.get('queriesRunning', 0)} running, {status.get('queriesWaiting', 0)} waiting"
         rows |= {key: value for key, value in (spec.get("compute") or {}).items() if key in ("cpus", "memory")}

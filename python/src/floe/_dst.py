@@ -35,7 +35,8 @@ class Dst:
 
     def _reading(self) -> dict[str, Any]:
         """Arguments of the `scan_*` function that reads it back."""
-        return {}
+        access = {name: getattr(self, name, None) for name in ("storage_options", "credential_provider")}
+        return {name: value for name, value in access.items() if value is not None and value != "auto"}
 
 
 class ParquetDst(Dst):
@@ -138,7 +139,7 @@ class CsvDst(Dst):
         self.mkdir = mkdir
 
     def _reading(self) -> dict[str, Any]:
-        return {
+        return super()._reading() | {
             "has_header": self.include_header,
             "separator": self.separator,
             "quote_char": self.quote_char,

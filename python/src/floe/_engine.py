@@ -16,7 +16,7 @@ from floe import _run, _sinks
 from floe._batches import Batches
 from floe._context import ClientContext, pick
 from floe._engine_sinks import EngineSinks
-from floe._options import DistributionSettings, ScalingMode, Settings, ShuffleCompression, as_labels, one_of
+from floe._options import DistributionSettings, Labels, ScalingMode, Settings, ShuffleCompression, as_labels, one_of
 from floe._query import DirectQuery
 from floe._request import Request
 from floe._result import QueryResult
@@ -71,7 +71,7 @@ class Engine(EngineSinks, _Base):
         scaling_mode: ScalingMode = "auto",
         n_retries: int | None = None,
         priority: int = 0,
-        labels: list[str] | str | None = None,
+        labels: Labels = None,
         silent: bool | None = None,
         min_workers: int | None = None,
         max_workers: int | None = None,

@@ -1,12 +1,14 @@
-"""The stages of a query as a picture: SVG without any tool, or DOT for Graphviz."""
+"""The stages of a query as a picture, SVG without any tool; and as text or DOT, where nobody knows more of them than a status."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from floe import _html
 from floe._report import Stage
 
+#: The size of a picture that Polars Cloud takes where none is given.
+FIGURE = (16.0, 12.0)
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 250, 62, 30, 46, 12
 
 
@@ -46,13 +48,50 @@ def svg(stages: Mapping[int, Stage]) -> str:
     return "".join([*parts, "</svg>"])
 
 
+def text(stages: Mapping[int, Stage], single_worker: Sequence[str]) -> str:
+    """The stages as `floe explain` shows those of a status."""
+    lines = []
+    for id in sorted(stages):
+        stage = stages[id]
+        lines.append(f"stage {id}: {stage.label}")
+        lines += [f"  <- stage {dep}" for dep in stage.deps]
+        lines.append("  -> " + ", ".join(_amounts(stage)))
+    if single_worker:
+        lines += ["on one worker:", *(f"  {one}" for one in single_worker)]
+    return "\n".join(lines)
+
+
+def dot(stages: Mapping[int, Stage]) -> str:
+    """The same in Graphviz' language.
+
+    >>> print(dot({0: Stage(0, "scan", tasks_total=1), 1: Stage(1, "sort", deps=(0,))}).splitlines()[-2])
+      s0 -> s1;
+    """
+    lines = ["digraph query {", "  rankdir=BT;", '  node [shape=box, fontname="monospace"];']
+    for id in sorted(stages):
+        stage = stages[id]
+        label = "".join(
+            part.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + "\\l"
+            for part in (f"stage {id}: {stage.label}", ", ".join(_amounts(stage)))
+        )
+        lines.append(f'  s{id} [label="{label}"];')
+        lines += [f"  s{dep} -> s{id};" for dep in stage.deps]
+    return "\n".join([*lines, "}"])
+
+
+def _amounts(stage: Stage) -> list[str]:
+    return [_html.count(stage.tasks_total, "task"), _html.count(stage.rows, "row"), _html.size(stage.bytes)]
+
+
 def _box(stage: Stage, x: float, y: float) -> str:
     lines = _wrap(f"{stage.id}: {stage.label}", 40, 2)
     facts = []
     if stage.tasks_total:
         facts.append(f"{stage.tasks_total} tasks")
     if stage.state == "done":
-        facts += [f"{stage.rows:,} rows", _html.size(stage.bytes), f"{stage.elapsed_ms / 1000:.2f} s"]
+        facts += [f"{stage.rows:,} rows", _html.size(stage.bytes)]
+        if stage.elapsed_ms is not None:
+            facts.append(f"{stage.elapsed_ms / 1000:.2f} s")
     text = "".join(
         f'<text x="{x + 10}" y="{y + 18 + 14 * at}" fill="#222">{_html.text(line)}</text>'
         for at, line in enumerate(lines)

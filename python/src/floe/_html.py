@@ -29,6 +29,15 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def count(number: int, thing: str) -> str:
+    """So many of them.
+
+    >>> count(1, "row"), count(1500, "row")
+    ('1 row', '1,500 rows')
+    """
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def color(state: str) -> str:
     """The colour of a state of a query or stage."""
     return _COLORS.get(state, "#c98a1b")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import logging
 import os
 import re
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from floe import _binaries, _credentials, _html, _plan
-from floe._cluster import CALL_SECONDS, GROUP, PLURAL, VERSION, ClusterExecution, api_errors, library
+from floe._api import GROUP, QUERIES, VERSION, api_errors, client, configuration, library
+from floe._cluster import ClusterExecution
 from floe._context import ClientContext
+from floe._options import ignored
 from floe._query import DirectQuery
 from floe._request import Execution, Request
 from floe._requirements import lines
@@ -32,6 +33,8 @@ from floe.exceptions import (
 
 #: An object holds about 1.5 MB, and base64 makes four bytes of three.
 PLAN_BYTES = 1_000_000
+#: So long a query stays after its end, if nothing else is said.
+TTL_SECONDS = 3600
 LABELS = {"app.kubernetes.io/created-by": "floe-python"}
 
 
@@ -88,7 +91,7 @@ class Kubernetes(ClientContext):
         context: str | None = None,
         kubeconfig: str | os.PathLike[str] | None = None,
         image: str | None = None,
-        ttl: int = 3600,
+        ttl: int = TTL_SECONDS,
         compute: Mapping[str, Any] | None = None,
         requirements: str | os.PathLike[str] | Iterable[str] | None = None,
     ) -> None:
@@ -123,8 +126,8 @@ class Kubernetes(ClientContext):
                     f"storage_options: {', '.join(secrets)} belong into credentials=, or into the Secret of storage="
                 )
             self._storage["options"] = dict(storage_options)
-        configuration, default = _configuration(kubernetes, context, kubeconfig)
-        self._client = kubernetes.client.ApiClient(configuration)
+        access, default = configuration(context, kubeconfig)
+        self._client = client(access)
         self._objects = kubernetes.client.CustomObjectsApi(self._client)
         self._core = kubernetes.client.CoreV1Api(self._client)
         self._namespace = namespace or default
@@ -155,17 +158,27 @@ class Kubernetes(ClientContext):
                     f"table {name} is {table['uri']}, a file of this machine, which the cluster does not see: use an object "
                     "store that it reaches"
                 )
+        spec["compute"] = self._sized(request)
+        if self._storage:
+            spec["storage"] = self._storage
+        spec["ttlSecondsAfterFinished"] = {"succeeded": self._ttl, "failed": self._ttl}
+        return spec
+
+    def _sized(self, request: Request) -> dict[str, Any]:
+        """What the query runs on."""
+        if request.priority:
+            ignored("priority", "each query has pods of its own; compute={'priorityClassName': …} says which go first")
         compute = dict(self._compute)
         if request.min_workers is not None or request.max_workers is not None:
             most = request.max_workers or max(request.min_workers or 1, self._workers or 1)
             compute |= {"maxWorkers": most, "minWorkers": request.min_workers or min(most, self._workers or most)}
         elif self._workers is not None:
             compute["workers"] = self._workers
-        spec["compute"] = compute
-        if self._storage:
-            spec["storage"] = self._storage
-        spec["ttlSecondsAfterFinished"] = {"succeeded": self._ttl, "failed": self._ttl}
-        return spec
+        return compute
+
+    def _planned_for(self, compute: dict[str, Any]) -> dict[str, Any]:
+        """The workers that a plan is made for, in number and size."""
+        return compute
 
     def _plan(self, request: Request) -> dict[str, Any]:
         """The bytes of a plan, inside of the object."""
@@ -250,13 +263,13 @@ class Kubernetes(ClientContext):
                 with api_errors(f"cannot create query {name}"):
                     try:
                         made = self._objects.create_namespaced_custom_object(
-                            GROUP, VERSION, self._namespace, PLURAL, body, _request_timeout=CALL_SECONDS
+                            GROUP, VERSION, self._namespace, QUERIES, body
                         )
                     except kubernetes.client.exceptions.ApiException as error:
                         if error.status != 409 or not last:
                             raise
                         made = self._objects.get_namespaced_custom_object(
-                            GROUP, VERSION, self._namespace, PLURAL, name, _request_timeout=CALL_SECONDS
+                            GROUP, VERSION, self._namespace, QUERIES, name
                         )
                     return str(made["metadata"]["uid"])
             except ConnectionLostError:
@@ -272,7 +285,9 @@ class Kubernetes(ClientContext):
 
     def _explain(self, request: Request, format: str) -> str:
         # Only a process of this machine sees this, so that credentials may stay where they are.
-        job: dict[str, Any] = {"id": "explain", "name": request.name, "attempt": 1, "spec": self._spec(request)}
+        spec = self._spec(request)
+        spec["compute"] = self._planned_for(spec["compute"])
+        job: dict[str, Any] = {"id": "explain", "name": request.name, "attempt": 1, "spec": spec}
         if self._credentials is not None:
             job["secrets"] = {"": dict(self._credentials)}
         with tempfile.NamedTemporaryFile("w", prefix="floe-job-", suffix=".json") as file:
@@ -302,47 +317,3 @@ class Kubernetes(ClientContext):
 
 def _no_ir() -> str:
     raise ValueError("plan_type: a query that was taken up by its id has 'physical' only: its LazyFrame is not here")
-
-
-class _PluginErrors(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if (text := record.getMessage()).startswith("exec: "):
-            self.said.append(text)
-
-
-@contextlib.contextmanager
-def _plugin_errors() -> Iterator[list[str]]:
-    """What the client library logs of a plugin that gives no credentials: it goes on without any."""
-    handler = _PluginErrors()
-    logging.getLogger().addHandler(handler)
-    try:
-        yield handler.said
-    finally:
-        logging.getLogger().removeHandler(handler)
-
-
-def _configuration(kubernetes: Any, context: str | None, kubeconfig: str | os.PathLike[str] | None) -> tuple[Any, str]:
-    """How to reach the cluster, and the namespace where none is named."""
-    configuration = kubernetes.client.Configuration()
-    path = None if kubeconfig is None else os.fspath(kubeconfig)
-    try:
-        with _plugin_errors() as said:
-            kubernetes.config.load_kube_config(path, context=context, client_configuration=configuration)
-        if said and not configuration.api_key and not configuration.cert_file:
-            raise ContextError(f"the kubeconfig cannot be used: {said[-1]}")
-        contexts, active = kubernetes.config.list_kube_config_contexts(path)
-        chosen = next((one for one in contexts if one["name"] == context), active)
-        return configuration, chosen["context"].get("namespace", "default")
-    except kubernetes.config.ConfigException as error:
-        if path is not None or context is not None:
-            raise ContextError(f"the kubeconfig cannot be used: {error}") from error
-        try:
-            kubernetes.config.load_incluster_config(client_configuration=configuration)
-        except kubernetes.config.ConfigException:
-            raise ContextError(f"no cluster is configured: {error}") from error
-        with open("/var/run/secrets/kubernetes.io/serviceaccount/namespace") as file:
-            return configuration, file.read().strip()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Union
 
 from floe._warn import warn
 from floe.exceptions import IgnoredArgumentWarning
 
+#: Names of labels, or labels with their values.
+Labels = Union[Mapping[str, str], list[str], str, None]
 EngineName = Literal["auto", "streaming", "in-memory", "gpu"]
 PlanTypePreference = Literal["dot", "plain"]
 ScalingMode = Literal["auto", "single-node", "distributed"]
@@ -147,13 +149,17 @@ def check_shuffle(format: ShuffleFormat, level: int | None) -> None:
         ignored("shuffle_compression_level", "the codec's default level is used")
 
 
-def as_labels(labels: list[str] | str | None) -> dict[str, str]:
-    """Labels by name."""
-    names = [labels] if isinstance(labels, str) else list(labels or [])
+def as_labels(labels: Labels) -> dict[str, str]:
+    """Labels with their values, which names alone do not have.
+
+    >>> as_labels("nightly"), as_labels({"user": "ann"})
+    ({'nightly': 'true'}, {'user': 'ann'})
+    """
+    names = [labels] if isinstance(labels, str) else labels or ()
     for name in names:
         if not name or name != name.strip() or len(name.encode()) > 32:
             raise ValueError(f"labels: {name!r} must be 1 to 32 bytes without space around them")
-    return dict.fromkeys(names, "true")
+    return dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, "true")
 
 
 def passed_on(arguments: Mapping[str, Any], *kept: str) -> dict[str, Any]:

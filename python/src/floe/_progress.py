@@ -95,12 +95,8 @@ def share(stage: Stage) -> float:
     return stage.tasks_done / stage.tasks_total if stage.tasks_total else 0.0
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
-
-
-def summary(report: Report, seconds: float) -> str:
-    """A query in one line."""
+def summary(report: Report, seconds: float | None) -> str:
+    """A query in one line; without its time where nobody knows it."""
     done = sum(stage.state == "done" for stage in report.stages.values())
     words = [_WORDS.get(report.status, report.status.name.lower())]
     if report.stages:
@@ -108,10 +104,12 @@ def summary(report: Report, seconds: float) -> str:
     if report.ahead:
         words.append("1 query before it" if report.ahead == 1 else f"{report.ahead:,} queries before it")
     if report.outcome:
-        words.append(_count(report.outcome.get("rows", 0), "row"))
+        words.append(_html.count(report.outcome.get("rows", 0), "row"))
         if shuffled := report.outcome.get("bytesShuffled"):
             words.append(f"{_html.size(shuffled)} shuffled")
-    return ", ".join([*words, f"{seconds:.1f} s"])
+    if seconds is not None:
+        words.append(f"{seconds:.1f} s")
+    return ", ".join(words)
 
 
 def line(stage: Stage, width: int) -> str:
@@ -133,9 +131,11 @@ class Terminal:
         width, height = shutil.get_terminal_size()
         stages = list(report.stages.values())
         # Those that run and wait, when not all fit.
-        if len(stages) > height - 3:
-            stages = [stage for stage in stages if stage.state != "done"][: height - 3]
-        self._put([line(stage, width) for stage in stages] + [summary(report, seconds)[: width - 1]])
+        if len(stages) > height - 4:
+            stages = [stage for stage in stages if stage.state != "done"][: height - 4]
+        held_up = [f"  {' '.join(report.held_up.split())}"] if report.held_up else []
+        below = [text[: width - 1] for text in (summary(report, seconds), *held_up)]
+        self._put([line(stage, width) for stage in stages] + below)
 
     def end(self, report: Report, seconds: float) -> None:
         self._put([summary(report, seconds)])
@@ -150,12 +150,17 @@ class Terminal:
 
 
 class Lines:
-    """A line on stderr for each stage that ends: for logs."""
+    """A line on stderr for each stage that ends, and for what holds the query up: for logs."""
 
     def __init__(self) -> None:
         self._told: set[int] = set()
+        self._held_up: str | None = None
 
     def draw(self, report: Report, seconds: float) -> None:
+        held_up = report.held_up
+        if held_up and held_up != self._held_up:
+            print(f"{summary(report, seconds)} ({held_up})", file=sys.stderr)
+        self._held_up = held_up
         for stage in list(report.stages.values()):
             if stage.state == "done" and stage.id not in self._told:
                 self._told.add(stage.id)
@@ -183,16 +188,17 @@ class Notebook:
         self.draw(report, seconds)
 
 
-def html(report: Report, seconds: float) -> str:
+def html(report: Report, seconds: float | None) -> str:
     """The block of a query: its stages with rows and bytes, workers and time."""
     stages = "".join(_row(stage) for stage in list(report.stages.values()))
     heads = zip(("stage", "", "tasks", "rows", "bytes", "time", ""), _ALIGN, strict=True)
     head = "".join(f'<th style="{_CELL};text-align:{align};opacity:.7">{name}</th>' for name, align in heads)
     table = f'<table style="{_html.TABLE}"><tr style="{_html.ROW}">{head}</tr>{stages}</table>' if stages else ""
-    workers = f", {_count(len(report.workers), 'worker')}" if report.workers else ""
+    workers = f", {_html.count(len(report.workers), 'worker')}" if report.workers else ""
     style = f"margin-bottom:{4 if stages else 0}px;color:{_html.color(report.status.name)}"
     line = f'<div style="{style}">{_html.text(summary(report, seconds) + workers)}</div>'
-    return _html.card("Floe query", line, table)
+    held_up = f'<div style="margin-bottom:4px">{_html.text(report.held_up)}</div>' if report.held_up else ""
+    return _html.card("Floe query", line, held_up, table)
 
 
 _CELL = "padding:1px 10px 1px 0;border:none;white-space:nowrap"
@@ -211,7 +217,7 @@ def _row(stage: Stage) -> str:
         f"{stage.tasks_done}/{stage.tasks_total}" if stage.tasks_total else "",
         f"{stage.rows:,}" if begun else "",
         _html.size(stage.bytes) if begun else "",
-        f"{stage.elapsed_ms / 1000:.1f} s" if begun else "",
+        f"{stage.elapsed_ms / 1000:.1f} s" if begun and stage.elapsed_ms is not None else "",
         f'<span style="{_LABEL}" title="{label}">{label}</span>',
     )
     cells = zip(values, _ALIGN, strict=True)

@@ -13,7 +13,9 @@ import polars as pl
 
 from floe import _graph, _html
 from floe._dst import Dst
+from floe._graph import FIGURE
 from floe._http import cancelled
+from floe._options import ignored
 from floe._progress import Progress, html
 from floe._report import QueryStatus, Report
 from floe._request import Execution
@@ -42,6 +44,7 @@ class DirectQuery:
         self._deleted = self._warned = False
         #: Where a sink of `remote` writes, and how.
         self._dst: Dst | None = None
+        self._into_directory = False
 
     @property
     def id(self) -> str:
@@ -51,6 +54,11 @@ class DirectQuery:
     def get_status(self) -> QueryStatus:
         """Get the current status of the query."""
         return self._refreshed().status
+
+    @property
+    def held_up(self) -> str | None:
+        """What a query of a cluster waits for, as the operator says it (`"ImagePull: …"`); none when nothing holds it up."""
+        return self._refreshed().held_up
 
     def _refreshed(self) -> Report:
         report = self._execution.report
@@ -186,7 +194,7 @@ class DirectQuery:
         show: bool = True,
         output_path: str | pathlib.Path | None = None,
         raw_output: bool = False,
-        figsize: tuple[float, float] = (16.0, 12.0),
+        figsize: tuple[float, float] = FIGURE,
     ) -> str | None:
         """Return or draw the stages of the query.
 
@@ -203,6 +211,8 @@ class DirectQuery:
         figsize
             Means nothing: a picture is as large as its graph.
         """
+        if figsize != FIGURE:
+            ignored("figsize", "a picture is as large as its graph")
         if plan_type != "physical":
             raise ValueError(f"plan_type: there is a graph of 'physical' only; plan({plan_type!r}) has the text")
         if raw_output:
@@ -236,12 +246,17 @@ class DirectQuery:
         return self._execution.explain("text")
 
     def __repr__(self) -> str:
-        return f"DirectQuery(id={self.id}, status={self._refreshed().status})"
+        report = self._refreshed()
+        held_up = f", held_up={report.held_up!r}" if report.held_up else ""
+        return f"DirectQuery(id={self.id}, status={report.status}{held_up})"
 
     def _repr_html_(self) -> str:
         report = self._refreshed()
-        took = (report.outcome or {}).get("durationMs", max((s.elapsed_ms for s in report.stages.values()), default=0))
-        return html(report, took / 1000) + f'<div style="font:11px sans-serif;opacity:.7">{_html.text(self.id)}</div>'
+        took = (report.outcome or {}).get("durationMs")
+        if took is None:
+            took = max((stage.elapsed_ms or 0 for stage in report.stages.values()), default=0)
+        id = f'<div style="font:11px sans-serif;opacity:.7">{_html.text(self.id)}</div>'
+        return html(report, took / 1000 if took else None) + id
 
 
 #: There is one kind of query, however it gets to where it runs.

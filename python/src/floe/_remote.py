@@ -19,6 +19,7 @@ from floe._lineage import LineageContext
 from floe._options import (
     DistributionSettings,
     EngineName,
+    Labels,
     PlanTypePreference,
     ScalingMode,
     Settings,
@@ -93,6 +94,8 @@ class _Runs(RemoteSinks):
         silent
             Nothing is shown in any case.
         """
+        if silent is False:
+            _options.ignored("silent=False", "planning shows no progress")
         return self._ready()._explained(plan_stage, optimizations)
 
     def show(self, n: int = 10, *, silent: bool | None = None) -> pl.DataFrame:
@@ -210,8 +213,8 @@ class LazyFrameRemote(_Runs):
         """Run the query as one task on one worker."""
         return self._with(mode="single-node")
 
-    def labels(self, labels: list[str] | str) -> LazyFrameRemote:
-        """Label the query, in its traces and logs."""
+    def labels(self, labels: Labels) -> LazyFrameRemote:
+        """Label the query, in its traces and logs, and where a context shares by a label (`fair_share`): names, or a mapping."""
         self._labels = _options.as_labels(labels)
         return self
 

@@ -66,7 +66,8 @@ class Stage:
     attempts: int = 0
     rows: int = 0
     bytes: int = 0
-    elapsed_ms: int = 0
+    #: None where nobody says.
+    elapsed_ms: int | None = None
 
 
 @dataclasses.dataclass
@@ -78,6 +79,8 @@ class Report:
     workers: tuple[str, ...] = ()
     #: How many queries start before it.
     ahead: int | None = None
+    #: What holds it up: one word for it, and a sentence.
+    held_up: str | None = None
     #: Rows, bytes, files and times of a query that succeeded.
     outcome: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
@@ -113,7 +116,9 @@ class Report:
         self.stages[told["id"]] = dataclasses.replace(
             stage,
             label=told.get("label") or stage.label,
+            deps=tuple(told.get("dependsOn", stage.deps)),
             state=told.get("state", "waiting"),
+            attempts=told.get("attempts", stage.attempts),
             tasks_done=told.get("tasksDone", 0),
             tasks_total=told.get("tasksTotal", 0) or stage.tasks_total,
             rows=told.get("rows", 0),
@@ -135,7 +140,7 @@ class Report:
                 attempts=told.get("attempts", 0),
                 rows=told.get("rows", 0),
                 bytes=told.get("bytes", 0),
-                elapsed_ms=told.get("elapsedMs", 0),
+                elapsed_ms=told.get("elapsedMs"),
             )
         self.warnings = tuple(outcome.get("warnings", ()))
         if outcome.get("fellBack"):

@@ -10,6 +10,7 @@ import polars as pl
 from polars.exceptions import InvalidOperationError
 
 from floe import _html
+from floe._graph import FIGURE
 from floe._report import QueryStatus, Report, Stage
 from floe.exceptions import ResultGoneError
 
@@ -105,6 +106,9 @@ class QueryResult:
         if self._query._execution.location is not None:
             return list(self._query._execution.location)
         uri = self._outcome.get("sinkUri")
+        if uri and self._query._into_directory and not uri.endswith("/"):
+            # A store has an object of that name, or none.
+            uri += "/"
         return [uri] if uri else None
 
     @property
@@ -147,7 +151,7 @@ class QueryResult:
     def _statistics(self, stage: Stage) -> StageStatistics:
         workers = min(stage.tasks_total, len(self._report.workers) or stage.tasks_total)
         return StageStatistics(
-            stage.label, stage.tasks_total, stage.attempts, stage.rows, stage.bytes, stage.elapsed_ms, workers
+            stage.label, stage.tasks_total, stage.attempts, stage.rows, stage.bytes, stage.elapsed_ms or 0, workers
         )
 
     def lazy(self) -> pl.LazyFrame:
@@ -189,7 +193,7 @@ class QueryResult:
         show: bool = True,
         output_path: str | pathlib.Path | None = None,
         raw_output: bool = False,
-        figsize: tuple[float, float] = (16.0, 12.0),
+        figsize: tuple[float, float] = FIGURE,
     ) -> str | None:
         """Return or draw the stages of the query: see `DirectQuery.graph`."""
         return self._query.graph(plan_type, show=show, output_path=output_path, raw_output=raw_output, figsize=figsize)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
+from polars.io.partition import PartitionBy
 from polars.lazyframe.opt_flags import DEFAULT_QUERY_OPT_FLAGS
 
 from floe import _options, _run, _sinks
@@ -17,6 +18,7 @@ from floe._options import (
     DistributionSettings,
     EngineName,
     ExecuteUntil,
+    Labels,
     PlanTypePreference,
     Settings,
     ShuffleCompression,
@@ -36,7 +38,7 @@ def spawn(
     context: ClientContext | None = None,
     engine: EngineName = "auto",
     plan_type: PlanTypePreference = "dot",
-    labels: list[str] | str | None = None,
+    labels: Labels = None,
     shuffle_compression: ShuffleCompression = "auto",
     shuffle_format: ShuffleFormat = "auto",
     shuffle_compression_level: int | None = None,
@@ -116,6 +118,7 @@ def start(
         if str(dst) == "local":
             raise ValueError("dst: 'local' would run the query in this process: collect() does")
         dst = ParquetDst(dst, credential_provider=None)
+    target = None
     if dst._kind is not None:
         target = _sinks.target_of(dst.uri, sink_to_single_file)  # type: ignore[attr-defined]
         lf = _sinks.plan(lf, dst._kind, target, dst._arguments())
@@ -127,7 +130,7 @@ def start(
     if execute_until != "execute":
         return planned(pick(context), lf, asked, execute_until)
     query = _run.start(pick(context), lf, asked)
-    query._dst = dst
+    query._dst, query._into_directory = dst, isinstance(target, PartitionBy)
     return CallbackQuery(query, asked, dst) if isinstance(dst, CallbackDst) else query
 
 
@@ -167,7 +170,7 @@ def spawn_blocking(
     context: ClientContext | None = None,
     engine: EngineName = "auto",
     plan_type: PlanTypePreference = "dot",
-    labels: list[str] | str | None = None,
+    labels: Labels = None,
     shuffle_compression: ShuffleCompression = "auto",
     shuffle_format: ShuffleFormat = "auto",
     shuffle_compression_level: int | None = None,
@@ -192,7 +195,7 @@ def spawn_many(
     context: ClientContext | None = None,
     engine: EngineName = "auto",
     plan_type: PlanTypePreference = "dot",
-    labels: list[str] | str | None = None,
+    labels: Labels = None,
     shuffle_compression: ShuffleCompression = "auto",
     shuffle_format: ShuffleFormat = "auto",
     shuffle_compression_level: int | None = None,
@@ -218,7 +221,7 @@ def spawn_many_blocking(
     context: ClientContext | None = None,
     engine: EngineName = "auto",
     plan_type: PlanTypePreference = "dot",
-    labels: list[str] | str | None = None,
+    labels: Labels = None,
     shuffle_compression: ShuffleCompression = "auto",
     shuffle_format: ShuffleFormat = "auto",
     shuffle_compression_level: int | None = None,

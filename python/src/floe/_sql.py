@@ -52,8 +52,9 @@ _CSV = {
 }
 #: Files whose name tells whether they are compressed, if nothing else does.
 _TEXT = ("csv", "ndjson")
-#: Arguments that change nothing of what is written.
-_MEANINGLESS = ("maintain_order", "credential_provider", "batch_size")
+#: Arguments that change nothing of what is written: the rows are in order in any case, and a provider that is a function is
+#: refused.
+_MEANINGLESS = ("maintain_order", "credential_provider")
 
 
 def sql(
@@ -94,7 +95,9 @@ def sql(
     tables = dict(tables or {})
     if any(isinstance(table, (pl.LazyFrame, pl.DataFrame)) for table in tables.values()):
         if params:
-            raise ValueError("params: not with tables that are frames; name their files, or write the values into the text")
+            raise ValueError(
+                "params: not with tables that are frames; name their files, or write the values into the text"
+            )
         return LazyFrameRemote(_over_frames(query, tables, views or {}), ctx)
     spec: dict[str, Any] = {"plan": {"sql": query}}
     if tables:
@@ -226,7 +229,7 @@ class ExecuteSql(ExecuteRemote):
         else:
             asked = self._request(optimizations, sinks=True, sink=_sink(dst, sink_to_single_file))
         query = self._begun(asked)
-        query._dst = dst
+        query._dst, query._into_directory = dst, (asked.sink or {}).get("uri", "").endswith("/")
         return CallbackQuery(query, asked, dst) if isinstance(dst, CallbackDst) else query
 
     def _explained(self, plan_stage: PlanType, optimizations: pl.QueryOptFlags) -> str:
@@ -243,7 +246,9 @@ def _no_plan() -> str:
 def _sink(dst: Any, to_single_file: bool | None) -> dict[str, Any]:
     """`spec.sink` of a destination."""
     if isinstance(dst.uri, PartitionBy):
-        raise UnsupportedPlanError("a SQL query writes no PartitionBy: name a file or a directory, or give tables as frames")
+        raise UnsupportedPlanError(
+            "a SQL query writes no PartitionBy: name a file or a directory, or give tables as frames"
+        )
     uri = os.fspath(dst.uri)
     if isinstance(_sinks.target_of(uri, to_single_file), PartitionBy):
         uri = uri.rstrip("/") + "/"
@@ -264,6 +269,9 @@ def _sink(dst: Any, to_single_file: bool | None) -> dict[str, Any]:
                 csv[_CSV[name]] = value
         elif name == "statistics" and isinstance(dst, ParquetDst) and isinstance(value, bool):
             sink["statistics"] = value
+        elif name == "batch_size":
+            if not is_default:
+                ignored("batch_size", "the engine chooses how many rows of a SQL query it writes at a time")
         elif not is_default and name not in _MEANINGLESS:
             raise UnsupportedPlanError(f"a SQL query writes without {name}: leave it out, or give tables as frames")
     return sink | ({"csv": csv} if csv else {})
