@@ -49,6 +49,7 @@ def test_queries_that_need_more_than_there_is_take_turns(queries):
     for name in names:
         queries.succeeded(name, limit_seconds=10)
         assert queries.status(name).get("failures", 0) == 0
+    assert seen_starts == names, "the oldest first"
     assert {1, 2} <= places, f"those that wait tell how many come first: {places}"
     assert refusals(queries) <= 4 * len(names), f"{refusals(queries)} refusals"
 
