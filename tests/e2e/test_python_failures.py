@@ -30,7 +30,7 @@ from floe.exceptions import ConnectionLostError, ContextError, ResultGoneError  
 OPTIONS = {**store.STORAGE["options"], "aws_endpoint_url": store.ENDPOINT, "aws_region": store.STORAGE["region"]}
 SIZE = {"workers": 2, "cpus": "50m", "memory": "384Mi", "compute": {"coordinator": {"cpus": "50m", "memory": "384Mi"}}}
 URI = f"s3://{store.BUCKET}/sf0.1/lineitem/*.parquet"
-TIMES = 6
+TIMES = 4
 #: A part of the large result, and more than a portion of it.
 CUT_BYTES = 16 << 20
 # In place of a minute, where the connection does not come back.
@@ -60,7 +60,7 @@ def medium() -> pl.LazyFrame:
 
 
 def large() -> pl.LazyFrame:
-    """Some eighty megabytes of rows in several portions."""
+    """Some sixty megabytes of rows in several portions."""
     return pl.concat([pl.scan_parquet(URI).select("l_orderkey", "l_partkey", "l_suppkey")] * TIMES)
 
 
@@ -353,3 +353,16 @@ def test_a_query_of_a_killed_direct_client_runs_on_at_its_coordinator(queries, m
         with pytest.raises(ResultGoneError, match="no query"):
             ctx.query(id)
     kube.wait("the context's pods are gone", 60, lambda: not kube.items("pods", queries.namespace, "floe.dev/context"))
+
+
+def test_an_interrupted_client_cancels_its_query(queries):
+    process = client("Kubernetes", namespace=queries.namespace, storage="s3", storage_options=OPTIONS, **SIZE)
+    name = process.stdout.readline().strip()
+    assert only_query(queries) == name
+    process.send_signal(signal.SIGINT)
+    # It ends as a program that is interrupted does, once the query has been told.
+    assert process.wait(timeout=30) == -signal.SIGINT
+    process.stdout.close()
+    status = queries.phase(name, "Cancelled", limit_seconds=30)
+    assert status["attempt"] == 1
+    queries.no_pods(name)
