@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e import kube, store
 from tests.e2e.contexts import Contexts
-from tests.e2e.queries import GATED, GROUPS, MEDIUM_TIMES, Queries
+from tests.e2e.queries import GATED, GROUPS, Queries
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
@@ -73,14 +73,3 @@ def groups_result():
     names = {"pl": pl, "scan": lambda table: pl.scan_parquet(f"s3://{store.BUCKET}/sf0.1/{table}/*.parquet", storage_options=store.options())}
     exec(GROUPS, names)
     return names["result"].collect(engine="streaming")
-
-
-@pytest.fixture(scope="session")
-def medium_result():
-    """What a query of so many pairs gives, without the pairs: their sums are products of sums."""
-    import polars as pl
-
-    lines = pl.scan_parquet(f"s3://{store.BUCKET}/sf0.1/lineitem/*.parquet", storage_options=store.options())
-    lines = lines.group_by("l_suppkey").agg(pl.len().alias("n"), pl.col("l_quantity").cast(pl.Float64).sum().alias("x"))
-    squares = [(pl.col(name).pow(2) * MEDIUM_TIMES).alias(name) for name in ("n", "x")]
-    return lines.with_columns(squares).with_columns(pl.col("n").cast(pl.UInt32)).collect(engine="streaming")

@@ -39,16 +39,13 @@ GATED = f"{GROUPS}{_WAIT}\nresult = result.map_batches(wait, streamable=True)\n"
 GATED_ONCE = f"{GROUPS}{_WAIT}\nresult = result.map_batches(wait)\n"
 # Of a worker that calls functions: they have a process of their own.
 ROOMY = "640Mi"
-# Lines beside every other of the same supplier (some 600 of each), each pair so many times: work without much data. 10 billion
-# pairs of SF 0.1 outlast everything. For tests that need workers at work: these take all of a machine.
-_PAIRS = """
+# Lines beside every other of the same supplier (some 600 of each), each pair thirty times: work without much data, 10 billion
+# pairs of SF 0.1, which outlast everything. For tests that need workers at work: it takes all of a machine.
+BUSY = """
 lines = scan("lineitem").select("l_suppkey", pl.col("l_quantity").cast(pl.Float64))
-pairs = pl.concat([lines] * {times}).join(lines, on="l_suppkey", how="inner", suffix="_2")
+pairs = pl.concat([lines] * 30).join(lines, on="l_suppkey", how="inner", suffix="_2")
 result = pairs.group_by("l_suppkey").agg(pl.len().alias("n"), (pl.col("l_quantity") * pl.col("l_quantity_2")).sum().alias("x"))
 """
-BUSY = _PAIRS.format(times=30)
-# 1.4 billion pairs: some 20 seconds also on a machine that does nothing else.
-MEDIUM_TIMES = 4
 
 
 def python(script: str) -> dict:
