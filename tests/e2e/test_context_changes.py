@@ -12,10 +12,10 @@ from tests.e2e.contexts import LARGER
 from tests.e2e.queries import GATED_ONCE
 
 OTHER_IMAGE = os.environ.get("FLOE_OTHER_RUNNER_IMAGE")
-# 256 million pairs that must all be held at once.
+# 64 million pairs that must all be held at once.
 HUGE = """
 def side(name):
-    return pl.LazyFrame({name: range(16_000)})
+    return pl.LazyFrame({name: range(8_000)})
 
 result = side("a").join(side("b"), how="cross").select((pl.col("a") * pl.col("b")).sort())
 """
