@@ -90,4 +90,3 @@ def told_by_command(contexts) -> None:
     # A context is nothing that the doctor minds.
     checked = floe("doctor", *at, "-o", "json")
     assert checked.returncode == 0 and json.loads(checked.stdout)["ok"], checked.stdout
-    assert not [one for one in json.loads(checked.stdout)["checks"] if one["state"] in ("fail", "warn")], checked.stdout
