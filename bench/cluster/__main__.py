@@ -5,7 +5,9 @@
 `latency`: from apply to Succeeded for a tiny query with images present, and where the time goes, by timestamps.
 `load`: DistributedQuery objects whose pods are played by a fake kubelet (fakekubelet/): the operator's memory, time from a
 query's creation to its pods, none stuck.
-`contexts`: from a query's creation to its end on a warm context, alone and 200 of 20 users at once. All run on the cluster that KUBECONFIG names, where tests/e2e/install has put Floe.
+`contexts`: from a query's creation to its end on a warm context, alone and 200 of 20 users at once; memory of its pods at rest.
+Ends with 1 when queries are stuck or a tiny one takes too long (contexts.py). All run on the cluster that KUBECONFIG names, where
+tests/e2e/install has put Floe.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ def main() -> int:
         path = RESULTS / "cluster.json"
         known = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps(known | figures, indent=1) + "\n")
-    bad = [one for one in figures.get("load", []) if one["stuck"]]
+    bad = [f"{one['stuck']} queries are stuck" for one in figures.get("load", []) if one["stuck"]]
+    bad += contexts.too_slow(figures["contexts"]) if "contexts" in figures else []
+    for words in bad:
+        print(f"bench: {words}", file=sys.stderr)
     return 1 if bad else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import datetime
 import json
 import pathlib
 import statistics
@@ -21,7 +22,10 @@ CONTEXT = {
     "minWorkers": 1, "maxWorkers": 2, "maxQueriesAtOnce": 16,
     "compute": {"cpus": "100m", "memory": "512Mi", "coordinator": {"cpus": "100m", "memory": "1Gi"}},
 }  # fmt: skip
+REST_SECONDS = 3
 ENDED = ("Succeeded", "Failed", "Cancelled")
+# What a tiny query may take on a warm context, by the median: as an object, and from Python over a direct connection.
+OBJECT_SECONDS, DIRECT_SECONDS = 0.3, 0.1
 
 
 def plans() -> dict[str, dict]:
@@ -148,6 +152,32 @@ def crowd(ends: Ends, plan: dict, users: int, each: int) -> dict:
     }  # fmt: skip
 
 
+def memory() -> dict[str, float]:
+    """What each pod of the context uses at rest, as the kubelet counts it: without files that could be read again."""
+    pods = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in kube.items("pods", NAMESPACE, "floe.dev/context=warm")}
+    since = datetime.datetime.now(datetime.timezone.utc)
+
+    def counted() -> dict[str, float] | None:
+        used = {}
+        for node in set(pods.values()):
+            for pod in kube.request("GET", f"/api/v1/nodes/{node}/proxy/stats/summary")["pods"]:
+                for one in pod.get("containers", []):
+                    known = pod["podRef"]["namespace"] == NAMESPACE and pod["podRef"]["name"] in pods
+                    # The kubelet counts every ten seconds or so: what it says may be older than the context's rest.
+                    if known and datetime.datetime.fromisoformat(one["memory"]["time"]) > since:
+                        used[pod["podRef"]["name"]] = round(one["memory"]["workingSetBytes"] / 2**20, 1)
+        return used if used.keys() == pods.keys() else None
+
+    return kube.wait("the kubelet counts memory", 60, counted)
+
+
+def too_slow(found: dict) -> list[str]:
+    """What takes longer than it may."""
+    medians = [(f"{kind} as an object", one["medianSeconds"], OBJECT_SECONDS) for kind, one in found["alone"].items()]
+    medians.append(("from Python, direct", found["fromPython"]["direct"]["medianSeconds"], DIRECT_SECONDS))
+    return [f"{what}: {median} s, at most {most} s" for what, median, most in medians if median > most]
+
+
 def measure(repeats: int, users: int = 20, each: int = 10) -> dict:
     kube.kubectl("create", "namespace", NAMESPACE, check=False)
     try:
@@ -159,9 +189,13 @@ def measure(repeats: int, users: int = 20, each: int = 10) -> dict:
             return status.get("workers", {}).get("ready", 0) > 0
 
         kube.wait("the context is ready", 120, ready, lambda: kube.story(NAMESPACE))
+        time.sleep(REST_SECONDS)
+        found = {
+            "what": "seconds from sending the object to its terminal phase, as a watch sees it; MiB of the pods at rest",
+            "memoryAtRest": memory(), "alone": {},
+        }  # fmt: skip
         ends = Ends()
         ends.start()
-        found = {"what": "seconds from sending the object to its terminal phase, as a watch sees it", "alone": {}}
         for kind, plan in plans().items():
             found["alone"][kind] = alone(ends, kind, plan, repeats)
         found["fromPython"] = {mode: from_python(mode, repeats) for mode in ("proxy", "direct")}

@@ -3,14 +3,14 @@ without FLOE_E2E they are not collected, so that a plain `pytest tests` needs no
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 
 import pytest
 
 from tests.e2e import kube, store
-from tests.e2e.queries import MEDIUM, MEDIUM_TIMES, SLOW, Queries
+from tests.e2e.contexts import Contexts
+from tests.e2e.queries import GATED, GROUPS, Queries
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
@@ -28,16 +28,29 @@ def queries(request):
     nothing of them may be left."""
     name = re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[-40:].strip("-")
     namespace = f"e2e-{name}"
-    kube.kubectl("delete", "namespace", namespace, "--ignore-not-found", timeout=120)
-    kube.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": RESTRICTED}},
-        store.secret("s3", namespace),
-    )
+    # Without kubectl: its starts are a good part of what a small test costs.
+    there = lambda: kube.request("GET", f"/api/v1/namespaces/{namespace}")  # noqa: E731
+    if (found := there()) and "deletionTimestamp" not in found["metadata"]:
+        kube.request("DELETE", f"/api/v1/namespaces/{namespace}")
+    kube.wait("no namespace of a run before", 120, lambda: there() is None)
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": RESTRICTED}}
+    kube.request("POST", "/api/v1/namespaces", body)
+    kube.request("POST", kube.path("secrets", namespace), store.secret("s3", namespace))
     kube.wait("the default service account", 20, lambda: kube.request("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/default"))
     made = Queries(namespace)
+    made.close_gates()
     yield made
     made.nothing_left()
-    kube.kubectl("delete", "namespace", namespace, "--wait=false")
+    kube.request("DELETE", f"/api/v1/namespaces/{namespace}")
+
+
+@pytest.fixture
+def contexts(queries):
+    """The contexts of the namespace. At the end they are deleted and none of their pods may be left."""
+    made = Contexts(queries)
+    yield made
+    queries.nothing_left()
+    made.nothing_left()
 
 
 @pytest.fixture
@@ -49,29 +62,14 @@ def scale() -> str:
 @pytest.fixture
 def slow() -> str:
     """A script whose query outlasts every test that stops it."""
-    return SLOW
-
-
-@pytest.fixture
-def medium() -> str:
-    """A script whose query runs for some twenty seconds."""
-    return MEDIUM
+    return GATED
 
 
 @pytest.fixture(scope="session")
-def pairs_result():
-    """What a query of pairs gives, without the pairs: their sums are products of sums."""
+def groups_result():
+    """What GROUPS gives, behind a gate or not."""
     import polars as pl
 
-    def result(times: int):
-        lines = pl.scan_parquet(f"s3://{store.BUCKET}/sf0.1/lineitem/*.parquet", storage_options=store.options())
-        lines = lines.group_by("l_suppkey").agg(pl.len().alias("n"), pl.col("l_quantity").cast(pl.Float64).sum().alias("x"))
-        squares = [(pl.col(name).pow(2) * times).alias(name) for name in ("n", "x")]
-        return lines.with_columns(squares).with_columns(pl.col("n").cast(pl.UInt32)).collect(engine="streaming")
-
-    return functools.cache(result)
-
-
-@pytest.fixture(scope="session")
-def medium_result(pairs_result):
-    return pairs_result(MEDIUM_TIMES)
+    names = {"pl": pl, "scan": lambda table: pl.scan_parquet(f"s3://{store.BUCKET}/sf0.1/{table}/*.parquet", storage_options=store.options())}
+    exec(GROUPS, names)
+    return names["result"].collect(engine="streaming")

@@ -96,6 +96,11 @@ def items(kind: str, namespace: str, selector: str = "") -> list[dict]:
     return found["items"] if found else []
 
 
+def create(kind: str, namespace: str, body: dict) -> dict:
+    """Makes an object as kubectl would, unknown fields refused; much cheaper than a start of kubectl."""
+    return request("POST", path(kind, namespace) + "?fieldValidation=Strict", body)
+
+
 def patch(kind: str, namespace: str, name: str, change: dict) -> None:
     assert request("PATCH", path(kind, namespace, name), change, "application/merge-patch+json") is not None
 

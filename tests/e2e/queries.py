@@ -11,6 +11,7 @@ import time
 import urllib.request
 from typing import Any
 
+from tests import support
 from tests.e2e import kube, store
 
 TERMINAL = ("Succeeded", "Failed", "Cancelled")
@@ -21,17 +22,30 @@ GROUPS = """
 lines = scan("lineitem")
 result = lines.group_by("l_suppkey").agg(pl.len().alias("n"), pl.col("l_quantity").cast(pl.Float64).sum().alias("q"))
 """
-# Lines beside every other of the same supplier (some 600 of each), each pair so many times: work without much data.
-_PAIRS = """
+# Groups that stand before a gate until the test opens it (`Queries.open`): a query that lasts as long as a test needs, and costs
+# nothing meanwhile. A function of frames stands there on all workers, one of all rows in a single task.
+_WAIT = """
+def wait(frame, gate=params["gate"]):
+    import time, urllib.request
+
+    while True:
+        try:
+            urllib.request.urlopen(gate, timeout=10).close()
+            return frame
+        except OSError:
+            time.sleep(0.2)
+"""
+GATED = f"{GROUPS}{_WAIT}\nresult = result.map_batches(wait, streamable=True)\n"
+GATED_ONCE = f"{GROUPS}{_WAIT}\nresult = result.map_batches(wait)\n"
+# Of a worker that calls functions: they have a process of their own.
+ROOMY = "640Mi"
+# Lines beside every other of the same supplier (some 600 of each), each pair thirty times: work without much data, 10 billion
+# pairs of SF 0.1, which outlast everything. For tests that need workers at work: it takes all of a machine.
+BUSY = """
 lines = scan("lineitem").select("l_suppkey", pl.col("l_quantity").cast(pl.Float64))
-pairs = pl.concat([lines] * {times}).join(lines, on="l_suppkey", how="inner", suffix="_2")
+pairs = pl.concat([lines] * 30).join(lines, on="l_suppkey", how="inner", suffix="_2")
 result = pairs.group_by("l_suppkey").agg(pl.len().alias("n"), (pl.col("l_quantity") * pl.col("l_quantity_2")).sum().alias("x"))
 """
-# 1.4 billion pairs of SF 0.1: some 20 seconds also on a machine that does nothing else, so that pods are lost in the middle.
-MEDIUM_TIMES = 4
-MEDIUM = _PAIRS.format(times=MEDIUM_TIMES)
-SHORT = _PAIRS.format(times=1)
-SLOW = _PAIRS.format(times=30)
 
 
 def python(script: str) -> dict:
@@ -61,7 +75,33 @@ class Queries:
             spec["tables"] = {
                 name: {"format": "parquet", "uri": f"s3://{store.BUCKET}/{tables}/{name}/*.parquet"} for name in names
             }
+        if _WAIT in script:
+            spec["params"] = {"gate": self.gate()}
+            spec["compute"]["memory"] = ROOMY
         return merge(spec, more)
+
+    def gate(self, name: str = "gate") -> str:
+        """The address at which a gate is seen to be open."""
+        return store.address(f"gates/{self.namespace}/{name}")
+
+    def open(self, name: str = "gate") -> None:
+        store.client().put_object(Bucket=store.BUCKET, Key=f"gates/{self.namespace}/{name}", Body=b"")
+
+    def close_gates(self) -> None:
+        """As after a run before this one."""
+        for key in store.keys(f"gates/{self.namespace}/"):
+            store.client().delete_object(Bucket=store.BUCKET, Key=key)
+
+    def at_gate(self, name: str, limit_seconds: float = 120) -> dict:
+        """Until what goes before the gate is done; gives the status."""
+
+        def there(status):
+            states = {stage["state"] for stage in status.get("stages", [])}
+            return {"done", "running"} <= states or status.get("phase") in TERMINAL
+
+        status = self.wait(name, "it stands at its gate", there, limit_seconds)
+        assert status["phase"] == "Running", f"{name} is {status}\n{kube.story(self.namespace)}"
+        return status
 
     def create(self, name: str, spec: dict) -> None:
         spec = copy.deepcopy(spec)
@@ -70,7 +110,7 @@ class Queries:
         spec = {key: value for key, value in spec.items() if value is not None}
         query = {"apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery", "metadata": {"name": name}, "spec": spec}
         self.made.append(name)
-        kube.apply(query, namespace=self.namespace)
+        kube.create("distributedqueries", self.namespace, query)
 
     def get(self, name: str) -> dict | None:
         return kube.get("distributedqueries", self.namespace, name)
@@ -113,6 +153,14 @@ class Queries:
             return status.get("reason") == reason or reason in conditions
 
         return self.wait(name, f"reason {reason}", ask, limit_seconds)
+
+    def holds(self, name: str, want) -> None:
+        """The query's sink holds these rows."""
+        import polars as pl
+
+        uri = f"s3://{store.BUCKET}/{self.prefix}/{name}/**/*.parquet"
+        got = pl.read_parquet(uri, storage_options=store.options())
+        support.assert_same(got.with_columns(pl.col("n").cast(pl.UInt32)).select(want.columns), want, ordered=False)
 
     def read(self, name: str):
         """The rows of a result without a sink, from the coordinator, as docs/kubernetes.md does it."""

@@ -50,14 +50,15 @@ def endpoint() -> str:
 
 
 @functools.cache
-def client():
+def client(inside: bool = False):
+    """`inside`: as pods reach the server, to make addresses for them."""
     config = botocore.config.Config(
-        s3={"addressing_style": "path"}, retries={"max_attempts": 5}, max_pool_connections=16,
+        s3={"addressing_style": "path"}, retries={"max_attempts": 5}, max_pool_connections=16, signature_version="s3v4",
         request_checksum_calculation="when_required", response_checksum_validation="when_required",
     )  # fmt: skip
     return boto3.client(
-        "s3", endpoint_url=endpoint(), region_name="us-east-1", aws_access_key_id=KEY, aws_secret_access_key=SECRET,
-        config=config,
+        "s3", endpoint_url=ENDPOINT if inside else endpoint(), region_name="us-east-1", aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET, config=config,
     )  # fmt: skip
 
 
@@ -69,6 +70,11 @@ def options() -> dict[str, str]:
         "aws_allow_http": "true",
         "aws_virtual_hosted_style_request": "false",
     }
+
+
+def address(key: str) -> str:
+    """Where a pod that has no credentials finds an object for an hour, if it is there."""
+    return client(inside=True).generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": key})
 
 
 def keys(prefix: str) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e import kube, store
 from tests.e2e.command import FLOE, floe, good, kubeconfig, start, write
-from tests.e2e.queries import GROUPS
+from tests.e2e.queries import GATED, GROUPS
 
 pytestmark = pytest.mark.skipif(FLOE is None, reason="floe is not built on this machine")
 
@@ -91,13 +91,15 @@ def test_a_result_with_a_sink_is_where_the_sink_says(queries, tmp_path):
     assert out.returncode == 2 and "read it there" in out.stderr
 
 
-def test_logs_follow_a_query_and_tell_stages(queries, tmp_path, medium, slow):
+def test_logs_follow_a_query_and_tell_stages(queries, tmp_path):
     at = ["-n", queries.namespace]
-    script = "print('hello')\n" + medium
+    script = "print('hello')\n" + GATED
     good("submit", write(tmp_path, queries, "spoken", queries.spec(script, compute={"env": [{"name": "RUST_LOG", "value": "floe_runner=debug"}]})))
     early = floe("result", "spoken", *at)
     assert early.returncode == 2 and "has not ended" in early.stderr and "writes its result to s3://" in early.stderr, early.stderr
     followed = start("logs", "spoken", "-f", *at)
+    queries.at_gate("spoken")
+    queries.open()
     queries.succeeded("spoken")
     out, err = followed.communicate(timeout=60)
     assert followed.returncode == 0, err
@@ -105,10 +107,11 @@ def test_logs_follow_a_query_and_tell_stages(queries, tmp_path, medium, slow):
     assert "query succeeded" in out, out
 
     # One that goes on when the user has seen enough.
+    queries.close_gates()
     loud = {"env": [{"name": "RUST_LOG", "value": "floe_runner=debug"}]}
-    good("submit", write(tmp_path, queries, "staged", queries.spec(slow, compute=loud)))
+    good("submit", write(tmp_path, queries, "staged", queries.spec(GATED, compute=loud)))
     staged = start("logs", "staged", "-f", "--stage", 0, *at)
-    queries.wait("staged", "stage 0 done", lambda s: any(one["id"] == 0 and one["state"] == "done" for one in s.get("stages", [])), 150)
+    queries.at_gate("staged")
     time.sleep(2)
     begin = time.monotonic()
     staged.send_signal(signal.SIGINT)

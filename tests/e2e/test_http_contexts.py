@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e import kube
 from tests.e2e.http_api import Caller
-from tests.e2e.queries import SMALL
+from tests.e2e.queries import BUSY, SMALL
 from tests.e2e.test_http_api import WORDS, submitted, words
 
 
@@ -114,9 +114,9 @@ def test_logs_are_those_of_the_pods_in_order(queries, ann, slow):
     assert "keepFailedPodsSeconds" in ann.ask("GET", f"/{name}/logs").problem(409, "no-logs")["detail"]
 
 
-def test_a_long_log_is_cut_to_its_last_lines_and_others_pods_are_not_told(queries, ann, slow):
+def test_a_long_log_is_cut_to_its_last_lines_and_others_pods_are_not_told(queries, ann):
     env = {"compute": {"workers": 2, **SMALL, "env": [{"name": "RUST_LOG", "value": "trace"}]}}
-    name = submitted(ann, {"name": "chatty", "spec": queries.spec(slow, sink=None, **env)})
+    name = submitted(ann, {"name": "chatty", "spec": queries.spec(BUSY, sink=None, **env)})
     queries.phase(name, "Running", limit_seconds=120)
     # A pod that calls itself the query's.
     pod = queries.pod(name, "coordinator")["spec"]

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.e2e import kube, store
-from tests.e2e.queries import GROUPS
+from tests.e2e.queries import BUSY, GROUPS, ROOMY
 
 PHASES = ["Pending", "Starting", "Planning", "Running", "Committing", "Succeeded", "Failed", "Suspended", "Cancelled"]
 
@@ -18,8 +18,9 @@ def until(queries, name: str, phase: str) -> None:
     queries.wait(name, f"phase {phase}", lambda status: (status.get("phase") or "Pending") in later, 120)
 
 
-def test_cancel(queries, slow):
-    queries.create("slow", queries.spec(slow))
+def test_cancel(queries):
+    # Workers at work are stopped in the middle of it.
+    queries.create("slow", queries.spec(BUSY))
     queries.phase("slow", "Running", limit_seconds=90)
     begin = time.monotonic()
     queries.change("slow", cancel=True)
@@ -109,7 +110,7 @@ def test_the_deletion_of_a_managed_query_is_served_when_it_has_floes_finalizer(q
 def test_workers_come_and_go_while_a_query_runs_and_nothing_else_changes(queries, slow):
     queries.create("steer", queries.spec(slow, workers=2))
     status = queries.phase("steer", "Running", limit_seconds=90)
-    assert status["pinned"]["memory"] == "384Mi" and status["pinned"]["image"]
+    assert status["pinned"]["memory"] == ROOMY and status["pinned"]["image"]
     running = lambda count: lambda: len([p for p in queries.pods("steer", "worker") if p["status"]["phase"] == "Running"]) == count  # noqa: E731
     queries.change("steer", compute={"workers": 4})
     kube.wait("four workers", 60, running(4), lambda: kube.story(queries.namespace))
@@ -118,16 +119,16 @@ def test_workers_come_and_go_while_a_query_runs_and_nothing_else_changes(queries
     kube.wait("one worker", 90, running(1), lambda: kube.story(queries.namespace))
     assert queries.status("steer")["attempt"] == 1
     # Sizes are those of the attempt for as long as it runs.
-    queries.change("steer", compute={"memory": "512Mi"})
+    queries.change("steer", compute={"memory": "704Mi"})
     time.sleep(3)
     status = queries.status("steer")
-    assert status["pinned"]["memory"] == "384Mi" and status["attempt"] == 1
+    assert status["pinned"]["memory"] == ROOMY and status["attempt"] == 1
     # Held and resumed, it goes on with the change.
     queries.change("steer", suspend=True)
     queries.phase("steer", "Suspended", limit_seconds=60)
     queries.change("steer", suspend=False)
     status = queries.phase("steer", "Running", limit_seconds=90)
-    assert status["pinned"]["memory"] == "512Mi" and status["attempt"] == 2
+    assert status["pinned"]["memory"] == "704Mi" and status["attempt"] == 2
     queries.delete("steer")
 
 

@@ -3,11 +3,10 @@ sink holds exactly one result."""
 
 from __future__ import annotations
 
-import polars as pl
 import pytest
 
-from tests import support
 from tests.e2e import kube, store
+from tests.e2e.queries import GATED
 
 
 def kill(namespace: str, pod: dict) -> None:
@@ -20,26 +19,14 @@ def evict(namespace: str, pod: dict) -> None:
     kube.request("POST", kube.path("pods", namespace, name) + "/eviction", body)
 
 
-def mid_stage(queries, name: str) -> None:
-    def working(status):
-        return any(stage["state"] in ("running", "done") for stage in status.get("stages", []))
-
-    queries.wait(name, "a stage at work", working, 120)
-
-
-def check(queries, name: str, oracle: pl.DataFrame) -> None:
-    uri = f"s3://{store.BUCKET}/{queries.prefix}/{name}/**/*.parquet"
-    support.assert_same(pl.read_parquet(uri, storage_options=store.options()), oracle, ordered=False)
-
-
 def cleaned_up(status: dict) -> bool:
     return any(one["type"] == "CleanedUp" and one["status"] == "True" for one in status.get("conditions", []))
 
 
 @pytest.mark.parametrize("how", [kill, evict], ids=["killed", "evicted"])
-def test_a_worker_is_replaced(queries, medium, medium_result, how):
-    queries.create("loss", queries.spec(medium, workers=3))
-    mid_stage(queries, "loss")
+def test_a_worker_is_replaced(queries, groups_result, how):
+    queries.create("loss", queries.spec(GATED, workers=3))
+    queries.at_gate("loss")
     victim = queries.pod("loss", "worker")
     how(queries.namespace, victim)
     index = victim["metadata"]["labels"]["floe.dev/worker"]
@@ -50,27 +37,30 @@ def test_a_worker_is_replaced(queries, medium, medium_result, how):
         return [p["metadata"]["name"] for p in same if p["metadata"]["uid"] != victim["metadata"]["uid"]]
 
     (name,) = kube.wait("the worker is replaced", 60, replaced, lambda: kube.story(queries.namespace))
+    queries.open()
     status = queries.succeeded("loss")
     assert status["attempt"] == 1, "a lost worker costs no attempt"
-    check(queries, "loss", medium_result)
+    queries.holds("loss", groups_result)
     # An operator that lost its lease just then saw no loss: it makes the pod that it misses again.
     if name != victim["metadata"]["name"]:
         assert any(victim["metadata"]["name"] in event["message"] for event in queries.events("loss"))
 
 
 @pytest.mark.parametrize("how", [kill, evict], ids=["killed", "evicted"])
-def test_without_its_coordinator_the_query_starts_again(queries, medium, medium_result, how):
-    queries.create("loss", queries.spec(medium))
-    mid_stage(queries, "loss")
+def test_without_its_coordinator_the_query_starts_again(queries, groups_result, how):
+    queries.create("loss", queries.spec(GATED))
+    queries.at_gate("loss")
     how(queries.namespace, queries.pod("loss", "coordinator"))
+    queries.wait("loss", "another attempt", lambda status: status.get("attempt") == 2, 60)
+    queries.open()
     status = queries.succeeded("loss")
     assert status["attempt"] == 2
-    check(queries, "loss", medium_result)
+    queries.holds("loss", groups_result)
 
 
 def test_losses_are_counted(queries, slow):
     queries.create("loss", queries.spec(slow, backoffLimit=0))
-    mid_stage(queries, "loss")
+    queries.at_gate("loss")
     kill(queries.namespace, queries.pod("loss", "coordinator"))
     status = queries.phase("loss", "Failed", limit_seconds=120)
     assert status["reason"] in ("BackoffLimit", "CoordinatorLost", "PodDeleted"), status

@@ -13,6 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from tests.e2e import kube, store
+from tests.python.test_dtypes import frame
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "python" / "src"))
 
@@ -53,6 +54,16 @@ def test_rows_come_through_the_api_server(ctx, lines, queries):
     assert_frame_equal(pl.concat(lf.remote(ctx).collect_batches()), want)
     assert "stage 0" in result.plan() and result.total_stages > 1
     result.delete()
+
+
+def test_dtypes_come_back_whole(ctx):
+    """Enums, categories, decimals, zones, nested ones: through stages, a coordinator's disk and the API server."""
+    rows = pl.concat([frame().with_row_index("n")] * 50)
+    lf = rows.lazy().with_columns(pl.int_range(pl.len()).alias("at")).sort("at", descending=True)
+    want = lf.collect(engine="in-memory")
+    got = lf.remote(ctx).distributed().collect()
+    assert got.schema == want.schema
+    assert_frame_equal(got, want, categorical_as_str=True)
 
 
 def test_a_sink_errors_and_cancel(ctx, lines, queries):
@@ -145,6 +156,10 @@ def test_a_warm_context(lines, queries, mode):
         # The context of the block, and its storage.
         assert_frame_equal(by_flag.remote().collect(), want)
         assert_frame_equal(pl.concat(by_flag.remote().collect_batches()), want)
+        typed = frame()
+        got = typed.lazy().remote().collect()
+        assert got.schema == typed.schema
+        assert_frame_equal(got, typed, categorical_as_str=True)
         with pytest.raises(pl.exceptions.ColumnNotFoundError, match="nothing"):
             lines.select("nothing").remote().collect()
         again = floe.ComputeContext(name=f"py-{mode}", namespace=queries.namespace)

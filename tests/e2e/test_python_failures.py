@@ -4,10 +4,8 @@ credentials that are taken away, its own death. docs/failures.md has the same as
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -17,51 +15,32 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from tests.e2e import kube, store
-from tests.e2e.queries import MEDIUM_TIMES
+from tests.e2e import clients, kube, store
+from tests.e2e.clients import OPTIONS, URI, client, killed, lasting
+from tests.e2e.queries import ROOMY
 from tests.relay import Relay
 
-SOURCE = pathlib.Path(__file__).parents[2] / "python" / "src"
-sys.path.insert(0, str(SOURCE))
+sys.path.insert(0, str(clients.SOURCE))
 
 import floe  # noqa: E402
 from floe.exceptions import ConnectionLostError, ContextError, ResultGoneError  # noqa: E402
 
-OPTIONS = {**store.STORAGE["options"], "aws_endpoint_url": store.ENDPOINT, "aws_region": store.STORAGE["region"]}
-SIZE = {"workers": 2, "cpus": "50m", "memory": "384Mi", "compute": {"coordinator": {"cpus": "50m", "memory": "384Mi"}}}
-URI = f"s3://{store.BUCKET}/sf0.1/lineitem/*.parquet"
-TIMES = 6
+SIZE = {"workers": 2, "cpus": "50m", "memory": ROOMY, "compute": {"coordinator": {"cpus": "50m", "memory": "384Mi"}}}
+TIMES = 4
 #: A part of the large result, and more than a portion of it.
 CUT_BYTES = 16 << 20
 # In place of a minute, where the connection does not come back.
 PATIENCE_SECONDS = 3.0
 
-# A client that starts a query, tells its id and waits for its end, which it does not live to see.
-CLIENT = """
-import json, sys, floe, polars as pl
-told = json.loads(sys.argv[1])
-kind = getattr(floe, told["kind"])
-ctx = kind(**told["arguments"])
-lines = pl.scan_parquet(told["uri"]).select("l_suppkey", pl.col("l_quantity").cast(pl.Float64))
-pairs = pl.concat([lines] * told["times"]).join(lines, on="l_suppkey", how="inner", suffix="_2")
-sums = pairs.group_by("l_suppkey").agg(pl.len().alias("n"), (pl.col("l_quantity") * pl.col("l_quantity_2")).sum().alias("x"))
-query = sums.remote(ctx).distributed().execute(blocking=False)
-print(query.id, flush=True)
-query.await_result()
-"""
-
-
-def medium() -> pl.LazyFrame:
-    """Runs for some twenty seconds; `medium_result` has what it gives."""
-    lines = pl.scan_parquet(URI).select("l_suppkey", pl.col("l_quantity").cast(pl.Float64))
-    pairs = pl.concat([lines] * MEDIUM_TIMES).join(lines, on="l_suppkey", how="inner", suffix="_2")
-    product = (pl.col("l_quantity") * pl.col("l_quantity_2")).sum().alias("x")
-    return pairs.group_by("l_suppkey").agg(pl.len().alias("n"), product)
-
 
 def large() -> pl.LazyFrame:
-    """Some eighty megabytes of rows in several portions."""
+    """Some sixty megabytes of rows in several portions."""
     return pl.concat([pl.scan_parquet(URI).select("l_orderkey", "l_partkey", "l_suppkey")] * TIMES)
+
+
+@pytest.fixture(scope="session")
+def lasting_result(groups_result) -> pl.DataFrame:
+    return clients.lasting_result(groups_result)
 
 
 @pytest.fixture(scope="session")
@@ -163,15 +142,15 @@ def only_query(queries) -> str:
 def warm(queries, kubeconfig, **more) -> floe.ComputeContext:
     compute = {"coordinator": {"cpus": "50m", "memory": "640Mi"}}
     return floe.ComputeContext(
-        name="warm", namespace=queries.namespace, kubeconfig=kubeconfig, cpus="50m", memory="384Mi", cluster_size=2,
+        name="warm", namespace=queries.namespace, kubeconfig=kubeconfig, cpus="50m", memory=ROOMY, cluster_size=2,
         min_workers=2, storage="s3", storage_options=OPTIONS, connection_mode="direct", compute=compute, **more,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["proxy", "direct"])
-def test_waiting_and_reading_survive_cut_connections(queries, through, relay, far, mode, medium_result, large_result):
+def test_waiting_and_reading_survive_cut_connections(queries, through, relay, far, mode, lasting_result, large_result):
     with far if mode == "proxy" else warm(queries, through) as ctx:
-        query = medium().remote(ctx).distributed().execute(blocking=False)
+        query = lasting(queries.gate()).remote(ctx).distributed().execute(blocking=False)
         waiting = Waiting(query.await_result)
         kube.wait("the query runs", 90, lambda: query.get_status() == floe.QueryStatus.INPROGRESS, lambda: kube.story(queries.namespace))
         for reset in (True, False):
@@ -181,9 +160,10 @@ def test_waiting_and_reading_survive_cut_connections(queries, through, relay, fa
         time.sleep(3)
         assert not waiting.ended, "the query is over too soon for this test"
         relay.open()
+        queries.open()
         result = waiting.end()
         assert result.status == floe.QueryStatus.SUCCESS
-        equal(result.lazy().collect(engine="in-memory"), medium_result)
+        equal(result.lazy().collect(engine="in-memory"), lasting_result)
         result.delete()
         assert relay.cuts >= 2
         # Cut in the middle of the rows, again and again.
@@ -201,8 +181,8 @@ def test_waiting_and_reading_survive_cut_connections(queries, through, relay, fa
     kube.wait("no query is left", 60, lambda: not kube.items("distributedqueries", queries.namespace))
 
 
-def test_an_api_server_that_is_gone_for_good_ends_the_client_and_not_the_query(queries, far, near, relay, impatient, medium_result):
-    waiting = Waiting(lambda: medium().remote(far).distributed().collect())
+def test_an_api_server_that_is_gone_for_good_ends_the_client_and_not_the_query(queries, far, near, relay, impatient, lasting_result):
+    waiting = Waiting(lambda: lasting(queries.gate()).remote(far).distributed().collect())
     name = only_query(queries)
     relay.close()
     begin = time.monotonic()
@@ -212,8 +192,9 @@ def test_an_api_server_that_is_gone_for_good_ends_the_client_and_not_the_query(q
     assert caught.value.query_id == name and isinstance(caught.value, ConnectionError)
     assert queries.status(name)["phase"] == "Running"
     # Another client takes it up by its name, and gets all of it.
+    queries.open()
     query = near.query(name)
-    equal(query.await_result().lazy().collect(engine="in-memory"), medium_result)
+    equal(query.await_result().lazy().collect(engine="in-memory"), lasting_result)
     assert "stage 0" in query.plan()
     with pytest.raises(ValueError, match="by its id"):
         query.plan("ir")
@@ -252,14 +233,14 @@ def test_rows_go_with_their_coordinator_and_waiting_with_the_query(queries, near
         for _ in batches:
             pass
     query.delete_result()
-    waiting = Waiting(lambda: medium().remote(near).distributed().collect())
+    waiting = Waiting(lambda: lasting(queries.gate()).remote(near).distributed().collect())
     name = only_query(queries)
     queries.delete(name)
     with pytest.raises(ResultGoneError, match=f"query {name}(?s:.*)was deleted"):
         waiting.end()
 
 
-def test_credentials_that_are_taken_away_end_the_client_and_not_the_query(queries, near, relay, tmp_path, medium_result):
+def test_credentials_that_are_taken_away_end_the_client_and_not_the_query(queries, near, relay, tmp_path, lasting_result):
     rules = [
         {"apiGroups": ["floe.dev"], "resources": ["distributedqueries"], "verbs": ["create", "get", "list", "watch", "patch", "delete"]},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]},
@@ -284,7 +265,7 @@ def test_credentials_that_are_taken_away_end_the_client_and_not_the_query(querie
     with floe.Kubernetes(queries.namespace, storage="s3", storage_options=OPTIONS, kubeconfig=path, **SIZE) as ctx:
         # What docs/python.md says is needed is enough.
         assert pl.LazyFrame({"a": [1, 2]}).sum().remote(ctx).collect().item() == 3
-        query = medium().remote(ctx).distributed().execute(blocking=False)
+        query = lasting(queries.gate()).remote(ctx).distributed().execute(blocking=False)
         waiting = Waiting(query.await_result)
         name = only_query(queries)
         kube.kubectl("delete", "serviceaccount", "analyst", "-n", queries.namespace)
@@ -299,28 +280,16 @@ def test_credentials_that_are_taken_away_end_the_client_and_not_the_query(querie
         assert caught.value.query_id == name
         with pytest.raises(ContextError, match="credentials"):
             query.cancel()
+    queries.open()
     queries.succeeded(name)
     taken = near.query(name)
-    equal(taken.await_result().lazy().collect(engine="in-memory"), medium_result)
+    equal(taken.await_result().lazy().collect(engine="in-memory"), lasting_result)
     taken.delete_result()
-
-
-def client(kind: str, **arguments) -> subprocess.Popen:
-    told = {"kind": kind, "arguments": arguments, "uri": URI, "times": MEDIUM_TIMES}
-    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    return subprocess.Popen([sys.executable, "-c", CLIENT, json.dumps(told)], stdout=subprocess.PIPE, text=True, env=env)
-
-
-def killed(process: subprocess.Popen) -> None:
-    assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
 
 
 def test_a_query_outlives_a_killed_client_and_removes_itself(queries):
     credentials = {**store.CREDENTIALS}
-    process = client("Kubernetes", namespace=queries.namespace, credentials=credentials, storage_options=OPTIONS, ttl=10, **SIZE)
+    process = client("Kubernetes", queries.gate(), namespace=queries.namespace, credentials=credentials, storage_options=OPTIONS, ttl=10, **SIZE)
     name = process.stdout.readline().strip()
     assert name
     assert only_query(queries) == name
@@ -328,6 +297,7 @@ def test_a_query_outlives_a_killed_client_and_removes_itself(queries):
     assert kube.get("secrets", queries.namespace, secret)
     killed(process)
     assert queries.status(name)["phase"] == "Running"
+    queries.open()
     queries.succeeded(name)
     # Nobody is there to delete it: its time to live does it, and its pods and Secrets go with it.
     kube.wait(f"{name} is gone", 60, lambda: queries.get(name) is None, lambda: kube.story(queries.namespace))
@@ -338,18 +308,32 @@ def test_a_query_outlives_a_killed_client_and_removes_itself(queries):
     )  # fmt: skip
 
 
-def test_a_query_of_a_killed_direct_client_runs_on_at_its_coordinator(queries, medium_result):
+def test_a_query_of_a_killed_direct_client_runs_on_at_its_coordinator(queries, lasting_result):
     with warm(queries, None) as ctx:
         ctx.start(wait=True)
-        process = client("ComputeContext", name="warm", namespace=queries.namespace, connection_mode="direct")
+        process = client("ComputeContext", queries.gate(), name="warm", namespace=queries.namespace, connection_mode="direct")
         id = process.stdout.readline().strip()
         assert id
         query = ctx.query(id)
         kube.wait("the query runs", 60, lambda: query.get_status() == floe.QueryStatus.INPROGRESS)
         killed(process)
+        queries.open()
         result = ctx.query(id).await_result()
-        equal(result.lazy().collect(engine="in-memory"), medium_result)
+        equal(result.lazy().collect(engine="in-memory"), lasting_result)
         result.delete()
         with pytest.raises(ResultGoneError, match="no query"):
             ctx.query(id)
     kube.wait("the context's pods are gone", 60, lambda: not kube.items("pods", queries.namespace, "floe.dev/context"))
+
+
+def test_an_interrupted_client_cancels_its_query(queries):
+    process = client("Kubernetes", queries.gate(), namespace=queries.namespace, storage="s3", storage_options=OPTIONS, **SIZE)
+    name = process.stdout.readline().strip()
+    assert only_query(queries) == name
+    process.send_signal(signal.SIGINT)
+    # It ends as a program that is interrupted does, once the query has been told.
+    assert process.wait(timeout=30) == -signal.SIGINT
+    process.stdout.close()
+    status = queries.phase(name, "Cancelled", limit_seconds=30)
+    assert status["attempt"] == 1
+    queries.no_pods(name)

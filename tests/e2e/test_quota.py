@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 
 from tests.e2e import kube
-from tests.e2e.queries import GROUPS, MEDIUM
+from tests.e2e.queries import GATED, GROUPS, ROOMY
 
 LIGHT = {"cpus": "20m", "memory": "200Mi", "coordinator": {"cpus": "20m", "memory": "256Mi"}}
 
@@ -27,10 +26,6 @@ def refusals(queries) -> int:
         for pod in kube.items("pods", "floe-system", "app.kubernetes.io/component=operator")
     )
     return sum("it waits for a quota" in line and queries.namespace in line for line in log.splitlines())
-
-
-def started(status: dict) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(status["startedAt"])
 
 
 def test_queries_that_need_more_than_there_is_take_turns(queries):
@@ -54,13 +49,14 @@ def test_queries_that_need_more_than_there_is_take_turns(queries):
     for name in names:
         queries.succeeded(name, limit_seconds=10)
         assert queries.status(name).get("failures", 0) == 0
+    assert seen_starts == names, "the oldest first"
     assert {1, 2} <= places, f"those that wait tell how many come first: {places}"
     assert refusals(queries) <= 4 * len(names), f"{refusals(queries)} refusals"
 
 
 def test_a_waiting_query_tells_its_place_and_takes_up_room_within_two_seconds(queries):
     quota(queries, pods="3")
-    queries.create("first", queries.spec(MEDIUM, workers=2, compute=LIGHT))
+    queries.create("first", queries.spec(GATED, workers=2, compute={**LIGHT, "memory": ROOMY}))
     queries.phase("first", "Running", "Committing", limit_seconds=90)
     queries.create("second", queries.spec(GROUPS, workers=2, compute=LIGHT))
     time.sleep(1.1)
