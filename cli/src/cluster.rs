@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use floe_api::{ComputeContext, DistributedQuery};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::Value;
@@ -162,9 +162,11 @@ impl Cluster {
         let mut how = PatchParams::apply(MANAGER);
         how.force = force;
         let applied = self.ask(&what, self.objects(false).patch(&name, &how, &Patch::Apply(query))).await?;
+        // Not the resource version: the operator may have written the status in between.
+        let written = |meta: &ObjectMeta| (meta.generation, meta.labels.clone(), meta.annotations.clone());
         let word = match before {
             None => "created",
-            Some(before) if before.metadata.resource_version == applied.metadata.resource_version => "unchanged",
+            Some(before) if written(&before.metadata) == written(&applied.metadata) => "unchanged",
             Some(_) => "configured",
         };
         Ok((applied, word))

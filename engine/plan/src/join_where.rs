@@ -49,8 +49,9 @@ fn any(plan: &DslPlan) -> bool {
 /// How a join with conditions is done, if not as an inner join.
 fn side(plan: &DslPlan) -> Option<&JoinType> {
     match plan {
-        DslPlan::Join { predicates, options, .. } if !predicates.is_empty() => Some(&options.args.how)
-            .filter(|how| matches!(how, JoinType::Left | JoinType::Right | JoinType::Full | JoinType::Semi | JoinType::Anti)),
+        DslPlan::Join { predicates, options, .. } if !predicates.is_empty() => Some(&options.args.how).filter(|how| {
+            matches!(how, JoinType::Left | JoinType::Right | JoinType::Full | JoinType::Semi | JoinType::Anti)
+        }),
         _ => None,
     }
 }

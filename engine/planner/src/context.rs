@@ -27,7 +27,7 @@ use floe_wire::graph::{Leaf, Read, StageGraph, StageId};
 /// and small chunks are mostly overhead: past this, partitions grow first…
 const PARTITIONS_PER_WORKER: f64 = 64.0;
 /// …up to this multiple of their target size, …
-const PARTITION_GROWTH_FACTOR: f64 = 8.0;
+const PARTITION_GROWTH_FACTOR: f64 = 4.0;
 /// …then there are more of them, up to these limits per worker and in all.
 const MAX_PARTITIONS_PER_WORKER: f64 = 512.0;
 const MAX_PARTITIONS: u32 = 4096;

@@ -99,9 +99,8 @@ impl Report {
     /// Whether there is nothing to look into.
     pub fn passes(&self) -> bool {
         let (staged, distributed) = self.shares();
-        let reached = |floor: Floor| {
-            self.equal() >= floor.equal && staged >= floor.staged && distributed >= floor.distributed
-        };
+        let reached =
+            |floor: Floor| self.equal() >= floor.equal && staged >= floor.staged && distributed >= floor.distributed;
         self.faults() == 0 && self.floor.is_none_or(reached)
     }
 

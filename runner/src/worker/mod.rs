@@ -2,6 +2,7 @@
 //! outputs to its peers, and ends with the coordinator, leaving no file behind. Execution of a task is in `exec`;
 //! placement is decided by the scheduler.
 
+mod cgroup;
 mod introduction;
 mod metrics;
 mod options;

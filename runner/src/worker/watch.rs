@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::shuffle::Store;
 use floe_wire::error::{Category, QueryError};
 
+use super::cgroup;
 use super::slots::Slots;
 
 const STEP: Duration = Duration::from_millis(20);
@@ -20,21 +21,36 @@ const HARD_PERCENT: u64 = 115;
 /// … and above this one, do not wait for tasks to stop.
 const LAST_PERCENT: u64 = 130;
 
+/// Where a cgroup enforces the limit, the kernel kills the process before that: stop tasks at this share of it, …
+const ENFORCED_PERCENT: u64 = 90;
+/// … if this share is allocated. The rest may be freed memory that the allocator has not given back yet.
+const ALLOCATED_PERCENT: u64 = 75;
+/// How often to look whether a cgroup enforces the limit.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Watches on its own thread; calls `give_up` when only a restart can free the memory.
 pub fn watch(limit_bytes: u64, store: Arc<Store>, slots: Arc<Slots>, give_up: impl Fn(QueryError) + Send + 'static) {
     let run = move || {
         let (mut over_since, mut condemned): (Option<Instant>, Option<Instant>) = (None, None);
+        let (mut enforced, mut looked): (bool, Option<Instant>) = (false, None);
         loop {
             std::thread::sleep(if slots.idle() { STEP_IDLE } else { STEP });
+            if looked.is_none_or(|at| at.elapsed() > LOOK_EVERY) {
+                (enforced, looked) =
+                    (cgroup::limit_bytes().is_some_and(|limit| limit <= limit_bytes), Some(Instant::now()));
+            }
             let used = used_bytes(&store);
             let running = slots.running();
-            if used <= limit_bytes || running.is_empty() {
+            let share = |bytes: u64, percent: u64| bytes / 100 > limit_bytes / 100 * percent / 100;
+            let near_a_kill = enforced
+                && share(used, ALLOCATED_PERCENT)
+                && share(cgroup::anonymous_bytes() + store.usage().memory_bytes, ENFORCED_PERCENT);
+            if (used <= limit_bytes && !near_a_kill) || running.is_empty() {
                 (over_since, condemned) = (None, None);
                 continue;
             }
             let over = over_since.get_or_insert_with(Instant::now).elapsed();
-            let past = |percent: u64| used / 100 > limit_bytes / 100 * percent / 100;
-            if condemned.is_none() && over < PATIENCE && !past(HARD_PERCENT) {
+            if condemned.is_none() && !near_a_kill && over < PATIENCE && !share(used, HARD_PERCENT) {
                 continue;
             }
             let verdict = out_of_memory(used, limit_bytes);
@@ -44,7 +60,7 @@ pub fn watch(limit_bytes: u64, store: Arc<Store>, slots: Arc<Slots>, give_up: im
                 }
                 Instant::now()
             });
-            if since.elapsed() > GRACE || past(LAST_PERCENT) {
+            if since.elapsed() > GRACE || share(used, LAST_PERCENT) {
                 give_up(verdict);
                 return;
             }

@@ -60,11 +60,14 @@ impl Walk<'_> {
             },
             // One row.
             IR::Select { expr, .. }
-                if self.form.facts.tasks == 1 && expr.iter().all(|e| is_scalar_ae(e.node(), &self.form.plan.expr_arena)) =>
+                if self.form.facts.tasks == 1
+                    && expr.iter().all(|e| is_scalar_ae(e.node(), &self.form.plan.expr_arena)) =>
             {
                 Given::Promised
             }
-            IR::GroupBy { options, .. } if (options.is_dynamic() || options.is_rolling()) && self.form.facts.tasks == 1 => {
+            IR::GroupBy { options, .. }
+                if (options.is_dynamic() || options.is_rolling()) && self.form.facts.tasks == 1 =>
+            {
                 Given::Promised
             }
             IR::GroupBy { maintain_order, .. } if *maintain_order => inputs.remove(0),

@@ -186,13 +186,17 @@ impl Walk<'_> {
                 Err(format!("the sides of the {how} join are cut in different ways"))
             }
             (Place::Ranged(l), Place::Ranged(r)) => {
-                let named = |on: &ExprIR, side: &KeyRanges| self.column(on).is_some_and(|key| side.columns.contains(&key));
+                let named =
+                    |on: &ExprIR, side: &KeyRanges| self.column(on).is_some_and(|key| side.columns.contains(&key));
                 if l.bounds != r.bounds {
                     return Err(format!("the sides are cut at {:?} and at {:?}", l.bounds, r.bounds));
                 }
                 if !left_on.iter().zip(right_on).any(|(a, b)| named(a, l) && named(b, r)) {
                     let keys = (l.columns.join(", "), r.columns.join(", "));
-                    return Err(format!("the sides are cut by {} and {}, which the join does not compare", keys.0, keys.1));
+                    return Err(format!(
+                        "the sides are cut by {} and {}, which the join does not compare",
+                        keys.0, keys.1
+                    ));
                 }
                 let columns = l.columns.iter().chain(&r.columns).cloned().collect();
                 Ok(Place::Ranged(KeyRanges { columns, bounds: l.bounds.clone() }))
