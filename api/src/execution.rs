@@ -132,10 +132,16 @@ pub struct ShuffleSpec {
     /// `auto`: on one machine none in memory and lz4 on disk, lz4 over the network, zstd to a store.
     #[serde(default)]
     pub compression: ShuffleCompression,
-    /// Memory per worker for shuffle data before it spills to scratch. If unset, a quarter of the worker's memory.
+    /// Memory per worker for shuffle data before it spills to scratch. If unset, a quarter of the worker's memory, an
+    /// eighth below 2Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity::schema")]
     pub memory: Option<Quantity>,
+}
+
+/// Memory for shuffle data of a worker with this much memory: small ones need more of it for their tasks.
+pub fn default_shuffle_memory_bytes(memory_bytes: u64) -> u64 {
+    if memory_bytes < 2 << 30 { memory_bytes / 8 } else { memory_bytes / 4 }
 }
 
 /// Where shuffle data is kept.

@@ -17,9 +17,9 @@ const LARGEST_BUDGET_BYTES: u64 = 1 << 30;
 static BUDGET: AtomicU64 = AtomicU64::new(u64::MAX);
 static DIRTY: AtomicU64 = AtomicU64::new(0);
 
-/// Sets the budget to an eighth of this process's memory limit.
+/// Sets the budget to a sixteenth of this process's memory limit.
 pub fn configure(memory_limit_bytes: Option<u64>) {
-    let budget = memory_limit_bytes.map_or(u64::MAX, |limit| (limit / 8).min(LARGEST_BUDGET_BYTES));
+    let budget = memory_limit_bytes.map_or(u64::MAX, |limit| (limit / 16).min(LARGEST_BUDGET_BYTES));
     BUDGET.store(budget, Ordering::Relaxed);
 }
 

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use floe_api::execution::default_shuffle_memory_bytes;
 use floe_api::report::WORKER_RESTART;
 use floe_wire::error::{QueryError, Result};
 
@@ -27,7 +28,7 @@ pub struct Options {
     /// Threads each worker computes with.
     pub threads: usize,
     pub memory_limit_bytes: Option<u64>,
-    /// Part of the memory for shuffle files (default: a quarter of the limit).
+    /// Part of the memory for shuffle files (default: by the limit).
     pub shuffle_memory_bytes: Option<u64>,
     pub disk_limit_bytes: Option<u64>,
     /// The `floe-runner` binary.
@@ -214,7 +215,7 @@ impl Shared {
         if let Some(limit) = options.memory_limit_bytes {
             command.arg("--memory-limit-bytes").arg(limit.to_string());
         }
-        let shuffle = options.shuffle_memory_bytes.or(options.memory_limit_bytes.map(|limit| limit / 4));
+        let shuffle = options.shuffle_memory_bytes.or(options.memory_limit_bytes.map(default_shuffle_memory_bytes));
         command.arg("--shuffle-memory-bytes").arg(shuffle.unwrap_or(1 << 30).to_string());
         if let Some(limit) = options.disk_limit_bytes {
             command.arg("--shuffle-disk-bytes").arg(limit.to_string());

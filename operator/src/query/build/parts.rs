@@ -1,5 +1,6 @@
 //! What pods have by their role: parts of the container, volumes, sizes. The rest of a pod is in `pod`.
 
+use floe_api::execution::default_shuffle_memory_bytes;
 use floe_api::{ComputeSpec, Quantity, ScratchMedium};
 use serde_json::{Value, json};
 
@@ -101,7 +102,8 @@ pub fn worker(id: String, inputs: &PodInputs<'_>) -> Part {
     let spec = &inputs.query.spec;
     let compute = &spec.compute;
     let memory = compute.memory.bytes().unwrap_or(0);
-    let shuffle = spec.execution.shuffle.memory.as_ref().and_then(Quantity::bytes).unwrap_or(memory / 4).min(memory);
+    let shuffle = spec.execution.shuffle.memory.as_ref().and_then(Quantity::bytes);
+    let shuffle = shuffle.unwrap_or_else(|| default_shuffle_memory_bytes(memory)).min(memory);
     let mut env = vec![
         token(inputs, inputs.attempt),
         env("FLOE_WORKER_ID", &id),
