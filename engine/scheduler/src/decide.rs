@@ -229,16 +229,21 @@ impl Step<'_> {
         for task in 0..self.state.stages[at].tasks.len() {
             self.set_pending(task_id(at, task));
         }
-        // An input was lost while this stage was being resolved: perhaps none of its tasks reads it.
-        if self.state.stages[at].inputs.iter().any(|input| !self.is_there(*input)) {
-            self.revive();
-        }
-        self.release_inputs(at);
+        self.inputs_are_known(at);
     }
 
     fn left_out(&mut self, id: StageId, finer: u32) {
         let Some(at) = self.state.asked(id, finer) else { return };
         self.state.stages[at].cut = Cut::LeftOut;
+        self.inputs_are_known(at);
+    }
+
+    /// Which outputs a stage reads is known by now.
+    fn inputs_are_known(&mut self, at: usize) {
+        // An input was lost while this stage was being resolved: perhaps none of its tasks reads it.
+        if self.state.stages[at].inputs.iter().any(|input| !self.is_there(*input)) {
+            self.revive();
+        }
         self.release_inputs(at);
     }
 
