@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e import kube
 from tests.e2e.command import FLOE, floe, good, start
-from tests.e2e.test_contexts import SMALL, Contexts
+from tests.e2e.contexts import SMALL, Contexts
 
 pytestmark = pytest.mark.skipif(FLOE is None, reason="floe is not built on this machine")
 # Workers tell of their tasks when asked to.
