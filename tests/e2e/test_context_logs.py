@@ -6,24 +6,13 @@ import json
 
 import pytest
 
-from tests.e2e import kube
 from tests.e2e.command import FLOE, floe, good, start
-from tests.e2e.contexts import SMALL, Contexts
+from tests.e2e.contexts import SMALL
 
 pytestmark = pytest.mark.skipif(FLOE is None, reason="floe is not built on this machine")
 # Workers tell of their tasks when asked to.
 LOUD = [{"name": "RUST_LOG", "value": "info,floe=info,floe_runner=debug"}]
 SAYS = "print('hello from {name}')\nresult = pl.LazyFrame({{'n': [1, 2, 3]}}).select(pl.col('n').sum())"
-
-
-@pytest.fixture
-def contexts(queries):
-    made = Contexts(queries)
-    yield made
-    queries.nothing_left()
-    for one in kube.items("computecontexts", queries.namespace):
-        made.delete(one["metadata"]["name"])
-    kube.wait("no pods of contexts", 60, lambda: not kube.items("pods", queries.namespace, "floe.dev/context"))
 
 
 def on_warm(script: str) -> dict:
