@@ -49,19 +49,3 @@ def test_each_query_has_its_own_lines(contexts, queries):
     assert f"query={uid}" in whole, whole
     missing = floe("logs", "--on", "cold", *at)
     assert missing.returncode == 2 and "there is no context cold" in missing.stderr, missing.stderr
-
-
-def test_a_query_is_followed_while_it_runs(contexts, queries, medium):
-    at = ["-n", queries.namespace]
-    contexts.create(maxWorkers=1, compute={**SMALL, "env": LOUD})
-    contexts.ready()
-    queries.create("long", contexts.query("print('hello from long')\n" + medium))
-    queries.phase("long", "Running", limit_seconds=120)
-    followed = start("logs", "long", "-f", *at)
-    # What others log meanwhile does not keep it from its end.
-    queries.create("other", on_warm(SAYS.format(name="other")))
-    queries.succeeded("long")
-    out, err = followed.communicate(timeout=60)
-    assert followed.returncode == 0, err
-    assert "hello from long" in out and "task done" in out and "query succeeded" in out, out
-    assert "hello from other" not in out, out
