@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tests.e2e.command import FLOE, floe, good, start
-from tests.e2e.contexts import SMALL
+from tests.e2e.contexts import LARGER, SMALL
+from tests.e2e.queries import GATED_ONCE
 
 pytestmark = pytest.mark.skipif(FLOE is None, reason="floe is not built on this machine")
 # Workers tell of their tasks when asked to.
@@ -49,3 +50,21 @@ def test_each_query_has_its_own_lines(contexts, queries):
     assert f"query={uid}" in whole, whole
     missing = floe("logs", "--on", "cold", *at)
     assert missing.returncode == 2 and "there is no context cold" in missing.stderr, missing.stderr
+
+
+def test_a_query_is_followed_while_it_runs(contexts, queries):
+    at = ["-n", queries.namespace]
+    contexts.create(maxWorkers=1, compute={**LARGER, "env": LOUD})
+    contexts.ready()
+    queries.create("long", contexts.query("print('hello from long')\n" + GATED_ONCE))
+    queries.at_gate("long")
+    followed = start("logs", "long", "-f", *at)
+    # What others log meanwhile does not keep it from its end.
+    queries.create("other", on_warm(SAYS.format(name="other")))
+    queries.open()
+    queries.succeeded("long")
+    queries.succeeded("other")
+    out, err = followed.communicate(timeout=60)
+    assert followed.returncode == 0, err
+    assert "hello from long" in out and "task done" in out and "query succeeded" in out, out
+    assert "hello from other" not in out, out
