@@ -13,7 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from tests.e2e import kube, store
-from tests.python.test_dtypes import frame
+from tests.python.test_dtypes import come_back_whole, frame
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "python" / "src"))
 
@@ -58,12 +58,7 @@ def test_rows_come_through_the_api_server(ctx, lines, queries):
 
 def test_dtypes_come_back_whole(ctx):
     """Enums, categories, decimals, zones, nested ones: through stages, a coordinator's disk and the API server."""
-    rows = pl.concat([frame().with_row_index("n")] * 50)
-    lf = rows.lazy().with_columns(pl.int_range(pl.len()).alias("at")).sort("at", descending=True)
-    want = lf.collect(engine="in-memory")
-    got = lf.remote(ctx).distributed().collect()
-    assert got.schema == want.schema
-    assert_frame_equal(got, want, categorical_as_str=True)
+    come_back_whole(ctx)
 
 
 def test_a_sink_errors_and_cancel(ctx, lines, queries):

@@ -49,13 +49,19 @@ def test_each_dtype(ctx, name):
         assert_frame_equal(got, want, categorical_as_str=True)
 
 
-def test_all_at_once_over_stages(ctx):
+def come_back_whole(ctx) -> tuple[pl.LazyFrame, pl.DataFrame]:
+    """All dtypes at once through stages; gives the query and its rows, for other ways of reading them."""
     rows = pl.concat([frame().with_row_index("n")] * 50)
     lf = rows.lazy().with_columns(pl.int_range(pl.len()).alias("at")).sort("at", descending=True)
     want = lf.collect(engine="in-memory")
     got = lf.remote(ctx).distributed().collect()
     assert got.schema == want.schema
     assert_frame_equal(got, want, categorical_as_str=True)
+    return lf, want
+
+
+def test_all_at_once_over_stages(ctx):
+    lf, want = come_back_whole(ctx)
     batched = pl.concat(list(lf.remote(ctx).distributed().collect_batches()))
     assert_frame_equal(batched, want, categorical_as_str=True)
 
