@@ -46,7 +46,9 @@ impl Step<'_> {
     fn settle(&mut self) {
         self.admit();
         self.share_out();
-        self.grant();
+        if self.grant() {
+            self.share_out();
+        }
         if let Some(caller) = self.caller {
             self.take_back(caller);
             self.answer(caller);

@@ -18,14 +18,16 @@ struct Place {
 
 impl Step<'_> {
     /// Grants free slots one at a time, to the query that is next. If it needs more than is free anywhere, a worker is
-    /// kept free for it.
-    pub(super) fn grant(&mut self) {
+    /// kept free for it. Returns whether copies of slow tasks got slots, which shares do not count until they are held.
+    pub(super) fn grant(&mut self) -> bool {
+        let mut copies = false;
         self.drop_kept();
         loop {
             let mut passed = BTreeSet::new();
             while let Some((no, kind)) = self.next(&passed) {
                 match self.place(no, kind) {
                     Some(place) => {
+                        copies |= kind == Kind::Slow;
                         if self.give(no, kind, &place) {
                             // The rest of a worker that was kept free is open again to queries that found no room.
                             passed.clear();
@@ -38,7 +40,7 @@ impl Step<'_> {
                 }
             }
             if !self.drop_kept() {
-                return;
+                return copies;
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::tests::watch::Watch;
 use crate::tests::world::{Happening, World};
 use crate::{Event, Millis, State, decide};
 
-const RUNS: u64 = 1_800;
+const RUNS: u64 = 2_000;
 const QUERIES: usize = 20;
 const MAX_VIRTUAL_MS: Millis = 3_000_000;
 
