@@ -16,17 +16,20 @@ use floe_wire::error::{QueryError, Result};
 const ROW: &str = "__floe_row";
 
 /// Replaces all such joins in a plan.
-pub fn replace(mut plan: DslPlan, client: Client) -> Result<DslPlan> {
-    if !any(&plan) {
-        return Ok(plan);
+pub fn replace(plan: DslPlan, client: Client) -> Result<DslPlan> {
+    // Older releases have no kinds.
+    match client >= Client::V1_44 && any(&plan) {
+        true => replaced(plan, client),
+        false => Ok(plan),
     }
+}
+
+fn replaced(mut plan: DslPlan, client: Client) -> Result<DslPlan> {
     for input in inputs_mut(&mut plan) {
-        *input = replace(std::mem::take(input), client)?;
+        *input = replaced(std::mem::take(input), client)?;
     }
     match side(&plan) {
         None => Ok(plan),
-        // Older releases have no kinds.
-        Some(_) if client < Client::V1_44 => Ok(plan),
         Some(JoinType::Left) => with_unpaired(plan, false),
         Some(JoinType::Right) if client >= Client::V2_1 => with_unpaired(plan, true),
         Some(how) => {
@@ -72,9 +75,7 @@ fn with_unpaired(plan: DslPlan, of_right: bool) -> Result<DslPlan> {
     let [input_left, input_right] = [left, right].map(|side| Arc::new(side.logical_plan));
     let pairs = DslPlan::Join { input_left, input_right, left_on, right_on, predicates, options };
     let pairs = LazyFrame::from(pairs).cache();
-    let row = || [col(ROW)];
-    let paired = pairs.clone().select(row());
-    let mut unpaired = numbered.join(paired, row(), row(), JoinArgs::new(JoinType::Anti));
+    let mut unpaired = rows_without_pair(numbered, &pairs, ROW);
     if of_right {
         // The result has the right side's columns under other names where the left side has them, too.
         let renamed = |name: &PlSmallStr| match left_names.contains(name) {
@@ -84,9 +85,18 @@ fn with_unpaired(plan: DslPlan, of_right: bool) -> Result<DslPlan> {
         let names = unpaired.collect_schema().map_err(polars_error)?;
         unpaired = unpaired.select(names.iter_names().map(renamed).collect::<Vec<_>>());
     }
+    Ok(concat(vec![pairs, unpaired])?.drop(by_name([ROW], true, false)).logical_plan)
+}
+
+/// The rows of one side that are in none of the pairs, by their row number.
+pub fn rows_without_pair(side: LazyFrame, pairs: &LazyFrame, row: &str) -> LazyFrame {
+    side.join(pairs.clone().select([col(row)]), [col(row)], [col(row)], JoinArgs::new(JoinType::Anti))
+}
+
+/// All rows of the parts, in any order; columns that a part lacks are null.
+pub fn concat(parts: Vec<LazyFrame>) -> Result<LazyFrame> {
     let args = UnionArgs { rechunk: false, maintain_order: false, ..UnionArgs::default() };
-    let all = concat_lf_diagonal([pairs, unpaired], args).map_err(polars_error)?;
-    Ok(all.drop(by_name([ROW], true, false)).logical_plan)
+    concat_lf_diagonal(parts, args).map_err(polars_error)
 }
 
 #[cfg(test)]

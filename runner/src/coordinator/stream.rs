@@ -130,7 +130,10 @@ const CHUNK_BYTES: usize = 1 << 20;
 impl Write for Chunks<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A large column comes as one slice: copy it in steps of at most a chunk.
-        let taken = bytes.len().min(CHUNK_BYTES - self.buffer.len().min(CHUNK_BYTES - 1));
+        let taken = bytes.len().min(CHUNK_BYTES - self.buffer.len());
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve_exact(CHUNK_BYTES);
+        }
         self.buffer.extend_from_slice(&bytes[..taken]);
         if self.buffer.len() >= CHUNK_BYTES {
             self.flush()?;

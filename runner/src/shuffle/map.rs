@@ -20,8 +20,7 @@ impl Map {
         if len == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "nothing to map"));
         }
-        // SAFETY: sysconf reads a constant of the system.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as u64;
+        let page = page_bytes();
         let start = offset / page * page;
         let skip = (offset - start) as usize;
         let mapped = skip + len;
@@ -42,6 +41,13 @@ impl Map {
         }
         Ok(Map { base, mapped, skip, len })
     }
+}
+
+/// The size of the kernel's memory pages.
+#[allow(unsafe_code)]
+pub fn page_bytes() -> u64 {
+    // SAFETY: sysconf reads a constant of the system.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as u64
 }
 
 impl AsRef<[u8]> for Map {

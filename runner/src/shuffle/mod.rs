@@ -14,6 +14,7 @@ mod serve;
 mod store;
 mod writer;
 
+pub(crate) use map::page_bytes;
 pub use peers::{Peer, Peers};
 pub use read::{Reader, map_file};
 pub use remote::{Remote, finish_removals, remove_query};

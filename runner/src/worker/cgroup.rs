@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::shuffle::page_bytes;
+
 /// The memory limit of the cgroup that this process is in; none if there is no limit, or it cannot be read.
 pub fn limit_bytes() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -39,12 +41,6 @@ fn anonymous_pages(statm: &str) -> Option<u64> {
     let mut fields = statm.split(' ').map(str::parse::<u64>);
     let (_, resident, shared) = (fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?);
     Some(resident.saturating_sub(shared))
-}
-
-#[allow(unsafe_code)]
-fn page_bytes() -> u64 {
-    // SAFETY: sysconf reads a constant of the system.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as u64
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::data::{ExprData, Node, NodeKind};
 use super::exprs::children;
 use super::nodes::{names, sliced};
 use super::{Context, damaged, lacking};
-use floe_polars::polars_error;
+use crate::join_where::{concat, rows_without_pair};
 use floe_wire::error::Result;
 
 const LEFT_ROW: &str = "__floe_left_row";
@@ -218,26 +218,21 @@ fn by_condition(
     let left = left.with_row_index(LEFT_ROW, None).cache();
     let right = if keep_right { right.with_row_index(RIGHT_ROW, None).cache() } else { right };
     let met = pairs(left.clone(), right.clone(), parts.rest);
-    let by = |row: &str| vec![col(row)];
-    if matches!(kind, "semi" | "anti") {
-        let how = if kind == "semi" { JoinType::Semi } else { JoinType::Anti };
-        return Ok(left
-            .join(met.select(by(LEFT_ROW)), by(LEFT_ROW), by(LEFT_ROW), JoinArgs::new(how))
-            .select(names(node)));
+    match kind {
+        "semi" => {
+            let row = || [col(LEFT_ROW)];
+            return Ok(left.join(met.select(row()), row(), row(), JoinArgs::new(JoinType::Semi)).select(names(node)));
+        }
+        "anti" => return Ok(rows_without_pair(left, &met, LEFT_ROW).select(names(node))),
+        _ => {}
     }
     let met = met.cache();
     let mut all = vec![met.clone()];
     if keep_left {
-        all.push(left.join(
-            met.clone().select(by(LEFT_ROW)),
-            by(LEFT_ROW),
-            by(LEFT_ROW),
-            JoinArgs::new(JoinType::Anti),
-        ));
+        all.push(rows_without_pair(left, &met, LEFT_ROW));
     }
     if keep_right {
-        all.push(right.join(met.select(by(RIGHT_ROW)), by(RIGHT_ROW), by(RIGHT_ROW), JoinArgs::new(JoinType::Anti)));
+        all.push(rows_without_pair(right, &met, RIGHT_ROW));
     }
-    let args = UnionArgs { rechunk: false, maintain_order: false, ..UnionArgs::default() };
-    Ok(concat_lf_diagonal(all, args).map_err(polars_error)?.select(names(node)))
+    Ok(concat(all)?.select(names(node)))
 }
