@@ -18,8 +18,8 @@ use floe_wire::error::TaskError;
 use super::registry::{Link, Registry, Signal, signal};
 
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// Heartbeats come every second.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Heartbeats come every second. Time for a busy machine: losing a worker makes all of its outputs again.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Service {
@@ -69,6 +69,8 @@ async fn hear(registry: &Registry, link: &Link, mut inbound: Streaming<FromWorke
     tokio::pin!(silence);
     loop {
         tokio::select! {
+            // If this process itself had no CPU for long, what the worker sent meanwhile is there: look at that first.
+            biased;
             message = inbound.message() => {
                 silence.as_mut().reset(tokio::time::Instant::now() + SILENCE_TIMEOUT);
                 match message {

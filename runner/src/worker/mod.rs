@@ -15,10 +15,11 @@ mod slots;
 mod watch;
 
 use std::net::SocketAddr;
+use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::serve::ListenerExt;
 use floe_api::report::{WORKER_ORPHANED, WORKER_RESTART};
@@ -57,7 +58,9 @@ enum End {
 struct Scratch {
     dir: PathBuf,
     memory_dir: Option<PathBuf>,
+    /// What it shares with the other workers of its parent.
     sweep: Vec<PathBuf>,
+    parent: u32,
 }
 
 impl Scratch {
@@ -67,21 +70,31 @@ impl Scratch {
             dir: root.join(id),
             memory_dir: args.memory_dir.as_ref().map(|dir| dir.join(id)),
             sweep: args.sweep.clone(),
+            parent: parent_id(),
         }
     }
 
-    /// Removes the directories; when the coordinator is gone, sibling workers end, too, and the last one removes what
-    /// they share.
+    /// Removes the directories; if the coordinator is gone, its workers end, and the last one removes what they share.
     fn remove(&self, end: End) {
         let _ = std::fs::remove_dir_all(&self.dir);
         if let Some(dir) = &self.memory_dir {
             let _ = std::fs::remove_dir_all(dir);
         }
-        if matches!(end, End::Orphaned | End::Released) {
+        if matches!(end, End::Orphaned | End::Released) && !self.sweep.is_empty() && self.parent_has_ended() {
             for dir in &self.sweep {
                 floe_scratch::remove(dir);
             }
         }
+    }
+
+    /// Whether the coordinator's process is gone, and not only silent: then other workers still need what they share.
+    fn parent_has_ended(&self) -> bool {
+        let begin = Instant::now();
+        // A killed process closes its connections a little before it ends.
+        while parent_id() == self.parent && begin.elapsed() < PARENT_ENDS_WITHIN {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        parent_id() != self.parent
     }
 }
 
@@ -157,4 +170,29 @@ fn base_url(args: &Args, local: SocketAddr) -> String {
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const HEARTBEAT_BUSY: Duration = Duration::from_millis(250);
 /// A coordinator that is silent for this long is gone: it pings every second.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an orphaned worker waits for its parent process to be gone.
+const PARENT_ENDS_WITHIN: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_directories_until_their_parent_ends() {
+        let root = tempfile::tempdir().unwrap();
+        let shared = root.path().join("engine");
+        let own = shared.join("w0-1");
+        let scratch = |parent| Scratch { dir: own.clone(), memory_dir: None, sweep: vec![shared.clone()], parent };
+        let mut has = [false; 3];
+        for (at, (end, parent)) in
+            [(End::Drained, 0), (End::Orphaned, parent_id()), (End::Orphaned, 0)].into_iter().enumerate()
+        {
+            std::fs::create_dir_all(&own).unwrap();
+            scratch(parent).remove(end);
+            assert!(!own.exists());
+            has[at] = shared.exists();
+        }
+        assert_eq!(has, [true, true, false]);
+    }
+}

@@ -146,6 +146,8 @@ impl Session {
         let (mut beat, mut heard) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
+                // If this process had no CPU for long, what the coordinator sent meanwhile is there: look at that first.
+                biased;
                 message = inbound.message() => match message {
                     Ok(Some(message)) => {
                         heard = Instant::now();

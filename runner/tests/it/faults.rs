@@ -51,6 +51,33 @@ fn a_killed_worker_changes_nothing_of_the_result() {
     eventually("processes", Duration::from_secs(5), || processes_of(dir.path()));
 }
 
+/// A worker that had no CPU for long finds itself given up and ends. What the others hold must stay.
+#[test]
+fn a_worker_that_was_silent_takes_nothing_with_it_but_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let engine = Engine::start(options(2, dir.path())).await.unwrap();
+        engine.wait_ready().await;
+        let workers = engine.worker_processes();
+        let silent = workers.keys().min().unwrap().clone();
+        kill(workers[&silent], libc::SIGSTOP);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        kill(workers[&silent], libc::SIGCONT);
+        let ends = std::time::Instant::now();
+        while engine.worker_processes().contains_key(&silent) {
+            assert!(ends.elapsed() < Duration::from_secs(30), "it goes on");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let engines = std::fs::read_dir(dir.path()).unwrap().flatten();
+        let left: Vec<_> = engines.flat_map(|engine| std::fs::read_dir(engine.path()).unwrap().flatten()).collect();
+        let has = |name: &String| left.iter().any(|entry| entry.file_name().to_str() == Some(name));
+        assert!(workers.keys().all(|name| has(name) == (*name != silent)), "{left:?}");
+        assert_eq!(engine.wait_ready().await, 2, "it is replaced");
+        stop(engine).await;
+    });
+    eventually("processes", Duration::from_secs(5), || processes_of(dir.path()));
+}
+
 #[test]
 fn a_broadcast_that_turns_out_too_large_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
