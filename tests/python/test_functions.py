@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
+import zoneinfo
 
 import numpy as np
 import polars as pl
@@ -293,6 +295,98 @@ def test_sources_in_python(three):
         lf = register_io_source(source, schema=schema).filter(pl.col("a") > 1).select("b", (pl.col("a") * 2).alias("c"))
         want = lf.collect(engine="in-memory")
         assert_frame_equal(lf.remote(three).distributed().collect(), want)
+
+
+def asked(with_columns, predicate, n_rows, batch_size):
+    """A source that tells what it is asked for."""
+    frame = pl.DataFrame({"a": range(100), "b": "x", "asked": f"{with_columns} {predicate} {n_rows}"})
+    frame = frame if predicate is None else frame.filter(predicate)
+    yield frame if with_columns is None else frame.select(with_columns)
+
+
+def test_sources_get_columns_filters_and_limits(three):
+    from polars.io.plugins import register_io_source
+
+    schema = {"a": pl.Int64, "b": pl.String, "asked": pl.String}
+    lf = register_io_source(asked, schema=schema)
+    for query, want in [
+        (lf, "None None None"),
+        (lf.select("asked", "a"), "['a', 'asked'] None None"),
+        (lf.filter(pl.col("a") > 97), 'None [(col("a")) > (dyn int: 97)] None'),
+        (lf.filter(pl.col("b") == "x").select("asked"), "['b', 'asked'] [(col(\"b\")) == (\"x\")] None"),
+        (lf.head(3), "None None 3"),
+        (lf.slice(2, 3).select("a", "asked"), "['a', 'asked'] None 5"),
+        # The rows of the limit are filtered, not the filtered rows limited.
+        (lf.head(3).filter(pl.col("a") > 1), "None None 3"),
+        # The part that every release of Polars says alike; the rest stays above.
+        (lf.filter(pl.col("a") > 97, pl.col("a").sqrt() > 2), 'None [(col("a")) > (dyn int: 97)] None'),
+        (lf.filter(pl.col("a").sqrt() > 2), "None None None"),
+        (lf.join(lf.select("a").head(1), on="a").select("asked"), "['a', 'asked'] None None"),
+    ]:
+        got = query.remote(three).distributed().collect()
+        assert got.get_column("asked").unique().to_list() == [want], query.explain()
+        plain = query.drop("asked", strict=False).collect(engine="in-memory")
+        assert_frame_equal(got.drop("asked"), plain, check_row_order=False)
+
+
+def test_filters_mean_to_sources_what_they_mean_to_polars(three):
+    from polars.io.plugins import register_io_source
+
+    day, zone = dt.datetime(2024, 1, 1), zoneinfo.ZoneInfo("Europe/Berlin")
+    table = pl.DataFrame(
+        {
+            "i": pl.Series([1, None, 3, -4], dtype=pl.Int8),
+            "u": pl.Series([1, 2, None, 2**63], dtype=pl.UInt64),
+            "f": pl.Series([0.1, None, float("nan"), 3.5], dtype=pl.Float32),
+            "s": ["a", None, "c", "ä'\""],
+            "b": [True, None, False, True],
+            "d": [day.date(), None, dt.date(1969, 12, 31), dt.date(2300, 1, 1)],
+            "t": pl.Series([day, None, dt.datetime(1969, 12, 31, 23), day], dtype=pl.Datetime("ns")),
+            "z": pl.Series([day, None, day, day], dtype=pl.Datetime("ms")).dt.replace_time_zone("Europe/Berlin"),
+        }
+    )
+    said = [
+        pl.col("i") > 1,
+        pl.col("i") != -4,
+        pl.col("u") >= 2**63,
+        pl.col("f") <= 0.1,
+        pl.col("s") == "ä'\"",
+        pl.col("s").is_in(["a", "c", None]),
+        pl.col("i").is_in([1, 3]),
+        pl.col("b"),
+        ~pl.col("b"),
+        pl.col("d") < dt.date(2000, 1, 1),
+        pl.col("t") == day,
+        pl.col("z") >= dt.datetime(2024, 1, 1, tzinfo=zone),
+        pl.col("s").is_null() | (pl.col("i") == 3),
+        pl.col("s").is_not_null() & pl.col("f").is_not_null(),
+        pl.col("i") < pl.col("f"),
+    ]
+
+    def source(with_columns, predicate, n_rows, batch_size):
+        if predicate is None:
+            raise ValueError("no filter has come")
+        frame = table.filter(predicate)
+        yield frame if with_columns is None else frame.select(with_columns)
+
+    for predicate in said:
+        lf = register_io_source(source, schema=table.schema).filter(predicate)
+        assert_frame_equal(lf.remote(three).collect(), table.filter(predicate))
+
+
+def test_a_source_in_parts_is_read_by_all_workers(three):
+    def source(part, with_columns, predicate, n_rows, batch_size):
+        first, last = part
+        frame = pl.DataFrame({"n": range(first, last), "process": os.getpid()})
+        yield frame if with_columns is None else frame.select(with_columns)
+
+    lf = floe.partitions(source, [(0, 3), (3, 4), (4, 4), (4, 9)], schema={"n": pl.Int64, "process": pl.Int64})
+    got = lf.remote(three).collect()
+    assert got.get_column("n").to_list() == list(range(9))
+    assert got.get_column("process").n_unique() > 1
+    assert lf.select("n").head(4).remote(three).collect().get_column("n").to_list() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="parts"):
+        floe.partitions(source, [], schema={"n": pl.Int64})
 
 
 def test_functions_see_the_variables_that_the_query_gives_itself():

@@ -172,7 +172,7 @@ PAGES = {
     "python/README.md": (1, 0),
     "docs/python.md": (9, 2),
     "docs/sql.md": (1, 0),
-    "docs/functions.md": (1, 0),
+    "docs/functions.md": (2, 0),
 }
 
 

@@ -201,12 +201,13 @@ fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, ba
 
 /// Optimizes for the streaming engine. Blocking: the optimizer reads the metadata of the sources.
 pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
-    let ir = on_big_stack(|| {
+    let mut ir = on_big_stack(|| {
         panics_as_polars(|| {
             let ir = LazyFrame::from(plan).with_streaming(true).to_alp_optimized().map_err(polars_error)?;
             Ok(caches::optimize_below(ir))
         })
     })?;
+    functions::call_sources(&mut ir)?;
     endless::check(&ir)?;
     numbers::check(&ir)?;
     Ok(ir)

@@ -23,8 +23,13 @@ pub fn size(plan: &IRPlan, options: &Options) -> Size {
         Some(bytes) if bytes <= options.small_input_bytes => {}
         _ => return Size::Large,
     }
-    let shared = options.workers > 1 && calls_functions(plan) && source_rows(plan) > FEW_ROWS;
-    if shared { Size::Called } else { Size::Small }
+    let called = python_sources(plan) > 1 || calls_functions(plan) && source_rows(plan) > FEW_ROWS;
+    if called && options.workers > 1 { Size::Called } else { Size::Small }
+}
+
+/// Nobody knows how much a source of Python reads: several of them are shared.
+fn python_sources(plan: &IRPlan) -> usize {
+    plan.lp_arena.iter(plan.lp_top).filter(|(_, ir)| functions::is_source(ir)).count()
 }
 
 fn calls_functions(plan: &IRPlan) -> bool {

@@ -19,6 +19,7 @@ from floe._kubernetes import Kubernetes
 from floe._lineage import LineageContext
 from floe._local import Local
 from floe._options import DistributionSettings
+from floe._partitions import partitions
 from floe._query import DirectQuery, ProxyQuery
 from floe._remote import ExecuteRemote, LazyFrameRemote, install
 from floe._report import QueryStatus
@@ -56,6 +57,7 @@ __all__ = [
     "__version__",
     "collect",
     "exceptions",
+    "partitions",
     "set_compute_context",
     "show_versions",
     "spawn",

@@ -72,6 +72,7 @@ pub fn contained_run(plan: DslPlan, with: With) -> Outcome {
 }
 
 fn collect(plan: DslPlan, with: With) -> PolarsResult<Vec<DataFrame>> {
+    let with = if floe_plan::functions::has_source(&plan) { With::InMemory } else { with };
     let frame = LazyFrame::from(plan);
     let result = match with {
         With::Streaming => frame.collect_with_engine(Engine::Streaming)?,

@@ -9,6 +9,7 @@ failed, and their content. Columns are Arrow IPC streams of one column. What fun
 import functools
 import io
 import json
+import operator
 import os
 import sys
 
@@ -177,12 +178,49 @@ class Host:
         return self.pl.DataFrame(schema=schema).to_struct("schema")
 
     def of_source(self, function, args, columns, dtype):
-        frames, _ = function(None, None, None, None)
-        frames = [frame for frame in frames if frame.width]
+        predicate = args.get("predicate")
+        predicate = predicate and self.predicate(predicate).meta.serialize()
+        given, _ = function(args.get("columns"), predicate, args.get("rows"), None)
+        frames, rows = [], 0
+        for frame in given:
+            if frame.width:
+                frames.append(frame)
+                rows += frame.height
+            if args.get("rows") is not None and rows >= args["rows"]:
+                break
         names = [field.name for field in dtype.fields]
         if not frames:
             return self.pl.Series("source", [], dtype=dtype)
         return self.pl.concat(frames).select(names).to_struct("source")
+
+    def predicate(self, said):
+        """The expression of a filter that was moved to a source."""
+        kind, first, *rest = said
+        if kind == "col":
+            return self.pl.col(first)
+        if kind == "lit":
+            return self.literal(first)
+        first = self.predicate(first)
+        if kind == "is_in":
+            return first.is_in([self.value(value)[0] for value in rest[0]])
+        if kind in ("is_null", "is_not_null"):
+            return getattr(first, kind)()
+        if kind == "not":
+            return ~first
+        return getattr(operator, {"and": "and_", "or": "or_"}.get(kind, kind))(first, self.predicate(rest[0]))
+
+    def literal(self, value):
+        value, dtype = self.value(value)
+        return self.pl.lit(value, dtype=dtype)
+
+    def value(self, value):
+        """A value, and its type where it does not follow from the value."""
+        if "plain" in value:
+            return value["plain"], None
+        if "date" in value:
+            return self.pl.Series([value["date"]], dtype=self.pl.Int32).cast(self.pl.Date).item(), None
+        dtype = self.pl.Datetime(value["unit"], value["zone"])
+        return self.pl.Series([value["datetime"]], dtype=self.pl.Int64).cast(dtype).item(), dtype
 
 
 def failure(error):

@@ -4,7 +4,8 @@
 //! How a function travels: `carry` finds it in the client's bytes and turns it into a Polars expression with a
 //! serializable payload (`payload`). `put_in` makes the decoded plan callable (`call`). Fragments carry the payload to
 //! the workers, where `arm` makes it callable again, and `bind` binds the calls to a task, so that they end with it. A
-//! call sends columns to a child (`child`, `function_host.py`), and the query keeps its children warm (`pool`).
+//! call sends columns to a child (`child`, `function_host.py`), and the query keeps its children warm (`pool`). IO
+//! plugins are scans until the plan is optimized, and get columns, filters and limits (`sources`, `pushed`).
 //!
 //! Polars' flags decide where a function runs: element-wise functions run wherever rows are, others where all rows of
 //! their frame or group are together. Group functions get many groups per call (`groups`). Where rows or groups are
@@ -18,8 +19,10 @@ mod groups;
 mod pace;
 mod payload;
 mod pool;
+mod pushed;
 mod put;
 mod slices;
+mod sources;
 
 use std::path::PathBuf;
 use std::sync::{OnceLock, PoisonError, RwLock};
@@ -32,6 +35,8 @@ pub use pool::release;
 
 pub(crate) use carry::{Carried, carry};
 pub(crate) use put::{check_placed, put_in};
+pub(crate) use sources::call_sources;
+pub use sources::{has_source, is_source};
 
 /// How this process calls functions.
 #[derive(Clone, Debug)]

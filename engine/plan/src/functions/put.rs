@@ -15,13 +15,13 @@ use super::call::{PythonFunction, SHOWN, Task, unbound_task};
 use super::carry::Carried;
 use super::groups::{self, OfGroups};
 use super::payload::{Kind, Packed, Payload};
-use super::pool;
+use super::{pool, sources};
 use crate::inputs::inputs_mut;
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 
 /// Column that holds a frame as a struct, as input of a function.
-const FRAME: &str = "__floe_frame";
+pub(super) const FRAME: &str = "__floe_frame";
 
 /// Puts the functions back into a plan, and records the numbers of those that it placed.
 pub fn put_in(plan: DslPlan, carried: &Carried, placed: &mut HashSet<usize>) -> Result<DslPlan> {
@@ -120,11 +120,7 @@ impl Put<'_> {
                 let input = LazyFrame::from(self.whole(input)?);
                 (input.select([as_struct(vec![all().as_expr()]).alias(FRAME)]), self.call(col(FRAME), payload))
             }
-            (Kind::Source, _) => {
-                let one = DataFrame::new(1, vec![Column::full_null(FRAME.into(), 1, &DataType::Boolean)]);
-                let one = one.map_err(polars_error)?;
-                (polars_lazy::frame::IntoLazy::lazy(one), self.call(col(FRAME), payload))
-            }
+            (Kind::Source, _) => return sources::scan(payload, &self.task),
             _ => return Err(QueryError::internal("a mark of a function stands where it cannot")),
         };
         let unnested = input.select([frames]).unnest(by_name([FRAME], true, false), None);
@@ -132,21 +128,7 @@ impl Put<'_> {
     }
 
     fn call(&self, input: Expr, payload: &Payload) -> Expr {
-        let options = match payload.groups {
-            Some(_) => FunctionOptions::elementwise(),
-            None if payload.by_batches => FunctionOptions::row_separable(),
-            None => FunctionOptions::default(),
-        };
-        Expr::AnonymousFunction {
-            input: vec![input],
-            function: self.function(payload.clone().into(), None),
-            options: options.with_flags(|flags| flags | FunctionFlags::OPTIONAL_RE_ENTRANT),
-            fmt_str: Box::new(PlSmallStr::from_static(SHOWN)),
-        }
-    }
-
-    fn function(&self, payload: Arc<Payload>, field: Option<Field>) -> OpaqueColumnUdf {
-        LazySerde::Deserialized(SpecialEq::new(Arc::new(PythonFunction::new(payload, field, self.task.clone()))))
+        call(input, payload, &self.task)
     }
 
     fn expression(&self, expr: Expr) -> Result<Expr> {
@@ -165,7 +147,7 @@ impl Put<'_> {
                     payload = Arc::new(Payload { by_rows: true, ..(*payload).clone() });
                 }
                 let fmt_str = Box::new(PlSmallStr::from_static(SHOWN));
-                Ok(Expr::AnonymousFunction { input, function: self.function(payload, field), options, fmt_str })
+                Ok(Expr::AnonymousFunction { input, function: function(payload, field, &self.task), options, fmt_str })
             }
             Expr::RenameAlias { function: RenameAliasFn::Prefix(prefix), expr } => {
                 let function = match self.carried.of_prefix(&prefix) {
@@ -188,6 +170,25 @@ impl Put<'_> {
         };
         RenameAliasFn::Map(PlanCallback::Rust(SpecialEq::new(Arc::new(rename))))
     }
+}
+
+/// Builds a call of a function that gets one column, or a frame as a struct.
+pub(super) fn call(input: Expr, payload: &Payload, task: &Task) -> Expr {
+    let options = match payload.groups {
+        Some(_) => FunctionOptions::elementwise(),
+        None if payload.by_batches => FunctionOptions::row_separable(),
+        None => FunctionOptions::default(),
+    };
+    Expr::AnonymousFunction {
+        input: vec![input],
+        function: function(payload.clone().into(), None, task),
+        options: options.with_flags(|flags| flags | FunctionFlags::OPTIONAL_RE_ENTRANT),
+        fmt_str: Box::new(PlSmallStr::from_static(SHOWN)),
+    }
+}
+
+fn function(payload: Arc<Payload>, field: Option<Field>, task: &Task) -> OpaqueColumnUdf {
+    LazySerde::Deserialized(SpecialEq::new(Arc::new(PythonFunction::new(payload, field, task.clone()))))
 }
 
 fn expressions_of(plan: &mut DslPlan) -> Vec<&mut Expr> {
