@@ -2,8 +2,8 @@
 //! the same in every release: comparisons of columns with literals, nulls, memberships, and their combinations.
 
 use polars_core::prelude::*;
-use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, LiteralValue, Operator};
-use polars_plan::plans::DynLiteralValue;
+use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, Operator};
+use polars_plan::plans::{DynLiteralValue, LiteralValue};
 use polars_utils::pl_str::PlSmallStr;
 use serde_json::{Value, json};
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use polars_core::prelude::*;
 use polars_lazy::frame::{IntoLazy, LazyFrame};
-use polars_plan::dsl::{AnonymousScanOptions, DslBuilder, DslPlan, Expr, UnifiedScanArgs};
+use polars_plan::dsl::{AnonymousScanOptions, DslBuilder, DslPlan, Expr, FileScanDsl, FileScanIR, UnifiedScanArgs};
 use polars_plan::frame::OptFlags;
-use polars_plan::plans::{AExpr, AnonymousScan, AnonymousScanArgs, FileScanIR, IR, IRPlan, node_to_expr, to_alp};
+use polars_plan::plans::{AExpr, AnonymousScan, AnonymousScanArgs, IR, IRPlan, node_to_expr, to_alp};
 use polars_plan::prelude::{by_name, col};
 use polars_utils::arena::{Arena, Node};
 use polars_utils::pl_str::PlSmallStr;
@@ -59,7 +59,7 @@ pub fn has_source(plan: &DslPlan) -> bool {
     let mut open = vec![plan];
     while let Some(plan) = open.pop() {
         if let DslPlan::Scan { scan_type, .. } = plan
-            && matches!(&**scan_type, polars_plan::dsl::FileScanDsl::Anonymous { .. })
+            && matches!(&**scan_type, FileScanDsl::Anonymous { .. })
         {
             return true;
         }
