@@ -300,7 +300,7 @@ def test_sources_in_python(three):
 def asked(with_columns, predicate, n_rows, batch_size):
     """A source that tells what it is asked for."""
     frame = pl.DataFrame({"a": range(100), "b": "x", "asked": f"{with_columns} {predicate} {n_rows}"})
-    frame = frame if predicate is None else frame.filter(predicate)
+    frame = (frame if predicate is None else frame.filter(predicate)).head(n_rows or 100)
     yield frame if with_columns is None else frame.select(with_columns)
 
 
