@@ -272,8 +272,9 @@ impl<'a> Carrier<'a> {
             _ => return Ok(None),
         };
         let Some(payload) = self.payload(Kind::Source, &pickled, returns) else { return Ok(None) };
+        let checked = options.get("validate_schema").and_then(Node::as_bool).unwrap_or(false);
         let nothing = self.add(added::nothing());
-        let offset = self.carried.mark(payload);
+        let offset = self.carried.mark(Payload { checked, ..payload });
         Ok(Some(marked(nothing, offset)))
     }
 
