@@ -356,24 +356,25 @@ def test_filters_mean_to_sources_what_they_mean_to_polars(three):
         pl.col("f") <= 0.1,
         pl.col("s") == "ä'\"",
         pl.col("s").is_in(["a", "c", None]),
-        pl.col("i").is_in([1, 3]),
         pl.col("b"),
         ~pl.col("b"),
         pl.col("d") < dt.date(2000, 1, 1),
-        pl.col("t") == day,
         pl.col("z") >= dt.datetime(2024, 1, 1, tzinfo=zone),
         pl.col("s").is_null() | (pl.col("i") == 3),
         pl.col("s").is_not_null() & pl.col("f").is_not_null(),
-        pl.col("i") < pl.col("f"),
     ]
+    # Polars compares after casts.
+    unsaid = [pl.col("i").is_in([1, 3]), pl.col("t") == day, pl.col("i") < pl.col("f")]
+    must_come = True
 
     def source(with_columns, predicate, n_rows, batch_size):
-        if predicate is None:
-            raise ValueError("no filter has come")
-        frame = table.filter(predicate)
+        if (predicate is not None) != must_come:
+            raise ValueError(f"the filter that came: {predicate}")
+        frame = table if predicate is None else table.filter(predicate)
         yield frame if with_columns is None else frame.select(with_columns)
 
-    for predicate in said:
+    for predicate in said + unsaid:
+        must_come = any(predicate is one for one in said)
         lf = register_io_source(source, schema=table.schema).filter(predicate)
         assert_frame_equal(lf.remote(three).collect(), table.filter(predicate))
 
