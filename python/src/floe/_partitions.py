@@ -38,6 +38,7 @@ def partitions(
     **arguments
         Further arguments of `register_io_source`.
 
+    >>> import floe
     >>> def squares(part, with_columns, predicate, n_rows, batch_size):
     ...     frame = pl.DataFrame({"n": part}).with_columns(square=pl.col("n") ** 2)
     ...     yield frame if with_columns is None else frame.select(with_columns)
@@ -45,7 +46,7 @@ def partitions(
     [(1, 1), (2, 4), (3, 9)]
     """
     scans = [
-        register_io_source(functools.partial(io_source, part), schema=schema, **arguments)  # type: ignore[arg-type]
+        register_io_source(functools.partial(io_source, part), schema=schema, **arguments)
         for part in parts
     ]
     if not scans:
