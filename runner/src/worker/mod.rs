@@ -3,6 +3,7 @@
 //! placement is decided by the scheduler.
 
 mod cgroup;
+mod heap;
 mod introduction;
 mod metrics;
 mod options;
@@ -103,6 +104,7 @@ pub fn run(args: Args, token: String) -> ExitCode {
     let id = args.id.clone().unwrap_or_else(|| format!("w{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
     let scratch = Scratch::new(&args, &id);
     std::panic::set_hook(Box::new(|info| tracing::debug!("{info}")));
+    heap::limit(args.threads);
     writeback::configure(args.memory_limit_bytes);
     functions::configure(functions::Settings { dir: Some(scratch.dir.join("functions")), ..args.functions() });
     let runtime =

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::shuffle::Store;
 use floe_wire::error::{Category, QueryError};
 
-use super::cgroup;
 use super::slots::Slots;
+use super::{cgroup, heap};
 
 const STEP: Duration = Duration::from_millis(20);
 const STEP_IDLE: Duration = Duration::from_millis(200);
@@ -25,6 +25,10 @@ const LAST_PERCENT: u64 = 130;
 const ENFORCED_PERCENT: u64 = 90;
 /// … if this share is allocated. The rest may be freed memory that the allocator has not given back yet.
 const ALLOCATED_PERCENT: u64 = 75;
+/// Above this share of an enforced limit, ask the allocator for freed memory, if it keeps at least a tenth of the limit, …
+const TRIM_PERCENT: u64 = 60;
+/// … and this often.
+const TRIM_EVERY: Duration = Duration::from_millis(500);
 /// How often to look whether a cgroup enforces the limit.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -33,6 +37,7 @@ pub fn watch(limit_bytes: u64, store: Arc<Store>, slots: Arc<Slots>, give_up: im
     let run = move || {
         let (mut over_since, mut condemned): (Option<Instant>, Option<Instant>) = (None, None);
         let (mut enforced, mut looked): (bool, Option<Instant>) = (false, None);
+        let mut trimmed = Instant::now();
         loop {
             std::thread::sleep(if slots.idle() { STEP_IDLE } else { STEP });
             if looked.is_none_or(|at| at.elapsed() > LOOK_EVERY) {
@@ -42,9 +47,12 @@ pub fn watch(limit_bytes: u64, store: Arc<Store>, slots: Arc<Slots>, give_up: im
             let used = used_bytes(&store);
             let running = slots.running();
             let share = |bytes: u64, percent: u64| bytes / 100 > limit_bytes / 100 * percent / 100;
-            let near_a_kill = enforced
-                && share(used, ALLOCATED_PERCENT)
-                && share(cgroup::anonymous_bytes() + store.usage().memory_bytes, ENFORCED_PERCENT);
+            let held = if enforced { cgroup::anonymous_bytes() + store.usage().memory_bytes } else { 0 };
+            if share(held, TRIM_PERCENT) && held > used + limit_bytes / 10 && trimmed.elapsed() > TRIM_EVERY {
+                heap::trim();
+                trimmed = Instant::now();
+            }
+            let near_a_kill = share(used, ALLOCATED_PERCENT) && share(held, ENFORCED_PERCENT);
             if (used <= limit_bytes && !near_a_kill) || running.is_empty() {
                 (over_since, condemned) = (None, None);
                 continue;
