@@ -75,14 +75,17 @@ def test_labels_share_workers_and_turns_by_their_weights(contexts, queries, grou
     )  # fmt: skip
     contexts.ready(4)
     gated = Gated(contexts)
-    # Workers: nothing is free until both want all of them.
-    gated.create("all", labels={"user": "carol"})
-    gated.wait(all=4)
-    for user in ("bob", "nightly"):
-        gated.create(user, labels={"user": user})
-        gated.planned(user)
-    queries.change("all", cancel=True)
-    gated.wait(bob=1, nightly=3)
+    # Workers: both have one before they get to their shares, or their patience would count, too.
+    gated.hold("a", "b", labels={"user": "carol"})
+    gated.wait(a=1, b=1)
+    gated.create("nightly", labels={"user": "nightly"})
+    gated.wait(nightly=2)
+    gated.create("bob", labels={"user": "bob"})
+    gated.planned("bob")
+    queries.open("a")
+    gated.wait(bob=1, nightly=2)
+    queries.open("b")
+    gated.wait(nightly=3, bob=1)
     # What one does not need the other gets.
     queries.open("bob")
     queries.succeeded("bob")
@@ -99,7 +102,7 @@ def test_labels_share_workers_and_turns_by_their_weights(contexts, queries, grou
     wait = [f"{user}-{number}" for user in ("bob", "nightly") for number in range(4)]
     for name in wait:
         gated.hold(name, labels={"user": name.split("-")[0]})
-    contexts.wait("all of them", lambda status: status.get("queriesWaiting", 0) == len(wait))
+    contexts.wait("all of them", lambda status: status.get("queriesWaiting", 0) == len(wait), 120)
     for name in held:
         queries.open(name)
     for name in held:
