@@ -2,14 +2,18 @@
 `floe-runner` and `floe` beside the Python code.
 
 The whole workspace in its one profile, and nothing else: any other choice of packages compiles Polars again. So a warm
-`CARGO_TARGET_DIR` compiles nothing anew.
+`CARGO_TARGET_DIR` compiles nothing anew. That is why this is not maturin, which builds the programs of one crate by
+`cargo rustc`: the two programs are of two crates, and the features of the runner's dependencies differ when it is built by itself,
+down to Polars.
 """
 
 from __future__ import annotations
 
 import atexit
 import json
+import mmap
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +60,12 @@ class BuildWithBinaries(build_py):
             shutil.copy2(built / name, packed / name)
 
 
+def glibc_minor(program: pathlib.Path) -> int:
+    """N of the glibc 2.N that a program needs, by the versions of the symbols that it links; 0 if it needs none."""
+    with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return max((int(found[1]) for found in re.finditer(rb"\0GLIBC_2\.(\d+)", text)), default=0)
+
+
 class PlatformWheel(bdist_wheel):
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -63,7 +73,13 @@ class PlatformWheel(bdist_wheel):
 
     def get_tag(self) -> tuple[str, str, str]:
         # Programs of this platform, and code for every Python.
-        return "py3", "none", super().get_tag()[2]
+        platform = super().get_tag()[2]
+        packed = [pathlib.Path(self.bdist_dir) / "floe" / "bin" / name for name in BINARIES]
+        if platform.startswith("linux_") and not self.plat_name_supplied and all(path.is_file() for path in packed):
+            # Beside glibc they link what every such system has (libgcc_s), so its version tells where they run.
+            if needed := max(map(glibc_minor, packed)):
+                platform = f"manylinux_2_{needed}_{platform.removeprefix('linux_')}"
+        return "py3", "none", platform
 
 
 class WithPrograms(Distribution):

@@ -23,7 +23,8 @@ etcd_port=12379
 etcd_peer_port=12380
 kubelet_port=11250
 
-packages=(etcd-server containerd runc containernetworking-plugins nftables conntrack iproute2 openssl buildah mmdebstrap)
+packages=(etcd-server containerd runc containernetworking-plugins nftables conntrack iproute2 openssl buildah mmdebstrap
+    iptables ipset)
 
 say() { echo "cluster: $*" >&2; }
 refuse() {
@@ -56,4 +57,14 @@ wait_for() {
 
 node_is_ready() {
     kubectl get node "$node" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null | grep -q True
+}
+
+# Ends a process by its pid file: first a signal, ten seconds later the hard way.
+stop() {
+    running "$1" || { rm -f "$state/run/$1.pid" && return; }
+    local pid
+    pid="$(cat "$state/run/$1.pid")"
+    kill "$pid" 2>/dev/null || true
+    wait_for 10 "the end of $1" bash -c "! kill -0 $pid" || kill -KILL "$pid" 2>/dev/null || true
+    rm -f "$state/run/$1.pid"
 }

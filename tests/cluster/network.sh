@@ -48,3 +48,18 @@ network_down() {
         [ "$(cat "/proc/sys/$switch" 2>/dev/null)" = "$value" ] || echo "$value" 2>/dev/null >"/proc/sys/$switch" || true
     done <"$state/sysctls"
 }
+
+# What enforced NetworkPolicies (tests/cluster/policies), with its chains and sets.
+policies_down() {
+    [ -e "$state/run/policies" ] || return 0
+    local family tables
+    stop kube-router
+    for family in ip ip6; do
+        tables="${family}tables"
+        "$tables-save" -t filter | { grep -vE 'KUBE-(ROUTER|POD-FW|NWPLCY)-' || true; } | "$tables-restore" -T filter
+        # The table itself, if there was none before.
+        ! grep -qx "$family" "$state/run/policies" || nft delete table "$family" filter 2>/dev/null || true
+    done
+    ipset list -n | { grep -E '^(inet6:)?KUBE-' || true; } | xargs -r -n 1 ipset destroy || say "sets of kube-router are still in use"
+    rm -f "$state/run/policies"
+}

@@ -12,6 +12,7 @@ import sys
 import polars as pl
 
 from tests.e2e import store
+from tests.e2e.gate import at_gate
 
 SOURCE = pathlib.Path(__file__).parents[2] / "python" / "src"
 OPTIONS = {**store.STORAGE["options"], "aws_endpoint_url": store.ENDPOINT, "aws_region": store.STORAGE["region"]}
@@ -41,18 +42,7 @@ def lasting(gate: str) -> pl.LazyFrame:
         pairs = pl.concat([lines] * TIMES).join(lines, on="l_suppkey", how="inner", suffix="_2")
         return pairs.group_by("l_suppkey").agg(pl.len().alias("n"), (pl.col("q") * pl.col("q_2")).sum())
 
-    def wait(frame):
-        import time
-        import urllib.request
-
-        while True:
-            try:
-                urllib.request.urlopen(gate, timeout=10).close()
-                return frame
-            except OSError:
-                time.sleep(0.2)
-
-    return lines.group_by("l_suppkey").agg(pl.len().alias("n"), pl.col("q").sum()).map_batches(wait, streamable=True)
+    return lines.group_by("l_suppkey").agg(pl.len().alias("n"), pl.col("q").sum()).map_batches(at_gate(gate), streamable=True)
 
 
 def lasting_result(groups: pl.DataFrame) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import urllib.request
 from typing import Any
 
 from tests import support
-from tests.e2e import kube, store
+from tests.e2e import gate, kube, store
 
 TERMINAL = ("Succeeded", "Failed", "Cancelled")
 # Small pods, so that many fit a machine with two cores.
@@ -24,19 +24,13 @@ result = lines.group_by("l_suppkey").agg(pl.len().alias("n"), pl.col("l_quantity
 """
 # Groups that stand before a gate until the test opens it (`Queries.open`): a query that lasts as long as a test needs, and costs
 # nothing meanwhile. A function of frames stands there on all workers, one of all rows in a single task.
-_WAIT = """
-def wait(frame, gate=params["gate"]):
-    import time, urllib.request
-
-    while True:
-        try:
-            urllib.request.urlopen(gate, timeout=10).close()
-            return frame
-        except OSError:
-            time.sleep(0.2)
-"""
-GATED = f"{GROUPS}{_WAIT}\nresult = result.map_batches(wait, streamable=True)\n"
-GATED_ONCE = f"{GROUPS}{_WAIT}\nresult = result.map_batches(wait)\n"
+GATED = f"{GROUPS}{gate.SOURCE}\nresult = result.map_batches(at_gate(params['gate']), streamable=True)\n"
+GATED_ONCE = f"{GROUPS}{gate.SOURCE}\nresult = result.map_batches(at_gate(params['gate']))\n"
+# At the gate with the tasks of its first stage, one for each of the table's four files; and with its only task.
+GATED_FIRST = f"""{gate.SOURCE}
+lines = scan("lineitem").select("l_suppkey", "l_quantity").map_batches(at_gate(params["gate"]), streamable=True)
+{GROUPS.replace('lines = scan("lineitem")', "")}"""
+GATED_SINGLE = f"{gate.SOURCE}\nresult = pl.LazyFrame({{'one': [1]}}).map_batches(at_gate(params['gate']))\n"
 # Of a worker that calls functions: they have a process of their own.
 ROOMY = "640Mi"
 # Lines beside every other of the same supplier (some 600 of each), each pair thirty times: work without much data, 10 billion
@@ -75,7 +69,7 @@ class Queries:
             spec["tables"] = {
                 name: {"format": "parquet", "uri": f"s3://{store.BUCKET}/{tables}/{name}/*.parquet"} for name in names
             }
-        if _WAIT in script:
+        if gate.SOURCE in script:
             spec["params"] = {"gate": self.gate()}
             spec["compute"]["memory"] = ROOMY
         return merge(spec, more)
@@ -162,15 +156,20 @@ class Queries:
         got = pl.read_parquet(uri, storage_options=store.options())
         support.assert_same(got.with_columns(pl.col("n").cast(pl.UInt32)).select(want.columns), want, ordered=False)
 
+    def token(self, name: str) -> str:
+        """With it the coordinator of the query's attempt tells about it."""
+        query = self.get(name)
+        uid, attempt = query["metadata"]["uid"], query["status"]["attempt"]
+        secret = kube.get("secrets", self.namespace, f"{name}-floe-{attempt}-{uid.split('-')[0]}")
+        return base64.b64decode(secret["data"]["token"]).decode()
+
     def read(self, name: str):
         """The rows of a result without a sink, from the coordinator, as docs/kubernetes.md does it."""
         import polars as pl
 
-        query = self.get(name)
+        query, token = self.get(name), self.token(name)
         uid, attempt = query["metadata"]["uid"], query["status"]["attempt"]
         coordinator = query["status"].get("context", {}).get("coordinator", f"{name}-{attempt}-c")
-        secret = kube.get("secrets", self.namespace, f"{name}-floe-{attempt}-{uid.split('-')[0]}")
-        token = base64.b64decode(secret["data"]["token"]).decode()
         forward = subprocess.Popen(
             ["kubectl", "port-forward", "-n", self.namespace, f"pod/{coordinator}", ":7071"], stdout=subprocess.PIPE, text=True
         )

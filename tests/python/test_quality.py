@@ -29,6 +29,22 @@ def test_examples_of_docstrings_run(name):
     assert failed == 0
 
 
+#: Those whose examples are in docs/python.md, as they need a cluster; and what users make none of.
+WITHOUT_EXAMPLES = {"ComputeContext", "Kubernetes", "ClientContext", "Dst"}
+
+
+def test_everything_public_has_an_example():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    without = set()
+    for name in floe.__all__:
+        thing = getattr(floe, name)
+        if callable(thing) and not any(one.examples for one in finder.find(thing, name, inspect.getmodule(thing))):
+            without.add(name)
+    assert without == WITHOUT_EXAMPLES
+    page = (REPO / "docs" / "python.md").read_text()
+    assert "floe.ComputeContext(" in page and "floe.Kubernetes(" in page
+
+
 def test_everything_public_is_documented():
     for name in floe.__all__:
         thing = getattr(floe, name)

@@ -98,5 +98,13 @@ class set_compute_context(ContextDecorator):  # noqa: N801 - a name of Polars Cl
 
 
 def show_versions(context: ClientContext | None = None) -> None:
-    """Print the versions of a context, or of the one that was set."""
+    """Print the versions of a context, or of the one that was set.
+
+    Examples
+    --------
+    >>> import floe
+    >>> with floe.Local(workers=1) as ctx:
+    ...     floe.show_versions(ctx)  # doctest: +ELLIPSIS
+    Floe (Python): ...
+    """
     pick(context).show_versions()

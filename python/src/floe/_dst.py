@@ -83,7 +83,17 @@ class ParquetDst(Dst):
 
 
 class CsvDst(Dst):
-    """CSV files. Arguments are those of :meth:`polars.LazyFrame.sink_csv`."""
+    """CSV files. Arguments are those of :meth:`polars.LazyFrame.sink_csv`.
+
+    Examples
+    --------
+    >>> import floe, pathlib, polars as pl, tempfile
+    >>> with floe.Local(workers=1) as ctx, tempfile.TemporaryDirectory() as out:
+    ...     dst = CsvDst(f"{out}/a.csv", separator=";")
+    ...     result = floe.spawn_blocking(pl.LazyFrame({"a": [1], "b": [2]}), dst=dst, context=ctx)
+    ...     pathlib.Path(result.location[0]).read_text()
+    'a;b\\n1;2\\n'
+    """
 
     _kind = "csv"
 
@@ -149,7 +159,13 @@ class CsvDst(Dst):
 
 
 class IpcDst(Dst):
-    """Arrow IPC files. Arguments are those of :meth:`polars.LazyFrame.sink_ipc`."""
+    """Arrow IPC files. Arguments are those of :meth:`polars.LazyFrame.sink_ipc`.
+
+    Examples
+    --------
+    >>> IpcDst("out/", compression="lz4").compression
+    'lz4'
+    """
 
     _kind = "ipc"
 
@@ -178,7 +194,13 @@ class IpcDst(Dst):
 
 
 class NdjsonDst(Dst):
-    """Files of JSON lines. Arguments are those of :meth:`polars.LazyFrame.sink_ndjson`. Floe's own name."""
+    """Files of JSON lines. Arguments are those of :meth:`polars.LazyFrame.sink_ndjson`. Floe's own name.
+
+    Examples
+    --------
+    >>> NdjsonDst("out/", compression="gzip").compression
+    'gzip'
+    """
 
     _kind = "ndjson"
 
@@ -207,7 +229,16 @@ class NdjsonDst(Dst):
 
 
 class CallbackDst(Dst):
-    """A function of this process that takes the rows, batch by batch and in order, until it returns `True`."""
+    """A function of this process that takes the rows, batch by batch and in order, until it returns `True`.
+
+    Examples
+    --------
+    >>> import floe, polars as pl
+    >>> dst = CallbackDst(lambda batch: print(batch.rows()))
+    >>> with floe.Local(workers=1) as ctx:
+    ...     result = floe.spawn_blocking(pl.LazyFrame({"a": [1, 2]}), dst=dst, context=ctx)
+    [(1,), (2,)]
+    """
 
     def __init__(
         self,
@@ -222,13 +253,30 @@ class CallbackDst(Dst):
 
 
 class TmpDst(Dst):
-    """The rows stay with the context."""
+    """The rows stay with the context.
+
+    Examples
+    --------
+    >>> import floe, polars as pl
+    >>> with floe.Local(workers=1) as ctx:
+    ...     result = floe.spawn_blocking(pl.LazyFrame({"a": [1, 2]}), dst=TmpDst(), context=ctx)
+    ...     result.lazy().collect().rows()
+    [(1,), (2,)]
+    """
 
 
 class ClientDst(Dst):
     """The rows are read by this process.
 
     `ttl` means nothing: rows stay until they are read, or make room for those of later queries.
+
+    Examples
+    --------
+    >>> import floe, polars as pl
+    >>> with floe.Local(workers=1) as ctx:
+    ...     query = floe.spawn(pl.LazyFrame({"a": [1, 2]}), dst=ClientDst(), context=ctx)
+    ...     query.await_result().lazy().collect().rows()
+    [(1,), (2,)]
     """
 
     def __init__(self, *, ttl: int | timedelta | None = None, maintain_order: bool | None = None) -> None:

@@ -8,7 +8,13 @@ from uuid import UUID
 
 @dataclasses.dataclass(frozen=True)
 class LineageContext:
-    """The job that a query belongs to, and the run that started it."""
+    """The job that a query belongs to, and the run that started it.
+
+    Examples
+    --------
+    >>> LineageContext(job_namespace="etl", job_name="nightly").labels()
+    {'lineage.job_namespace': 'etl', 'lineage.job_name': 'nightly'}
+    """
 
     job_namespace: str
     job_name: str

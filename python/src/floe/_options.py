@@ -49,6 +49,15 @@ class DistributionSettings:
         Means nothing: expressions are always taken apart where that is exact.
     **kwargs
         `sort_partitioned`, `pre_aggregation` and `planner` of Polars Cloud, which mean nothing here either.
+
+    Examples
+    --------
+    >>> import floe, polars as pl
+    >>> lf = pl.LazyFrame({"k": [1, 2, 1], "v": [1, 2, 3]}).group_by("k").agg(pl.col("v").sum())
+    >>> settings = floe.DistributionSettings(partitions_per_worker=2)
+    >>> with floe.Local(workers=2) as ctx:
+    ...     floe.spawn_blocking(lf, dst=floe.TmpDst(), context=ctx, distributed=settings).total_stages
+    2
     """
 
     def __init__(

@@ -135,7 +135,15 @@ class _Runs(RemoteSinks):
 
 
 class LazyFrameRemote(_Runs):
-    """What `LazyFrame.remote` gives for a context of Floe."""
+    """What `LazyFrame.remote` gives for a context of Floe.
+
+    Examples
+    --------
+    >>> import floe, polars as pl
+    >>> with floe.Local(workers=1) as ctx:
+    ...     pl.LazyFrame({"a": [1, 2, 3]}).remote(ctx, priority=1).labels("docs").collect().height
+    3
+    """
 
     def __init__(
         self,
@@ -235,7 +243,19 @@ class LazyFrameRemote(_Runs):
 
 
 class ExecuteRemote(_Runs):
-    """A query of which it is known how it runs."""
+    """A query of which it is known how it runs.
+
+    Examples
+    --------
+    >>> import floe, polars as pl
+    >>> lf = pl.LazyFrame({"k": [1, 2, 1]}).group_by("k").agg(pl.len().alias("n")).sort("k")
+    >>> with floe.Local(workers=2) as ctx:
+    ...     distributed = lf.remote(ctx).distributed(shuffle_compression="zstd")
+    ...     distributed.show().rows()
+    ...     distributed.execute().total_stages > 1
+    [(1, 2), (2, 1)]
+    True
+    """
 
     def __init__(self, lf: pl.LazyFrame, context: ClientContext | None, settings: Settings) -> None:
         self.lf, self.context = lf, context

@@ -32,7 +32,16 @@ FileType = Literal["none", "unknown", "parquet", "ipc", "csv", "ndjson", "json"]
 
 @dataclasses.dataclass(frozen=True)
 class StageStatistics:
-    """A stage that has ended."""
+    """A stage that has ended.
+
+    Examples
+    --------
+    >>> import floe, polars as pl
+    >>> lf = pl.LazyFrame({"k": [1, 2, 1]}).group_by("k").agg(pl.len())
+    >>> with floe.Local(workers=2) as ctx:
+    ...     [stage.rows for stage in lf.remote(ctx).distributed().execute().stage_statistics()][-1]
+    2
+    """
 
     label: str
     tasks: int

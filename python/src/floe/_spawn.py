@@ -184,7 +184,15 @@ def spawn_blocking(
     lineage: LineageContext | None = None,
     execute_until: ExecuteUntil = "execute",
 ) -> QueryResult:
-    """Run a query and block until its result is there. The arguments are those of `spawn`."""
+    """Run a query and block until its result is there. The arguments are those of `spawn`.
+
+    Examples
+    --------
+    >>> import floe, polars as pl
+    >>> with floe.Local(workers=1) as ctx:
+    ...     floe.spawn_blocking(pl.LazyFrame({"a": [1, 2]}), dst=floe.TmpDst(), context=ctx).n_rows_total
+    2
+    """
     return spawn(lf, **_options.passed_on(locals(), "lf")).await_result()
 
 
@@ -209,7 +217,17 @@ def spawn_many(
     lineage: LineageContext | None = None,
     execute_until: ExecuteUntil = "execute",
 ) -> list[DirectQuery]:
-    """Start several queries, and return at once. The arguments are those of `spawn`."""
+    """Start several queries, and return at once. The arguments are those of `spawn`.
+
+    Examples
+    --------
+    >>> import floe, polars as pl
+    >>> lf = pl.LazyFrame({"a": [1, 2, 3]})
+    >>> with floe.Local(workers=1) as ctx:
+    ...     queries = floe.spawn_many([lf, lf.head(1)], dst=floe.TmpDst(), context=ctx)
+    ...     [query.await_result().n_rows_total for query in queries]
+    [3, 1]
+    """
     arguments = _options.passed_on(locals(), "lf")
     return [spawn(one, **arguments) for one in lf]
 
@@ -235,6 +253,16 @@ def spawn_many_blocking(
     lineage: LineageContext | None = None,
     execute_until: ExecuteUntil = "execute",
 ) -> list[QueryResult]:
-    """Run several queries at once and block until all results are there. The arguments are those of `spawn`."""
+    """Run several queries at once and block until all results are there. The arguments are those of `spawn`.
+
+    Examples
+    --------
+    >>> import floe, polars as pl
+    >>> lf = pl.LazyFrame({"a": [1, 2, 3]})
+    >>> with floe.Local(workers=1) as ctx:
+    ...     results = floe.spawn_many_blocking([lf, lf.head(1)], dst=floe.TmpDst(), context=ctx)
+    >>> [result.n_rows_total for result in results]
+    [3, 1]
+    """
     queries = spawn_many(lf, **_options.passed_on(locals(), "lf"))
     return [query.await_result() for query in queries]
