@@ -62,6 +62,11 @@ cluster-down: ## take it down, leave nothing
 e2e: build setup ## end-to-end tests on that Kubernetes, on KUBECONFIG's, or with CLUSTER=kind (ARGS= of pytest)
 	@CLUSTER=$(CLUSTER) tests/cluster/e2e $(ARGS)
 
+.PHONY: soak
+soak: build setup ## 2,000 queries of mixed fates on that Kubernetes for two hours, everything killed at seeded moments (ARGS=...)
+	@export KUBECONFIG="$$(tests/cluster/up)" && tests/cluster/load && tests/e2e/install up && \
+		{ PYTHONPATH=. $(PYTHON) -m tests.soak $(ARGS); code=$$?; tests/e2e/install down; exit $$code; }
+
 .PHONY: bench-cluster
 bench-cluster: build setup ## from apply to Succeeded, and thousands of queries with a fake kubelet
 	@export KUBECONFIG="$$(tests/cluster/up)" && tests/cluster/load && tests/e2e/install up && \

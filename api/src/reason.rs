@@ -50,6 +50,11 @@ reasons! {
     MissingContext: "there is no ComputeContext of the name in spec.compute.contextRef", "create it in the query's namespace, or correct the name: the query starts by itself then";
     WaitingForQuery: "a query that spec.after names has not ended", "wait: the query starts by itself then";
     QueryBeforeFailed: "a query that spec.after names did not end as it has to", "mend that query and create both again, or set the condition to Ended";
+    WaitingForAdmission: "Kueue has not admitted the query to its queue", "wait, or look at its Workload and queues (kubectl describe workload NAME-floe): the query starts by itself then";
+    Admitted: "Kueue admitted the query", "";
+    Preempted: "Kueue took the query's place back: its pods go, and it waits to be admitted again", "";
+    NotQueued: "the query names a queue of Kueue, and this operator does not work with Kueue", "set kueue.enabled of Floe's chart, or take the label kueue.x-k8s.io/queue-name away";
+    WaitingForShare: "as many queries or pods are at work as the operator's limits allow", "wait: the query starts by itself when it is its turn";
     ContextStarting: "the context that the query borrows is not ready to run it", "look at the context (kubectl describe cc): the query starts by itself then";
     ContextFull: "as many queries as the context takes run and wait there", "wait, or raise spec.maxQueriesAtOnce or spec.queue of the context";
     Idle: "the context has no workers until the next query", "";

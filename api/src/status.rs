@@ -45,7 +45,7 @@ pub struct DistributedQueryStatus {
     /// Number of attempts that failed because of the infrastructure, limited by `backoffLimit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
-    /// Number of queries ahead in line, while the query waits for the namespace's quota.
+    /// Number of queries ahead in line, while the query waits for the namespace's quota or for its share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<u32>,
     /// Workers ready and wanted.

@@ -144,6 +144,7 @@ async fn serve(
             {
                 gone.memories.forget(uid);
                 gone.lines.leave(uid);
+                gone.shares.leave(uid);
                 gone.register.give_back(&key_of(object));
                 gone.poller.forget(uid);
             }

@@ -7,6 +7,7 @@ mod coordinator;
 mod crd;
 mod events;
 mod http_api;
+mod kueue;
 mod leader;
 mod line;
 mod metrics;
@@ -20,6 +21,7 @@ mod random;
 mod run;
 mod schedule;
 mod server;
+mod shares;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ use crate::http_api;
 use crate::query::build::{Clients, Defaults};
 use crate::query::plan::Settings;
 use crate::query::policy::{self, Policy};
+use crate::shares::{self, Limits};
 
 /// Floe's Kubernetes operator: runs DistributedQuery objects.
 #[derive(Debug, Parser)]
@@ -83,6 +84,12 @@ pub struct RunArgs {
     /// What queries are allowed, as JSON with the fields of the chart's `policy`; left out, everything
     #[arg(long, env = "FLOE_POLICY", default_value = "", value_parser = policy::read)]
     pub policy: Policy,
+    /// How many queries and pods may be at work at once, as JSON with the fields of the chart's `limits`; left out, any number
+    #[arg(long, env = "FLOE_LIMITS", default_value = "", value_parser = shares::read)]
+    pub limits: Limits,
+    /// Work with Kueue: queries with the label kueue.x-k8s.io/queue-name wait for admission
+    #[arg(long, env = "FLOE_KUEUE", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub kueue: bool,
     /// Seconds that a result without a sink stays when the query names no TTL
     #[arg(long, env = "FLOE_DEFAULT_RESULT_TTL", default_value_t = 600)]
     pub default_result_ttl: u32,
@@ -221,6 +228,8 @@ mod tests {
         assert!(matches!(Cli::try_parse_from(["floe-operator", "crd"]).unwrap().command, Some(Command::Crd)));
         assert!(Cli::try_parse_from(["floe-operator", "--runner-env", "x"]).is_err());
         assert!(Cli::try_parse_from(["floe-operator", "--clients-from", "[{}]"]).is_err());
+        assert!(Cli::try_parse_from(["floe-operator", "--limits", r#"{"maxPods": 0}"#]).is_err());
+        assert!(plain.run.limits.are_none() && !plain.run.kueue);
         assert!(plain.run.http_api().is_none());
         let served =
             ["floe-operator", "--http-api-listen", "[::]:8090", "--http-api-audiences", "floe,", "--namespaces", "a"];

@@ -15,6 +15,7 @@ use crate::context::talk::Talks;
 use crate::controller;
 use crate::events::Events;
 use crate::http_api;
+use crate::kueue::Queues;
 use crate::leader::Leader;
 use crate::line::Lines;
 use crate::metrics::Metrics;
@@ -25,6 +26,7 @@ use crate::query::{Context, Memories};
 use crate::schedule;
 use crate::schedule::children::Children;
 use crate::server::{self, Health};
+use crate::shares::Shares;
 use crate::telemetry;
 
 /// Time allowed for in-flight work at shutdown.
@@ -87,6 +89,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             register: Register::new(poller.waker()),
             children,
             chain: Chain::new(poller.waker()),
+            queues: Queues::new(args.kueue, poller.waker()),
+            shares: Shares::new(args.limits.clone(), poller.waker()),
             poller,
             events,
             metrics: Arc::clone(&metrics),
@@ -98,11 +102,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         let scopes = args.scopes();
         let schedules = Arc::new(schedule::Context::new(Arc::clone(&context)));
         let ready = Arc::clone(&ready);
+        let followed = Arc::clone(&context);
         let mut working = std::pin::pin!(async {
             tokio::join!(
                 controller::run(context, &mut news, ready, work.clone()),
                 context::controller::run(contexts, &mut heard, work.clone()),
                 schedule::controller::run(schedules, &scopes, &mut told, work.clone()),
+                followed.queues.run(client.clone(), &scopes, work.clone()),
             );
         });
         match &mut leader {

@@ -57,6 +57,8 @@ VALUES = {
         },
     },
     "http api": {"httpApi": {"enabled": True}, "watchNamespaces": ["team-a"], "networkPolicy": {"enabled": True}},
+    "limits": {"limits": {"maxQueries": 50, "maxPodsPerNamespace": 20, "weights": {"team-a": 3}}},
+    "kueue": {"kueue": {"enabled": True}, "watchNamespaces": ["team-a"]},
     "service monitor": {
         "metrics": {
             "serviceMonitor": {"enabled": True, "labels": {"r": "p"}},
@@ -182,6 +184,8 @@ def test_a_wrong_manifest_is_found(tmp_path, schemas):
         ({"policy": {"podTemplate": "some"}}, "podTemplate"),
         ({"httpApi": {"audiences": ["a,b"]}}, "audiences"),
         ({"httpApi": {"maxStreams": 0}}, "maxStreams"),
+        ({"limits": {"maxPods": 1}}, "maxPods"),
+        ({"limits": {"weights": {"a": 0}}}, "weights"),
     ],
 )
 def test_wrong_values_are_refused(values, message, tmp_path):
@@ -236,8 +240,15 @@ def test_rights_are_those_of_the_documentation(tmp_path):
     # Those for callers of the HTTP API come with it.
     more = rights(render(tmp_path, {"httpApi": {"enabled": True}})) - given
     assert more == {("floe.dev", "computecontexts", "create"), ("floe.dev", "computecontexts", "delete"), ("", "pods/log", "get")}
-    page = (REPO / "docs" / "http-api.md").read_text()
-    assert all(f"`{what}`" in page for _, what, _ in more)
+    http_api = (REPO / "docs" / "http-api.md").read_text()
+    assert all(f"`{what}`" in http_api for _, what, _ in more)
+    # And those for Kueue's Workloads.
+    more = rights(render(tmp_path, {"kueue": {"enabled": True}})) - given
+    verbs = {what: [verb for _, of, verb in more if of == what] for _, what, _ in more}
+    assert {what: sorted(all) for what, all in verbs.items()} == {
+        "workloads": ["create", "delete", "get", "list", "watch"], "workloads/status": ["patch"],
+    }  # fmt: skip
+    assert all(f"`{what}`" in page for what in verbs)
 
 
 def rights(documents: list[dict]) -> set[tuple[str, str, str]]:

@@ -81,6 +81,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.kueue.enabled }}
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads/status]
+  verbs: [patch]
+{{- end }}
 {{- if .Values.httpApi.enabled }}
 # On behalf of callers of the HTTP API, who must have the same rights themselves.
 - apiGroups: [floe.dev]
@@ -101,6 +109,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 {{- toJson $policy -}}
+{{- end -}}
+
+{{/* The limits in the form that the operator reads: without the values that are null; empty if there are none. */}}
+{{- define "floe.limits" -}}
+{{- $limits := dict -}}
+{{- range $key, $value := omit .Values.limits "weights" -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $_ := set $limits $key (int64 $value) -}}
+{{- end -}}
+{{- end -}}
+{{- if $limits -}}
+{{- $weights := dict -}}
+{{- range $name, $weight := .Values.limits.weights -}}
+{{- $_ := set $weights $name (int64 $weight) -}}
+{{- end -}}
+{{- if $weights -}}{{- $_ := set $limits "weights" $weights -}}{{- end -}}
+{{- end -}}
+{{- toJson $limits -}}
 {{- end -}}
 
 {{/* A CEL expression for whether a list contains a name, or a prefix of it followed by *. Takes a dict with `name` and `list`. */}}

@@ -52,7 +52,7 @@ pub fn pod(
     image: Option<&str>,
 ) -> Result<Pod, BuildError> {
     let query = as_query(context);
-    let inputs = PodInputs { query: &query, defaults, plan: PlanSecrets::default(), attempt: 1, image };
+    let inputs = PodInputs { query: &query, defaults, plan: PlanSecrets::default(), attempt: 1, image, grant: None };
     let mut pod = build::pod(place, &inputs)?;
     let (name, uid) = identity(context);
     let own = names::pod(name, place);

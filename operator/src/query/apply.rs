@@ -25,6 +25,7 @@ use super::plan::Action;
 use super::{Context, build, handover};
 use crate::context::register::Loan;
 use crate::context::talk;
+use crate::kueue;
 use crate::poll::Address;
 use crate::telemetry;
 
@@ -162,6 +163,9 @@ impl Run<'_> {
             Action::Drain { ip, worker } => self.drain(ip, worker).await,
             Action::DeletePod { name, uid } => self.delete_pod(name, uid).await,
             Action::DeleteShared { attempts } => self.delete_shared(*attempts).await,
+            Action::Queue(step) => {
+                kueue::apply::tell(&self.context.client, self.query(), &self.context.defaults, step).await
+            }
             Action::DeleteQuery => self.delete_query().await,
         }
     }
@@ -215,6 +219,7 @@ impl Run<'_> {
             plan: self.made().plan.unwrap_or_default(),
             attempt,
             image: pins.map(|pins| pins.image.as_str()),
+            grant: self.observed.standing.grant(),
         };
         let pod = self.ensure("Pod", build::pod(place, &inputs)?, false).await;
         let pod: Pod = pod.inspect_err(|error| self.made().is_full |= error.is_quota())?;

@@ -55,6 +55,20 @@ impl Chain {
             .collect()
     }
 
+    /// All queries that can be read; `None` until they are known.
+    pub fn all(&self) -> Option<Vec<DistributedQuery>> {
+        let stores = self.read()?;
+        let objects = stores.iter().flat_map(Store::state);
+        Some(objects.filter_map(|object| object.0.as_ref().ok().cloned()).collect())
+    }
+
+    /// The stores, once all of them have been filled.
+    fn read(&self) -> Option<&[Store<Guarded>]> {
+        let stores = self.stores.get()?;
+        let is_read = |store: &Store<Guarded>| store.wait_until_ready().now_or_never().is_some_and(|read| read.is_ok());
+        (!stores.is_empty() && stores.iter().all(is_read)).then_some(stores)
+    }
+
     /// Wakes the queries that wait for one that has ended.
     pub fn ended(&self, key: &Key) {
         let those = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
@@ -65,12 +79,7 @@ impl Chain {
     }
 
     fn state(&self, namespace: &str, name: &str, before: &str) -> State {
-        let stores = self.stores.get().map(Vec::as_slice).unwrap_or_default();
-        let are_read =
-            stores.iter().all(|store| store.wait_until_ready().now_or_never().is_some_and(|read| read.is_ok()));
-        if stores.is_empty() || !are_read {
-            return State::NotYet;
-        }
+        let Some(stores) = self.read() else { return State::NotYet };
         let find = |name: &str| stores.iter().find_map(|store| store.get(&ObjectRef::new(name).within(namespace)));
         let Some(object) = find(before) else { return State::Missing };
         let status = object.0.as_ref().ok().and_then(|query| query.status.clone()).unwrap_or_default();

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use super::names::Place;
 use crate::context::register::Loan;
 use crate::coordinator::Verdict;
+use crate::kueue::Standing;
 pub use crate::line::Waiting;
+use crate::shares::Share;
 
 /// One query and everything known about it.
 #[derive(Clone, Debug)]
@@ -43,6 +45,10 @@ pub struct Observed {
     pub pins: Option<PinnedStatus>,
     /// The queries that must end first.
     pub before: Vec<Before>,
+    /// Its state in a queue of Kueue.
+    pub standing: Standing,
+    /// Its share by the operator's own limits.
+    pub share: Share,
     /// Whether it may create pods now.
     pub turn: Turn,
     /// Why the object cannot be parsed as a query (such as an invalid pod template or affinity).
@@ -256,6 +262,41 @@ fn tail(text: &str, bytes: usize) -> &str {
 impl Observed {
     pub fn name(&self) -> &str {
         self.query.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Takes in what Kueue and the operator's own limits say of it: it is a query of no more workers than were granted.
+    pub fn enter(&mut self, standing: Standing, share: Share) {
+        (self.standing, self.share) = (standing, share);
+        if self.granted_workers().is_some() {
+            self.query = Arc::new(self.bound(&self.query));
+        }
+    }
+
+    fn granted_workers(&self) -> Option<u32> {
+        match (&self.standing, &self.share) {
+            (Standing::Admitted(grant), _) => Some(grant.workers),
+            (_, Share::Held { workers }) => Some(*workers),
+            _ => None,
+        }
+    }
+
+    /// The query with no more workers than were granted.
+    pub fn bound(&self, query: &DistributedQuery) -> DistributedQuery {
+        let mut query = query.clone();
+        let compute = &mut query.spec.compute;
+        let Some(most) = self.granted_workers().filter(|most| compute.worker_count() > *most) else { return query };
+        if compute.max_workers.is_some() {
+            compute.max_workers = Some(most);
+            compute.min_workers = compute.min_workers.map(|least| least.min(most));
+        } else {
+            compute.workers = Some(most);
+        }
+        query
+    }
+
+    /// Whether it may have pods, as far as others decide that.
+    pub fn is_admitted(&self) -> bool {
+        self.standing.is_open() && self.share.is_open()
     }
 
     /// The current attempt, or the last one.

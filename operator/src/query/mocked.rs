@@ -16,12 +16,14 @@ use super::plan::world::{QUERY, settings};
 use super::{Context, Memories, build::Defaults, reconcile};
 use crate::context::register::Register;
 use crate::events::Events;
+use crate::kueue::Queues;
 use crate::line::Lines;
 use crate::metrics::Metrics;
 use crate::pods::PodIndex;
 use crate::poll::Poller;
 use crate::query::chain::Chain;
 use crate::schedule::children::Children;
+use crate::shares::{Limits, Shares};
 
 pub type Refusal = fn(&str, &str) -> Option<(u16, &'static str)>;
 
@@ -141,6 +143,8 @@ pub fn context(api: &Arc<Mutex<Api>>, refuse: Refusal) -> Arc<Context> {
         register: Register::new(poller.waker()),
         children: Children::new().0,
         chain: Chain::new(poller.waker()),
+        queues: Queues::new(true, poller.waker()),
+        shares: Shares::new(Limits::default(), poller.waker()),
         poller,
         events,
         metrics: Arc::new(Metrics::new()),

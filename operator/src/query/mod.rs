@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use floe_api::DistributedQuery;
+use floe_api::{DistributedQuery, Phase};
 use jiff::Timestamp;
 use kube::Client;
 use kube::core::DeserializeGuard;
@@ -39,12 +39,14 @@ use tracing::Instrument;
 
 use crate::context::register::Register;
 use crate::events::{Events, Regarding};
+use crate::kueue::{Queues, Standing};
 use crate::line::Lines;
 use crate::metrics::Metrics;
 use crate::pause;
 use crate::pods::PodIndex;
 use crate::poll::Poller;
 use crate::schedule::children::Children;
+use crate::shares::{self, Share, Shares};
 use build::Defaults;
 use chain::Chain;
 pub use error::Error;
@@ -67,6 +69,10 @@ pub struct Context {
     pub children: Children,
     /// Which queries wait for which.
     pub chain: Chain,
+    /// The queues of Kueue.
+    pub queues: Queues,
+    /// The operator's own limits.
+    pub shares: Shares,
     pub events: Events,
     pub metrics: Arc<Metrics>,
     /// Limits how many queries are reconciled at the same time, over all namespaces.
@@ -121,6 +127,9 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
     if observed.query.status.as_ref().and_then(|status| status.phase).is_some_and(|phase| phase.is_terminal()) {
         context.chain.ended(&(namespace.clone(), name.clone()));
     }
+    let standing = context.queues.standing(&observed.query, &context.defaults);
+    let share = share(context, &observed, &standing, &uid);
+    observed.enter(standing, share);
     let memory = context.memories.of(&uid);
     tracing::Span::current().record("attempt", observed.attempt());
     observed.pins = build::pins(&observed.query, &context.defaults).ok();
@@ -130,9 +139,10 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
     let mut plan = plan::plan(&observed, &context.settings, now);
     if plan.wants_inputs {
         let attempt = plan.status.attempt.unwrap_or(1);
-        let Some(inputs) = observe::inputs(context, &observed.query, &observed.loan, attempt).await? else {
+        let Some(mut inputs) = observe::inputs(context, &observed.query, &observed.loan, attempt).await? else {
             return Ok(Next::await_change());
         };
+        inputs.query = Arc::new(observed.bound(&inputs.query));
         observed.inputs = Some(Arc::new(inputs));
         plan = plan::plan(&observed, &context.settings, now);
     }
@@ -201,6 +211,23 @@ async fn look(context: &Context, query: Arc<DistributedQuery>, unreadable: Optio
         memory.lock().unwrap_or_else(PoisonError::into_inner).settle();
     }
     Ok(requeue.map_or_else(Next::await_change, Next::requeue))
+}
+
+/// The query's share by the operator's own limits. One that wants none gives back what it has.
+fn share(context: &Context, observed: &Observed, standing: &Standing, uid: &str) -> Share {
+    let query = &observed.query;
+    if !shares::are_about(query) || *standing != Standing::Free {
+        return Share::Free;
+    }
+    let is_over = observed.status.phase.is_some_and(|phase| phase.is_terminal());
+    let is_going = is_over || query.metadata.deletion_timestamp.is_some();
+    let is_held = query.spec.suspend && observed.status.phase == Some(Phase::Suspended);
+    if is_going || is_held || observed.unreadable.is_some() {
+        context.shares.leave(uid);
+        return Share::Free;
+    }
+    let may_enter = !query.spec.suspend && !query.spec.cancel && !plan::after::is_held(observed);
+    context.shares.ask(query, may_enter, || context.chain.all())
 }
 
 /// Sends the Events and metrics of a written status.

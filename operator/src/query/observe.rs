@@ -20,7 +20,9 @@ use super::memory::Memory;
 use super::names::{self, Place};
 use super::{Context, build, kubelet};
 use crate::context::register::Loan;
+use crate::kueue::Standing;
 use crate::poll::{Address, Worker};
+use crate::shares::Share;
 
 /// Look up a created pod that the watch has not shown after this time.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(10);
@@ -105,6 +107,8 @@ pub async fn observe(
         trouble,
         pins: None,
         before,
+        standing: Standing::Free,
+        share: Share::Free,
         turn: Turn::Free,
         unreadable,
     };

@@ -97,7 +97,17 @@ pub fn notices(old: &DistributedQueryStatus, new: &DistributedQueryStatus) -> Ve
 
 /// A warning if something holds the query up.
 fn held_up(reason: Option<Reason>, new: &DistributedQueryStatus) -> Vec<Notice> {
-    let quiet = [Reason::PodsStarting, Reason::Waiting, Reason::GivenBack, Reason::Cancelled, Reason::Suspended];
+    let quiet = [
+        Reason::PodsStarting,
+        Reason::Waiting,
+        Reason::WaitingForAdmission,
+        Reason::WaitingForShare,
+        // Told when it happens.
+        Reason::Preempted,
+        Reason::GivenBack,
+        Reason::Cancelled,
+        Reason::Suspended,
+    ];
     match reason {
         Some(reason) if !quiet.contains(&reason) => {
             vec![Notice { warning: true, reason, note: new.message.clone().unwrap_or_default(), pod: None }]

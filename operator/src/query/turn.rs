@@ -29,7 +29,7 @@ pub struct Asked {
 
 /// The turn of a query that may need pods. A query that needs none leaves the line.
 pub async fn ask(context: &Context, observed: &Observed, now: Timestamp) -> Asked {
-    if after::is_held(observed) {
+    if after::is_held(observed) || !observed.is_admitted() {
         context.lines.leave(uid(observed));
         return Asked::default();
     }
@@ -215,7 +215,14 @@ impl Wants {
         let query = build::pinned(&observed.query, observed.status.pinned.as_ref());
         let need = |place| {
             let plan = PlanSecrets::default();
-            let inputs = build::PodInputs { query: &query, defaults: &context.defaults, plan, attempt, image: None };
+            let inputs = build::PodInputs {
+                query: &query,
+                defaults: &context.defaults,
+                plan,
+                attempt,
+                image: None,
+                grant: None,
+            };
             // A pod that cannot be built is reported elsewhere.
             build::pod(place, &inputs).map(|pod| Need::of(&pod)).unwrap_or_default()
         };

@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 
 use super::facts::PlanSecrets;
+use crate::kueue::Grant;
 
 pub use network_policy::{Clients, network_policy};
 pub use pins::{pinned, pins};
@@ -52,6 +53,8 @@ pub struct PodInputs<'a> {
     pub attempt: u32,
     /// The image that the attempt began with; overrides the current settings.
     pub image: Option<&'a str>,
+    /// What Kueue has granted: its pods go to the nodes of their flavors.
+    pub grant: Option<&'a Grant>,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -38,9 +38,14 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     }
     merge(&mut pod, &from_compute(compute));
     let mut pod: Pod = serde_json::from_value(pod).map_err(|e| BuildError::Template(e.to_string()))?;
+    let additions = inputs.grant.map(|grant| grant.additions(place.role()));
     if let Some(spec) = &mut pod.spec {
         for container in spec.containers.iter_mut().filter(|container| container.name == MAIN) {
             container.image = inputs.image.map(str::to_owned).or(container.image.take());
+        }
+        if let Some(additions) = additions {
+            spec.node_selector.get_or_insert_default().extend(additions.node_selector.clone());
+            spec.tolerations.get_or_insert_default().extend(additions.tolerations.iter().cloned());
         }
         spec.restart_policy = Some("Never".to_owned());
         spec.automount_service_account_token = Some(false);
@@ -67,6 +72,7 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     }
     let mut labels = pod.metadata.labels.take().unwrap_or_default();
     labels.extend(compute.labels.clone());
+    labels.extend(additions.iter().flat_map(|additions| additions.labels.clone()));
     labels.extend(place.labels(name));
     let mut annotations = BTreeMap::from([
         // Evicting a pod in the middle of a query is expensive.
@@ -74,6 +80,7 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     ]);
     annotations.extend(pod.metadata.annotations.take().unwrap_or_default());
     annotations.extend(compute.annotations.clone());
+    annotations.extend(additions.iter().flat_map(|additions| additions.annotations.clone()));
     pod.metadata = meta(query, place.name(name), labels);
     pod.metadata.annotations = Some(annotations);
     Ok(pod)

@@ -76,7 +76,7 @@ fn defaults() -> Defaults {
 fn made(text: &str, place: Place) -> Pod {
     let (query, defaults) = (query(text), defaults());
     let plan = PlanSecrets { attempt: 1, parts: 0 };
-    let inputs = PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: None };
+    let inputs = PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: None, grant: None };
     pod(place, &inputs).unwrap()
 }
 
@@ -209,8 +209,9 @@ fn an_attempt_keeps_its_image_and_its_sizes() {
     assert_ne!(first.compute, second.compute);
     let query = pinned(&after, Some(&first));
     let plan = PlanSecrets::default();
-    let inputs = PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: Some(&first.image) };
-    let old = PodInputs { query: &before, defaults: &self::defaults(), plan, attempt: 1, image: None };
+    let inputs =
+        PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: Some(&first.image), grant: None };
+    let old = PodInputs { query: &before, defaults: &self::defaults(), plan, attempt: 1, image: None, grant: None };
     assert_eq!(
         pod(WORKER, &inputs).unwrap(),
         pod(WORKER, &old).unwrap(),
@@ -279,7 +280,7 @@ fn large_plans_lie_in_secrets_of_their_own() {
     assert_eq!(plan, PlanSecrets { attempt: 1, parts: 2 });
     assert_eq!(job.spec.plan.dsl.unwrap().path.as_deref(), Some("/etc/floe/plan"));
     let defaults = defaults();
-    let inputs = PodInputs { query: &large, defaults: &defaults, plan, attempt: 1, image: None };
+    let inputs = PodInputs { query: &large, defaults: &defaults, plan, attempt: 1, image: None, grant: None };
     let text = serde_json::to_string(&pod(COORDINATOR, &inputs).unwrap()).unwrap();
     assert!(text.contains("q-floe-1-uid-plan-1") && text.contains("plan/part-001"), "{text}");
 }

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::borrow;
 use super::draft::{Draft, Truth, condition};
 use super::live;
+use super::queue;
 use super::{Action, CLEANED_UP};
 use crate::query::facts::{PodFacts, PodState};
 use crate::query::names::Place;
@@ -37,6 +38,7 @@ pub fn finished(draft: &mut Draft<'_>) {
     if expire(draft, ended) {
         return;
     }
+    queue::ended(draft);
     let settled = condition(&draft.status, CLEANED_UP)
         .is_some_and(|c| c.reason == Reason::Removed.as_str() || c.reason == Reason::CleanFailed.as_str());
     if settled {
@@ -112,6 +114,10 @@ fn expire(draft: &mut Draft<'_>, ended: Timestamp) -> bool {
 
 /// Until when to keep the pods of a finished query.
 fn kept_until(draft: &Draft<'_>, ended: Timestamp) -> Option<Timestamp> {
+    if draft.seen.standing.is_lost() && !draft.seen.pods.is_empty() {
+        // Kueue wants the place of its pods for others.
+        return None;
+    }
     let stays = match draft.status.phase {
         Some(Phase::Succeeded) if draft.spec().sink.is_none() && draft.status.result_uri.is_none() => {
             // The coordinator holds the result: if it is gone, there is nothing to keep.
@@ -297,6 +303,7 @@ pub fn held(draft: &mut Draft<'_>) {
     }
     if draft.spec().suspend {
         release_if_clean(draft);
+        queue::leave(draft);
         return delete_pods(draft);
     }
     let attempt = draft.attempt();

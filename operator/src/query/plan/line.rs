@@ -7,7 +7,7 @@ use floe_api::reason::{Reason, sentence};
 use floe_api::{DistributedQueryStatus, Phase};
 
 use super::draft::{Draft, Truth, condition};
-use super::{Action, CLEANED_UP, COORDINATOR_READY, finish};
+use super::{Action, CLEANED_UP, COORDINATOR_READY, finish, queue};
 use crate::coordinator::Verdict;
 use crate::query::facts::{Turn, Waiting};
 use crate::query::verdict::{Meaning, meaning};
@@ -68,7 +68,7 @@ pub fn is_giving_back(status: &DistributedQueryStatus) -> bool {
 
 /// Whether the coordinator ended because its pod was released.
 pub fn is_given_back_by(draft: &Draft<'_>, verdict: &Verdict) -> bool {
-    is_giving_back(&draft.seen.status)
+    (is_giving_back(&draft.seen.status) || queue::must_stop(draft))
         && match verdict {
             Verdict::Done(_) => false,
             Verdict::Failed(error) => matches!(meaning(error, false), Meaning::Stopped | Meaning::Again(_)),

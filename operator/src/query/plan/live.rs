@@ -15,6 +15,7 @@ use super::finish;
 use super::line;
 use super::outcome;
 use super::progress;
+use super::queue;
 use super::trouble::{capital, stuck_of, tell_trouble};
 use super::{ACCEPTED, Action, CLEANED_UP, COORDINATOR_READY, PLANNED, WORKERS_READY};
 use crate::query::facts::{Loss, PodFacts, PodState, Turn};
@@ -51,6 +52,9 @@ pub fn live(draft: &mut Draft<'_>) {
     }
     if draft.spec().cancel || draft.spec().suspend {
         return stop(draft);
+    }
+    if queue::must_stop(draft) {
+        return queue::stop(draft);
     }
     if line::is_giving_back(&draft.seen.status) {
         return line::give_back(draft);
@@ -100,6 +104,7 @@ pub fn stop(draft: &mut Draft<'_>) {
     if seen.has_finalizer() && !draft.actions.contains(&Action::RemoveFinalizer) {
         draft.set(CLEANED_UP, Truth::False, Reason::LeftBehind, "The suspended attempt ended without a word");
     }
+    queue::leave(draft);
     draft.phase(Phase::Suspended);
     draft.workers(0);
     for kind in [COORDINATOR_READY, WORKERS_READY] {
@@ -130,6 +135,9 @@ fn work(draft: &mut Draft<'_>) {
         return draft.end(Phase::Failed, trouble.reason, &trouble.message);
     }
     if after::waits(draft) {
+        return;
+    }
+    if queue::waits(draft) || queue::waits_for_share(draft) {
         return;
     }
     if draft.seen.is_borrowed() {
@@ -324,6 +332,7 @@ fn supervise(draft: &mut Draft<'_>, coordinator: &PodFacts) {
         Some(_) | None => Phase::Starting,
     };
     draft.phase(phase);
+    queue::runs(draft, crew.ready >= needed && phase != Phase::Starting);
     if phase == Phase::Starting && starting_deadline_passed(draft) {
         return;
     }

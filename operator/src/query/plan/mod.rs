@@ -20,6 +20,9 @@ mod outcome;
 mod progress;
 #[cfg(test)]
 mod properties;
+pub mod queue;
+#[cfg(test)]
+mod queue_tests;
 pub mod scale;
 #[cfg(test)]
 mod scale_tests;
@@ -40,6 +43,7 @@ use super::facts::Observed;
 use super::names::Place;
 use super::policy::Policy;
 use crate::context::register::Loan;
+use crate::kueue::Step;
 
 use draft::Draft;
 pub use draft::cut;
@@ -103,6 +107,8 @@ pub enum Action {
     DeleteShared {
         attempts: u32,
     },
+    /// Tells Kueue of the query.
+    Queue(Step),
     RemoveFinalizer,
     DeleteQuery,
 }
@@ -111,7 +117,8 @@ impl Action {
     /// Actions of one wave are independent of each other; they depend on the waves before.
     pub fn wave(&self) -> u8 {
         match self {
-            Action::AddFinalizer | Action::EnsureJob { .. } | Action::EnsurePolicy | Action::Dismiss { .. } => 0,
+            Action::AddFinalizer | Action::EnsureJob { .. } | Action::EnsurePolicy | Action::Queue(_) => 0,
+            Action::Dismiss { .. } => 0,
             Action::CreatePod(_) | Action::Submit { .. } | Action::Drain { .. } | Action::DeletePod { .. } => 1,
             Action::DeleteShared { .. } => 2,
             Action::RemoveFinalizer | Action::DeleteQuery => 3,

@@ -14,10 +14,12 @@ use super::labour::Labour;
 use super::{Action, Notice, Plan, Settings, plan};
 use crate::context::register::{Lent, Loan};
 use crate::coordinator::Verdict;
+use crate::kueue::{Standing, Step};
 use crate::query::build::{self, Defaults};
 use crate::query::facts::{Before, Ending, Inputs, Loss, Missing, Observed, PodFacts, PodState, Trouble, Turn};
 use crate::query::names::{FINALIZER, Place};
 use crate::query::policy::Policy;
+use crate::shares::Share;
 
 pub const QUERY: &str = r#"
 apiVersion: floe.dev/v1alpha1
@@ -48,6 +50,10 @@ pub struct World {
     pub missing: Vec<Missing>,
     pub trouble: Option<Trouble>,
     pub before: Vec<Before>,
+    pub standing: Standing,
+    pub share: Share,
+    /// What Kueue was told.
+    pub told: Vec<Step>,
     pub turn: Turn,
     /// The image that the operator gives to pods.
     pub image: &'static str,
@@ -84,6 +90,9 @@ impl World {
             missing: Vec::new(),
             trouble: None,
             before: Vec::new(),
+            standing: Standing::Free,
+            share: Share::Free,
+            told: Vec::new(),
             turn: Turn::Free,
             image: "runner:1",
             shared: false,
@@ -164,7 +173,7 @@ impl World {
 
     pub fn observed(&self, with_inputs: bool) -> Observed {
         let inputs = Inputs { query: Arc::new(self.query.clone()), missing: self.missing.clone(), ..Inputs::default() };
-        Observed {
+        let mut observed = Observed {
             query: Arc::new(self.query.clone()),
             status: self.status(),
             pods: self.pods.values().cloned().collect(),
@@ -182,10 +191,14 @@ impl World {
             inputs: with_inputs.then(|| Arc::new(inputs)),
             trouble: self.trouble.clone(),
             before: self.before.clone(),
+            standing: Standing::Free,
+            share: Share::Free,
             turn: self.turn.clone(),
             pins: self.pins(),
             unreadable: None,
-        }
+        };
+        observed.enter(self.standing.clone(), self.share.clone());
+        observed
     }
 
     /// Reconciles once, carries out the plan and returns it.
@@ -250,10 +263,22 @@ impl World {
                 pod.deleting_at.get_or_insert(self.now + SignedDuration::from_secs(30));
             }
             Action::DeleteShared { .. } => self.shared = false,
+            Action::Queue(step) => self.tell_kueue(step),
             Action::DeleteQuery => {
                 self.query.metadata.deletion_timestamp = Some(Time(self.now));
                 self.is_gone |= self.query.metadata.finalizers.is_none();
             }
+        }
+    }
+
+    fn tell_kueue(&mut self, step: &Step) {
+        self.told.push(step.clone());
+        match (step, &mut self.standing) {
+            (Step::Ready, Standing::Admitted(grant)) => grant.is_ready = true,
+            (Step::Reclaim, Standing::Admitted(grant)) => grant.is_reclaimed = true,
+            (Step::Finish { .. }, standing) => *standing = Standing::Finished,
+            // What Kueue then decides, a test says.
+            (_, _) => {}
         }
     }
 
