@@ -6,6 +6,7 @@ mod cgroup;
 mod introduction;
 mod metrics;
 mod options;
+mod pressure;
 mod queries;
 mod runner;
 mod session;
