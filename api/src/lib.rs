@@ -25,6 +25,7 @@ pub mod sink;
 pub mod status;
 pub mod suggest;
 pub mod validate;
+mod words;
 
 pub use compute::{ComputeSpec, CoordinatorSpec, ImagePullPolicy, ScratchMedium, ScratchSpec};
 pub use context::{
@@ -53,3 +54,4 @@ pub use status::{
 };
 pub use validate::schedule::validate_schedule;
 pub use validate::{FieldError, validate, validate_context};
+pub use words::counted;

@@ -88,7 +88,7 @@ pub struct DistributedQueryStatus {
     /// Bytes exchanged between workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_shuffled: Option<u64>,
-    /// Location of the result.
+    /// Location of the result. That of a directory ends in `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_uri: Option<String>,
     /// Which pods hold a result without a sink until it expires.

@@ -33,13 +33,13 @@ def test_those_over_the_limit_wait_by_priority_and_the_rest_outside(contexts, qu
     queries.create("high", gated(contexts, "second", priority=5))
     queries.wait("high", "it is the next", waits(0))
     status = queries.wait("low", "it lets the other one go first", waits(1))
-    assert "1 queries of context warm that wait come first" in status["message"], status
+    assert "One query of context warm that waits comes first" in status["message"], status
     # The line is full: the context does not know of these, and they try again.
     queries.create("outside", contexts.sql())
     queries.create("brief", contexts.sql(startingDeadlineSeconds=3))
     status = queries.told("outside", "ContextFull")
-    assert status["phase"] == "Pending" and "1 queries run and 2 wait" in status["message"], status
-    assert "spec.queue of the context" in status["message"] and "ahead" not in status, status
+    assert status["phase"] == "Pending" and "1 query runs and 2 wait" in status["message"], status
+    assert "spec.queue of the context" in status["message"] and "--max" not in status["message"] and "ahead" not in status, status
     queries.failed("brief", "StartingDeadline")
     told = contexts.status()
     assert (told["queriesRunning"], told["queriesWaiting"], told["phase"]) == (1, 2, "Ready"), told

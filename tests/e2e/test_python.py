@@ -7,6 +7,7 @@ import io
 import pathlib
 import sys
 import zipfile
+from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
@@ -54,6 +55,14 @@ def test_rows_come_through_the_api_server(ctx, lines, queries):
     assert_frame_equal(pl.concat(lf.remote(ctx).collect_batches()), want)
     assert "stage 0" in result.plan() and result.total_stages > 1
     result.delete()
+
+
+def test_rows_come_straight_from_the_pod_where_it_is_reached(ctx, lines, monkeypatch):
+    """As for a client in the cluster: this machine reaches its pods."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", urlsplit(ctx._client.configuration.host).hostname)
+    monkeypatch.delattr("floe._forward._Connection")
+    counted = lines.select(pl.len().alias("n")).remote(ctx).distributed().collect()
+    assert counted.item() > 0
 
 
 def test_dtypes_come_back_whole(ctx):

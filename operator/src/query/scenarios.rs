@@ -58,7 +58,7 @@ async fn of_queries_that_hold_pods_while_no_node_takes_the_others_only_the_oldes
     tokio::time::sleep(Duration::from_millis(5200)).await;
     scene.look().await.unwrap();
     assert_eq!(deletes(&scene), 3, "{:?}", scene.asked());
-    assert!(scene.status()["message"].as_str().unwrap().contains("come first"), "{}", scene.status());
+    assert!(scene.status()["message"].as_str().unwrap().contains("comes first"), "{}", scene.status());
     assert_eq!(scene.status()["failures"], 0);
 }
 

@@ -1,5 +1,5 @@
-"""A coordinator's port through the API server, as `kubectl port-forward` reaches it: past network policies and without an
-ingress.
+"""A coordinator's port: straight where this process reaches its pod, else through the API server, as `kubectl port-forward`
+reaches it: past network policies and without an ingress.
 
 The client library's own port-forward reads ahead of its reader without a limit, does not tell when a connection is reset, and
 while it opens one other threads cannot use the client. So this speaks to the WebSocket itself.
@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any, cast
 
-from floe import _retry
+from floe import _near, _retry
 from floe._http import SILENCE_SECONDS, Coordinator
 from floe.exceptions import ConnectionLostError, ContextError, ResultGoneError
 
@@ -35,14 +35,26 @@ class Forwarded(Coordinator):
 
     def __init__(self, core: Any, namespace: str, pod: str, token: str) -> None:
         super().__init__("coordinator", PORT, token)
-        self._configuration = core.api_client.configuration
+        self._core, self._configuration = core, core.api_client.configuration
         self._namespace, self._pod = namespace, pod
+        #: The pod's address; empty until it is asked for, none where there is no straight way.
+        self._address: str | None = "" if _near.is_near(self._configuration.host) else None
 
     def _patience(self) -> _retry.Patience:
         return _retry.Patience()
 
     def _connection(self) -> http.client.HTTPConnection:
-        return _Connection(self._configuration, self._namespace, self._pod)
+        return self._straight() or _Connection(self._configuration, self._namespace, self._pod)
+
+    def _straight(self) -> http.client.HTTPConnection | None:
+        """A connection past the API server. Once there is none, it is not tried again: only the API server can tell whether the
+        pod is there at all."""
+        if self._address == "":
+            self._address = _near.address(self._core, self._namespace, self._pod)
+        opened = _near.connect(self._address, PORT, SILENCE_SECONDS) if self._address else None
+        if opened is None:
+            self._address = None
+        return opened
 
 
 class _Connection(http.client.HTTPConnection):

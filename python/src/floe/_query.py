@@ -44,7 +44,6 @@ class DirectQuery:
         self._deleted = self._warned = False
         #: Where a sink of `remote` writes, and how.
         self._dst: Dst | None = None
-        self._into_directory = False
 
     @property
     def id(self) -> str:

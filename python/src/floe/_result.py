@@ -115,9 +115,6 @@ class QueryResult:
         if self._query._execution.location is not None:
             return list(self._query._execution.location)
         uri = self._outcome.get("sinkUri")
-        if uri and self._query._into_directory and not uri.endswith("/"):
-            # A store has an object of that name, or none.
-            uri += "/"
         return [uri] if uri else None
 
     @property

@@ -130,7 +130,7 @@ def start(
     if execute_until != "execute":
         return planned(pick(context), lf, asked, execute_until)
     query = _run.start(pick(context), lf, asked)
-    query._dst, query._into_directory = dst, isinstance(target, PartitionBy)
+    query._dst = dst
     return CallbackQuery(query, asked, dst) if isinstance(dst, CallbackDst) else query
 
 

@@ -229,7 +229,7 @@ class ExecuteSql(ExecuteRemote):
         else:
             asked = self._request(optimizations, sinks=True, sink=_sink(dst, sink_to_single_file))
         query = self._begun(asked)
-        query._dst, query._into_directory = dst, (asked.sink or {}).get("uri", "").endswith("/")
+        query._dst = dst
         return CallbackQuery(query, asked, dst) if isinstance(dst, CallbackDst) else query
 
     def _explained(self, plan_stage: PlanType, optimizations: pl.QueryOptFlags) -> str:

@@ -45,6 +45,7 @@ use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use floe_api::job::Job;
+use floe_api::reason::{Reason, sentence};
 use floe_api::report::{Event, StageSummary};
 use floe_plan::functions;
 use floe_scheduler::cluster::{Claim, Limits};
@@ -73,6 +74,19 @@ pub enum Provider {
     External { workers: usize, most: usize, threads: usize },
     /// Self-connecting workers that come and go: at most how many, and the threads of each.
     Joining { most: usize, threads: usize },
+}
+
+impl Provider {
+    /// What to do about a full queue, in the words of whoever set its limits.
+    fn no_room(&self, what: &str) -> String {
+        match self {
+            Provider::Joining { .. } => sentence(Reason::ContextFull, what),
+            Provider::Local(_) | Provider::External { .. } => format!(
+                "{what}. Send the query again when some have ended, or start the engine with higher --max-waiting or \
+                 --max-waiting-bytes"
+            ),
+        }
+    }
 }
 
 /// Not printable: it holds the token.
@@ -293,10 +307,10 @@ impl Engine {
             ..Claim::default()
         };
         let waiting = self.registry.arrive(&job.id, claim);
-        if waiting.is_err() {
+        waiting.map_err(|refused| {
             self.statuses.remove(&job.id);
-        }
-        waiting
+            QueryError { message: self.options.provider.no_room(&refused.message), ..refused }
+        })
     }
 
     /// Waits until a client deletes a finished query.

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use floe_wire::chunk::{OutputId, Place, Span};
+use floe_wire::chunk::{OutputId, Place, Shelf, Span};
 use floe_wire::error::{Category, QueryError, Result, TaskError};
 use tokio::runtime::Runtime;
 
@@ -76,8 +76,11 @@ impl Reader {
             Place::Worker { worker, shelf } => {
                 let gone = || lost(output, &format!("worker {} has left", worker.0));
                 let peer = self.peers.get(*worker).ok_or_else(gone)?;
-                let here = peer.path(&self.run, output, *shelf).filter(|_| self.by_path);
-                if let Some(bytes) = here.and_then(|path| open_path(&path, span)) {
+                // A file in memory may have moved to disk meanwhile; it is never in neither place.
+                let shelves = [*shelf, Shelf::Disk];
+                let mut here =
+                    shelves.iter().filter(|_| self.by_path).filter_map(|at| peer.path(&self.run, output, *at));
+                if let Some(bytes) = here.find_map(|path| open_path(&path, span)) {
                     return Ok(bytes);
                 }
                 if peer.url.is_empty() {

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use axum::routing::get;
 use floe_wire::chunk::OutputId;
 use floe_wire::graph::{StageId, TaskId};
+use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
@@ -32,12 +33,10 @@ async fn serve(
 ) -> Response<Body> {
     let token = bearer(&headers).unwrap_or_default();
     let output = OutputId { task: TaskId { stage: StageId(stage), task }, attempt };
-    let held = match store.find(&run, token, output) {
-        Find::Here(held) => held,
-        Find::Denied => return plain(StatusCode::UNAUTHORIZED),
-        Find::Gone => return plain(StatusCode::NOT_FOUND),
+    let mut file = match open(&store, &run, token, output).await {
+        Ok(file) => file,
+        Err(status) => return plain(status),
     };
-    let Ok(mut file) = tokio::fs::File::open(&held.path).await else { return plain(StatusCode::NOT_FOUND) };
     let Ok(meta) = file.metadata().await else { return plain(StatusCode::INTERNAL_SERVER_ERROR) };
     let size = meta.len();
     let wanted = match headers.get(header::RANGE).map(|value| range(value.to_str().unwrap_or_default(), size)) {
@@ -70,6 +69,21 @@ async fn serve(
         Body::from_stream(ReaderStream::with_capacity(file.take(len), CHUNK_BYTES))
     };
     response.body(body).unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR))
+}
+
+/// Opens an output's file; looks it up again if it has moved from memory to disk in between.
+async fn open(store: &Store, run: &str, token: &str, output: OutputId) -> Result<File, StatusCode> {
+    for _ in 0..2 {
+        let held = match store.find(run, token, output) {
+            Find::Here(held) => held,
+            Find::Denied => return Err(StatusCode::UNAUTHORIZED),
+            Find::Gone => return Err(StatusCode::NOT_FOUND),
+        };
+        if let Ok(file) = File::open(&held.path).await {
+            return Ok(file);
+        }
+    }
+    Err(StatusCode::NOT_FOUND)
 }
 
 fn plain(status: StatusCode) -> Response<Body> {

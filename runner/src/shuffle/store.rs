@@ -54,27 +54,31 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Store {
     pub(super) options: StoreOptions,
-    pub(super) memory_used: AtomicU64,
+    memory_used: AtomicU64,
     pub(super) disk_used: AtomicU64,
     state: Mutex<State>,
+    /// Held while files move from memory to disk.
+    pub(super) moving: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     /// This worker's number, once it is known.
     worker: Option<WorkerId>,
-    queries: HashMap<String, QueryFiles>,
+    pub queries: HashMap<String, QueryFiles>,
+    /// Bytes in memory by query, those of unfinished files and of ended queries included. None is 0.
+    pub in_memory: HashMap<String, u64>,
     ended: VecDeque<String>,
 }
 
 #[derive(Debug, Default)]
-struct QueryFiles {
+pub(super) struct QueryFiles {
     token: String,
     /// The store that finished outputs go to.
     remote: Option<Arc<Remote>>,
     /// Outputs uploaded there.
     sent: Vec<OutputId>,
-    files: HashMap<OutputId, Held>,
+    pub files: HashMap<OutputId, Held>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,10 +95,11 @@ impl Store {
             memory_used: AtomicU64::new(0),
             disk_used: AtomicU64::new(0),
             state: Mutex::new(State::default()),
+            moving: Mutex::default(),
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // Ignore poisoning: every change of the maps is one insert or remove, so a panic leaves them consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -168,7 +173,7 @@ impl Store {
                 keep
             });
         }
-        released.iter().for_each(|held| self.remove(held));
+        released.iter().for_each(|held| self.remove(query, held));
         if let (Some(remote), false) = (remote, sent.is_empty()) {
             remote.remove_later(sent);
         }
@@ -188,7 +193,12 @@ impl Store {
             // The usual case for a small query: it wrote no file, so there is no directory to remove.
             return;
         }
-        files.files.values().for_each(|held| self.remove(held));
+        files.files.values().for_each(|held| self.remove(query, held));
+        self.remove_empty(query);
+    }
+
+    /// Removes the query's directories.
+    pub(super) fn remove_empty(&self, query: &str) {
         for dir in self.dirs() {
             // Succeeds only if empty: an attempt that has not noticed the end may still have its file there.
             let _ = std::fs::remove_dir(dir.join(query));
@@ -218,6 +228,8 @@ impl Store {
     /// Removes every file when the worker ends.
     pub fn clear(&self) {
         self.state().queries.clear();
+        // What is being moved to disk comes to nothing, but leaves its file until it has noticed.
+        let _still = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         for dir in self.dirs() {
             let _ = std::fs::remove_dir_all(dir);
         }
@@ -263,13 +275,27 @@ impl Store {
         }
     }
 
-    pub(super) fn remove(&self, held: &Held) {
+    pub(super) fn remove(&self, query: &str, held: &Held) {
         let _ = std::fs::remove_file(&held.path);
-        let used = match held.shelf {
-            Shelf::Memory => &self.memory_used,
-            Shelf::Disk => &self.disk_used,
-        };
-        used.fetch_sub(held.bytes, Ordering::Relaxed);
+        match held.shelf {
+            Shelf::Memory => self.free_memory(&mut self.state(), query, held.bytes),
+            Shelf::Disk => drop(self.disk_used.fetch_sub(held.bytes, Ordering::Relaxed)),
+        }
+    }
+
+    pub(super) fn count_memory(&self, state: &mut State, query: &str, bytes: u64) {
+        *state.in_memory.entry(query.to_string()).or_default() += bytes;
+        self.memory_used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn free_memory(&self, state: &mut State, query: &str, bytes: u64) {
+        if let Some(used) = state.in_memory.get_mut(query) {
+            *used = used.saturating_sub(bytes);
+            if *used == 0 {
+                state.in_memory.remove(query);
+            }
+        }
+        self.memory_used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

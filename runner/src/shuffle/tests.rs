@@ -99,6 +99,60 @@ fn large_outputs_start_in_memory_and_move_to_disk_past_the_budget() {
 }
 
 #[test]
+fn a_second_query_gets_its_share_of_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 2 << 20);
+    let bytes = sample(900_000);
+    let first: Vec<Place> = (0..2).map(|task| write(&store, output(0, task, 0), &bytes, 7_777)).collect();
+    assert_eq!(store.usage(), Usage { memory_bytes: 1_800_000, disk_bytes: 0 });
+    let mut writer = store.create("other", output(0, 0, 0)).unwrap();
+    writer.write_all(&sample(1_000_000)).unwrap();
+    let (place, _) = writer.finish().unwrap();
+    assert_eq!(place, Place::Worker { worker: WORKER, shelf: Shelf::Memory });
+    assert_eq!(store.usage(), Usage { memory_bytes: 1_900_000, disk_bytes: 900_000 });
+    assert_eq!(store.memory_of(|query| query == "q"), 900_000);
+    // What moved is read as before, and removed as before.
+    let reader = reader(&store, "q", "");
+    for (task, place) in first.iter().enumerate() {
+        assert_eq!(reader.open(output(0, task as u32, 0), place, span(0, 900_000)).unwrap()[..], bytes[..]);
+    }
+    // More than half of the memory goes to the other's own disk.
+    let mut writer = store.create("other", output(0, 1, 0)).unwrap();
+    writer.write_all(&sample(400_000)).unwrap();
+    assert_eq!(writer.finish().unwrap().0, Place::Worker { worker: WORKER, shelf: Shelf::Disk });
+    store.end_query("q");
+    assert_eq!(store.usage(), Usage { memory_bytes: 1_000_000, disk_bytes: 400_000 });
+    store.end_query("other");
+    assert_eq!(files_below(dir.path()), 0);
+    assert_eq!(store.usage(), Usage::default());
+}
+
+#[test]
+fn outputs_make_way_for_tasks_of_other_queries() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 4 << 20);
+    let place = write(&store, output(0, 0, 0), &sample(900_000), 7_777);
+    assert_eq!(store.make_way(1, |query| query != "q"), 0, "its own task runs");
+    assert_eq!(store.make_way(1, |_| true), 900_000);
+    assert_eq!(store.usage(), Usage { memory_bytes: 0, disk_bytes: 900_000 });
+    let bytes = reader(&store, "q", "").open(output(0, 0, 0), &place, span(5, 10)).unwrap();
+    assert_eq!(bytes[..], sample(900_000)[5..15]);
+    assert_eq!(store.make_way(1, |_| true), 0);
+    store.end_query("q");
+    assert_eq!((files_below(dir.path()), store.usage()), (0, Usage::default()));
+}
+
+#[test]
+fn without_room_on_disk_outputs_stay_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 20 << 20);
+    write(&store, output(0, 0, 0), &sample(11 << 20), 1 << 20);
+    assert_eq!(store.make_way(1, |_| true), 0);
+    assert_eq!(store.usage(), Usage { memory_bytes: 11 << 20, disk_bytes: 0 });
+    assert_eq!(files_below(dir.path()), 1);
+}
+
+#[test]
 fn the_disk_budget_is_a_bound_and_nothing_is_left_behind() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 0);

@@ -74,7 +74,7 @@ impl Writer {
         self.finished = true;
         if let Some(remote) = self.store.remote(&self.query) {
             let sent = remote.upload(&path, self.output);
-            self.store.remove(&held);
+            self.store.remove(&self.query, &held);
             sent?;
             self.store.sent(&self.query, self.output);
             return Ok((Place::Store, bytes));
@@ -83,7 +83,7 @@ impl Writer {
         match self.store.worker().and_then(kept) {
             Ok(worker) => Ok((Place::Worker { worker, shelf }, bytes)),
             Err(error) => {
-                self.store.remove(&held);
+                self.store.remove(&self.query, &held);
                 if let Some(dir) = path.parent() {
                     let _ = std::fs::remove_dir(dir);
                 }
@@ -138,16 +138,16 @@ impl Writer {
         }
         let store = self.store.clone();
         let Some(target) = self.target.as_mut() else { return Ok(()) };
-        let (used, budget) = match target.shelf {
-            Shelf::Memory => (&store.memory_used, store.options.memory_budget_bytes),
-            Shelf::Disk => (&store.disk_used, store.options.disk_budget_bytes),
+        let is_there = match target.shelf {
+            Shelf::Memory => store.take_memory(&self.query, more),
+            Shelf::Disk => store.take_disk(more),
         };
-        if used.fetch_add(more, Ordering::Relaxed).saturating_add(more) <= budget {
+        if is_there {
             target.reserved += more;
             return Ok(());
         }
-        used.fetch_sub(more, Ordering::Relaxed);
         if target.shelf == Shelf::Disk {
+            let budget = store.options.disk_budget_bytes;
             let message = format!("the shuffle files of this worker would pass its disk budget of {budget} bytes");
             return Err(io::Error::new(io::ErrorKind::StorageFull, message));
         }
@@ -186,7 +186,7 @@ impl Writer {
 
     fn discard(&self, target: Target) {
         let held = Held { path: target.path, bytes: target.reserved, shelf: target.shelf };
-        self.store.remove(&held);
+        self.store.remove(&self.query, &held);
     }
 }
 

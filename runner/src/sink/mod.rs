@@ -182,6 +182,15 @@ impl Plan {
         }
     }
 
+    /// Where the result is: a directory ends in a slash, by which readers know it.
+    pub fn result_uri(&self) -> String {
+        let uri = self.uri();
+        match self.file.is_some() || uri.ends_with('/') {
+            true => uri,
+            false => format!("{uri}/"),
+        }
+    }
+
     pub fn is_object(&self) -> bool {
         matches!(self.root, Location::Object { .. })
     }

@@ -70,7 +70,7 @@ pub(super) fn choose(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Chosen> {
     let mut chosen = Chosen {
         files: Vec::new(),
         dropped: Vec::new(),
-        summary: Summary { uri: plan.uri(), rows, ..Summary::default() },
+        summary: Summary { uri: plan.result_uri(), rows, ..Summary::default() },
     };
     let mut counts: HashMap<String, usize> = HashMap::new();
     for (index, task) in tasks.into_iter().enumerate() {

@@ -7,6 +7,7 @@ mod heap;
 mod introduction;
 mod metrics;
 mod options;
+mod pressure;
 mod queries;
 mod runner;
 mod session;

@@ -173,6 +173,8 @@ fn queries_that_find_no_room_wait_or_are_refused() {
         assert_eq!(refused.status(), 429);
         let refused: Value = refused.json().await.unwrap();
         assert_eq!(refused["class"], "TooManyQueries", "{refused}");
+        let told = refused["message"].as_str().unwrap();
+        assert!(told.contains("1 query runs and 2 wait") && told.contains("--max-waiting"), "{told}");
         for (id, ahead) in [("high", 0), ("low", 1)] {
             let status = status(id).await;
             assert_eq!((&status["phase"], &status["ahead"]), (&"Waiting".into(), &ahead.into()), "{status}");

@@ -10,6 +10,7 @@ mod golden;
 mod http;
 mod joining;
 mod lift;
+mod memory;
 mod partitions;
 mod process;
 mod reorder;

@@ -30,10 +30,12 @@ impl Step<'_> {
 
     fn no_room(&self) -> QueryError {
         let state = &*self.state;
+        let run = match state.queries.len() {
+            1 => "1 query runs".to_string(),
+            running => format!("{running} queries run"),
+        };
         let message = format!(
-            "{} queries run and {} wait, with {} MiB of jobs: no more are taken in. Send the query again when some have \
-             ended, or start the engine with higher --max-waiting or --max-waiting-bytes",
-            state.queries.len(),
+            "{run} and {} wait, with {} MiB of jobs: no more are taken in",
             state.waiting.len(),
             state.waiting_bytes >> 20
         );

@@ -186,6 +186,14 @@ fn follow(draft: &mut Draft<'_>, lent: &Lent, seat: &BorrowedStatus) {
     show(draft, lent, seat, &report);
 }
 
+fn behind(ahead: u64, context: &str) -> String {
+    match ahead {
+        0 => format!("It is the next to start in context {context}, which runs as many queries as it may"),
+        1 => format!("One query of context {context} that waits comes first"),
+        ahead => format!("{ahead} queries of context {context} that wait come first"),
+    }
+}
+
 fn tell_trouble(draft: &mut Draft<'_>) -> bool {
     let seen = draft.seen;
     if let Some(trouble) = &seen.trouble {
@@ -223,7 +231,7 @@ fn show(draft: &mut Draft<'_>, lent: &Lent, seat: &BorrowedStatus, report: &Repo
     if phase == Phase::Pending {
         let ahead = report.ahead.unwrap_or(0);
         draft.status.ahead = Some(u32::try_from(ahead).unwrap_or(u32::MAX));
-        draft.tell(Reason::ContextFull, &format!("{ahead} queries of context {} that wait come first", seat.name));
+        draft.tell(Reason::ContextFull, &behind(ahead as u64, &seat.name));
         live::starting_deadline_passed(draft);
         return;
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use floe_api::reason::{Reason, sentence};
-use floe_api::{Phase, ResultHolder};
+use floe_api::{Phase, ResultHolder, counted};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -79,13 +79,13 @@ pub fn finished(draft: &mut Draft<'_>) {
     let result_gone = draft.status.phase == Some(Phase::Succeeded) && draft.spec().sink.is_none();
     // If the plan has its own sinks, there was no result to remove.
     if result_gone && draft.status.result_uri.is_none() {
-        let rows = draft.status.rows.unwrap_or(0);
+        let rows = counted(draft.status.rows.unwrap_or(0), "row", "rows");
         let ttl = result_ttl(draft).as_secs();
         let early = draft.now < ended + SignedDuration::from_secs(i64::try_from(ttl).unwrap_or(i64::MAX / 4));
         let message = if early {
-            format!("{rows} rows; they are gone with the coordinator's pod")
+            format!("{rows}; gone with the coordinator's pod")
         } else {
-            format!("{rows} rows; they were removed {ttl} s after the end")
+            format!("{rows}; removed {ttl} s after the end")
         };
         draft.status.result_with = None;
         draft.tell(Reason::ResultExpired, &sentence(Reason::ResultExpired, &message));

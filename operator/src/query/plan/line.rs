@@ -7,7 +7,7 @@ use floe_api::reason::{Reason, sentence};
 use floe_api::{DistributedQueryStatus, Phase};
 
 use super::draft::{Draft, Truth, condition};
-use super::{Action, CLEANED_UP, COORDINATOR_READY, finish, queue};
+use super::{Action, CLEANED_UP, COORDINATOR_READY, finish, live, queue};
 use crate::coordinator::Verdict;
 use crate::query::facts::{Turn, Waiting};
 use crate::query::verdict::{Meaning, meaning};
@@ -47,6 +47,7 @@ fn reason(waiting: &Waiting) -> Reason {
 
 fn words(waiting: &Waiting) -> String {
     let place = match waiting.ahead {
+        1 if waiting.for_nodes => "one query that waits for nodes comes first".to_owned(),
         ahead if waiting.for_nodes => format!("{ahead} queries that wait for nodes come first"),
         _ if waiting.is_never => return waiting.words.clone(),
         0 => "this query is the next of its namespace".to_owned(),
@@ -86,11 +87,11 @@ pub fn give_back(draft: &mut Draft<'_>) {
         draft.set(COORDINATOR_READY, Truth::False, Reason::GivenBack, "");
         match &seen.turn {
             Turn::Waiting(waiting) => {
-                let message = format!("{}; {left} pods are given back until then", words(waiting));
+                let message = format!("{}; {} given back until then", words(waiting), live::pods(left));
                 draft.tell(reason(waiting), &message);
                 draft.status.ahead = (!waiting.for_nodes).then_some(waiting.ahead);
             }
-            Turn::Free | Turn::Mine => draft.tell(Reason::GivenBack, &format!("{left} pods are on their way out")),
+            Turn::Free | Turn::Mine => draft.tell(Reason::GivenBack, &format!("{} on their way out", live::pods(left))),
         }
         return draft.look_again(TICK);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use floe_api::reason::{Reason, sentence};
 use floe_api::report::{Report, RunPhase};
-use floe_api::{Phase, PinnedStatus};
+use floe_api::{Phase, PinnedStatus, counted};
 use jiff::{SignedDuration, Timestamp};
 
 use super::after;
@@ -77,6 +77,11 @@ pub fn unreadable(draft: &mut Draft<'_>, fault: &str) {
     }
 }
 
+/// `1 pod is`, `2 pods are`.
+pub fn pods(count: u32) -> String {
+    counted(count, "pod is", "pods are")
+}
+
 /// Deletes all pods; once they are gone, the query is cancelled or suspended.
 pub fn stop(draft: &mut Draft<'_>) {
     let seen = draft.seen;
@@ -91,7 +96,7 @@ pub fn stop(draft: &mut Draft<'_>) {
     if left > 0 {
         draft.workers(0);
         let reason = if target == Phase::Cancelled { Reason::Cancelled } else { Reason::Suspended };
-        draft.tell(reason, &format!("Stopping: {left} pods are on their way out"));
+        draft.tell(reason, &format!("Stopping: {} on their way out", pods(left)));
         draft.look_again(Duration::from_secs(1));
         return;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use floe_api::reason::Reason;
 use floe_api::report::Outcome;
-use floe_api::{Phase, ResultHolder};
+use floe_api::{Phase, ResultHolder, counted};
 use jiff::SignedDuration;
 
 use super::draft::{Draft, Truth, condition};
@@ -64,14 +64,14 @@ pub fn judge(draft: &mut Draft<'_>, verdict: Verdict) {
 fn succeed(draft: &mut Draft<'_>, outcome: &Outcome) {
     draft.started();
     let sink = draft.spec().sink.as_ref();
-    progress::show_outcome(&mut draft.status, draft.seen.report.as_deref(), outcome, sink);
-    let rows = outcome.rows;
+    progress::show_outcome(&mut draft.status, draft.seen.report.as_deref(), outcome);
+    let rows = counted(outcome.rows, "row", "rows");
     let message = match (&draft.status.result_uri, sink) {
-        (Some(uri), _) => format!("{rows} rows at {uri}"),
-        (None, Some(sink)) => format!("{rows} rows at {}", sink.uri),
+        (Some(uri), _) => format!("{rows} at {uri}"),
+        (None, Some(sink)) => format!("{rows} at {}", sink.uri),
         (None, None) => {
             let until = draft.now + SignedDuration::try_from(finish::result_ttl(draft)).unwrap_or_default();
-            format!("{rows} rows; they can be read from the query until {}", until.strftime("%FT%TZ"))
+            format!("{rows}; can be read from the query until {}", until.strftime("%FT%TZ"))
         }
     };
     draft.set(PLANNED, Truth::True, Reason::Planned, "");

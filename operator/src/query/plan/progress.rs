@@ -2,7 +2,7 @@
 //! stays small enough whatever the plan.
 
 use floe_api::report::{Outcome, PlanReport, Report, StageInfo, StageSummary};
-use floe_api::{DistributedQueryStatus, MAX_STAGES, SingleWorkerStatus, SinkSpec, StageState, StageStatus};
+use floe_api::{DistributedQueryStatus, MAX_STAGES, SingleWorkerStatus, StageState, StageStatus};
 
 use super::draft::cut;
 
@@ -51,13 +51,8 @@ pub fn show(status: &mut DistributedQueryStatus, report: &Report) {
     notes(status, plan);
 }
 
-/// Shows the outcome of a query that succeeded; `sink` is the spec's, if it has one.
-pub fn show_outcome(
-    status: &mut DistributedQueryStatus,
-    report: Option<&Report>,
-    outcome: &Outcome,
-    sink: Option<&SinkSpec>,
-) {
+/// Shows the outcome of a query that succeeded.
+pub fn show_outcome(status: &mut DistributedQueryStatus, report: Option<&Report>, outcome: &Outcome) {
     if let Some(report) = report {
         show(status, report);
     }
@@ -80,7 +75,7 @@ pub fn show_outcome(
     status.rows = Some(outcome.rows);
     status.bytes_written = Some(outcome.bytes_written);
     status.bytes_shuffled = Some(outcome.bytes_shuffled);
-    status.result_uri = result_uri(outcome, sink);
+    status.result_uri = outcome.sink_uri.clone();
     if !outcome.single_worker.is_empty() {
         status.single_worker = single_worker(&outcome.single_worker);
     }
@@ -117,13 +112,6 @@ fn ended(stage: &StageSummary, before: &[StageStatus]) -> StageStatus {
 fn depends_on(stage: &StageInfo, left: &mut usize) -> Option<Vec<u32>> {
     *left = left.checked_sub(stage.deps.len()).filter(|_| stage.deps.len() <= MAX_STAGES)?;
     Some(stage.deps.clone())
-}
-
-/// Where the result is, as the user wrote it: the slash at the end tells that it is a directory, and readers go by it.
-fn result_uri(outcome: &Outcome, sink: Option<&SinkSpec>) -> Option<String> {
-    let uri = outcome.sink_uri.as_ref()?;
-    let as_written = sink.map(|sink| &sink.uri).filter(|written| written.trim_end_matches('/') == uri);
-    Some(as_written.unwrap_or(uri).clone())
 }
 
 /// Marks the stages that were running when the query failed.
@@ -209,7 +197,7 @@ mod tests {
         let bytes = serde_json::to_vec(&status).unwrap().len();
         assert!(bytes < 800_000, "an object holds some 1.5 MB, its spec included: {bytes}");
         let outcome = Outcome { fell_back: Some(long), ..Outcome::default() };
-        show_outcome(&mut status, Some(&report), &outcome, None);
+        show_outcome(&mut status, Some(&report), &outcome);
         assert_eq!(status.stages_summary.as_deref(), Some("3000/3000"));
         assert!(serde_json::to_vec(&status).unwrap().len() < 800_000);
         assert_eq!(status.warnings.len(), MAX_NOTES);
@@ -258,25 +246,9 @@ mod tests {
         // Planned again for one worker, which no report has told.
         let stages = vec![summary(0, "stage 0"), summary(1, "stage 1"), summary(2, "another")];
         let outcome = Outcome { duration_ms: 1234, stages, ..Outcome::default() };
-        show_outcome(&mut status, Some(&report), &outcome, None);
+        show_outcome(&mut status, Some(&report), &outcome);
         let want = [(Some(vec![]), Some(4), Some(9)), (Some(vec![0]), Some(4), Some(9)), (None, Some(4), Some(9))];
         assert_eq!((told(&status), status.duration_ms), (want.to_vec(), Some(1234)));
-    }
-
-    #[test]
-    fn the_result_is_where_the_spec_says_in_its_words() {
-        let at = |reported: &str, written: Option<&str>| {
-            let outcome = Outcome { sink_uri: Some(reported.to_owned()), ..Outcome::default() };
-            let sink = written.map(|uri| SinkSpec { uri: uri.to_owned(), ..SinkSpec::default() });
-            let mut status = DistributedQueryStatus::default();
-            show_outcome(&mut status, None, &outcome, sink.as_ref());
-            status.result_uri.unwrap()
-        };
-        assert_eq!(at("s3://b/out", Some("s3://b/out/")), "s3://b/out/");
-        assert_eq!(at("s3://b/out.csv", Some("s3://b/out.csv")), "s3://b/out.csv");
-        // The plan has its own sink, or the spec's was changed before the query was seen to start.
-        assert_eq!(at("s3://b/own", None), "s3://b/own");
-        assert_eq!(at("s3://b/out", Some("s3://b/other/")), "s3://b/out");
     }
 
     #[test]
@@ -287,11 +259,11 @@ mod tests {
         }))
         .unwrap();
         let mut status = DistributedQueryStatus::default();
-        show_outcome(&mut status, None, &outcome, None);
+        show_outcome(&mut status, None, &outcome);
         let fell_back = format!("the stages failed, and the query ran again on one worker: {why}");
         assert_eq!(status.warnings, [fell_back, "zfill differs".to_owned()]);
         let mut status = DistributedQueryStatus::default();
-        show_outcome(&mut status, None, &Outcome { fell_back: None, ..outcome }, None);
+        show_outcome(&mut status, None, &Outcome { fell_back: None, ..outcome });
         assert_eq!(status.warnings, ["zfill differs"]);
     }
 }
