@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::exprs::{closed_window, duration};
 use super::plain::{plain, quantile_method};
-use super::{damaged, lacking, texts, titles, values};
+use super::{damaged, lacking, product, texts, titles, values};
 use floe_polars::polars_error;
 use floe_wire::error::Result;
 
@@ -129,12 +129,16 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
         Ok((left.clone(), right.clone()))
     };
     let built = match a.name {
-        // Cast both sides to the scale of the result; the engine multiplies and divides with 256-bit intermediates.
-        "decimal_mul" | "decimal_div" => {
+        "decimal_mul" => {
+            let (left, right) = two()?;
+            let product = product::product(left, right, a.size(0)?);
+            return product.map(Some).ok_or_else(|| damaged("a product of more than 38 digits"));
+        }
+        // Cast both sides to the scale of the result; the engine divides with 256-bit intermediates.
+        "decimal_div" => {
             let (left, right) = two()?;
             let to = DataType::Decimal(38, a.size(0)?);
-            let (left, right) = (left.strict_cast(to.clone()), right.strict_cast(to));
-            if a.name == "decimal_mul" { left * right } else { left.true_div(right) }
+            left.strict_cast(to.clone()).true_div(right.strict_cast(to))
         }
         // Compute with integers in units of the last digit.
         "trunc_rem" if dtype.is_some_and(DataType::is_decimal) => {
