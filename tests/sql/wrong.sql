@@ -84,3 +84,12 @@ select s.c from nest
 select columns('(') from emp
 select count(*) over (rows between 1 preceding) from emp
 select name from emp where id in (1, 2
+select id, sum(salary) over (order by id rows between 2 preceding and current row) from emp
+select id, avg(id) over (order by id), max(salary) over (order by id rows between 2 preceding and current row) from emp
+select hired + interval '1 month' * 2 from emp
+select cast(id as unsigned) from emp
+select {'a': 1} d
+select id, s['a'] from nest
+select e.name x, d.name x from emp e join dept d on e.dept_id = d.id
+select 1, 2
+select $tag$open from emp

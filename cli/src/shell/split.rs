@@ -60,12 +60,29 @@ fn pieces(text: &str) -> Vec<Piece> {
                     at += 1;
                 }
             }
+            b'$' => {
+                found.push(Piece::Word);
+                at = after_dollars(text, at);
+                continue;
+            }
             byte if byte.is_ascii_whitespace() => {}
             _ => found.push(Piece::Word),
         }
         at += 1;
     }
     found
+}
+
+/// Returns the position after a text between `$$` or `$tag$`, or after the `$` of a parameter.
+fn after_dollars(text: &str, at: usize) -> usize {
+    let rest = &text[at + 1..];
+    let tag = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+    if !rest[tag..].starts_with('$') {
+        return at + 1;
+    }
+    let mark = &text[at..at + tag + 2];
+    let body = at + mark.len();
+    text[body..].find(mark).map_or(text.len(), |end| body + end + mark.len())
 }
 
 /// Returns the position after a comment, which may contain nested ones.
@@ -140,6 +157,8 @@ mod tests {
         }
         assert_eq!(cut("select 'it''s;';").0, ["select 'it''s;'"]);
         assert_eq!(cut("select 'ä;ö'; x").1, "x");
+        assert_eq!(cut("select $$a;'$$, $b; select $t$ $$;$t$; x").0, ["select $$a;'$$, $b", "select $t$ $$;$t$"]);
+        assert_eq!(cut("select $$a;").1, "select $$a;");
     }
 
     #[test]

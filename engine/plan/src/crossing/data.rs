@@ -140,6 +140,9 @@ pub enum ExprData {
         input: usize,
         dtype: Value,
         options: u8,
+        /// Type of the input, in casts of decimals to integers.
+        #[serde(default)]
+        from: Option<Value>,
     },
     Ternary {
         predicate: usize,

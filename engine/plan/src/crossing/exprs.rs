@@ -117,8 +117,12 @@ impl Builder<'_> {
             E::Binary { op, left, right } => {
                 Expr::BinaryExpr { left: self.arc(*left)?, op: operator(op)?, right: self.arc(*right)? }
             }
-            E::Cast { input, dtype, options } => Expr::Cast {
-                expr: self.arc(*input)?,
+            E::Cast { input, dtype, options, from } => Expr::Cast {
+                // The newer Polars cuts off what the engine would round.
+                expr: match from.as_ref().map(values::dtype).transpose()? {
+                    Some(DataType::Decimal(_, scale)) if scale > 0 => Arc::new(self.get(*input)?.truncate(0)),
+                    _ => self.arc(*input)?,
+                },
                 dtype: values::dtype(dtype)?.into(),
                 options: match options {
                     0 => CastOptions::Strict,
@@ -158,14 +162,13 @@ impl Builder<'_> {
             E::Sort { input, maintain_order, nulls_last, descending } => {
                 Expr::Sort { expr: self.arc(*input)?, options: sort_options(*descending, *nulls_last, *maintain_order) }
             }
-            E::SortBy { input, by, maintain_order, nulls_last, descending } => Expr::SortBy {
-                expr: self.arc(*input)?,
-                by: self.all(by)?,
-                sort_options: SortMultipleOptions::default()
+            E::SortBy { input, by, maintain_order, nulls_last, descending } => {
+                let options = SortMultipleOptions::default()
                     .with_order_descending_multi(descending.iter().copied())
                     .with_nulls_last_multi(nulls_last.iter().copied())
-                    .with_maintain_order(*maintain_order),
-            },
+                    .with_maintain_order(*maintain_order);
+                sorted_by(self.get(*input)?, self.all(by)?, options)
+            }
             E::Over { input, partition_by, order_by, descending, nulls_last, mapping } => Expr::Over {
                 function: self.arc(*input)?,
                 partition_by: self.all(partition_by)?,
@@ -263,6 +266,25 @@ fn with_directions(order: &Order) -> Vec<usize> {
         std::iter::repeat_n(key, times)
     });
     keys.clone().chain(again).collect()
+}
+
+/// `input` in the order of `by`. Where all are filtered alike, as by FILTER, sorts first and filters then: the engine
+/// fails for groups of which the filter leaves nothing.
+fn sorted_by(input: Expr, by: Vec<Expr>, sort_options: SortMultipleOptions) -> Expr {
+    let filtered = |expr: &Expr| match expr {
+        Expr::Filter { input, by } => Some((input.as_ref().clone(), by.as_ref().clone())),
+        _ => None,
+    };
+    let keys: Option<Vec<(Expr, Expr)>> = by.iter().map(filtered).collect();
+    match (filtered(&input), keys) {
+        (Some((rows, condition)), Some(keys)) if keys.iter().all(|(_, other)| *other == condition) => {
+            // Stable, so that both come in the same order.
+            let options = sort_options.with_maintain_order(true);
+            let keys: Vec<Expr> = keys.into_iter().map(|(key, _)| key).collect();
+            rows.sort_by(keys.clone(), options.clone()).filter(condition.sort_by(keys, options))
+        }
+        _ => Expr::SortBy { expr: Arc::new(input), by, sort_options },
+    }
 }
 
 fn sort_options(descending: bool, nulls_last: bool, maintain_order: bool) -> SortOptions {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::exprs::{closed_window, duration};
 use super::plain::{plain, quantile_method};
-use super::{damaged, lacking, texts, titles, values};
+use super::{damaged, lacking, product, texts, titles, values};
 use floe_polars::polars_error;
 use floe_wire::error::Result;
 
@@ -99,6 +99,14 @@ pub fn build(name: &str, args: &[Value], input: Vec<Expr>, dtype: Option<&DataTy
     if let Some(built) = by_others(&a, &input, dtype)? {
         return Ok(built);
     }
+    let input = match (name, dtype) {
+        // Fields have the names of their expressions, which aliases in the newer plan are not part of.
+        ("as_struct", Some(DataType::Struct(fields))) if fields.len() == input.len() => {
+            input.into_iter().zip(fields).map(|(input, field)| input.alias(field.name().clone())).collect()
+        }
+        ("BooleanFunction.IsIn", _) if args.len() > 1 => alike(&a, input)?,
+        _ => input,
+    };
     let function = match name.split_once('.') {
         Some(("BooleanFunction", name)) => FunctionExpr::Boolean(boolean(name, &a)?),
         Some(("StringFunction", name)) => FunctionExpr::StringExpr(texts::string(name, &a, dtype)?),
@@ -121,24 +129,32 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
         Ok((left.clone(), right.clone()))
     };
     let built = match a.name {
-        // Cast both sides to the scale of the result; the engine multiplies and divides with 256-bit intermediates.
-        "decimal_mul" | "decimal_div" => {
+        "decimal_mul" => {
+            let (left, right) = two()?;
+            let product = product::product(left, right, a.size(0)?);
+            return product.map(Some).ok_or_else(|| damaged("a product of more than 38 digits"));
+        }
+        // Cast both sides to the scale of the result; the engine divides with 256-bit intermediates.
+        "decimal_div" => {
             let (left, right) = two()?;
             let to = DataType::Decimal(38, a.size(0)?);
-            let (left, right) = (left.strict_cast(to.clone()), right.strict_cast(to));
-            if a.name == "decimal_mul" { left * right } else { left.true_div(right) }
+            left.strict_cast(to.clone()).true_div(right.strict_cast(to))
         }
-        // Compute with integers in units of the result's last digit.
+        // Compute with integers in units of the last digit.
         "trunc_rem" if dtype.is_some_and(DataType::is_decimal) => {
             let (left, right) = two()?;
             let Some(DataType::Decimal(_, scale)) = dtype else { return Err(damaged("a decimal without a scale")) };
             let unit = lit(10i128.pow(u32::try_from(*scale).unwrap_or(0)));
-            let whole = |side: Expr| {
-                let exact = DataType::Decimal(38, *scale);
-                (side.strict_cast(exact) * unit.clone().cast(DataType::Decimal(38, 0))).strict_cast(DataType::Int128)
-            };
-            let rest = trunc_rem(whole(left), whole(right)).strict_cast(DataType::Decimal(38, *scale));
-            rest.true_div(unit.cast(DataType::Decimal(38, *scale)))
+            let (left, right) = (units(left, *scale), units(right, *scale));
+            let rest = trunc_rem(left.clone(), right.clone()).strict_cast(DataType::Decimal(38, *scale));
+            by_zero_fails(left, right, rest.true_div(unit.cast(DataType::Decimal(38, *scale))))
+        }
+        "trunc_int_div" if dtype.is_some_and(DataType::is_decimal) => {
+            let (left, right) = two()?;
+            let scale = scale_of(a.dtype(0)?).max(scale_of(a.dtype(1)?));
+            let (left, right) = (units(left, scale), units(right, scale));
+            let quotient = trunc_int_div(left.clone(), right.clone()).strict_cast(DataType::Decimal(38, 0));
+            by_zero_fails(left, right, quotient)
         }
         "StringFunction.Titlecase" => {
             let [text] = input else { return Err(damaged("INITCAP takes one column")) };
@@ -160,10 +176,7 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
             if dtype.is_some_and(DataType::is_float) {
                 left.true_div(right).truncate(0)
             } else {
-                let rest = left.clone() % right.clone();
-                let quotient = left.clone().floor_div(right.clone());
-                let other_sign = left.lt(lit(0)).neq(right.lt(lit(0)));
-                when(rest.neq(lit(0)).and(other_sign)).then(quotient.clone() + lit(1)).otherwise(quotient)
+                trunc_int_div(left, right)
             }
         }
         _ => return Ok(None),
@@ -180,6 +193,44 @@ fn trunc_rem(left: Expr, right: Expr) -> Expr {
     let rest = left.clone() % right.clone();
     let other_sign = left.lt(lit(0)).neq(right.clone().lt(lit(0)));
     when(rest.clone().neq(lit(0)).and(other_sign)).then(rest.clone() - right).otherwise(rest)
+}
+
+/// Quotient of integers, rounded to zero.
+fn trunc_int_div(left: Expr, right: Expr) -> Expr {
+    let rest = left.clone() % right.clone();
+    let quotient = left.clone().floor_div(right.clone());
+    let other_sign = left.lt(lit(0)).neq(right.lt(lit(0)));
+    when(rest.neq(lit(0)).and(other_sign)).then(quotient.clone() + lit(1)).otherwise(quotient)
+}
+
+/// A decimal as an integer, in units of 10^-scale.
+fn units(side: Expr, scale: usize) -> Expr {
+    side.strict_cast(DataType::Decimal(38, scale)).to_physical()
+}
+
+/// `result`, and the error of a division by zero: what was computed with integers is null instead.
+fn by_zero_fails(left: Expr, right: Expr, result: Expr) -> Expr {
+    let whole = |side: Expr| side.strict_cast(DataType::Decimal(38, 0));
+    when(right.clone().eq(lit(0))).then(whole(left).true_div(whole(right))).otherwise(result)
+}
+
+fn scale_of(dtype: DataType) -> usize {
+    match dtype {
+        DataType::Decimal(_, scale) => scale,
+        _ => 0,
+    }
+}
+
+/// Both sides of an IN of decimals with one type: the engine compares none of two.
+fn alike(a: &Args, input: Vec<Expr>) -> Result<Vec<Expr>> {
+    let (value, item) = (a.dtype(1)?, a.dtype(2)?);
+    let [left, right] = <[Expr; 2]>::try_from(input).map_err(|_| damaged("IN takes two columns"))?;
+    let to = if value.is_float() || item.is_float() {
+        DataType::Float64
+    } else {
+        DataType::Decimal(38, scale_of(value).max(scale_of(item)))
+    };
+    Ok(vec![left.strict_cast(to.clone()), right.strict_cast(DataType::List(Box::new(to)))])
 }
 
 fn boolean(name: &str, a: &Args) -> Result<BooleanFunction> {

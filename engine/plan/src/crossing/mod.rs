@@ -18,6 +18,7 @@ mod implied;
 mod joins;
 mod nodes;
 mod plain;
+pub mod product;
 mod recursive;
 mod scalars;
 mod texts;

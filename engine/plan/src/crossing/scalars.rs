@@ -64,6 +64,7 @@ pub fn is_scalar(crossing: &Crossing, at: usize) -> bool {
         expr @ (ExprData::Binary { .. } | ExprData::Ternary { .. }) => {
             children(expr).into_iter().all(|child| is_scalar(crossing, child))
         }
+        ExprData::Function { name, .. } if name == "null_count" => true,
         ExprData::Function { name, input, .. } => {
             KEEPS_ROWS.contains(&name.as_str()) && input.iter().all(|child| is_scalar(crossing, *child))
         }
@@ -86,7 +87,8 @@ fn is_row_wise(crossing: &Crossing, at: usize) -> bool {
     }
 }
 
-const KEEPS_ROWS: [&str; 14] = [
+const KEEPS_ROWS: [&str; 15] = [
+    "as_struct",
     "decimal_mul",
     "decimal_div",
     "coalesce",

@@ -187,6 +187,19 @@ class Crossing:
             return at - 3, e.function_data
         return None
 
+    def needle(self, at):
+        """`is_in` of numbers in a list of others cannot be seen, but stands right after these two. That they are is
+        checked by their types: its name has the type that the number is cast to."""
+        first = self.span(at - 1) if at > 1 else None
+        if not first or self.span(first - 1) is None:
+            return None
+        value, items = self.type_of(first - 1), self.type_of(at - 1)
+        if not (value and value.is_numeric() and isinstance(items, self.pl.List) and items.inner.is_numeric()):
+            return None
+        to = self.parts(at)[0].removeprefix("is_in[needle: ").removesuffix("]")
+        alike = to.startswith("decimal[") if items.inner.is_decimal() else to == items.inner._string_repr()
+        return (first - 1, at - 1) if alike else None
+
     def marked(self, root):
         e = self.nt.view_expression(root)
         if type(e).__name__ != "Ternary":
@@ -235,6 +248,9 @@ class Crossing:
                 of, function = found
                 name, *args = function
                 return {"kind": "list_eval", "name": str(name), "args": plain(pl, args), "input": self.expr(of)}
+            if kind.startswith("is_in[") and (found := self.needle(at)) is not None:
+                args = [False, *self.decimals(found)]
+                return {"kind": "function", "name": "BooleanFunction.IsIn", "args": args, "input": [self.expr(i) for i in found]}
             return {"kind": "unknown", "name": kind}
         if kind == "Column":
             return {"kind": "column", "name": e.name}
@@ -246,7 +262,10 @@ class Crossing:
         if kind == "BinaryExpr":
             return {"kind": "binary", "op": str(e.op).rpartition(".")[2], "left": X(e.left), "right": X(e.right)}
         if kind == "Cast":
-            return {"kind": "cast", "input": X(e.expr), "dtype": dtype(pl, e.dtype), "options": e.options}
+            out = {"kind": "cast", "input": X(e.expr), "dtype": dtype(pl, e.dtype), "options": e.options}
+            if e.dtype.is_integer() and isinstance(of := self.type_of(e.expr), pl.Decimal):
+                out["from"] = dtype(pl, of)
+            return out
         if kind == "Ternary":
             return {"kind": "ternary", "predicate": X(e.predicate), "truthy": X(e.truthy), "falsy": X(e.falsy)}
         if kind == "Len":
@@ -303,6 +322,8 @@ class Crossing:
                 args = [plain(pl, item) for item in data[1:]]
             except NotImplementedError as error:
                 return {"kind": "unknown", "name": f"{name} with {error}"}
+            if name in WITH_DECIMALS:
+                args += self.decimals(e.input)
             out = {"kind": "function", "name": name, "args": args, "input": [X(i) for i in e.input]}
             if name in RETURNS_A_TYPE:
                 try:
@@ -311,6 +332,21 @@ class Crossing:
                     return {"kind": "unknown", "name": f"{name} of a type that cannot be told"}
             return out
         return {"kind": "unknown", "name": kind}
+
+    def decimals(self, inputs):
+        """The types of the inputs, if one is of decimals: these are what the engine wants alike."""
+        types = [self.type_of(i) for i in inputs]
+        inner = [dt.inner if isinstance(dt, (self.pl.List, self.pl.Array)) else dt for dt in types]
+        if None in inner or not any(isinstance(dt, self.pl.Decimal) for dt in inner):
+            return []
+        return [{"dtype": dtype(self.pl, dt)} for dt in inner]
+
+    def type_of(self, at):
+        """The type of an expression over the columns of the current node; None where it cannot be told."""
+        try:
+            return self.nt.get_dtype(at)
+        except self.pl.exceptions.PolarsError:
+            return None
 
     def named(self, exprs):
         return [[e.output_name, self.expr(e.node)] for e in exprs]
@@ -381,8 +417,8 @@ class Crossing:
             return {"kind": "group_by", "keys": keys, "aggs": aggs, "maintain_order": v.maintain_order, "slice": v.options.slice}
         if kind == "Join":
             how, nulls_equal, slice_, suffix, coalesce, maintain_order = v.options
-            left = [self.expr(e.node) for e in v.left_on]
-            right = [self.expr(e.node) for e in v.right_on]
+            left = self.under(inputs[:1], lambda: [self.expr(e.node) for e in v.left_on])
+            right = self.under(inputs[1:], lambda: [self.expr(e.node) for e in v.right_on])
             predicate = None
             if v.predicate is not None:
                 predicate = self.expr(v.predicate if isinstance(v.predicate, int) else v.predicate.node)
@@ -433,12 +469,16 @@ RETURNS_A_TYPE = {
     "StringFunction.JsonDecode",
     "ArrayFunction.Dot",
     "replace_strict",
+    "as_struct",
     "coalesce",
     "trunc_int_div",
     "trunc_rem",
     "decimal_mul",
     "decimal_div",
 }
+
+
+WITH_DECIMALS = {"BooleanFunction.IsIn", "trunc_int_div"}
 
 
 def children(e):

@@ -115,13 +115,32 @@ fn fault(sql: &Sql, statement: &Statement, known: &Known, message: &str) -> Opti
         let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
         return Some(Fault { at: place, message: format!("there is no function {name}{near}") });
     }
-    if let Some(begin) = message.find("Location(") {
-        let mut numbers = message[begin..].split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
-        let (line, column): (usize, usize) = (numbers.next()?, numbers.next()?);
-        if line > 0 {
-            return Some(Fault { at: of_changed(line, column), message: without_debug(message) });
-        }
-        return find_words(sql, message).map(|at| Fault { at, message: without_debug(message) });
+    if message.contains("Location(") {
+        // Names that Polars made up are at line 0.
+        let places = message.split("Location(").skip(1).filter_map(|rest| {
+            let mut numbers = rest.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
+            Some((numbers.next()?, numbers.next()?))
+        });
+        let place = places.into_iter().find(|(line, _): &(usize, usize)| *line > 0);
+        let at = place.map(|(line, column)| of_changed(line, column)).or_else(|| find_words(sql, message))?;
+        return Some(Fault { at, message: without_debug(message) });
+    }
+    if let Some(name) = quoted("duplicate output name ", '\'') {
+        let named: Vec<&Token> = sql.tokens.iter().filter(|token| sql.name(token).is_some_and(|n| n == name)).collect();
+        let place = named.get(1).or(named.first()).map(|token| token.start);
+        let place = place.or_else(|| sql.find_name("select", |_| true))?;
+        let message = format!("two columns of the result are named {name}: give one another name with AS");
+        return Some(Fault { at: place, message });
+    }
+    if let Some((kind, _)) = message.strip_prefix("rolling_").and_then(|rest| rest.split_once(' ')) {
+        let name = if kind == "mean" { "avg" } else { kind };
+        let place = sql.find_name(name, |at| sql.is_symbol(at + 1, "("))?;
+        let line = message.lines().next().unwrap_or(message);
+        let message = line.replacen(&format!("rolling_{kind} operation"), &format!("{name} over some of the rows"), 1);
+        return Some(Fault { at: place, message });
+    }
+    if let Some((name, _)) = message.strip_prefix("datatype ").and_then(|rest| rest.split_once(" is not")) {
+        return Some(Fault { at: sql.find_name(name.trim_matches('"'), |_| true)?, message: message.to_owned() });
     }
     let called = [" requires an OVER clause", " expects "].iter().find_map(|part| message.split_once(part));
     let called = called.filter(|(name, _)| !name.contains(' '));
@@ -131,7 +150,7 @@ fn fault(sql: &Sql, statement: &Statement, known: &Known, message: &str) -> Opti
     if message.contains("aggregate function calls cannot be nested") {
         return Some(Fault { at: nested_aggregate(sql)?, message: message.to_owned() });
     }
-    if message.contains("interval string") {
+    if message.contains("interval string") || message.contains("fixed-duration interval") {
         let place = sql.find_name("interval", |_| true)?;
         return Some(Fault { at: place, message: message.to_owned() });
     }
@@ -147,7 +166,8 @@ fn fault(sql: &Sql, statement: &Statement, known: &Known, message: &str) -> Opti
     let no_list = [" for array operation", " for list operation", "expected List or Array type"];
     if no_list.iter().any(|part| message.contains(part)) {
         let is_call = |at: &usize| sql.is_symbol(at + 1, "(") && has_prefix(sql, *at, "array_");
-        let place = (0..sql.tokens.len()).find(is_call)?;
+        let index = |at: &usize| *at > 0 && sql.is_symbol(*at, "[") && sql.tokens[at - 1].kind != Kind::Symbol;
+        let place = (0..sql.tokens.len()).find(is_call).or_else(|| (0..sql.tokens.len()).find(index))?;
         return Some(Fault { at: sql.tokens[place].start, message: message.to_owned() });
     }
     if message.contains("subquery returns more than one column") {

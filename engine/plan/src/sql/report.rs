@@ -45,12 +45,14 @@ pub fn summary(mut frame: LazyFrame) -> Result<DslPlan> {
         let number = dtype.is_primitive_numeric() || dtype.is_decimal();
         let ordered = number || dtype.is_temporal() || matches!(dtype, DataType::String | DataType::Boolean);
         let absent = || lit(NULL);
+        // NULL is no value, as in COUNT(DISTINCT …).
+        let distinct = column.clone().n_unique() - column.clone().null_count().gt(lit(0)).cast(DataType::UInt32);
         let value = if number { column.clone().cast(DataType::Float64) } else { absent() };
         let quantile = |q: f64| if number { value.clone().quantile(lit(q), QuantileMethod::Linear) } else { absent() };
         let figures = [
             ("min", if ordered { column.clone().min() } else { absent() }, DataType::String),
             ("max", if ordered { column.clone().max() } else { absent() }, DataType::String),
-            ("unique", if ordered { column.clone().n_unique() } else { absent() }, DataType::Int64),
+            ("unique", if ordered { distinct } else { absent() }, DataType::Int64),
             ("avg", if number { value.clone().mean() } else { absent() }, DataType::Float64),
             ("std", if number { value.clone().std(1) } else { absent() }, DataType::Float64),
             ("q25", quantile(0.25), DataType::Float64),

@@ -265,8 +265,7 @@ impl Statement {
             let message = format!("{name} takes one text, the file's URI: for options, name the table in spec.tables");
             return Err(Fault { at: argument.start, message });
         }
-        let text = sql.slice(argument);
-        let uri = text[1..text.len() - 1].replace("''", "'");
+        let uri = sql.text_of(argument);
         let table = format!("__floe_file_{}", self.before.files + self.files.len());
         let end = sql.tokens[close].end;
         self.edits.replace(token.start, end, format!("\"{table}\""));

@@ -15,7 +15,7 @@ pub enum Kind {
     Word,
     /// Name in double quotes or backticks.
     Quoted,
-    /// Text in single quotes.
+    /// Text in single quotes, or between `$$` or `$tag$`.
     Text,
     Number,
     /// `$name`.
@@ -66,6 +66,7 @@ impl<'a> Sql<'a> {
                 b'\'' => (Kind::Text, quoted_end(text, at, b'\'', "this text in quotes")?),
                 b'"' => (Kind::Quoted, quoted_end(text, at, b'"', "this quoted name")?),
                 b'`' => (Kind::Quoted, quoted_end(text, at, b'`', "this quoted name")?),
+                b'$' if bytes.get(word_end(bytes, at + 1)) == Some(&b'$') => (Kind::Text, dollar_end(text, at)?),
                 b'$' if bytes.get(at + 1).is_some_and(|b| is_word(*b)) => (Kind::Param, word_end(bytes, at + 1)),
                 b'0'..=b'9' => (Kind::Number, number_end(bytes, at)),
                 b if is_word(b) => (Kind::Word, word_end(bytes, at)),
@@ -109,6 +110,15 @@ impl<'a> Sql<'a> {
                 Some(text[1..text.len() - 1].replace(&quote.repeat(2), quote))
             }
             _ => None,
+        }
+    }
+
+    /// The value of a text token.
+    pub fn text_of(&self, token: &Token) -> String {
+        let text = self.slice(token);
+        match text.strip_prefix('$').and_then(|rest| rest.find('$')) {
+            Some(tag) => text[tag + 2..text.len() - tag - 2].to_owned(),
+            None => text[1..text.len() - 1].replace("''", "'"),
         }
     }
 
@@ -174,6 +184,16 @@ fn quoted_end(text: &str, start: usize, quote: u8, what: &str) -> Result<usize, 
         at = found + 2;
     }
     Err(Fault { at: start, message: format!("{what} is never closed") })
+}
+
+/// End of a text between `$$` or `$tag$`.
+fn dollar_end(text: &str, start: usize) -> Result<usize, Fault> {
+    let begin = word_end(text.as_bytes(), start + 1) + 1;
+    let mark = &text[start..begin];
+    match text[begin..].find(mark) {
+        Some(at) => Ok(begin + at + mark.len()),
+        None => Err(Fault { at: start, message: format!("this text between {mark} is never closed") }),
+    }
 }
 
 fn comment_end(text: &str, start: usize) -> Result<usize, Fault> {
@@ -304,10 +324,13 @@ mod tests {
                 (Word, "é")
             ]
         );
+        assert_eq!(words("$$a 'b$$ $a $t$ $$ $b $t$"), [(Text, "$$a 'b$$"), (Param, "$a"), (Text, "$t$ $$ $b $t$")]);
+        let sql = Sql::read("'it''s' $$it's$$ $t$it's$t$").unwrap();
+        assert!(sql.tokens.iter().all(|token| sql.text_of(token) == "it's"));
         let sql = Sql::read("\"a\"\"b\" `c`").unwrap();
         let names: Vec<_> = sql.tokens.iter().filter_map(|token| sql.name(token)).collect();
         assert_eq!(names, ["a\"b", "c"]);
-        for (text, at) in [("select 'x", 7), ("a \"b", 2), ("/* /* */", 0)] {
+        for (text, at) in [("select 'x", 7), ("a \"b", 2), ("/* /* */", 0), ("a $t$ $$", 2)] {
             assert_eq!(Sql::read(text).unwrap_err().at, at, "{text}");
         }
     }

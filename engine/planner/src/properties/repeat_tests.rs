@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use floe_plan::crossing::product::product;
 use polars::prelude::*;
 use polars_plan::dsl::{AnonymousColumnsUdf, ColumnsUdf, LazySerde, SpecialEq};
 use polars_plan::prelude::FunctionOptions;
@@ -134,6 +135,7 @@ fn deterministic_stages_are_not_marked() {
         ("the first of rows in order", mean(sales().unique(Some(cols(["shop"])), UniqueKeepStrategy::First))),
         ("a shuffle with a seed", mean(sales().with_columns([col("sum").shuffle(Some(7))]))),
         ("row numbers", mean(sales().with_row_index("row", None))),
+        ("a product of decimals", mean(sales().with_columns([product(col("sum"), lit(3), 0).unwrap()]))),
         ("rows that stand near", mean(sales().with_columns([col("sum").diff(lit(1), Default::default())]))),
     ];
     for (name, frame) in cases {
