@@ -91,5 +91,4 @@ select cast(id as unsigned) from emp
 select {'a': 1} d
 select id, s['a'] from nest
 select e.name x, d.name x from emp e join dept d on e.dept_id = d.id
-select 1, 2
 select $tag$open from emp
