@@ -128,7 +128,10 @@ fn decode_open(
             let plan = contain_panics("decoding the plan", || {
                 floe_codec::decode_dsl(bytes).map_err(|e| refuse::undecodable(client, &e.to_string()))
             })?;
-            if functions.is_empty() { Ok(plan) } else { functions::put_in(plan, functions, &mut placed.borrow_mut()) }
+            match functions.is_empty() && !crossing::product::occurs(bytes) {
+                true => Ok(plan),
+                false => functions::put_in(plan, functions, &mut placed.borrow_mut()),
+            }
         };
         let plan = decode(&bytes, &functions)?;
         let mut loaded = Loaded { plan, warnings, renamed, explain: false, recursions: vec![] };

@@ -67,7 +67,7 @@ pub fn check(node: &Node<'_>) -> Result<()> {
 
 fn check_variant(name: &str, content: &Node<'_>) -> Result<()> {
     let refused = match name {
-        "AnonymousFunction" if content.get("function").is_some_and(|function| !functions::is_carried(function)) => {
+        "AnonymousFunction" if content.get("function").is_some_and(|function| !functions::is_known(function)) => {
             let column = content.get("input").and_then(column_name).map(|c| format!(" of column \"{c}\""));
             let what = format!("a function over the values{} (map_elements, map_batches)", column.unwrap_or_default());
             python(&what, EXPRESSIONS)

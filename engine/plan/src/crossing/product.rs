@@ -13,7 +13,7 @@ use polars_plan::prelude::FunctionOptions;
 
 const PRECISION: usize = 38;
 /// First bytes of a product in a fragment. The scale follows.
-const MAGIC: &[u8] = b"floe-decimal-product:";
+pub const MAGIC: &[u8] = b"floe-decimal-product:";
 /// How a product is shown in plans.
 pub const SHOWN: &str = "decimal_mul";
 
@@ -37,6 +37,11 @@ pub fn read(bytes: &[u8]) -> Option<OpaqueColumnUdf> {
         [scale] => of_scale(usize::from(*scale)),
         _ => None,
     }
+}
+
+/// Whether the bytes of a plan may hold products: those of a plan that was written again after its SQL was resolved.
+pub fn occurs(plan: &[u8]) -> bool {
+    plan.windows(MAGIC.len()).any(|window| window == MAGIC)
 }
 
 /// One function for each scale, because plans compare functions by address.

@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::crossing::product;
 use crate::python::Choice;
 
 pub use call::{SHOWN, Task, arm, bind};
@@ -83,9 +84,10 @@ impl Settings {
     }
 }
 
-/// Whether the function of an expression was put there by `carry`.
-pub(crate) fn is_carried(function: &crate::msgpack::Node<'_>) -> bool {
-    function.head_bytes(payload::MARK.len()).is_some_and(|head| head == payload::MARK)
+/// Whether the function of an expression was put there by `carry`, or is one of the engine's own.
+pub(crate) fn is_known(function: &crate::msgpack::Node<'_>) -> bool {
+    let begins_with = |mark: &[u8]| function.head_bytes(mark.len()).is_some_and(|head| head == mark);
+    begins_with(payload::MARK) || begins_with(product::MAGIC)
 }
 
 static SETTINGS: OnceLock<RwLock<Settings>> = OnceLock::new();
