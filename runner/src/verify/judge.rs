@@ -293,7 +293,7 @@ pub(super) fn beyond_promise(plan: &DslPlan, here: &[DataFrame], there: &[DataFr
         match promise::cut_of(plan.clone()) {
             promise::Cut::AtTop if !same_heights(here, there) => judged,
             promise::Cut::AtTop | promise::Cut::Below => {
-                judged.not_promised("a slice or `unique` takes some of the rows, and which ones is not promised")
+                judged.not_promised("a slice cuts rows whose order is not promised")
             }
             promise::Cut::None => judged,
         }

@@ -5,7 +5,6 @@
 //! What cannot be seen in the plan alone (whether ties exist, whether an aggregate saw its rows in an unpromised order)
 //! is found by running perturbed plans; see `perturb`.
 
-use polars_core::prelude::UniqueKeepStrategy;
 use polars_ops::prelude::{JoinType, MaintainOrderJoin};
 use polars_plan::dsl::{DslPlan, SinkTypeIR};
 use polars_plan::plans::expr_ir::ExprIR;
@@ -30,8 +29,8 @@ pub fn has_numbers_of_a_process(dsl: DslPlan) -> bool {
     floe_plan::optimize(dsl).is_ok_and(|ir| floe_planner::numbered(&ir).is_some())
 }
 
-/// Where a plan takes the first or last of unordered rows, or any of those with the same key. Which ones is chance, even
-/// if one machine always takes the same.
+/// Where a plan takes the first or last of unordered rows. Which ones is chance, even if one machine always takes the
+/// same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     None,
@@ -41,7 +40,7 @@ pub enum Cut {
     Below,
 }
 
-/// Looks for a slice of unordered rows, and for one row of each key.
+/// Looks for a slice of unordered rows.
 pub fn cut_of(dsl: DslPlan) -> Cut {
     let Ok(ir) = floe_plan::optimize(dsl) else { return Cut::None };
     let (lp, mut node) = (&ir.lp_arena, ir.lp_top);
@@ -79,10 +78,7 @@ fn cuts(node: Node, lp: &Arena<IR>) -> bool {
         IR::Slice { input, .. } => !made_in_order(*input, lp),
         IR::Join { options, .. } => options.args.slice.is_some() && !made_in_order(node, lp),
         IR::GroupBy { options, .. } => options.slice.is_some() && !made_in_order(node, lp),
-        IR::Distinct { options, .. } => {
-            let takes_any = options.keep_strategy == UniqueKeepStrategy::Any && options.subset.is_some();
-            takes_any || options.slice.is_some() && !options.maintain_order
-        }
+        IR::Distinct { options, .. } => options.slice.is_some() && !options.maintain_order,
         _ => false,
     }
 }

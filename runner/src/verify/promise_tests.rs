@@ -60,10 +60,6 @@ fn a_cut_takes_rows_by_chance_where_no_order_is_promised() {
     assert!(!cuts(join(MaintainOrderJoin::None).sort(["v"], SortMultipleOptions::default()).slice(0, 1)));
     assert!(cuts(frame().group_by([col("k")]).agg([col("v").sum()]).slice(1, 1)));
     assert!(!cuts(frame().slice(0, 1).group_by([col("k")]).agg([col("v").sum()])));
-    let one_of_each = |keep| frame().unique(Some(by_name(["k"], true, false)), keep).select([col("v")]);
-    assert!(cuts(one_of_each(UniqueKeepStrategy::Any)));
-    assert!(!cuts(one_of_each(UniqueKeepStrategy::First)));
-    assert!(!cuts(frame().unique(None, UniqueKeepStrategy::Any)));
 }
 
 #[test]
