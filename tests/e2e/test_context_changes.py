@@ -87,9 +87,6 @@ def test_a_lost_worker_costs_no_query_and_a_lost_coordinator_makes_them_run_agai
     others = lambda: [pod for pod in contexts.pods("worker") if pod["metadata"]["uid"] != victim["metadata"]["uid"]]  # noqa: E731
     kube.wait("another worker", 60, lambda: len(others()) == 2, lambda: kube.story(contexts.namespace))
     contexts.ready(2)
-    told = f"Worker {victim['metadata']['name']} was removed from outside"
-    kube.wait("an event of it", 30, lambda: told in [event["message"] for event in contexts.events()], contexts.events)
-    assert contexts.status()["workersLost"] == 1
     queries.open()
     for name in names:
         unharmed(queries, name, groups_result)

@@ -59,8 +59,6 @@ impl Run<'_> {
             Action::CreatePod { place, image } => self.create_pod(*place, image).await,
             Action::Drain { coordinator_ip, worker } => self.drain(coordinator_ip, worker).await,
             Action::DeletePod { name, uid } => {
-                // Whatever becomes of this reconcile, it is not missed later.
-                lock(&self.context.memory(self.uid())).lasting.remove(name);
                 let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
                 match self.api::<Pod>().delete(name, &DeleteParams::default().preconditions(preconditions)).await {
                     Ok(_) => Ok(()),

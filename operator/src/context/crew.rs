@@ -50,16 +50,11 @@ fn of_revision(draft: &mut Draft<'_>, revision: &RevisionStatus) -> Option<u32> 
         let known = report.and_then(|report| report.workers.iter().find(|worker| worker.id == pod.name));
         known.map(|worker| worker.drained).filter(|_| known.is_some_and(|worker| worker.draining))
     };
-    for (name, _) in seen.vanished.iter().filter(|(_, of)| **of == number) {
-        lose(draft, name, Reason::PodDeleted, "was removed from outside");
-    }
     let mut alive: Vec<&PodFacts> = Vec::new();
     for pod in seen.workers(number) {
         if pod.is_over(draft.now) {
             if pod.deleting_at.is_none() {
-                let (reason, words) =
-                    pod.loss().map_or((Reason::WorkerLost, "ended".into()), |loss| (loss.reason, loss.words));
-                lose(draft, &pod.name, reason, &words);
+                lose(draft, pod);
             }
             draft.delete(pod);
         } else if pod.deleting_at.is_none() {
@@ -110,13 +105,15 @@ fn make(draft: &mut Draft<'_>, revision: &RevisionStatus, count: u32) {
     }
 }
 
-fn lose(draft: &mut Draft<'_>, name: &str, reason: Reason, words: &str) {
+fn lose(draft: &mut Draft<'_>, pod: &PodFacts) {
     let is_recent =
         draft.status.worker_lost_at.as_ref().is_some_and(|at| draft.now.duration_since(at.0) < LOSSES_WITHIN);
     let before = if is_recent { draft.status.workers_lost.unwrap_or(0) } else { 0 };
     draft.status.workers_lost = Some(before.saturating_add(1));
     draft.status.worker_lost_at = Some(Time(draft.now));
-    draft.notice(true, reason, format!("Worker {name} {words}"));
+    let words = pod.loss().map_or_else(|| "ended".to_owned(), |loss| loss.words);
+    let reason = pod.loss().map_or(Reason::WorkerLost, |loss| loss.reason);
+    draft.notice(true, reason, format!("Worker {} {words}", pod.name));
 }
 
 /// Whether there have been too many workers for long enough to remove some.

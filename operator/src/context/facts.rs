@@ -21,8 +21,6 @@ pub struct Seen {
     pub pods: Vec<PodFacts>,
     /// Names of pods that existed and are gone.
     pub gone: BTreeSet<String>,
-    /// Workers that are gone although nothing was about to end them when last seen, by name, with their revision.
-    pub vanished: BTreeMap<String, u32>,
     /// What the coordinators reported, by revision.
     pub engines: BTreeMap<u32, Heard>,
     /// What its pods would be made of now; an error if they cannot be built.
@@ -59,17 +57,6 @@ impl Seen {
 
     pub fn workers(&self, revision: u32) -> impl Iterator<Item = &PodFacts> {
         self.pods.iter().filter(move |pod| matches!(pod.place, Place::Worker { attempt, .. } if attempt == revision))
-    }
-
-    /// Workers that nothing is about to end, by name, with their revision. If one is missing later, somebody else has
-    /// removed its pod.
-    pub fn lasting(&self, now: Timestamp) -> BTreeMap<String, u32> {
-        let lasting = self.pods.iter().filter(|pod| pod.deleting_at.is_none() && !pod.is_over(now));
-        let revision = |pod: &PodFacts| match pod.place {
-            Place::Worker { attempt, .. } => Some(attempt),
-            Place::Coordinator { .. } | Place::Clean => None,
-        };
-        lasting.filter_map(|pod| Some((pod.name.clone(), revision(pod)?))).collect()
     }
 
     pub fn report(&self, revision: u32) -> Option<&EngineReport> {

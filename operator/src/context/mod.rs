@@ -19,7 +19,7 @@ mod tests;
 mod world;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -60,17 +60,6 @@ pub struct Remembered {
     /// The latest status and the resource version it was written with, until the watch shows it.
     written: Option<(String, ComputeContextStatus)>,
     written_at: Option<Timestamp>,
-    /// Workers that nothing was about to end when the context was last seen (`Seen::lasting`).
-    lasting: BTreeMap<String, u32>,
-}
-
-impl Remembered {
-    /// Those of them that are not among these pods.
-    fn vanished(&self, pods: &[PodFacts]) -> BTreeMap<String, u32> {
-        let is_there = |name: &str| pods.iter().any(|pod| pod.name == name);
-        let vanished = self.lasting.iter().filter(|(name, _)| !is_there(name));
-        vanished.map(|(name, revision)| (name.clone(), *revision)).collect()
-    }
 }
 
 impl Context {
@@ -155,13 +144,6 @@ pub async fn reconcile(object: Arc<DeserializeGuard<ComputeContext>>, context: A
     for notice in plan.notices {
         context.shared.events.publish(&regarding, notice);
     }
-    let mut lasting = seen.lasting(now);
-    for action in &plan.actions {
-        if let plan::Action::DeletePod { name, .. } = action {
-            lasting.remove(name);
-        }
-    }
-    lock(&memory).lasting = lasting;
     let mut requeue = plan.requeue;
     for after in later.into_iter().chain(trouble.map(|_| backoff(setbacks))) {
         requeue = Some(requeue.map_or(after, |before| before.min(after)));

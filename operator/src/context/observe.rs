@@ -71,13 +71,11 @@ pub async fn observe(context: &Context, object: Arc<ComputeContext>, now: Timest
                 seen_status
             }
         };
-        let vanished = memory.vanished(&pods);
         Seen {
             context: object,
             status,
             pods,
             gone,
-            vanished,
             engines: BTreeMap::new(),
             model,
             trouble: memory.trouble.clone(),

@@ -143,29 +143,6 @@ fn a_lost_worker_is_replaced_and_those_that_always_fail_are_made_ever_more_slowl
 }
 
 #[test]
-fn a_worker_whose_pod_is_removed_by_force_is_told_and_replaced() {
-    let mut world = warm();
-    world.submit(1, LONG);
-    world.run_until("work", |w| w.ready() == 4);
-    let victim = world.pods.values().find(|pod| matches!(pod.place, Place::Worker { .. })).unwrap().name.clone();
-    world.remove(&victim);
-    let decided = world.reconcile();
-    let [notice] = decided.notices.as_slice() else { panic!("{:?}", decided.notices) };
-    assert!(notice.warning && notice.reason == Reason::PodDeleted, "{notice:?}");
-    assert_eq!(notice.note, format!("Worker {victim} was removed from outside"));
-    assert_eq!(world.status().workers_lost, Some(1));
-    assert!(world.reconcile().notices.is_empty(), "it is told once");
-    world.run_until("the end", |w| w.ended == 1);
-    // Those that the context itself removes are no losses.
-    let mut told = 0;
-    while world.workers() > 1 {
-        told += world.reconcile().notices.len();
-        world.tick();
-    }
-    assert_eq!(told, 0);
-}
-
-#[test]
 fn what_the_cluster_refuses_is_told_and_not_asked_again_at_once() {
     let mut world = World::new();
     world.trouble = Some(Trouble { reason: Reason::Quota, message: "exceeded quota".into(), fatal: false });

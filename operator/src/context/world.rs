@@ -40,8 +40,6 @@ pub struct World {
     pub now: Timestamp,
     pub pods: BTreeMap<String, PodFacts>,
     made: BTreeSet<String>,
-    /// As the operator remembers them.
-    lasting: BTreeMap<String, u32>,
     engines: BTreeMap<u32, Engine>,
     pub image: &'static str,
     pub trouble: Option<Trouble>,
@@ -76,7 +74,6 @@ impl World {
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             pods: BTreeMap::new(),
             made: BTreeSet::new(),
-            lasting: BTreeMap::new(),
             engines: BTreeMap::new(),
             image: "runner:1",
             trouble: None,
@@ -124,17 +121,11 @@ impl World {
             status: self.status(),
             pods: self.pods.values().cloned().collect(),
             gone: self.made.iter().filter(|name| !self.pods.contains_key(*name)).cloned().collect(),
-            vanished: self.vanished(),
             engines: reports.map(|(number, _)| (*number, heard(number))).collect(),
             model,
             trouble: self.trouble.clone(),
             hold_until: self.hold_until,
         }
-    }
-
-    fn vanished(&self) -> BTreeMap<String, u32> {
-        let vanished = self.lasting.iter().filter(|(name, _)| !self.pods.contains_key(*name));
-        vanished.map(|(name, revision)| (name.clone(), *revision)).collect()
     }
 
     fn pod(&self, place: Place) -> Option<&PodFacts> {
@@ -185,12 +176,6 @@ impl World {
             self.act(action, &seen);
         }
         self.context.status = Some(decided.status.clone());
-        self.lasting = seen.lasting(self.now);
-        for action in &decided.actions {
-            if let Action::DeletePod { name, .. } = action {
-                self.lasting.remove(name);
-            }
-        }
         let most = self.context.spec.max_workers as usize;
         for revision in decided.status.revisions.iter().map(|revision| revision.number) {
             let leaves = |name: &str| self.engines.get(&revision).is_some_and(|e| e.draining.contains_key(name));
@@ -254,11 +239,6 @@ impl World {
         if let Some(pod) = self.pods.get_mut(name) {
             pod.state = PodState::Ended(Ending { exit_code: Some(137), ..Ending::default() });
         }
-    }
-
-    /// As `kubectl delete pod --force`.
-    pub fn remove(&mut self, name: &str) {
-        self.pods.remove(name);
     }
 
     pub fn submit(&mut self, count: u32, query: Query) {
