@@ -128,7 +128,7 @@ fn decode_open(
             let plan = contain_panics("decoding the plan", || {
                 floe_codec::decode_dsl(bytes).map_err(|e| refuse::undecodable(client, &e.to_string()))
             })?;
-            match functions.is_empty() && !crossing::product::occurs(bytes) {
+            match functions.is_empty() {
                 true => Ok(plan),
                 false => functions::put_in(plan, functions, &mut placed.borrow_mut()),
             }
@@ -185,10 +185,7 @@ fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, ba
     if ["root", "dsl_plans", "dataframes"].iter().any(|key| tree.get(key).is_none()) {
         return Err(refuse::bad_plan("the plan is damaged: its document has no root, plan nodes and frames"));
     }
-    let mut functions = functions::Carried::default();
-    if functions::settings().allowed {
-        functions = functions::carry(&mut tree, client)?;
-    }
+    let functions = functions::carry(&mut tree, client, functions::settings().allowed)?;
     refuse::check(&tree)?;
     blobs::check(&tree)?;
     let mut ctx = rewrite::Context { client, storage, base, warnings: vec![], renamed: vec![] };

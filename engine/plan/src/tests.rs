@@ -160,7 +160,7 @@ fn python_and_sql_are_refused_by_name() {
                 let (client, document) = versions::split(&bytes).unwrap();
                 let mut tree = parsed(document).unwrap();
                 let error = refuse::check(&tree).unwrap_err();
-                let carried = functions::carry(&mut tree, client).unwrap();
+                let carried = functions::carry(&mut tree, client, true).unwrap();
                 assert_eq!(!carried.is_empty(), CALLED.contains(&name.as_str()), "{version} {name}");
                 let decoded = decode(&bytes, &StorageOptions::default());
                 assert_eq!(decoded.is_ok(), CALLED.contains(&name.as_str()), "{version} {name}: {decoded:?}");

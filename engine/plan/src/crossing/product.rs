@@ -11,6 +11,8 @@ use polars_core::prelude::*;
 use polars_plan::dsl::{AnonymousColumnsUdf, ColumnsUdf, Expr, LazySerde, OpaqueColumnUdf, SpecialEq};
 use polars_plan::prelude::FunctionOptions;
 
+use crate::msgpack::Node;
+
 const PRECISION: usize = 38;
 /// First bytes of a product in a fragment. The scale follows.
 pub const MAGIC: &[u8] = b"floe-decimal-product:";
@@ -39,9 +41,9 @@ pub fn read(bytes: &[u8]) -> Option<OpaqueColumnUdf> {
     }
 }
 
-/// Whether the bytes of a plan may hold products: those of a plan that was written again after its SQL was resolved.
-pub fn occurs(plan: &[u8]) -> bool {
-    plan.windows(MAGIC.len()).any(|window| window == MAGIC)
+/// Whether the function of an expression in a plan's document is a product.
+pub(crate) fn is(function: Option<&Node<'_>>) -> bool {
+    function.and_then(|function| function.head_bytes(MAGIC.len())).is_some_and(|head| head == MAGIC)
 }
 
 /// One function for each scale, because plans compare functions by address.

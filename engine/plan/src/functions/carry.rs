@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::payload::{Kind, Packed, Payload, Returns};
 use crate::added::{self, number};
+use crate::crossing::product;
 use crate::msgpack::Node;
 use crate::refuse::bad_plan;
 use crate::versions::Client;
@@ -35,11 +36,13 @@ pub struct Carried {
     pub expressions: usize,
     /// Functions behind marks, by their numbers.
     pub marked: Vec<Payload>,
+    /// Whether there are products of decimals: those of a plan that was written again after its SQL was resolved.
+    pub products: bool,
 }
 
 impl Carried {
     pub fn is_empty(&self) -> bool {
-        self.expressions == 0 && self.marked.is_empty()
+        self.expressions == 0 && self.marked.is_empty() && !self.products
     }
 
     /// The function behind a marked slice.
@@ -59,9 +62,10 @@ impl Carried {
     }
 }
 
-/// Takes the functions out of a document. What it does not recognize stays, and is refused by name later.
-pub fn carry(document: &mut Node<'_>, client: Client) -> Result<Carried> {
-    let mut carrier = Carrier { client, carried: Carried::default(), added: Vec::new(), first: 0 };
+/// Takes the functions out of a document, if they are allowed. What it does not recognize stays, and is refused by name
+/// later.
+pub fn carry(document: &mut Node<'_>, client: Client, allowed: bool) -> Result<Carried> {
+    let mut carrier = Carrier { client, allowed, carried: Carried::default(), added: Vec::new(), first: 0 };
     carrier.first = added::count(document);
     carrier.visit(document)?;
     let added = std::mem::take(&mut carrier.added);
@@ -73,6 +77,7 @@ pub fn carry(document: &mut Node<'_>, client: Client) -> Result<Carried> {
 
 struct Carrier<'a> {
     client: Client,
+    allowed: bool,
     carried: Carried,
     /// Plan nodes to append to the document, and how many it had before.
     added: Vec<Node<'a>>,
@@ -94,7 +99,11 @@ impl<'a> Carrier<'a> {
             }
         }
         let Some((name, content)) = node.variant() else { return Ok(()) };
+        if name == "AnonymousFunction" && product::is(content.get("function")) {
+            self.carried.products = true;
+        }
         let replaced = match name {
+            _ if !self.allowed => None,
             "AnonymousFunction" => self.expression(content)?,
             "Function" => self.function(content)?,
             "RenameAlias" => self.names(content)?,

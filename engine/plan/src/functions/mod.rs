@@ -86,8 +86,7 @@ impl Settings {
 
 /// Whether the function of an expression was put there by `carry`, or is one of the engine's own.
 pub(crate) fn is_known(function: &crate::msgpack::Node<'_>) -> bool {
-    let begins_with = |mark: &[u8]| function.head_bytes(mark.len()).is_some_and(|head| head == mark);
-    begins_with(payload::MARK) || begins_with(product::MAGIC)
+    function.head_bytes(payload::MARK.len()).is_some_and(|head| head == payload::MARK) || product::is(Some(function))
 }
 
 static SETTINGS: OnceLock<RwLock<Settings>> = OnceLock::new();

@@ -103,7 +103,7 @@ fn keys_identify_functions() {
 
 #[test]
 fn an_unplaced_function_is_found_although_another_is_placed_twice() {
-    let two = Carried { expressions: 2, marked: vec![] };
+    let two = Carried { expressions: 2, ..Carried::default() };
     let mut placed = HashSet::from([1]);
     placed.extend([1]);
     assert_eq!(check_placed(&two, &placed).unwrap_err().class, "PythonInPlan");

@@ -132,13 +132,6 @@ fn fault(sql: &Sql, statement: &Statement, known: &Known, message: &str) -> Opti
         let message = format!("two columns of the result are named {name}: give one another name with AS");
         return Some(Fault { at: place, message });
     }
-    if let Some((kind, _)) = message.strip_prefix("rolling_").and_then(|rest| rest.split_once(' ')) {
-        let name = if kind == "mean" { "avg" } else { kind };
-        let place = sql.find_name(name, |at| sql.is_symbol(at + 1, "("))?;
-        let line = message.lines().next().unwrap_or(message);
-        let message = line.replacen(&format!("rolling_{kind} operation"), &format!("{name} over some of the rows"), 1);
-        return Some(Fault { at: place, message });
-    }
     if let Some((name, _)) = message.strip_prefix("datatype ").and_then(|rest| rest.split_once(" is not")) {
         return Some(Fault { at: sql.find_name(name.trim_matches('"'), |_| true)?, message: message.to_owned() });
     }
