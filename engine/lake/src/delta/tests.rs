@@ -1,0 +1,6 @@
+//! Tests over small logs in memory.
+
+mod columns;
+mod files;
+mod log;
+mod memory;
