@@ -17,11 +17,12 @@ pub struct TableSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// A file, directory or glob: a local path, `s3://`, `gs://`, `az://`, `abfss://` or `http(s)://`; for delta and
-    /// iceberg the table's root.
+    /// iceberg the table's root, or the metadata file of an iceberg table.
     #[schemars(length(min = 1, max = 4096))]
     pub uri: String,
     /// Options of the reader as the keyword arguments of `pl.scan_*` name them, such as `separator` and `has_header`
-    /// of csv or `hive_partitioning` of parquet.
+    /// of csv or `hive_partitioning` of parquet; `version` or `timestamp` of delta; `snapshot_id`, `branch`, `tag` or
+    /// `timestamp` of iceberg.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::any_map")]
     pub options: BTreeMap<String, serde_json::Value>,

@@ -199,6 +199,23 @@ if importlib.util.find_spec("deltalake"):
     pl.DataFrame({"a": [1]}).write_delta("delta-table", mode="overwrite")
     save("python-delta", pl.scan_delta("delta-table"))
     shutil.rmtree("delta-table")
+# A scan of an Iceberg table as `scan_iceberg` makes it of one that pyiceberg has loaded.
+from polars._utils.wrap import wrap_ldf  # noqa: E402
+from polars.io.cloud._utils import NoPickleOption  # noqa: E402
+from polars.io.iceberg import _dataset as iceberg  # noqa: E402
+
+table = iceberg.IcebergTableWrap(
+    table_=NoPickleOption(),
+    table_descriptor_="iceberg-table/metadata/v2.metadata.json",
+    serializer=iceberg.IcebergScanTableSerializer(),
+    iceberg_storage_properties=None,
+)
+arguments = {"table": table, "snapshot_id": 3024304674545827075, "reader_override": None}
+bounds = ["from_snapshot_id_exclusive", "to_snapshot_id_inclusive"]
+arguments |= {name: None for name in bounds if name in iceberg.IcebergScanResolver.__init__.__annotations__}
+arguments |= {"use_metadata_statistics": True, "fast_deletion_count": False, "use_pyiceberg_filter": True}
+dataset = iceberg.IcebergScanResolver(**arguments)
+save("python-iceberg", wrap_ldf(type(pl.LazyFrame()._ldf).new_from_dataset_object(dataset)))
 if hasattr(pl.Expr, "pipe_with_dtype"):
     save("python-pipe-dtype", orders.select(pl.col("id").pipe_with_dtype(lambda e, dtype: e)))
 

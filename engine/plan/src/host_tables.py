@@ -2,6 +2,8 @@
 
 import os
 
+from traverse import dtype_from
+
 
 def make_scan(pl, tables, base):
     functions = {
@@ -36,9 +38,14 @@ def make_scan(pl, tables, base):
             known = ", ".join(sorted(tables)) or "none"
             raise KeyError(f"no table {name!r} in spec.tables (there are: {known})")
         table = tables[name]
+        if "error" in table:
+            error = table["error"]
+            raise type(error["class"], (Exception,), {})(f"table {name!r}: {error['message']}")
+        if "stand_in" in table:
+            return stand_in(pl, name, table["stand_in"], overrides)
         format = table["format"]
         if format not in functions:
-            raise NotImplementedError(f"table {name!r} is {format}: a script scans parquet, csv, ndjson and ipc so far")
+            raise NotImplementedError(f"table {name!r} is {format}: a script scans parquet, csv, ndjson, ipc, delta and iceberg")
         sources = [files_of(format, absolute(uri)) for uri in table["uris"]]
         flat = [f for s in sources for f in (s if isinstance(s, list) else [s])]
         options = {**table["options"], **overrides}
@@ -61,6 +68,14 @@ def make_scan(pl, tables, base):
             raise
 
     return scan
+
+
+def stand_in(pl, name, table, overrides):
+    """A scan of a file that does not exist, which the engine replaces by that of the table."""
+    if overrides:
+        raise TypeError(f"table {name!r} takes no options here: write them as spec.tables.{name}.options")
+    schema = {column: dtype_from(pl, dtype) for column, dtype in table["columns"]}
+    return pl.scan_parquet(table["path"], schema=schema, hive_partitioning=False, glob=False)
 
 
 def dtype_of(pl, dtype):

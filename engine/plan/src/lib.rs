@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
 
+use lake::stand_ins::StandIns;
 use polars_lazy::frame::LazyFrame;
 use polars_plan::dsl::DslPlan;
 use polars_plan::plans::IRPlan;
@@ -28,9 +29,11 @@ mod for_client;
 pub mod functions;
 pub mod inputs;
 mod join_where;
+pub mod lake;
 mod load;
 mod msgpack;
 mod numbers;
+pub mod own;
 mod pipes;
 pub mod python;
 pub mod recursion;
@@ -121,25 +124,26 @@ fn decode_open(
         _ => document,
     };
     on_big_stack(|| {
-        let Adapted { bytes, warnings, renamed, functions } = adapt(client, document, storage, base)?;
+        let Adapted { bytes, warnings, renamed, functions, tables } = adapt(client, document, storage, base)?;
         // Functions keep their numbers whichever node of the document is decoded as the root.
         let placed = RefCell::new(HashSet::new());
-        let decode = |bytes: &[u8], functions: &functions::Carried| {
+        let decode = |bytes: &[u8], functions: &functions::Carried, tables: &StandIns| {
             let plan = contain_panics("decoding the plan", || {
                 floe_codec::decode_dsl(bytes).map_err(|e| refuse::undecodable(client, &e.to_string()))
             })?;
+            let plan = tables.put_in(plan)?;
             match functions.is_empty() {
                 true => Ok(plan),
                 false => functions::put_in(plan, functions, &mut placed.borrow_mut()),
             }
         };
-        let plan = decode(&bytes, &functions)?;
+        let plan = decode(&bytes, &functions, &tables)?;
         let mut loaded = Loaded { plan, warnings, renamed, explain: false, recursions: vec![] };
         if let (Some(python), false) = (python, aside.is_empty()) {
             let of_key = |key: &[u8]| {
                 let document = sql::inside::with_root(document, key)?;
-                let Adapted { bytes, functions, .. } = adapt(client, &document, storage, base)?;
-                decode(&bytes, &functions)
+                let Adapted { bytes, functions, tables, .. } = adapt(client, &document, storage, base)?;
+                decode(&bytes, &functions, &tables)
             };
             let texts = RefCell::new(vec![]);
             let resolve = |text: &str, tables| {
@@ -178,6 +182,7 @@ struct Adapted {
     warnings: Vec<String>,
     renamed: Vec<(String, String)>,
     functions: functions::Carried,
+    tables: StandIns,
 }
 
 fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, base: Option<&Path>) -> Result<Adapted> {
@@ -185,6 +190,7 @@ fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, ba
     if ["root", "dsl_plans", "dataframes"].iter().any(|key| tree.get(key).is_none()) {
         return Err(refuse::bad_plan("the plan is damaged: its document has no root, plan nodes and frames"));
     }
+    let tables = StandIns::open(lake::datasets::take(&mut tree)?, storage, base.unwrap_or(Path::new("/")))?;
     let functions = functions::carry(&mut tree, client, functions::settings().allowed)?;
     refuse::check(&tree)?;
     blobs::check(&tree)?;
@@ -196,7 +202,7 @@ fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, ba
     let mut out = Vec::with_capacity(versions::HEADER_LEN + document.len() + 256);
     versions::engine_header(&mut out);
     tree.write(&mut out);
-    Ok(Adapted { bytes: out, warnings: ctx.warnings, renamed: ctx.renamed, functions })
+    Ok(Adapted { bytes: out, warnings: ctx.warnings, renamed: ctx.renamed, functions, tables })
 }
 
 /// Optimizes for the streaming engine. Blocking: the optimizer reads the metadata of the sources.
@@ -208,6 +214,7 @@ pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
         })
     })?;
     functions::call_sources(&mut ir)?;
+    on_big_stack(|| lake::footers::read(&mut ir))?;
     endless::check(&ir)?;
     numbers::check(&ir)?;
     Ok(ir)

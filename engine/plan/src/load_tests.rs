@@ -182,8 +182,8 @@ fn scripts_that_fail_say_where() {
         ("result = pl.col('x')", "ScriptError", "is Expr, not a LazyFrame or DataFrame; select it from a frame".into()),
         (
             "result = scan('delta')",
-            "NotImplementedError",
-            "table 'delta' is delta: a script scans parquet, csv, ndjson and ipc so far".into(),
+            "TableNotFound",
+            "table 'delta': there is no Delta table at".into(),
         ),
         ("result = catalog.x", "NotImplementedError", "catalogs are not built yet".into()),
         ("result = scan('csv', nope=1)", "TypeError", "table 'csv': scan_csv has no option 'nope'".into()),

@@ -98,8 +98,8 @@ fn check_variant(name: &str, content: &Node<'_>) -> Result<()> {
             "read the files with scan_parquet and its kin",
         ),
         "PythonDataset" => python(
-            "a table that is resolved in Python (Iceberg, Delta)",
-            "name its files with scan_parquet, or the table in spec.tables of a plan that is a Python script",
+            "a table that is resolved in Python",
+            "give the URI of a Delta table, or the metadata file of an Iceberg table",
         ),
         "FfiPlugin" => QueryError::user(
             "PythonInPlan",

@@ -12,6 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::confine::isolated;
+use super::crossing::TRAVERSE;
+use super::lake::{self, stand_ins::StandIns};
 use super::pipes::Printed;
 use super::python::Choice;
 use super::tree::{self, End, Limits, Tree};
@@ -51,8 +53,10 @@ pub fn run(
         |name: &str, text: &str| std::fs::write(dir.path().join(name), text).map_err(|e| cannot("write to it", &e));
     write("script_host.py", HOST)?;
     write("host_tables.py", HOST_TABLES)?;
+    write("traverse.py", TRAVERSE)?;
     write("script.py", &source.script)?;
-    write("request.json", &request(job, storage, base, memory_bytes).to_string())?;
+    let mut stand_ins = StandIns::default();
+    write("request.json", &request(job, storage, base, memory_bytes, &mut stand_ins)?.to_string())?;
 
     let limits = Limits {
         time: Duration::from_secs(u64::from(source.timeout_seconds)),
@@ -79,7 +83,10 @@ pub fn run(
     match std::fs::read(dir.path().join("plan.bin")) {
         Ok(plan) if status.success() => {
             let version = std::fs::read_to_string(dir.path().join("version")).unwrap_or_default();
-            decode_with(&plan, storage, Some(base), Some(choice)).map_err(|e| of_version(e, &version, python))
+            let mut loaded =
+                decode_with(&plan, storage, Some(base), Some(choice)).map_err(|e| of_version(e, &version, python))?;
+            loaded.plan = stand_ins.put_in(loaded.plan)?;
+            Ok(loaded)
         }
         _ => Err(failure(dir.path(), status, memory_bytes, &output)),
     }
@@ -89,21 +96,42 @@ fn cannot(what: &str, error: &std::io::Error) -> QueryError {
     QueryError::io(format!("cannot {what} for the plan script: {error}"))
 }
 
-fn request(job: &Job, storage: &StorageOptions, base: &Path, memory_bytes: u64) -> Value {
+fn request(
+    job: &Job,
+    storage: &StorageOptions,
+    base: &Path,
+    memory_bytes: u64,
+    stand_ins: &mut StandIns,
+) -> Result<Value> {
     let tables = job.spec.tables.iter().map(|(name, table)| {
-        let format = table.resolved_format().map_or("unknown", |format| format.as_str());
+        let format = table.resolved_format();
+        if format.is_some_and(lake::is_table) {
+            return match lake::open(table, storage, base).and_then(|frame| stand_ins.add(name, frame)) {
+                Ok(stand_in) => Ok((name.clone(), json!({"stand_in": stand_in}))),
+                // Told when the script scans it.
+                Err(error) if error.category == Category::User => {
+                    let error = json!({"class": error.class, "message": error.message});
+                    Ok((name.clone(), json!({"error": error})))
+                }
+                Err(error) => Err(error),
+            };
+        }
+        let format = format.map_or("unknown", |format| format.as_str());
         let own = table.storage.as_deref().map(|_| storage.reveal(&table.uri));
         let default = storage.reveal(&table.uri);
         let options = own.unwrap_or(default);
-        (name.clone(), json!({"format": format, "uris": [&table.uri], "options": &table.options, "storage": options}))
+        Ok((
+            name.clone(),
+            json!({"format": format, "uris": [&table.uri], "options": &table.options, "storage": options}),
+        ))
     });
-    json!({
+    Ok(json!({
         "script_name": SCRIPT_NAME,
         "memory_bytes": memory_bytes,
         "base": base,
-        "tables": tables.collect::<serde_json::Map<_, _>>(),
+        "tables": tables.collect::<Result<serde_json::Map<_, _>>>()?,
         "params": &job.spec.params,
-    })
+    }))
 }
 
 fn start(python: &Path, limits: &Limits) -> Result<Tree> {

@@ -29,6 +29,21 @@ pub(super) struct Own {
     pub found: bool,
 }
 
+/// Parts of the names of options that are credentials, or say where to get some.
+const CREDENTIALS: [&str; 11] = [
+    "access_key",
+    "account_key",
+    "authority",
+    "bearer",
+    "client_id",
+    "credential",
+    "role",
+    "sas",
+    "secret",
+    "service_account",
+    "token",
+];
+
 /// One set of options for every store.
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for StorageOptions {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(options: I) -> Self {
@@ -61,6 +76,23 @@ impl StorageOptions {
         }
         let provider = Provider::of(uri);
         self.by_provider.iter().find(|(p, _)| *p == provider).map_or(&self.rest, |(_, options)| options)
+    }
+
+    /// These options, with those of a table in a plan under them for its URI, as those of a plan's scans are: option by
+    /// option, but with the credentials of only one of the two.
+    pub(super) fn over(&self, uri: &str, plan: &BTreeMap<String, String>) -> Self {
+        let own = self.options(uri);
+        let is_credential = |name: &str| CREDENTIALS.iter().any(|part| name.to_ascii_lowercase().contains(part));
+        let identified = own.keys().any(|name| is_credential(name));
+        let plain = |name: &str| name.to_ascii_lowercase().trim_start_matches("aws_").to_owned();
+        let theirs = plan.iter().filter(|(name, _)| {
+            !(identified && is_credential(name)) && !own.keys().any(|own| plain(own) == plain(name))
+        });
+        let mut merged: Options = theirs.map(|(name, value)| (name.clone(), value.clone().into())).collect();
+        merged.extend(own.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let mut all = self.clone();
+        all.by_prefix.push((uri.to_owned(), merged));
+        all
     }
 
     /// Plain values for a client that needs them, such as the process of a plan script. Never log them.
@@ -128,6 +160,23 @@ mod tests {
         assert!(!String::from_utf8_lossy(&s3.bytes).contains("HF"));
         let other: StorageOptions = [("aws_region", "r")].into_iter().collect();
         assert!(other.cloud_options("hf://datasets/a/b/x.parquet").unwrap().unwrap().found);
+    }
+
+    #[test]
+    fn the_options_of_a_table_in_a_plan_are_under_the_querys() {
+        let plan: BTreeMap<String, String> =
+            [("aws_access_key_id", "THEIRS"), ("aws_region", "far"), ("AWS_ENDPOINT_URL", "http://e")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into();
+        let own: StorageOptions = [("region", "home"), ("aws_secret_access_key", "OWN")].into_iter().collect();
+        let both = own.over("s3://b/t", &plan);
+        assert_eq!(
+            both.reveal("s3://b/t/x"),
+            [("AWS_ENDPOINT_URL", "http://e"), ("aws_secret_access_key", "OWN"), ("region", "home")].into()
+        );
+        assert_eq!(both.reveal("s3://other/x"), own.reveal("s3://other/x"));
+        let none = StorageOptions::default().over("s3://b/t", &plan);
+        assert_eq!(none.reveal("s3://b/t/x")["aws_access_key_id"], "THEIRS");
     }
 
     #[test]

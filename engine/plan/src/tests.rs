@@ -8,13 +8,13 @@ use polars_lazy::frame::LazyFrame;
 
 use super::*;
 
-const VERSIONS: [&str; 4] = ["1.43.2", "1.44.2", "2.0.0", "2.1.0"];
+pub(crate) const VERSIONS: [&str; 4] = ["1.43.2", "1.44.2", "2.0.0", "2.1.0"];
 
 pub(super) fn plans_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/plans")
 }
 
-fn fixture(version: &str, name: &str) -> Vec<u8> {
+pub(crate) fn fixture(version: &str, name: &str) -> Vec<u8> {
     let path = plans_dir().join("fixtures").join(version).join(format!("{name}.bin"));
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
@@ -141,7 +141,8 @@ fn python_and_sql_are_refused_by_name() {
         ("python-agg", "a function over the values of column \"id\""),
         ("python-frame", "a function over whole frames (LazyFrame.map_batches); write it with LazyFrame methods"),
         ("python-map-groups", "a function applied to whole groups (map_groups)"),
-        ("python-delta", "a table that is resolved in Python (Iceberg, Delta); name its files with scan_parquet"),
+        ("python-delta", "a table that is resolved in Python; give the URI of a Delta table"),
+        ("python-iceberg", "a table that is resolved in Python; give the URI of a Delta table"),
         ("python-pipe-dtype", "a function over the dtype of an expression (pipe_with_dtype)"),
         ("python-pipe", "a function over the plan and its schema (pipe_with_schema); call it with LazyFrame.pipe"),
         ("python-fold", "a function that folds columns (fold, reduce); use sum_horizontal"),

@@ -11,8 +11,6 @@ use polars_core::prelude::*;
 use polars_plan::dsl::{AnonymousColumnsUdf, ColumnsUdf, Expr, LazySerde, OpaqueColumnUdf, SpecialEq};
 use polars_plan::prelude::FunctionOptions;
 
-use crate::msgpack::Node;
-
 const PRECISION: usize = 38;
 /// First bytes of a product in a fragment. The scale follows.
 pub const MAGIC: &[u8] = b"floe-decimal-product:";
@@ -39,11 +37,6 @@ pub fn read(bytes: &[u8]) -> Option<OpaqueColumnUdf> {
         [scale] => of_scale(usize::from(*scale)),
         _ => None,
     }
-}
-
-/// Whether the function of an expression in a plan's document is a product.
-pub(crate) fn is(function: Option<&Node<'_>>) -> bool {
-    function.and_then(|function| function.head_bytes(MAGIC.len())).is_some_and(|head| head == MAGIC)
 }
 
 /// One function for each scale, because plans compare functions by address.

@@ -221,8 +221,8 @@ pub fn arm(plan: &mut IRPlan) -> Result<()> {
     for at in 0..plan.expr_arena.len() {
         let AExpr::AnonymousFunction { function, fmt_str, .. } = plan.expr_arena.get_mut(Node(at)) else { continue };
         let LazySerde::Bytes(bytes) = &*function else { continue };
-        if let Some(product) = crate::crossing::product::read(bytes) {
-            *function = product;
+        if let Some(own) = crate::own::read(bytes) {
+            *function = own;
             continue;
         }
         let Some(packed) = Packed::read(bytes) else { continue };

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::payload::{Kind, Packed, Payload, Returns};
 use crate::added::{self, number};
-use crate::crossing::product;
 use crate::msgpack::Node;
+use crate::own;
 use crate::refuse::bad_plan;
 use crate::versions::Client;
 use floe_polars::polars_error;
@@ -36,13 +36,13 @@ pub struct Carried {
     pub expressions: usize,
     /// Functions behind marks, by their numbers.
     pub marked: Vec<Payload>,
-    /// Whether there are products of decimals: those of a plan that was written again after its SQL was resolved.
-    pub products: bool,
+    /// Whether there are functions of the engine's own.
+    pub own: bool,
 }
 
 impl Carried {
     pub fn is_empty(&self) -> bool {
-        self.expressions == 0 && self.marked.is_empty() && !self.products
+        self.expressions == 0 && self.marked.is_empty() && !self.own
     }
 
     /// The function behind a marked slice.
@@ -99,8 +99,8 @@ impl<'a> Carrier<'a> {
             }
         }
         let Some((name, content)) = node.variant() else { return Ok(()) };
-        if name == "AnonymousFunction" && product::is(content.get("function")) {
-            self.carried.products = true;
+        if name == "AnonymousFunction" && own::is(content.get("function")) {
+            self.carried.own = true;
         }
         let replaced = match name {
             _ if !self.allowed => None,

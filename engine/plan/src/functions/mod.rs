@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::crossing::product;
+use crate::own;
 use crate::python::Choice;
 
 pub use call::{SHOWN, Task, arm, bind};
@@ -86,7 +86,7 @@ impl Settings {
 
 /// Whether the function of an expression was put there by `carry`, or is one of the engine's own.
 pub(crate) fn is_known(function: &crate::msgpack::Node<'_>) -> bool {
-    function.head_bytes(payload::MARK.len()).is_some_and(|head| head == payload::MARK) || product::is(Some(function))
+    function.head_bytes(payload::MARK.len()).is_some_and(|head| head == payload::MARK) || own::is(Some(function))
 }
 
 static SETTINGS: OnceLock<RwLock<Settings>> = OnceLock::new();

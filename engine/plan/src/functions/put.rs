@@ -16,8 +16,8 @@ use super::carry::Carried;
 use super::groups::{self, OfGroups};
 use super::payload::{Kind, Packed, Payload};
 use super::{pool, sources};
-use crate::crossing::product;
 use crate::inputs::inputs_mut;
+use crate::own;
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 
@@ -139,7 +139,7 @@ impl Put<'_> {
     fn one(&self, expr: Expr) -> PolarsResult<Expr> {
         match expr {
             Expr::AnonymousFunction { input, function: LazySerde::Bytes(bytes), options, fmt_str } => {
-                if let Some(function) = product::read(&bytes) {
+                if let Some(function) = own::read(&bytes) {
                     return Ok(Expr::AnonymousFunction { input, function, options, fmt_str });
                 }
                 let Some(packed) = Packed::read(&bytes) else {

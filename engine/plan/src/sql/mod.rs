@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::crossing::{self, Crossing, FIRST_TABLE_ROWS, dtype_data};
+use crate::lake;
 use crate::python::{Choice, Purpose};
 use crate::recursion::Recursion;
 use crate::{Loaded, StorageOptions, decode_at};
@@ -66,7 +67,7 @@ pub fn run(text: &str, job: &Job, storage: &StorageOptions, base: &Path, python:
         return Ok(plain(report::names(&names)?));
     }
     let mut sources = Sources::default();
-    let used = texts.tables(job);
+    let used = sources.open(&texts, texts.tables(job), storage, base)?;
     let mut planner = Planner::get(&python.find(Purpose::Sql, &mut |line| tracing::warn!("{line}"))?)?;
     let scans: Scans = answer(&texts, &names, &[], planner.ask(&request(&used, base), START_LIMIT)?)?;
     for (name, scan) in scans.scans {
@@ -101,8 +102,9 @@ pub fn over(
     }
     let owned: Vec<String> = sources.tables.iter().map(|(name, _)| name.clone()).collect();
     let names: Vec<&str> = owned.iter().map(String::as_str).collect();
+    let files = sources.open(&texts, texts.files(), storage, base)?;
     let mut planner = Planner::get(&python.find(Purpose::Sql, &mut |line| tracing::warn!("{line}"))?)?;
-    let scans: Scans = answer(&texts, &names, &[], planner.ask(&request(&texts.files(), base), START_LIMIT)?)?;
+    let scans: Scans = answer(&texts, &names, &[], planner.ask(&request(&files, base), START_LIMIT)?)?;
     for (name, scan) in scans.scans {
         sources.add(&name, scan, storage, base).map_err(|error| texts.at_table(&name, error))?;
     }
@@ -215,6 +217,11 @@ fn unreadable(error: serde_json::Error) -> QueryError {
     QueryError::internal(format!("the SQL planner's answer is not readable: {error}"))
 }
 
+fn of_table(name: &str, error: QueryError) -> QueryError {
+    let name = name.strip_prefix("__floe_file_").map_or(name, |_| "of a file");
+    QueryError { message: format!("table {name}: {}", error.message), ..error }
+}
+
 /// The tables as plans, in the order of their frames' heights.
 #[derive(Default)]
 struct Sources {
@@ -224,15 +231,25 @@ struct Sources {
 }
 
 impl Sources {
+    /// Opens the tables with metadata of their own, and returns the others.
+    fn open(
+        &mut self,
+        texts: &Texts,
+        used: BTreeMap<String, TableSpec>,
+        storage: &StorageOptions,
+        base: &Path,
+    ) -> Result<BTreeMap<String, TableSpec>> {
+        let (tables, files): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            used.into_iter().partition(|(_, table)| table.resolved_format().is_some_and(lake::is_table));
+        for (name, table) in &tables {
+            let frame = lake::open(table, storage, base).and_then(|frame| self.put(name, frame));
+            frame.map_err(|error| texts.at_table(name, of_table(name, error)))?;
+        }
+        Ok(files)
+    }
+
     fn add(&mut self, name: &str, scan: Scan, storage: &StorageOptions, base: &Path) -> Result<()> {
-        let what = |error: QueryError| QueryError {
-            message: format!(
-                "table {}: {}",
-                name.strip_prefix("__floe_file_").map_or(name, |_| "of a file"),
-                error.message
-            ),
-            ..error
-        };
+        let what = |error| of_table(name, error);
         let plan = match scan {
             Scan::Error(error) => return Err(what(QueryError::user(error.class, error.message))),
             Scan::Plan(plan) => STANDARD.decode(plan).map_err(|e| QueryError::internal(e.to_string()))?,

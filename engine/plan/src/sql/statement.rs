@@ -57,9 +57,15 @@ pub struct Numbered {
     pub files: usize,
 }
 
-const READERS: [(&str, Format); 9] = [
+const READERS: [(&str, Format); 15] = [
     ("read_parquet", Format::Parquet),
+    ("read_delta", Format::Delta),
+    ("delta_scan", Format::Delta),
+    ("read_iceberg", Format::Iceberg),
+    ("iceberg_scan", Format::Iceberg),
     ("scan_parquet", Format::Parquet),
+    ("scan_delta", Format::Delta),
+    ("scan_iceberg", Format::Iceberg),
     ("read_csv", Format::Csv),
     ("scan_csv", Format::Csv),
     ("read_json", Format::Ndjson),

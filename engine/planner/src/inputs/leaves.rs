@@ -107,14 +107,16 @@ pub(crate) fn encoded(units: &[SourceUnit]) -> Result<Vec<Bytes>> {
     units.iter().map(encode).collect()
 }
 
-/// Drops footers, which tasks read from their own files: what serde keeps of Parquet metadata lacks the Arrow schema.
+/// Drops footers, which tasks read from their own files (what serde keeps of Parquet metadata lacks the Arrow schema), and
+/// tables' statistics, which have left out files by now and hold a row for each file, not for those of a task.
 pub fn drop_metadata(plan: &mut IRPlan) {
     let mut stack = vec![plan.lp_top];
     while let Some(node) = stack.pop() {
-        if let IR::Scan { scan_type, .. } = plan.lp_arena.get_mut(node)
-            && let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = &mut **scan_type
-        {
-            (*first_metadata, *metadata_per_source) = (None, None);
+        if let IR::Scan { scan_type, unified_scan_args, .. } = plan.lp_arena.get_mut(node) {
+            unified_scan_args.table_statistics = None;
+            if let FileScanIR::Parquet { first_metadata, metadata_per_source, .. } = &mut **scan_type {
+                (*first_metadata, *metadata_per_source) = (None, None);
+            }
         }
         stack.extend(plan.lp_arena.get(node).inputs());
     }
@@ -149,8 +151,16 @@ impl Cx<'_> {
     }
 
     pub fn scan(&mut self, node: Node) -> Result<Rel> {
-        let IR::Scan { sources, file_info, scan_type, unified_scan_args, predicate, output_schema, .. } =
-            self.ir.get(node).clone()
+        let IR::Scan {
+            sources,
+            file_info,
+            scan_type,
+            unified_scan_args,
+            predicate,
+            predicate_file_skip_applied,
+            output_schema,
+            ..
+        } = self.ir.get(node).clone()
         else {
             return self.alone(node, "not a scan");
         };
@@ -161,7 +171,8 @@ impl Cx<'_> {
             self.scan_units(&sources, &scan_type, unified_scan_args.row_index.is_some(), &wanted, usize::MAX)
         };
         let can_be_cut = units.is_some();
-        let what = format!("scan {}", source_name(&sources));
+        let files = predicate_file_skip_applied.map_or(sources.len(), |skipped| skipped.original_len);
+        let what = format!("scan {}", source_name(&sources, files));
         let leaf = self.ir.add(self.ir.get(node).clone());
         let units = units.filter(|units| units.len() > 1).unwrap_or_else(|| {
             vec![SourceUnit::Files { first: 0, count: sources.len(), rows: None, rows_before: 0, keep: None }]
@@ -241,11 +252,16 @@ impl Cx<'_> {
             let Some(metadata) = footers(sources, scan_type) else {
                 return (!row_index).then(|| file_runs(files, least.min(most)));
             };
-            let sizes: Vec<Vec<usize>> = metadata
-                .iter()
-                .map(|m| m.row_groups.iter().map(|g| estimate::group_bytes(g, wanted)).collect())
-                .collect();
-            let total: usize = sizes.iter().flatten().sum();
+            let by = |size: &dyn Fn(&RowGroupMetadata) -> usize| -> Vec<Vec<usize>> {
+                metadata.iter().map(|m| m.row_groups.iter().map(size).collect()).collect()
+            };
+            let mut sizes = by(&|group| estimate::group_bytes(group, wanted));
+            let mut total: usize = sizes.iter().flatten().sum();
+            if total == 0 && !wanted.is_empty() {
+                // The columns have other names in the files.
+                sizes = by(&RowGroupMetadata::compressed_size);
+                total = sizes.iter().flatten().sum();
+            }
             return Some(row_group_runs(&metadata, &sizes, total.div_ceil(self.scan_tasks(total).min(most).max(1))));
         }
         if row_index {
@@ -309,15 +325,22 @@ fn row_group_runs(metadata: &[FileMetadataRef], sizes: &[Vec<usize>], target: us
     units
 }
 
-pub(crate) fn source_name(sources: &ScanSources) -> String {
+/// Shows what is scanned: so many files, of those there are without the filter.
+pub(crate) fn source_name(sources: &ScanSources, files: usize) -> String {
+    let left = sources.len();
     match sources.first_path() {
         Some(p) => {
             let s = p.as_str();
             let mut parts = s.rsplit('/');
             let file = parts.next().unwrap_or(s);
             let dir = parts.next().unwrap_or("");
-            if sources.len() > 1 { format!("{dir} ({} files)", sources.len()) } else { file.to_string() }
+            match left {
+                _ if left < files => format!("{dir} ({left} of {files} files)"),
+                1 => file.to_string(),
+                _ => format!("{dir} ({left} files)"),
+            }
         }
+        None if left == 0 && files > 0 => format!("none of {files} files"),
         None => "bytes".into(),
     }
 }

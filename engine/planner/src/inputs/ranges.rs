@@ -139,6 +139,10 @@ impl Cx<'_> {
         if unified_scan_args.pre_slice.is_some() || unified_scan_args.deletion_files.is_some() {
             return Vec::new();
         }
+        // Where columns are found by ids, the statistics of a name may be those of another column.
+        if unified_scan_args.column_mapping.is_some() {
+            return Vec::new();
+        }
         let Some(files) = self.footers(leaf) else { return Vec::new() };
         if files.iter().map(|file| file.row_groups.len()).sum::<usize>() < 2 {
             return Vec::new();

@@ -12,7 +12,7 @@ use polars_utils::arena::Node;
 
 use crate::context::Cx;
 use crate::fragment::Tag;
-use floe_plan::crossing::product;
+use floe_plan::own;
 use floe_wire::graph::{Exchange, Leaf, Nondeterminism, Read, StageGraph, StageId};
 
 /// The differences between two runs of a fragment on the same data.
@@ -140,7 +140,7 @@ impl Cx<'_> {
                 // A dynamic predicate skips only rows that cannot be among the first ones; those are always the same.
                 AExpr::Function { function: IRFunctionExpr::DynamicPred { .. }, .. } => rows,
                 // Floe's own, which computes the same each time.
-                AExpr::AnonymousFunction { fmt_str, .. } if fmt_str.as_str() == product::SHOWN => rows,
+                AExpr::AnonymousFunction { fmt_str, .. } if own::is_shown(fmt_str) => rows,
                 _ if is_inherently_nondeterministic_top_level(ae) => rows.because(Nondeterminism::UserFunction),
                 _ if by_place(ae) => rows.by_place(Nondeterminism::UnorderedValues),
                 _ => rows,

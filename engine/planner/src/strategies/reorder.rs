@@ -157,7 +157,7 @@ impl Pass<'_> {
 
     pub(super) fn named(&self, node: Node) -> String {
         match self.scan_below(node).map(|node| self.ir.get(node)) {
-            Some(IR::Scan { sources, .. }) => leaves::source_name(sources),
+            Some(IR::Scan { sources, .. }) => leaves::source_name(sources, sources.len()),
             _ => crate::walk::node_name(self.ir.get(node)),
         }
     }

@@ -1,0 +1,45 @@
+//! Delta and Iceberg tables as plans. `floe-lake` finds the files of a snapshot; here they become scans of Parquet files
+//! with what the table's metadata knows of them, so that filters leave out files, and the planner cuts what is left into
+//! tasks like any other Parquet files.
+
+use std::path::Path;
+
+use floe_api::{Format, TableSpec};
+use floe_lake::{delta, iceberg, options};
+use polars_lazy::frame::LazyFrame;
+
+use crate::StorageOptions;
+use floe_wire::error::{QueryError, Result};
+
+pub mod datasets;
+pub mod deleted;
+mod files;
+pub mod footers;
+mod pickle;
+mod scan;
+pub mod stand_ins;
+mod statistics;
+pub(crate) mod types;
+
+/// Whether a format is one of tables with metadata of their own.
+pub fn is_table(format: Format) -> bool {
+    matches!(format, Format::Delta | Format::Iceberg)
+}
+
+/// The rows of a table of the query.
+pub fn open(table: &TableSpec, storage: &StorageOptions, base: &Path) -> Result<LazyFrame> {
+    let files = files::TableFiles { storage };
+    let root = root_of(&table.uri, base);
+    let found = match table.resolved_format() {
+        Some(Format::Delta) => delta::table(&files, &root, &options::of_delta(&table.options)?)?,
+        Some(Format::Iceberg) => iceberg::table(&files, &root, &options::of_iceberg(&table.options)?)?,
+        _ => return Err(QueryError::internal("a file was opened as a table with metadata")),
+    };
+    scan::frame(&found, storage)
+}
+
+fn root_of(uri: &str, base: &Path) -> String {
+    let root = uri.trim_end_matches('/');
+    let path = root.strip_prefix("file://").unwrap_or(root);
+    if path.contains("://") { root.to_owned() } else { base.join(path).to_string_lossy().into_owned() }
+}
