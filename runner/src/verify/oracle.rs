@@ -3,10 +3,10 @@
 //!
 //! Nothing here compares or judges; it only runs.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use polars::prelude::{DataFrame, Engine, LazyFrame, PolarsResult};
+use polars::prelude::{DataFrame, Engine, IntoLazy as _, LazyFrame, PolarsResult};
 use polars_core::query_result::QueryResult;
 use polars_plan::dsl::DslPlan;
 use polars_plan::frame::OptFlags;
@@ -55,10 +55,30 @@ fn contained(plan: DslPlan, with: With) -> Outcome {
     // A plan that writes files must write them where only this run looks.
     if let Some(redirected) = sinks::redirect(&plan) {
         let redirected = redirected?;
-        contained_run(redirected.plan.clone(), with)?;
+        match with {
+            // That engine does not write: it makes the rows, which are written as they are.
+            With::InMemory => contained_run(rows_first(redirected.plan.clone())?, With::Streaming)?,
+            with => contained_run(redirected.plan.clone(), with)?,
+        };
         return redirected.read();
     }
     contained_run(plan, with)
+}
+
+/// The plan with the rows of its sinks, as the in-memory engine makes them.
+fn rows_first(plan: DslPlan) -> Result<DslPlan, QueryError> {
+    Ok(match plan {
+        DslPlan::Sink { input, payload } => {
+            let rows = contained_run(Arc::unwrap_or_clone(input), With::InMemory)?;
+            let rows = rows.into_iter().next().unwrap_or_default().lazy();
+            DslPlan::Sink { input: Arc::new(rows.logical_plan), payload }
+        }
+        DslPlan::SinkMultiple { inputs } => {
+            DslPlan::SinkMultiple { inputs: inputs.into_iter().map(rows_first).collect::<Result<_, _>>()? }
+        }
+        DslPlan::IR { dsl, .. } => rows_first(Arc::unwrap_or_clone(dsl))?,
+        other => other,
+    })
 }
 
 /// Runs a plan as it is on this thread, with panics contained.
