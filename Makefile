@@ -127,6 +127,10 @@ bench-tables: build setup ## SF10 lineitem to files, sorted and joined with itse
 	@data="$$(tests/data $(or $(SF),10))"; PYTHONPATH=. $(PYTHON) -m bench.memory --data "$$data" --scale-factor $(or $(SF),10) \
 		--tables directory,file,csv,filter,partitions,sort,join --memory 512Mi --timeout 2400 $(ARGS)
 
+.PHONY: bench-lake
+bench-lake: build setup ## Delta and Iceberg tables beside Polars' own scans of them (SF=1 ARGS=...)
+	@data="$$(tests/data $(or $(SF),1))"; PYTHONPATH=. $(PYTHON) -m bench.lake --data "$$data" $(ARGS)
+
 .PHONY: bench-concurrency
 bench-concurrency: build setup ## 50 tiny queries at once beside one alone, on four warm workers
 	@PYTHONPATH=. $(PYTHON) -m bench.concurrency $(ARGS)
