@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+import json
 import os
 import shutil
 
@@ -116,3 +118,58 @@ def test_what_is_no_table_is_told(ctx, tmp_path):
     for path in (tmp_path / "empty", tmp_path / "nothing"):
         with pytest.raises(FloeError, match=f"table t: .*{path.name}"):
             floe.sql("select * from t", {"t": {"uri": str(path), "format": "delta"}}, ctx).collect()
+
+
+def test_columns_and_their_fields_have_other_names_in_the_files(ctx, tmp_path):
+    """Column mapping by name, as Spark writes it: deltalake does not."""
+    names = itertools.count(1)
+
+    def field(name, dtype):
+        number = next(names)
+        metadata = {"delta.columnMapping.id": number, "delta.columnMapping.physicalName": f"col-{number}"}
+        return {"name": name, "type": dtype, "nullable": True, "metadata": metadata}
+
+    place = {"type": "struct", "fields": [field("lat", "long"), field("name", "string")]}
+    stops = {"type": "array", "elementType": {"type": "struct", "fields": [field("at", "date")]}, "containsNull": True}
+    columns = [field("id", "long"), field("kind", "string"), field("place", place), field("stops", stops)]
+    folder = tmp_path / "mapped"
+    (folder / "_delta_log").mkdir(parents=True)
+    day = dt.date(2026, 1, 1)
+    rows = pl.DataFrame(
+        {
+            "col-4": [1, 2, 3],
+            "col-6": [{"col-1": 5, "col-2": "p"}, None, {"col-1": None, "col-2": "q"}],
+            "col-7": [[{"col-3": day}, None], [], None],
+        },
+        schema={
+            "col-4": pl.Int64,
+            "col-6": pl.Struct({"col-1": pl.Int64, "col-2": pl.String}),
+            "col-7": pl.List(pl.Struct({"col-3": pl.Date})),
+        },
+    )
+    rows.write_parquet(folder / "0.parquet")
+    stats = {"numRecords": 3, "minValues": {"col-4": 1}, "maxValues": {"col-4": 3}, "nullCount": {"col-4": 0}}
+    actions = [
+        {"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}},
+        {"metaData": {
+            "id": "t", "format": {"provider": "parquet", "options": {}}, "partitionColumns": ["kind"],
+            "schemaString": json.dumps({"type": "struct", "fields": columns}),
+            "configuration": {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": "7"},
+        }},
+        {"add": {
+            "path": "0.parquet", "partitionValues": {"col-5": "k"}, "size": (folder / "0.parquet").stat().st_size,
+            "modificationTime": 0, "dataChange": True, "stats": json.dumps(stats),
+        }},
+    ]  # fmt: skip
+    log = folder / "_delta_log" / f"{0:020}.json"
+    log.write_text("\n".join(json.dumps(action) for action in actions))
+    table = {"t": {"uri": str(folder), "format": "delta"}}
+    got = floe.sql("select * from t where id > 0 order by id", table, ctx).distributed().collect()
+    want = rows.select(
+        pl.col("col-4").alias("id"),
+        pl.lit("k").alias("kind"),
+        pl.col("col-6").struct.rename_fields(["lat", "name"]).alias("place"),
+        pl.col("col-7").list.eval(pl.element().struct.rename_fields(["at"])).alias("stops"),
+    )
+    assert_frame_equal(got, want)
+    assert floe.sql("select place.lat as lat from t where kind = 'k' and id = 1", table, ctx).collect().item() == 5

@@ -13,6 +13,7 @@ use floe_wire::error::{QueryError, Result};
 
 pub mod datasets;
 pub mod deleted;
+mod fields;
 mod files;
 pub mod footers;
 mod pickle;

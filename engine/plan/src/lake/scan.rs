@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use floe_lake::table::{DataFile, EqualityDelete, Field, Group, Mapping, Table, Type};
+use floe_lake::table::{DataFile, EqualityDelete, Field, Group, Mapping, Table};
 use polars_buffer::Buffer;
 use polars_core::prelude::*;
 use polars_core::schema::iceberg::IcebergSchema;
@@ -26,6 +26,7 @@ use polars_utils::pl_path::PlRefPath;
 use roaring::RoaringBitmap;
 
 use super::deleted::not_deleted;
+use super::fields;
 use super::footers;
 use super::statistics::statistics;
 use super::types::{dtype, schema_with_ids, values};
@@ -40,15 +41,6 @@ const MOST_NUMBERED_ROWS: u64 = 1 << 31;
 
 /// The rows of a snapshot.
 pub fn frame(table: &Table, storage: &StorageOptions) -> Result<LazyFrame> {
-    if table.mapping == Mapping::Name
-        && let Some(column) = table.columns.iter().find(|column| has_renamed_field(&column.dtype))
-    {
-        let message = format!(
-            "{}: fields of the column {} have other names in the files (column mapping by name), which is not read yet",
-            table.root, column.name
-        );
-        return Err(QueryError::user("UnsupportedTable", message));
-    }
     let reader = Reader { table, storage };
     let mut frames = Vec::new();
     for group in table.groups.iter().filter(|group| !group.files.is_empty()) {
@@ -152,18 +144,34 @@ impl Reader<'_> {
         let mut frame = LazyFrame::from(scan);
         if let Some(deleted) = deleted {
             frame = frame.filter(not_deleted(col(ROW), deleted));
-        } else if columns.iter().all(|column| alike.name(column) == column.name) {
+        } else if !columns.iter().any(|column| alike.renames(column)) {
             return Ok(frame);
         }
         let named = columns.iter().map(|column| {
             let (held, name) = (alike.name(column), column.name.as_str());
-            if held == name { col(name) } else { col(held).alias(name) }
+            let values = match alike.mapping {
+                Mapping::Name => fields::renamed(col(held), &column.dtype),
+                Mapping::Id => col(held),
+            };
+            if held == name { values } else { values.alias(name) }
         });
         Ok(frame.select(named.collect::<Vec<_>>()))
     }
 }
 
 impl Alike<'_> {
+    /// Whether a column, or a field of it, has another name in the scan than in the table.
+    fn renames(&self, column: &Field) -> bool {
+        self.name(column) != column.name || (self.mapping == Mapping::Name && fields::has_renamed(&column.dtype))
+    }
+
+    fn dtype(&self, column: &Field) -> DataType {
+        match self.mapping {
+            Mapping::Name => dtype(&fields::in_files(&column.dtype)),
+            Mapping::Id => dtype(&column.dtype),
+        }
+    }
+
     /// The name of a column in a scan: where files are read by names, that in the files.
     fn name<'f>(&self, column: &'f Field) -> &'f str {
         match (self.mapping, &column.physical) {
@@ -175,11 +183,11 @@ impl Alike<'_> {
     fn plan(&self, columns: &[&Field], cloud_options: Option<CloudOptions>, numbered: bool) -> PolarsResult<DslPlan> {
         let Alike { files, partition, .. } = self;
         let is_partition = |column: &Field| partition.contains(&column.name);
-        let mut schema: Schema = columns.iter().map(|c| (self.name(c).into(), dtype(&c.dtype))).collect();
+        let mut schema: Schema = columns.iter().map(|c| (self.name(c).into(), self.dtype(c))).collect();
         let of_file: Schema = columns
             .iter()
             .filter(|column| !is_partition(column))
-            .map(|column| (self.name(column).into(), dtype(&column.dtype)))
+            .map(|column| (self.name(column).into(), self.dtype(column)))
             .collect();
         let of_partitions: Vec<Column> = partition
             .iter()
@@ -265,19 +273,6 @@ const CASTS: CastColumnsPolicy = CastColumnsPolicy {
     extra_struct_fields: ExtraColumnsPolicy::Ignore,
     ..CastColumnsPolicy::ERROR_ON_MISMATCH
 };
-
-/// Whether a nested type has a field with another name in files.
-fn has_renamed_field(of: &Type) -> bool {
-    let renamed = |field: &Field| {
-        field.physical.as_ref().is_some_and(|name| *name != field.name) || has_renamed_field(&field.dtype)
-    };
-    match of {
-        Type::List(item) => has_renamed_field(&item.dtype),
-        Type::Map { key, value } => has_renamed_field(&key.dtype) || has_renamed_field(&value.dtype),
-        Type::Struct(fields) => fields.iter().any(renamed),
-        _ => false,
-    }
-}
 
 fn initial_values(columns: &[&Field]) -> PolarsResult<Option<DefaultFieldValues>> {
     let mut found = IcebergDefaultFieldValues {
