@@ -53,11 +53,11 @@ pub fn cut_of(dsl: DslPlan) -> Cut {
     if cuts(node, lp) && !lp.get(node).inputs().any(|input| cuts_below(input, lp)) { Cut::AtTop } else { Cut::Below }
 }
 
-/// The plan without the slice that ends it, if one does.
-pub fn without_slice(dsl: &DslPlan) -> Option<&DslPlan> {
+/// The plan without the slices that end it, if some do.
+pub fn without_slices(dsl: &DslPlan) -> Option<&DslPlan> {
     match dsl {
-        DslPlan::Slice { input, .. } => Some(input),
-        DslPlan::IR { dsl, .. } => without_slice(dsl),
+        DslPlan::Slice { input, .. } => Some(without_slices(input).unwrap_or(input)),
+        DslPlan::IR { dsl, .. } => without_slices(dsl),
         _ => None,
     }
 }
