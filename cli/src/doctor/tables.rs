@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use floe_api::{ComputeSpec, DistributedQuery, Format};
+use floe_api::{ComputeSpec, DistributedQuery};
 use serde_json::{Value, json};
 
 use super::trial::Trial;
@@ -48,9 +48,7 @@ struct Probe {
 /// A query that reads a row of each table of another one.
 fn probe(query: &DistributedQuery) -> Option<Probe> {
     let spec = &query.spec;
-    let is_read = |format: Option<Format>| !matches!(format, Some(Format::Delta | Format::Iceberg));
-    let tables = spec.tables.iter().filter(|(_, table)| is_read(table.resolved_format()));
-    let tables: Vec<String> = tables.map(|(name, _)| name.clone()).collect();
+    let tables: Vec<String> = spec.tables.keys().cloned().collect();
     if tables.is_empty() {
         return None;
     }
@@ -115,12 +113,12 @@ mod tests {
         let compute = json!({"minWorkers": 2, "maxWorkers": 8, "cpus": 4, "memory": "16Gi", "serviceAccountName": "reader",
             "coordinator": {"cpus": 2, "memory": "8Gi"}, "scratch": {"size": "1Ti"}});
         let probe = probe(&query(compute, tables)).unwrap();
-        assert_eq!(probe.tables, ["o\"dd", "orders"]);
+        assert_eq!(probe.tables, ["lake", "o\"dd", "orders"]);
         let spec = &probe.spec;
         let script = spec["plan"]["python"]["script"].as_str().unwrap();
         assert_eq!(
             script,
-            r#"result = pl.concat([scan("o\"dd").head(1).select(pl.len()), scan("orders").head(1).select(pl.len())])"#
+            r#"result = pl.concat([scan("lake").head(1).select(pl.len()), scan("o\"dd").head(1).select(pl.len()), scan("orders").head(1).select(pl.len())])"#
         );
         assert_eq!(spec["storage"]["secretRef"]["name"], "keys");
         assert_eq!(spec["storages"]["other"]["secretRef"]["name"], "more");
