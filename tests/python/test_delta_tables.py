@@ -113,6 +113,18 @@ def test_sql_names_a_table_in_the_text(ctx, days):
     assert_frame_equal(got.collect(), want)
 
 
+def test_filters_that_are_null_for_a_partition_leave_it_out(ctx, tmp_path):
+    frame = pl.DataFrame({"k": [0, 1, None], "a": [1, 2, 3]})
+    frame.write_delta(str(tmp_path / "delta"), delta_write_options={"partition_by": ["k"]})
+    frame.write_parquet(pl.PartitionBy(tmp_path / "hive", key="k"), mkdir=True)
+    hive = {"uri": str(tmp_path / "hive"), "format": "parquet", "options": {"hive_partitioning": True}}
+    for table in ({"uri": str(tmp_path / "delta"), "format": "delta"}, hive):
+        for condition, rows in [("k >= 0", [1, 2]), ("k <> 1", [1]), ("k >= 0 and a > 1", [2]), ("k is null", [3])]:
+            query = floe.sql(f"select a from t where {condition} order by a", {"t": table}, ctx)
+            for got in (query.distributed(), query.single_node()):
+                assert got.collect()["a"].to_list() == rows, (table["format"], condition)
+
+
 def test_what_is_no_table_is_told(ctx, tmp_path):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "nothing"):

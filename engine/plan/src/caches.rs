@@ -11,6 +11,8 @@ use polars_plan::plans::{IR, IRPlan, optimize};
 use polars_utils::arena::Node;
 use polars_utils::unique_id::UniqueId;
 
+use crate::projected::joins_no_columns;
+
 /// All cache nodes with the same id: they share one subplan.
 struct Cache {
     id: UniqueId,
@@ -30,7 +32,7 @@ pub fn optimize_below(plan: IRPlan) -> IRPlan {
     let IRPlan { lp_top, lp_arena, expr_arena } = &plan;
     let mut optimized = IRPlan { lp_top: *lp_top, lp_arena: lp_arena.clone(), expr_arena: expr_arena.clone() };
     match each(&mut optimized, caches) {
-        Ok(()) if is_tree(&optimized) => optimized,
+        Ok(()) if is_tree(&optimized) && !joins_no_columns(&optimized) => optimized,
         Ok(()) => plan,
         Err(error) => {
             tracing::debug!(%error, "what is below caches stays as it is");

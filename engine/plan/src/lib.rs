@@ -32,9 +32,11 @@ mod join_where;
 pub mod lake;
 mod load;
 mod msgpack;
+mod null_partitions;
 mod numbers;
 pub mod own;
 mod pipes;
+pub mod projected;
 pub mod python;
 pub mod recursion;
 mod refuse;
@@ -209,8 +211,12 @@ fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, ba
 pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
     let mut ir = on_big_stack(|| {
         panics_as_polars(|| {
-            let ir = LazyFrame::from(plan).with_streaming(true).to_alp_optimized().map_err(polars_error)?;
-            Ok(caches::optimize_below(ir))
+            let mut ir = projected::optimize(LazyFrame::from(plan).with_streaming(true)).map_err(polars_error)?;
+            // Before what is below caches is optimized, which may drop partition columns, and for filters moved by that.
+            null_partitions::mend(&mut ir).map_err(polars_error)?;
+            let mut ir = caches::optimize_below(ir);
+            null_partitions::mend(&mut ir).map_err(polars_error)?;
+            Ok(ir)
         })
     })?;
     functions::call_sources(&mut ir)?;

@@ -13,6 +13,7 @@ mod engine;
 mod expect;
 mod generate;
 mod judge;
+mod mended;
 mod oracle;
 mod perturb;
 mod promise;

@@ -6,11 +6,12 @@
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use polars::prelude::{DataFrame, Engine, IntoLazy as _, LazyFrame, PolarsResult};
+use polars::prelude::{DataFrame, Engine, IntoLazy as _, PolarsResult};
 use polars_core::query_result::QueryResult;
 use polars_plan::dsl::DslPlan;
 use polars_plan::frame::OptFlags;
 
+use super::mended;
 use super::sinks;
 use floe_wire::error::{Category, QueryError};
 
@@ -93,7 +94,7 @@ pub fn contained_run(plan: DslPlan, with: With) -> Outcome {
 
 fn collect(plan: DslPlan, with: With) -> PolarsResult<Vec<DataFrame>> {
     let with = if floe_plan::functions::has_source(&plan) { With::InMemory } else { with };
-    let frame = LazyFrame::from(plan);
+    let frame = mended::frame(plan)?;
     let result = match with {
         With::Streaming => frame.collect_with_engine(Engine::Streaming)?,
         With::InMemory => frame.collect_with_engine(Engine::InMemory)?,

@@ -45,3 +45,5 @@ select count(*) from emp a join emp b on a.dept_id = b.dept_id join emp c on b.d
 select a.s, b.s from nums a join nums b on a.s = b.s
 select e.name, t.n from emp e join (select emp_id, count(*) as n from sales group by emp_id) t on e.id = t.emp_id where t.n > 5
 select s.id, e.name from sales s left join emp e on s.emp_id = e.id where e.id is null
+select count(*) from dept, (select min(salary) from emp) s
+select d.name from dept d cross join (select count(*), max(salary) from emp) s
