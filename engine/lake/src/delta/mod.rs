@@ -5,7 +5,6 @@
 mod actions;
 mod error;
 mod log;
-mod parallel;
 mod paths;
 mod protocol;
 mod replay;
@@ -28,8 +27,12 @@ use self::replay::Live;
 use self::schema::Schema;
 use self::stats::{Columns, Context, Stats};
 use crate::files::Files;
+use crate::parallel;
 use crate::table::{At, DataFile, Field, Group, Mapping, Table, Value};
 use floe_wire::error::{QueryError, Result};
+
+/// How many files of a log are read at once.
+const READERS: usize = 8;
 
 /// Reads the snapshot of the table at this root.
 pub fn table(files: &dyn Files, root: &str, at: &At) -> Result<Table> {

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
+use super::READERS;
 use super::actions::{self, Action, Add, Metadata, Protocol, Vector};
 use super::error::bad_table;
 use super::log::Segment;
-use super::parallel;
 use super::paths;
 use crate::files::Files;
+use crate::parallel;
 use floe_wire::error::Result;
 
 /// The actions that hold at a version.
@@ -45,8 +46,8 @@ pub fn settings(files: &dyn Files, root: &str, segment: &Segment) -> Result<(Pro
 fn replay(files: &dyn Files, root: &str, segment: &Segment, columns: &[&str]) -> Result<Snapshot> {
     let mut replay = Replay { root, protocol: None, metadata: None, seen: HashSet::new(), files: Vec::new() };
     let commits = files.read_all(&segment.commits)?;
-    let parsed =
-        parallel::map(segment.commits.iter().zip(&commits).collect(), |(uri, bytes)| actions::parse(root, uri, bytes))?;
+    let commits: Vec<_> = segment.commits.iter().zip(&commits).collect();
+    let parsed = parallel::map(&commits, parallel::cores(), |(uri, bytes)| actions::parse(root, uri, bytes))?;
     for (uri, actions) in segment.commits.iter().zip(parsed).rev() {
         replay.commit(uri, actions)?;
     }
@@ -67,7 +68,7 @@ fn replay(files: &dyn Files, root: &str, segment: &Segment, columns: &[&str]) ->
 
 /// The actions of the checkpoint, file by file, those of its sidecars too.
 fn checkpoint(files: &dyn Files, root: &str, segment: &Segment, columns: &[&str]) -> Result<Vec<Vec<Action>>> {
-    let mut parts = parallel::map(segment.checkpoint.clone(), |uri| rows(files, root, &uri, columns))?;
+    let mut parts = parallel::map(&segment.checkpoint, READERS, |uri| rows(files, root, uri, columns))?;
     if !columns.contains(&"sidecar") {
         return Ok(parts);
     }
@@ -77,7 +78,7 @@ fn checkpoint(files: &dyn Files, root: &str, segment: &Segment, columns: &[&str]
         .filter_map(|action| action.sidecar.as_ref()?.path.as_deref())
         .map(|path| sidecar(root, path))
         .collect();
-    parts.extend(parallel::map(sidecars, |uri| rows(files, root, &uri, &["add"]))?);
+    parts.extend(parallel::map(&sidecars, READERS, |uri| rows(files, root, uri, &["add"]))?);
     Ok(parts)
 }
 

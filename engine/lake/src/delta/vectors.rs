@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flate2::Crc;
 use roaring::RoaringTreemap;
 
 use super::actions::Vector;
 use super::error::bad_table;
-use super::{parallel, paths};
+use super::{READERS, paths};
+use crate::checksum::crc32;
 use crate::files::Files;
+use crate::parallel;
 use floe_wire::error::Result;
 
 /// What the bytes of a vector start with.
@@ -35,15 +36,16 @@ pub fn read(files: &dyn Files, root: &str, vectors: &[&Vector]) -> Result<Vec<Ar
             Place::File { uri, start, bytes } => shared.entry(uri).or_default().push((at, start, bytes)),
         }
     }
-    let read = parallel::map(shared.into_iter().collect(), |(uri, places)| {
+    let shared: Vec<_> = shared.into_iter().collect();
+    let read = parallel::map(&shared, READERS, |(uri, places)| {
         let start = places.iter().map(|place| place.1).min().unwrap_or(0);
         let end = places.iter().map(|place| place.1.saturating_add(place.2).saturating_add(FRAME_BYTES)).max();
-        let data = files.read_range(&uri, start..end.unwrap_or(0))?;
+        let data = files.read_range(uri, start..end.unwrap_or(0))?;
         let mut found = Vec::with_capacity(places.len());
-        for (at, offset, bytes) in places {
+        for &(at, offset, bytes) in places {
             let framed = usize::try_from(offset - start).ok().and_then(|skip| data.get(skip..));
-            let data = unframe(root, &uri, framed.unwrap_or_default(), bytes)?;
-            found.push((at, decode(root, &uri, vectors[at], data)?));
+            let data = unframe(root, uri, framed.unwrap_or_default(), bytes)?;
+            found.push((at, decode(root, uri, vectors[at], data)?));
         }
         Ok(found)
     })?;
@@ -87,9 +89,7 @@ fn unframe<'a>(root: &str, uri: &str, framed: &'a [u8], bytes: u64) -> Result<&'
     let data = usize::try_from(bytes).ok().and_then(|length| rest.split_at_checked(length));
     let (data, rest) = data.ok_or_else(|| bad("is cut off"))?;
     let checksum = rest.first_chunk().ok_or_else(|| bad("is cut off"))?;
-    let mut crc = Crc::new();
-    crc.update(data);
-    if crc.sum() != u32::from_be_bytes(*checksum) {
+    if crc32(data) != u32::from_be_bytes(*checksum) {
         return Err(bad("is damaged: its checksum is another"));
     }
     Ok(data)

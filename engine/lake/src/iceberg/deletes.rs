@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use floe_wire::error::{QueryError, Result};
 use roaring::RoaringTreemap;
 
-use super::avro::crc32;
 use super::manifest::{Entry, Key, Manifest};
-use super::{bad_file, parallel, uri, values};
+use super::{bad_file, uri, values};
+use crate::checksum::crc32;
 use crate::files::Files;
+use crate::parallel;
 use crate::table::{Bounds, EqualityDelete, Field};
 
 /// Small files are mostly waited for.
@@ -71,9 +72,8 @@ pub fn positions(files: &dyn Files, data: &[File<'_>], deletes: &[File<'_>]) -> 
         }
         Ok(found)
     });
-    for found in read {
-        let found: Result<HashMap<usize, RoaringTreemap>> = found;
-        for (index, positions) in found? {
+    for found in read? {
+        for (index, positions) in found {
             *deleted.entry(index).or_default() |= positions;
         }
     }
@@ -119,7 +119,7 @@ fn vectors(
         }
         Ok((*index, bitmap))
     });
-    read.into_iter().collect()
+    Ok(read?.into_iter().collect())
 }
 
 /// A blob of the type `deletion-vector-v1`.

@@ -5,7 +5,6 @@ mod deletes;
 mod locate;
 mod manifest;
 mod metadata;
-mod parallel;
 mod plan;
 mod schema;
 #[cfg(test)]
@@ -18,6 +17,7 @@ use bytes::Bytes;
 use floe_wire::error::{Category, QueryError, Result};
 
 use crate::files::Files;
+use crate::parallel;
 use crate::table::{At, Field, Mapping, Table};
 use manifest::{Listed, Manifest};
 use metadata::{Metadata, Snapshot};
@@ -84,12 +84,9 @@ fn manifests(files: &dyn Files, metadata: &Metadata, snapshot: &Snapshot, column
     for batch in batches(&listed) {
         let uris: Vec<String> = batch.iter().map(|listed| uri(&listed.path)).collect();
         let read: Vec<(&Listed, Bytes)> = batch.iter().zip(files.read_all(&uris)?).collect();
-        let decoded = parallel::map(&read, parallel::cores(), |(listed, bytes)| {
+        manifests.extend(parallel::map(&read, parallel::cores(), |(listed, bytes)| {
             manifest::read(bytes, listed, &specs, columns).map_err(|what| bad_file("manifest", &listed.path, &what))
-        });
-        for manifest in decoded {
-            manifests.push(manifest?);
-        }
+        })?);
     }
     Ok(manifests)
 }

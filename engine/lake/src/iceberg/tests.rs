@@ -9,8 +9,9 @@ use roaring::RoaringTreemap;
 use serde_json::{Value as Json, json};
 
 use super::avro::decode::Datum;
-use super::avro::{crc32, write};
+use super::avro::write;
 use super::{schemas, table};
+use crate::checksum::crc32;
 use crate::files::{Entry, Files};
 use crate::table::{At, Bounds, EqualityDelete, Group, Mapping, Table, Value};
 

@@ -6,6 +6,7 @@ pub mod schema;
 #[cfg(test)]
 pub mod write;
 
+use crate::checksum::crc32;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Read;
@@ -129,11 +130,4 @@ fn limited(reader: impl Read) -> Result<Vec<u8>> {
         return Err(format!("a block has more than {BLOCK_BYTES} bytes"));
     }
     Ok(bytes)
-}
-
-/// The checksum of zlib, which Avro and Puffin use too.
-pub fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
 }
