@@ -29,6 +29,7 @@ fn of_scan(plan: &mut IRPlan, node: Node) -> PolarsResult<()> {
     }
     let (columns, before) = (parts.schema().clone(), *predicate_file_skip_applied);
     let arena = &mut plan.expr_arena;
+    let mut changed = false;
     let terms: Vec<Node> = MintermIter::new(predicate.node(), arena).collect();
     let mut all: Option<AExprBuilder> = None;
     for term in terms {
@@ -39,13 +40,14 @@ fn of_scan(plan: &mut IRPlan, node: Node) -> PolarsResult<()> {
             let keep = AExprBuilder::lit_scalar(Scalar::from(true), arena);
             let leave_out = AExprBuilder::lit_scalar(Scalar::from(false), arena);
             term = term.ternary(keep, leave_out, arena);
+            changed = true;
         }
         all = Some(match all {
             Some(all) => all.and(term, arena),
             None => term,
         });
     }
-    let Some(all) = all else { return Ok(()) };
+    let Some(all) = all.filter(|_| changed) else { return Ok(()) };
     if let IR::Scan { predicate, predicate_file_skip_applied, .. } = plan.lp_arena.get_mut(node) {
         *predicate = Some(all.expr_ir("filter"));
         *predicate_file_skip_applied = None;

@@ -1,14 +1,14 @@
 //! Plans that Polars 0.55 computes wrongly, in a form that it computes rightly. Later releases have mended both, and so does
 //! the engine (`floe_plan::projected`, filters on partition columns).
 
-use polars::prelude::{LazyFrame, PolarsResult, lit};
+use polars::prelude::{LazyFrame, lit};
 use polars_plan::dsl::{DslPlan, ScanSources};
 
 use floe_plan::inputs::{inputs, inputs_mut};
 use floe_plan::projected;
 
 /// The plan as a frame to compute.
-pub fn frame(mut plan: DslPlan) -> PolarsResult<LazyFrame> {
+pub fn frame(mut plan: DslPlan) -> LazyFrame {
     if any(&plan, &is_partitioned) {
         null_is_false(&mut plan);
     }
@@ -16,7 +16,7 @@ pub fn frame(mut plan: DslPlan) -> PolarsResult<LazyFrame> {
     let frame = LazyFrame::from(plan);
     // What fails here fails again where it counts.
     let keeps_columns = joins && frame.clone().to_alp_optimized().is_ok_and(|ir| projected::joins_no_columns(&ir));
-    Ok(if keeps_columns { frame.with_projection_pushdown(false) } else { frame })
+    if keeps_columns { frame.with_projection_pushdown(false) } else { frame }
 }
 
 fn any(plan: &DslPlan, holds: &dyn Fn(&DslPlan) -> bool) -> bool {

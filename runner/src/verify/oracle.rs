@@ -94,7 +94,7 @@ pub fn contained_run(plan: DslPlan, with: With) -> Outcome {
 
 fn collect(plan: DslPlan, with: With) -> PolarsResult<Vec<DataFrame>> {
     let with = if floe_plan::functions::has_source(&plan) { With::InMemory } else { with };
-    let frame = mended::frame(plan)?;
+    let frame = mended::frame(plan);
     let result = match with {
         With::Streaming => frame.collect_with_engine(Engine::Streaming)?,
         With::InMemory => frame.collect_with_engine(Engine::InMemory)?,

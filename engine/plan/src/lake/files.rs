@@ -1,9 +1,8 @@
 //! Reads the files of tables with the query's own storage options.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use bytes::Bytes;
 use floe_lake::files::{Entry, Files};
+use floe_lake::parallel;
 use floe_storage::{Location, Options, Store};
 use polars_core::prelude::*;
 use polars_io::HiveOptions;
@@ -62,25 +61,7 @@ impl Files for TableFiles<'_> {
     }
 
     fn read_all(&self, uris: &[String]) -> Result<Vec<Bytes>> {
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut read = Vec::new();
-            while let Some((at, uri)) =
-                Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, uris.get(at)?)))
-            {
-                read.push((at, floe_storage::read(uri, &self.options(uri))));
-            }
-            read
-        };
-        let mut all: Vec<(usize, Result<Bytes>)> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..AT_ONCE.min(uris.len())).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
-        });
-        all.sort_by_key(|(at, _)| *at);
-        if all.len() != uris.len() {
-            return Err(QueryError::internal("a thread that read the files of a table ended early"));
-        }
-        all.into_iter().map(|(_, bytes)| bytes).collect()
+        parallel::map(uris, AT_ONCE, |uri| floe_storage::read(uri, &self.options(uri)))
     }
 
     fn list(&self, directory: &str) -> Result<Vec<Entry>> {
