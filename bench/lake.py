@@ -16,7 +16,6 @@ import json
 import pathlib
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 
 import polars as pl
@@ -25,6 +24,7 @@ from polars.testing import assert_frame_equal
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "python" / "src"))
 
 import floe  # noqa: E402
+from bench.functions import timed  # noqa: E402
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "lake.json"
 PARTS = 64
@@ -76,12 +76,6 @@ def many(path: pathlib.Path, files: int) -> Make:
     log = path / "many" / "_delta_log" / f"{0:020}.json"
     log.write_text("\n".join(json.dumps(line) for line in lines))
     return lambda: pl.scan_delta(str(path / "many"))
-
-
-def timed(work: Callable[[], pl.DataFrame]) -> tuple[float, pl.DataFrame]:
-    begin = time.perf_counter()
-    frame = work()
-    return time.perf_counter() - begin, frame
 
 
 def main() -> None:
