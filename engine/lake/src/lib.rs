@@ -8,3 +8,4 @@ pub mod iceberg;
 pub mod options;
 pub mod parallel;
 pub mod table;
+pub mod write;
