@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roaring::RoaringTreemap;
+use serde::{Deserialize, Serialize};
 
 /// The type of a column.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +63,7 @@ pub struct Field {
 }
 
 /// A value in a table's metadata: of a partition, a bound or a default.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     Boolean(bool),
     /// Also the days of dates, the microseconds of times, the units of timestamps.

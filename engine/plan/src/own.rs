@@ -5,11 +5,12 @@ use polars_plan::dsl::OpaqueColumnUdf;
 
 use crate::crossing::product;
 use crate::lake::deleted;
+use crate::lake::write::bucket;
 use crate::msgpack::Node;
 
 /// The function in the bytes of a plan or fragment, if they are one of the engine's own.
 pub(crate) fn read(bytes: &[u8]) -> Option<OpaqueColumnUdf> {
-    product::read(bytes).or_else(|| deleted::read(bytes))
+    product::read(bytes).or_else(|| deleted::read(bytes)).or_else(|| bucket::read(bytes))
 }
 
 /// Whether the function of an expression in a plan's document is one of the engine's own. Those in documents come from
@@ -21,5 +22,5 @@ pub(crate) fn is(function: Option<&Node<'_>>) -> bool {
 
 /// Whether a function that is shown so in plans is one of the engine's own.
 pub fn is_shown(shown: &str) -> bool {
-    [product::SHOWN, deleted::SHOWN].contains(&shown)
+    [product::SHOWN, deleted::SHOWN, bucket::SHOWN].contains(&shown)
 }

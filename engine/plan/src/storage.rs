@@ -66,7 +66,15 @@ impl StorageOptions {
             let pattern = table.uri.find(['*', '?', '[']).unwrap_or(table.uri.len());
             Some((table.uri[..pattern].to_owned(), options))
         });
-        Self { by_prefix: tables.collect(), by_provider: providers.map(of_provider).into(), rest: Options::new() }
+        let sink =
+            job.spec.sink.as_ref().and_then(|sink| {
+                Some((sink.uri.clone(), job.storage_options(&sink.uri, Some(sink.storage.as_deref()?))))
+            });
+        Self {
+            by_prefix: tables.chain(sink).collect(),
+            by_provider: providers.map(of_provider).into(),
+            rest: Options::new(),
+        }
     }
 
     fn options(&self, uri: &str) -> &Options {

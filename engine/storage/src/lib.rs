@@ -53,6 +53,24 @@ pub fn write(uri: &str, data: Bytes, options: &Options) -> Result<()> {
     }
 }
 
+/// Writes a small file that does not exist yet; false, and nothing is changed, if it does.
+pub fn create(uri: &str, data: Bytes, options: &Options) -> Result<bool> {
+    match Location::parse(uri)? {
+        Location::Local(path) => local::create(&path, &data),
+        Location::Object { root, path } => Ok(Store::open(&root, options)?.put_if(&path, data, None)?.is_some()),
+        Location::Http(url) => Err(read_only(&url)),
+    }
+}
+
+/// Removes a file. No error if there is none.
+pub fn delete(uri: &str, options: &Options) -> Result<()> {
+    match Location::parse(uri)? {
+        Location::Local(path) => local::delete(&path),
+        Location::Object { root, path } => Store::open(&root, options)?.delete(&path),
+        Location::Http(url) => Err(read_only(&url)),
+    }
+}
+
 /// All files under a directory or prefix, or the single file of that name, sorted. Empty if nothing exists.
 pub fn list(uri: &str, options: &Options) -> Result<Vec<Entry>> {
     match Location::parse(uri)? {

@@ -27,6 +27,30 @@ pub(super) fn write(path: &Path, data: &[u8]) -> Result<()> {
     inner().map_err(|error: std::io::Error| path_error(path, &error))
 }
 
+/// Writes the whole file under a name that is free; false if it is taken.
+pub(super) fn create(path: &Path, data: &[u8]) -> Result<bool> {
+    let inner = || {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(data)?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(path) {
+            Ok(_) => Ok(true),
+            Err(failed) if failed.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(failed) => Err(failed.error),
+        }
+    };
+    inner().map_err(|error: std::io::Error| path_error(path, &error))
+}
+
+pub(super) fn delete(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(path_error(path, &error)),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn list(path: &Path) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     if path.is_file() {

@@ -13,7 +13,8 @@ use polars_plan::plans::IRPlan;
 
 use super::run::cancelled;
 use crate::sink;
-use floe_plan::Loaded;
+use floe_plan::lake::write::TableSink;
+use floe_plan::{Loaded, StorageOptions};
 use floe_wire::check::rejection;
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::StageGraph;
@@ -137,11 +138,15 @@ fn without_sink(job: &Job) -> floe_api::DistributedQuerySpec {
     floe_api::DistributedQuerySpec { sink: None, ..job.spec.clone() }
 }
 
-fn staged(loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
+fn staged(mut loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
+    let table = table(&loaded, job, context)?;
+    if let Some(table) = &table {
+        loaded.plan = table.rows(loaded.plan)?;
+    }
     let ir = floe_plan::optimize(loaded.plan).map_err(|error| floe_plan::as_written(error, &loaded.renamed))?;
     let source_bytes = floe_planner::source_bytes(&ir);
     let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
-    let sinks = sinks(job, &ir, &schema)?;
+    let sinks = sinks(job, &ir, &schema, table)?;
     let mut options = options(job, context, mode);
     options.sinks = sinks.iter().map(sink::Plan::shape).collect();
     let mut graph = floe_polars::contain_panics("planning the query", || floe_planner::plan(ir, &options))?;
@@ -149,7 +154,15 @@ fn staged(loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Result<Pr
     Ok(Prepared { graph, schema, sinks: Arc::new(sinks), source_bytes })
 }
 
-fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef) -> Result<Vec<sink::Plan>> {
+/// The table of the spec's sink, if it is one.
+fn table(loaded: &Loaded, job: &Job, context: &Context) -> Result<Option<TableSink>> {
+    let is_table = |spec: &&SinkSpec| spec.resolved_format().is_some_and(floe_plan::lake::is_table);
+    let Some(spec) = job.spec.sink.as_ref().filter(is_table) else { return Ok(None) };
+    let base = job.base.as_ref().unwrap_or(&context.base);
+    TableSink::prepare(spec, &job.id, &loaded.plan, StorageOptions::of_job(job), base).map(Some)
+}
+
+fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef, table: Option<TableSink>) -> Result<Vec<sink::Plan>> {
     let storage = |uri: &str| floe_storage::Options::from(&job.storage_options(uri, None));
     let own = floe_planner::own_sinks(ir);
     let Some(spec) = &job.spec.sink else {
@@ -163,7 +176,13 @@ fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef) -> Result<Vec<sink::Plan>> 
         let message = "the plan ends in sinks of its own: leave spec.sink out, or remove them from the plan";
         return Err(QueryError::user("BadSpec", message));
     }
-    let mut plan = spec_sink(job, spec)?;
+    let mut plan = match table {
+        Some(table) => {
+            let options = job.storage_options(&spec.uri, spec.storage.as_deref());
+            sink::into_table(spec, table, &floe_storage::Options::from(&options), &job.id)?
+        }
+        None => spec_sink(job, spec)?,
+    };
     plan.check(schema)?;
     if let Some(packing) = floe_planner::packing(ir) {
         plan.expect_packing(packing);
@@ -173,7 +192,7 @@ fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef) -> Result<Vec<sink::Plan>> 
 
 fn spec_sink(job: &Job, spec: &SinkSpec) -> Result<sink::Plan> {
     let options = job.storage_options(&spec.uri, spec.storage.as_deref());
-    sink::from_spec(spec, &floe_storage::Options::from(&options), &job.id)
+    sink::from_spec(&sink::files_of(spec), &floe_storage::Options::from(&options), &job.id)
 }
 
 /// The sinks that the spec names; `None` if it names none, and the plan may have its own.

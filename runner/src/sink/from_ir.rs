@@ -68,7 +68,7 @@ fn partitioned(
             let keys = keys.iter().map(|key| {
                 let name = key.output_name().clone();
                 let expression = node_to_expr(key.node(), expressions).alias(name.clone());
-                Ok(Key { name: name.to_string(), expression: encode_expression(&expression)? })
+                Ok(Key { name: name.to_string(), expression: encode_expression(&expression)?, directory: None })
             });
             (keys.collect::<Result<Vec<_>>>()?, *include_keys)
         }
@@ -120,6 +120,7 @@ fn base(
         storage: storage(uri).or(&carried),
         staging: None,
         made: Vec::new(),
+        table: None,
     })
 }
 

@@ -62,11 +62,7 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
         Some((parent, name)) => (parent, Some(name)),
         None => (location, None),
     };
-    let keys = spec
-        .partition_by
-        .iter()
-        .map(|name| Ok(Key { name: name.clone(), expression: encode_expression(&Expr::Column(name.as_str().into()))? }))
-        .collect::<Result<_>>()?;
+    let keys = spec.partition_by.iter().map(|name| key(name, None)).collect::<Result<_>>()?;
     let target_file_bytes = match &spec.max_file_size {
         None if single || spec.max_file_rows.is_some() => None,
         None => Some(file_size::DEFAULT_FILE_BYTES),
@@ -101,7 +97,14 @@ pub fn from_spec(spec: &SinkSpec, storage: &Options, query: &str) -> Result<Plan
         storage: storage.clone(),
         staging: None,
         made: Vec::new(),
+        table: None,
     })
+}
+
+/// The column of this name as a partition key.
+pub(super) fn key(column: &str, directory: Option<String>) -> Result<Key> {
+    let expression = encode_expression(&Expr::Column(column.into()))?;
+    Ok(Key { name: column.to_owned(), expression, directory })
 }
 
 pub(super) fn extension(format: &FileWriteFormat) -> String {
@@ -159,10 +162,7 @@ fn format(spec: &SinkSpec, kind: Format) -> Result<FileWriteFormat> {
             ..IpcWriterOptions::default()
         }),
         Format::Delta | Format::Iceberg => {
-            return Err(QueryError::user(
-                "NotSupported",
-                format!("sink.format {} is not supported yet: use parquet, csv, ipc or ndjson", kind.as_str()),
-            ));
+            return Err(QueryError::internal("a table is written as Parquet files"));
         }
     })
 }

@@ -31,10 +31,13 @@ mod object;
 mod parallel;
 mod registry;
 mod staged;
+mod table;
 mod task;
 #[cfg(test)]
 mod tests;
 mod write;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use polars_core::prelude::Schema;
@@ -45,6 +48,7 @@ pub use self::{
     from_ir::from_ir,
     from_spec::from_spec,
     registry::{abandon, forget},
+    table::{files_of, into_table},
     task::TaskSink,
 };
 use floe_planner::SinkShape;
@@ -86,6 +90,9 @@ pub struct Plan {
     pub staging: Option<std::path::PathBuf>,
     /// Directories above the target that `begin` created, outermost first.
     pub made: Vec<std::path::PathBuf>,
+    /// The table that the files become part of. Only its coordinator knows it.
+    #[serde(skip)]
+    pub table: Option<Arc<table::Table>>,
 }
 
 /// One try at a query: the operator's attempt number, and a nonce that differs between coordinators, even restarted
@@ -118,6 +125,8 @@ impl std::fmt::Display for Run {
 pub struct Key {
     pub name: String,
     pub expression: Bytes,
+    /// What directories call the key, if not by its name.
+    pub directory: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,6 +193,9 @@ impl Plan {
 
     /// Where the result is: a directory ends in a slash, by which readers know it.
     pub fn result_uri(&self) -> String {
+        if let Some(table) = &self.table {
+            return table.root().to_owned();
+        }
         let uri = self.uri();
         match self.file.is_some() || uri.ends_with('/') {
             true => uri,
@@ -254,7 +266,10 @@ pub fn commit(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Summary> {
         Location::Local(_) => local::commit(plan, &chosen)?,
         _ => object::commit(plan, &chosen)?,
     }
-    Ok(chosen.summary)
+    match &plan.table {
+        Some(table) => table::commit(plan, table, chosen),
+        None => Ok(chosen.summary),
+    }
 }
 
 /// The error if another attempt at the query has taken over the sink.
@@ -274,7 +289,8 @@ pub fn abort(plan: &Plan) -> Result<()> {
         _ if plan.is_device() => Ok(()),
         Location::Local(_) => local::abort(plan),
         _ => object::abort(plan),
-    }
+    }?;
+    plan.table.as_ref().map_or(Ok(()), |table| table::abort(table))
 }
 
 /// Like `abort`, for a process that did not begin the query, after its coordinator is gone.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use floe_lake::table::Value;
 use serde::{Deserialize, Serialize};
 
 use super::{Names, Plan, Summary};
@@ -24,6 +25,8 @@ pub(super) struct File {
     pub n: usize,
     pub size: u64,
     pub at: At,
+    /// The values of its partition keys, if the files become part of a table.
+    pub keys: Vec<Option<Value>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,11 +42,12 @@ pub(super) enum At {
 }
 
 /// A file of the result, with its final name below the root.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Final {
     pub name: String,
     pub size: u64,
     pub at: At,
+    pub keys: Vec<Option<Value>>,
 }
 
 pub(super) struct Chosen {
@@ -84,7 +88,7 @@ pub(super) fn choose(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Chosen> {
                 *count += 1;
             }
             let list = if keep { &mut chosen.files } else { &mut chosen.dropped };
-            list.push(Final { name, size: file.size, at: file.at });
+            list.push(Final { name, size: file.size, at: file.at, keys: file.keys });
         }
     }
     let mut names: Vec<&str> = chosen.files.iter().map(|file| file.name.as_str()).collect();

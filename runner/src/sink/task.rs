@@ -20,7 +20,7 @@ use polars_plan::{
 };
 use polars_utils::arena::Arena;
 
-use super::{Plan, file_size, from_ir::decode_expression, registry, write::Stage};
+use super::{Plan, file_size, from_ir::decode_expression, registry, table, write::Stage};
 use floe_exec::{EachFrame, Passed, RowSink};
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
@@ -58,7 +58,7 @@ impl TaskSink {
         };
         let max_bytes = file_size::limit(plan);
         if plan.keys.is_empty() && plan.max_file_rows.is_none() && max_bytes.is_none() {
-            let file = self.stage.open(String::new(), 0)?;
+            let file = self.stage.open(String::new(), 0, Vec::new())?;
             return Ok(SinkTypeIR::File(FileSinkOptions {
                 target: SinkTarget::Dyn(SpecialEq::new(Arc::new(Mutex::new(Some(file))))),
                 file_format: plan.format.clone(),
@@ -79,8 +79,10 @@ impl TaskSink {
         let stage = self.stage.clone();
         let provide = move |arguments: FileProviderArgs| -> PolarsResult<FileProviderReturn> {
             // The path as Polars' partitioned sinks write it, each value percent-encoded.
-            let directory = polars_io::hive::HivePathFormatter::new(arguments.partition_keys.columns()).to_string();
-            let file = stage.open(directory, arguments.index_in_partition);
+            let keys = table::directories(stage.plan(), arguments.partition_keys.columns());
+            let directory = polars_io::hive::HivePathFormatter::new(&keys).to_string();
+            let values = table::values(stage.plan(), &keys)?;
+            let file = stage.open(directory, arguments.index_in_partition, values);
             file.map(FileProviderReturn::Writable).map_err(super::write::to_polars)
         };
         Ok(SinkTypeIR::Partitioned(PartitionedSinkOptionsIR {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use floe_lake::table::Value;
 use polars_error::PolarsError;
 use polars_io::utils::file::{Writable, WritableTrait};
 
@@ -115,7 +116,7 @@ impl Stage {
     }
 
     /// Opens the `n`-th file of a directory below the root.
-    pub(super) fn open(self: &Arc<Self>, dir: String, n: usize) -> Result<Writable> {
+    pub(super) fn open(self: &Arc<Self>, dir: String, n: usize, keys: Vec<Option<Value>>) -> Result<Writable> {
         if self.discarded.load(Ordering::Acquire) {
             return Err(QueryError::new(Category::Cancelled, "Cancelled", "the sink was abandoned"));
         }
@@ -126,7 +127,7 @@ impl Stage {
             return Ok(Writable::Dyn(Box::new(ObjectWriter {
                 stage: self.clone(),
                 store: store.clone(),
-                file: Some(staged::File { dir, name, n, size: 0, at: At::Written }),
+                file: Some(staged::File { dir, name, n, size: 0, at: At::Written, keys }),
                 path,
                 buffer: BytesMut::new(),
                 upload: None,
@@ -147,7 +148,7 @@ impl Stage {
             .truncate(at != At::Written)
             .open(&path)
             .map_err(|error| self.fail(path_error(&path, &error)))?;
-        lock(&self.files).push(staged::File { dir, name, n, size: 0, at });
+        lock(&self.files).push(staged::File { dir, name, n, size: 0, at, keys });
         Ok(Writable::Dyn(Box::new(LocalWriter { stage: self.clone(), file, writeback: Writeback::default() })))
     }
 

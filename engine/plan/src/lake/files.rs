@@ -1,8 +1,9 @@
-//! Reads the files of tables with the query's own storage options.
+//! Reads and writes the files of tables with the query's own storage options.
 
 use bytes::Bytes;
 use floe_lake::files::{Entry, Files};
 use floe_lake::parallel;
+use floe_lake::write;
 use floe_storage::{Location, Options, Store};
 use polars_core::prelude::*;
 use polars_io::HiveOptions;
@@ -99,5 +100,19 @@ impl Files for TableFiles<'_> {
             .zip(positions.iter())
             .map(|(path, pos)| Ok((path.ok_or_else(bad)?.to_owned(), pos.ok_or_else(bad)?)))
             .collect()
+    }
+}
+
+impl write::Store for TableFiles<'_> {
+    fn create(&self, uri: &str, bytes: Bytes) -> Result<bool> {
+        floe_storage::create(uri, bytes, &self.options(uri))
+    }
+
+    fn write(&self, uri: &str, bytes: Bytes) -> Result<()> {
+        floe_storage::write(uri, bytes, &self.options(uri))
+    }
+
+    fn delete(&self, uri: &str) -> Result<()> {
+        floe_storage::delete(uri, &self.options(uri))
     }
 }

@@ -44,16 +44,21 @@ fn of_scan(plan: &mut IRPlan, node: Node) -> Result<()> {
 
 /// Whether the columns of each file have ids.
 pub fn have_ids(files: &ScanSources, cloud_options: Option<CloudOptions>) -> Result<Vec<bool>> {
-    let all = match of(files, cloud_options)? {
-        (_, Some(all)) => all.to_vec(),
-        (first, None) => first.into_iter().collect(),
-    };
+    let all = all(files, cloud_options)?;
     if all.len() != files.len() {
         return Err(QueryError::internal("a table has more files than footers"));
     }
     let has_ids =
         |footer: &FileMetadataRef| footer.schema_descr.fields().iter().any(|field| field.get_field_info().id.is_some());
     Ok(all.iter().map(has_ids).collect())
+}
+
+/// The footers of all files.
+pub fn all(files: &ScanSources, cloud_options: Option<CloudOptions>) -> Result<Vec<FileMetadataRef>> {
+    Ok(match of(files, cloud_options)? {
+        (_, Some(all)) => all.to_vec(),
+        (first, None) => first.into_iter().collect(),
+    })
 }
 
 type Footers = (Option<FileMetadataRef>, Option<Arc<[FileMetadataRef]>>);

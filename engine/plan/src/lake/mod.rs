@@ -20,7 +20,8 @@ mod pickle;
 mod scan;
 pub mod stand_ins;
 mod statistics;
-pub(crate) mod types;
+pub mod types;
+pub mod write;
 
 /// Whether a format is one of tables with metadata of their own.
 pub fn is_table(format: Format) -> bool {

@@ -298,7 +298,7 @@ fn sources(files: &[&DataFile]) -> ScanSources {
     ScanSources::Paths(files.iter().map(|file| path(&file.uri)).collect::<Buffer<_>>())
 }
 
-fn path(uri: &str) -> PlRefPath {
+pub(super) fn path(uri: &str) -> PlRefPath {
     PlRefPath::new(uri.strip_prefix("file://").filter(|path| path.starts_with('/')).unwrap_or(uri))
 }
 

@@ -42,11 +42,17 @@ pub fn dtype(of: &Type) -> DataType {
 
 /// The schema of some columns, with their ids, by which Polars finds them in files.
 pub fn schema_with_ids(columns: &[&Field]) -> ArrowSchema {
-    columns.iter().map(|column| with_id(column)).map(|field| (field.name.clone(), field)).collect()
+    columns.iter().map(|column| with_id(column, &column.name)).map(|field| (field.name.clone(), field)).collect()
 }
 
-fn with_id(column: &Field) -> ArrowField {
-    let mut field = dtype(&column.dtype).to_arrow_field(column.name.as_str().into(), CompatLevel::newest());
+/// The schema of files that are written, by the names that columns have there.
+pub fn schema_of_files(columns: &[&Field]) -> ArrowSchema {
+    let name = |column: &Field| column.physical.clone().unwrap_or_else(|| column.name.clone());
+    columns.iter().map(|column| with_id(column, &name(column))).map(|field| (field.name.clone(), field)).collect()
+}
+
+fn with_id(column: &Field, name: &str) -> ArrowField {
+    let mut field = dtype(&column.dtype).to_arrow_field(name.into(), CompatLevel::newest());
     put_ids(&mut field, column.id, &column.dtype);
     field
 }
@@ -135,6 +141,28 @@ pub fn values<'a>(
         Type::List(_) | Type::Map { .. } | Type::Struct(_) => Series::full_null(name, values.len(), &target),
     };
     Ok(series.into_column())
+}
+
+/// A value of rows as metadata holds it; `None` is null.
+pub fn value(of: &AnyValue<'_>) -> PolarsResult<Option<Value>> {
+    Ok(Some(match of {
+        AnyValue::Null => return Ok(None),
+        AnyValue::Boolean(value) => Value::Boolean(*value),
+        AnyValue::Date(days) => Value::Int(i64::from(*days)),
+        AnyValue::Datetime(value, ..) | AnyValue::DatetimeOwned(value, ..) => Value::Int(*value),
+        AnyValue::Float32(value) => Value::Float(f64::from(*value)),
+        AnyValue::Float64(value) => Value::Float(*value),
+        AnyValue::Decimal(value, ..) => Value::Decimal(*value),
+        AnyValue::String(text) => Value::String((*text).to_owned()),
+        AnyValue::StringOwned(text) => Value::String(text.to_string()),
+        AnyValue::Binary(bytes) => Value::Binary(bytes.to_vec()),
+        AnyValue::BinaryOwned(bytes) => Value::Binary(bytes.clone()),
+        AnyValue::Int8(value) => Value::Int(i64::from(*value)),
+        AnyValue::Int16(value) => Value::Int(i64::from(*value)),
+        AnyValue::Int32(value) => Value::Int(i64::from(*value)),
+        AnyValue::Int64(value) => Value::Int(*value),
+        other => polars_bail!(ComputeError: "rows cannot be parted by a value of type {}", other.dtype()),
+    }))
 }
 
 /// Whether metadata can hold values of a type.
