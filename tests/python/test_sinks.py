@@ -183,8 +183,6 @@ def test_what_workers_cannot_call_is_refused_by_name(ctx, rows, tmp_path, argume
         rows.remote(ctx).sink_parquet(tmp_path / "x.parquet", **arguments)
     with pytest.raises(TypeError, match="nonsense"):
         rows.remote(ctx).sink_parquet(tmp_path / "x.parquet", nonsense=1)
-    with pytest.raises(NotImplementedError, match="Iceberg"):
-        rows.remote(ctx).sink_iceberg("table", mode="append")
     assert not list(tmp_path.iterdir())
 
 

@@ -13,7 +13,7 @@ from floe import _absent, exceptions
 from floe._compute import ComputeContext
 from floe._compute_status import ComputeContextStatus
 from floe._context import ClientContext, set_compute_context, show_versions
-from floe._dst import CallbackDst, ClientDst, CsvDst, Dst, IpcDst, NdjsonDst, ParquetDst, TmpDst
+from floe._dst import CallbackDst, ClientDst, CsvDst, DeltaDst, Dst, IcebergDst, IpcDst, NdjsonDst, ParquetDst, TmpDst
 from floe._engine import Engine, collect
 from floe._kubernetes import Kubernetes
 from floe._lineage import LineageContext
@@ -37,11 +37,13 @@ __all__ = [
     "ComputeContext",
     "ComputeContextStatus",
     "CsvDst",
+    "DeltaDst",
     "DirectQuery",
     "DistributionSettings",
     "Dst",
     "Engine",
     "ExecuteRemote",
+    "IcebergDst",
     "IpcDst",
     "Kubernetes",
     "LazyFrameRemote",

@@ -11,7 +11,6 @@ ABSENT = {
     "ClusterContext": "floe.Local has processes of this machine, floe.Kubernetes pods for each query, and "
     "floe.ComputeContext pods that stay",
     "Config": "arguments of contexts and queries, or set_compute_context for a whole session",
-    "IcebergDst": "Floe writes no Iceberg tables yet: ParquetDst writes files that pyiceberg's add_files takes in",
     "LogLevelModel": "the operator and its pods have their own log levels: see docs/observe.md",
     "Organization": _ACCOUNTS,
     "ProviderType": _ACCOUNTS,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
+
+from floe.exceptions import UnsupportedPlanError
 
 if TYPE_CHECKING:
     from polars._typing import (
@@ -226,6 +229,114 @@ class NdjsonDst(Dst):
         self.credential_provider = credential_provider
         self.sync_on_close = sync_on_close
         self.mkdir = mkdir
+
+
+class TableDst(Dst):
+    """A table whose metadata the engine writes."""
+
+    #: `spec.sink.format`.
+    _format: str
+    uri: str | Path
+    mode: str
+    partition_by: Sequence[str]
+
+    def _sink(self) -> dict[str, Any]:
+        """`spec.sink` of this destination."""
+        uri = os.fspath(self.uri)
+        if "://" not in uri:
+            uri = os.path.abspath(uri)
+        sink: dict[str, Any] = {"uri": uri, "format": self._format, "mode": self.mode}
+        if self.partition_by:
+            sink["partitionBy"] = list(self.partition_by)
+        return sink
+
+
+def _keys(partition_by: str | Sequence[str] | None) -> Sequence[str]:
+    return [partition_by] if isinstance(partition_by, str) else list(partition_by or ())
+
+
+class DeltaDst(TableDst):
+    """A Delta table, which the workers write and the query commits once. Floe's own name.
+
+    Parameters
+    ----------
+    uri
+        The table's root.
+    mode
+        What to do with the rows that the table has. `"error"`: there must be no table yet.
+    partition_by
+        Columns of a new table that part its files; of a table that is there, it must be these.
+
+    Examples
+    --------
+    >>> import floe, polars as pl, tempfile
+    >>> with floe.Local(workers=1) as ctx, tempfile.TemporaryDirectory() as lake:
+    ...     table = f"{lake}/orders"
+    ...     result = floe.spawn_blocking(pl.LazyFrame({"a": [1, 2]}), dst=DeltaDst(table), context=ctx)
+    ...     floe.sql(f"select sum(a) as a from delta_scan('{table}')", {}, ctx).collect().item()
+    3
+    """
+
+    _format = "delta"
+
+    def __init__(
+        self,
+        uri: str | Path,
+        *,
+        mode: Literal["error", "append", "overwrite"] = "error",
+        partition_by: str | Sequence[str] | None = None,
+    ) -> None:
+        self.uri = uri
+        self.mode = mode
+        self.partition_by = _keys(partition_by)
+
+
+class IcebergDst(TableDst):
+    """An Iceberg table without a catalog, which the workers write and the query commits once.
+
+    Parameters
+    ----------
+    target
+        The table's root.
+    mode
+        What to do with the rows that the table has. `"error"`: there must be no table yet.
+    partition_by
+        How the files of a new table are parted: columns, or transforms of them (`"day(at)"`, `"bucket(16, id)"`); of a
+        table that is there, it must be these.
+
+    Examples
+    --------
+    >>> import floe, polars as pl, tempfile
+    >>> with floe.Local(workers=1) as ctx, tempfile.TemporaryDirectory() as lake:
+    ...     table = f"{lake}/orders"
+    ...     result = floe.spawn_blocking(pl.LazyFrame({"a": [1, 2]}), dst=IcebergDst(table, mode="append"), context=ctx)
+    ...     floe.sql(f"select sum(a) as a from iceberg_scan('{table}')", {}, ctx).collect().item()
+    3
+    """
+
+    _format = "iceberg"
+
+    def __init__(
+        self,
+        target: str | Path,
+        mode: Literal["error", "append", "overwrite"] = "append",
+        *,
+        catalog: object = None,
+        storage_options: dict[str, Any] | None = None,
+        partition_by: str | Sequence[str] | None = None,
+    ) -> None:
+        if not isinstance(target, (str, os.PathLike)):
+            raise UnsupportedPlanError(
+                f"IcebergDst: target is a {type(target).__name__}: name the root of a table that no catalog holds"
+            )
+        for name, value in (("catalog", catalog), ("storage_options", storage_options)):
+            if value is not None:
+                raise UnsupportedPlanError(
+                    f"IcebergDst: {name} is not taken: the engine writes the table at a root, with the context's storage"
+                )
+        self.uri = target
+        self.mode = mode
+        self.partition_by = _keys(partition_by)
 
 
 class CallbackDst(Dst):

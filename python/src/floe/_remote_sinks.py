@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 from polars.lazyframe.opt_flags import DEFAULT_QUERY_OPT_FLAGS
 
-from floe._dst import CallbackDst, CsvDst, IpcDst, NdjsonDst, ParquetDst
+from floe._dst import CallbackDst, CsvDst, DeltaDst, IcebergDst, IpcDst, NdjsonDst, ParquetDst
 from floe._options import passed_on
 
 if TYPE_CHECKING:
@@ -138,19 +138,34 @@ class RemoteSinks(ABC):
         dst = NdjsonDst(uri, **passed_on(locals(), *_KEPT))
         return self._ready()._start(dst, optimizations, sink_to_single_file)
 
-    def sink_iceberg(
+    def sink_delta(
         self,
-        target: object,
+        uri: str | Path,
         *,
-        mode: Literal["append", "overwrite"],
-        catalog: object = None,
-        storage_options: dict[str, Any] | None = None,
+        mode: Literal["error", "append", "overwrite"] = "error",
+        partition_by: str | Sequence[str] | None = None,
         optimizations: pl.QueryOptFlags = DEFAULT_QUERY_OPT_FLAGS,
     ) -> DirectQuery:
-        """Not there: tables of Iceberg are not written yet."""
-        raise NotImplementedError(
-            "sink_iceberg: Floe writes no Iceberg tables yet; sink_parquet writes files that pyiceberg's add_files takes in"
+        """Start the query; the workers write its rows into a Delta table, and one commit makes them part of it. See
+        :class:`DeltaDst`."""
+        return self._ready()._start(DeltaDst(uri, mode=mode, partition_by=partition_by), optimizations)
+
+    def sink_iceberg(
+        self,
+        target: str | Path,
+        *,
+        mode: Literal["error", "append", "overwrite"],
+        catalog: object = None,
+        storage_options: dict[str, Any] | None = None,
+        partition_by: str | Sequence[str] | None = None,
+        optimizations: pl.QueryOptFlags = DEFAULT_QUERY_OPT_FLAGS,
+    ) -> DirectQuery:
+        """Start the query; the workers write its rows into an Iceberg table, and one commit makes them part of it. See
+        :class:`IcebergDst`."""
+        dst = IcebergDst(
+            target, mode, catalog=catalog, storage_options=storage_options, partition_by=partition_by
         )
+        return self._ready()._start(dst, optimizations)
 
     def sink_batches(
         self,

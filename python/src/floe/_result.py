@@ -10,6 +10,7 @@ import polars as pl
 from polars.exceptions import InvalidOperationError
 
 from floe import _html
+from floe._dst import TableDst
 from floe._graph import FIGURE
 from floe._report import QueryStatus, Report, Stage
 from floe.exceptions import ResultGoneError
@@ -27,7 +28,7 @@ _FORMATS = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
 }
-FileType = Literal["none", "unknown", "parquet", "ipc", "csv", "ndjson", "json"]
+FileType = Literal["none", "unknown", "parquet", "ipc", "csv", "ndjson", "json", "delta", "iceberg"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +126,8 @@ class QueryResult:
             return "none"
         if self._query._execution.location is not None:
             return "ipc"
+        if isinstance(self._query._dst, TableDst):
+            return self._query._dst._format  # type: ignore[return-value]
         if self._query._dst is not None and self._query._dst._kind is not None:
             # A directory's name tells nothing.
             return self._query._dst._kind  # type: ignore[return-value]
@@ -174,6 +177,10 @@ class QueryResult:
         location = self.location
         if location:
             kind = self.file_type
+            if kind == "iceberg":
+                raise InvalidOperationError(
+                    f"the rows are in the Iceberg table {location[0]}: give pl.scan_iceberg its newest metadata file"
+                )
             if kind == "unknown":
                 raise InvalidOperationError(
                     f"the rows are in {location[0]}: scan its files by pl.scan_parquet or its kin"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from polars.lazyframe.opt_flags import DEFAULT_QUERY_OPT_FLAGS
 
 from floe import _options, _run, _sinks
 from floe._context import ClientContext, pick
-from floe._dst import CallbackDst, ClientDst, Dst, ParquetDst, TmpDst
+from floe._dst import CallbackDst, ClientDst, Dst, ParquetDst, TableDst, TmpDst
 from floe._lineage import LineageContext
 from floe._options import (
     DistributionSettings,
@@ -28,6 +29,7 @@ from floe._planned import planned
 from floe._query import DirectQuery
 from floe._report import Report
 from floe._request import Request
+from floe.exceptions import UnsupportedPlanError
 from floe._result import QueryResult
 
 
@@ -127,6 +129,10 @@ def start(
     if isinstance(dst, ClientDst) and dst.ttl is not None:
         _options.ignored("ttl", "rows stay until they are read, or make room for those of later queries")
     asked = _run.request(lf, settings, optimizations, keep=isinstance(dst, TmpDst))
+    if isinstance(dst, TableDst):
+        if asked.sinks:
+            raise UnsupportedPlanError(f"{type(dst).__name__}: the plan ends in sinks of its own")
+        asked = dataclasses.replace(asked, sink=dst._sink(), sinks=True)
     if execute_until != "execute":
         return planned(pick(context), lf, asked, execute_until)
     query = _run.start(pick(context), lf, asked)

@@ -11,7 +11,7 @@ from polars.io.partition import PartitionBy
 
 from floe import _plan, _sinks
 from floe._context import ClientContext, pick
-from floe._dst import CallbackDst, ClientDst, CsvDst, ParquetDst, TmpDst
+from floe._dst import CallbackDst, ClientDst, CsvDst, ParquetDst, TableDst, TmpDst
 from floe._options import Settings, ignored, one_of
 from floe._query import DirectQuery, PlanType
 from floe._remote import ExecuteRemote, LazyFrameRemote
@@ -225,7 +225,8 @@ class ExecuteSql(ExecuteRemote):
         if dst._kind is None:
             if sink_to_single_file is not None:
                 raise ValueError(f"sink_to_single_file: {type(dst).__name__} writes no files")
-            asked = self._request(optimizations, keep=isinstance(dst, TmpDst))
+            written = {"sink": dst._sink(), "sinks": True} if isinstance(dst, TableDst) else {}
+            asked = self._request(optimizations, keep=isinstance(dst, TmpDst), **written)
         else:
             asked = self._request(optimizations, sinks=True, sink=_sink(dst, sink_to_single_file))
         query = self._begun(asked)
