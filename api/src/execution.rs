@@ -44,6 +44,9 @@ pub struct ExecutionSpec {
     /// Reorder inner joins if the files' statistics show that another order makes far fewer intermediate rows, and the
     /// order of rows is not guaranteed.
     pub reorder_joins: bool,
+    /// Ask sources only for the columns, rows and files that the query needs. `false` reads all, for comparison; the
+    /// result is the same.
+    pub pushdown: bool,
     /// `report`: report warnings (a difference between Polars versions, an ignored option) with the result. `fail`:
     /// fail the query on the first one.
     pub warnings: WarningPolicy,
@@ -63,6 +66,7 @@ impl Default for ExecutionSpec {
             adaptive: true,
             runtime_filters: true,
             reorder_joins: true,
+            pushdown: true,
             warnings: WarningPolicy::default(),
         }
     }

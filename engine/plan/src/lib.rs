@@ -37,6 +37,7 @@ mod numbers;
 pub mod own;
 mod pipes;
 pub mod projected;
+mod pushdown;
 pub mod python;
 pub mod recursion;
 mod refuse;
@@ -209,6 +210,17 @@ fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, ba
 
 /// Optimizes for the streaming engine. Blocking: the optimizer reads the metadata of the sources.
 pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
+    optimize_with(plan, true)
+}
+
+/// The same; without `pushdown`, sources are asked for all rows and columns.
+pub fn optimize_with(mut plan: DslPlan, pushdown: bool) -> Result<IRPlan> {
+    if !pushdown {
+        on_big_stack(|| {
+            pushdown::fence(&mut plan);
+            Ok(())
+        })?;
+    }
     let mut ir = on_big_stack(|| {
         panics_as_polars(|| {
             let mut ir = projected::optimize(LazyFrame::from(plan).with_streaming(true)).map_err(polars_error)?;
@@ -216,6 +228,7 @@ pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
             null_partitions::mend(&mut ir).map_err(polars_error)?;
             let mut ir = caches::optimize_below(ir);
             null_partitions::mend(&mut ir).map_err(polars_error)?;
+            pushdown::unfence(&mut ir);
             Ok(ir)
         })
     })?;

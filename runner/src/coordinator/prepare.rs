@@ -143,7 +143,8 @@ fn staged(mut loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Resul
     if let Some(table) = &table {
         loaded.plan = table.rows(loaded.plan)?;
     }
-    let ir = floe_plan::optimize(loaded.plan).map_err(|error| floe_plan::as_written(error, &loaded.renamed))?;
+    let ir = floe_plan::optimize_with(loaded.plan, job.spec.execution.pushdown)
+        .map_err(|error| floe_plan::as_written(error, &loaded.renamed))?;
     let source_bytes = floe_planner::source_bytes(&ir);
     let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
     let sinks = sinks(job, &ir, &schema, table)?;
@@ -216,7 +217,7 @@ fn options(job: &Job, context: &Context, mode: Mode) -> floe_planner::Options {
         cpus: context.threads.max(1),
         partitions_per_worker: execution.partitions_per_worker,
         adaptive: execution.adaptive,
-        runtime_filters: execution.runtime_filters,
+        runtime_filters: execution.runtime_filters && execution.pushdown,
         reorder_joins: execution.reorder_joins,
         max_broadcast_bytes: (execution.broadcast_limit.bytes() != Some(0))
             .then_some(memory / BROADCAST_MEMORY_DIVISOR),
