@@ -17,7 +17,7 @@ use polars_plan::dsl::FileWriteFormat;
 
 use super::from_spec::{from_spec, key};
 use super::staged::Chosen;
-use super::{Mode, Plan, Summary};
+use super::{Mode, Plan, Summary, fault};
 use floe_storage::Options;
 use floe_wire::error::Result;
 
@@ -91,8 +91,10 @@ pub(super) fn commit(plan: &Plan, table: &Table, chosen: Chosen) -> Result<Summa
         .into_iter()
         .map(|file| File { uri: plan.root.join(&file.name).uri(), bytes: file.size, keys: file.keys })
         .collect();
-    table.visible().extend(files.iter().map(|file| file.uri.clone()));
+    *table.visible() = files.iter().map(|file| file.uri.clone()).collect();
+    fault::step()?;
     let committed = table.sink.commit(&plan.run.to_string(), &files)?;
+    fault::step()?;
     // The table has its rows: what cannot be removed now only takes space.
     if let Err(error) = remove_others(plan, table, &committed) {
         tracing::warn!(table = table.root(), "cannot remove files that are not part of the table: {error}");

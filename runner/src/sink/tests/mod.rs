@@ -5,3 +5,4 @@ mod crash;
 mod formats;
 mod modes;
 mod support;
+mod tables;
