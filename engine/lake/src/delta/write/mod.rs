@@ -12,6 +12,8 @@ mod protocol;
 mod schema;
 mod state;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use bytes::Bytes;
