@@ -1,12 +1,12 @@
 //! The actions of a Delta log as they are written: in commits (JSON), and in checkpoints (JSON, or rows of Parquet
-//! that were made JSON). Only what a reader needs.
+//! that were made JSON). Only what Floe needs.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::stats::Stats;
 use crate::delta::error::bad_table;
@@ -20,6 +20,7 @@ pub struct Action {
     #[serde(rename = "metaData")]
     pub metadata: Option<Metadata>,
     pub protocol: Option<Protocol>,
+    pub txn: Option<Transaction>,
     pub sidecar: Option<Sidecar>,
 }
 
@@ -37,6 +38,7 @@ pub struct Add {
     pub stats_parsed: Option<Stats>,
     #[serde(rename = "deletionVector")]
     pub vector: Option<Vector>,
+    pub tags: Option<Pairs<Option<String>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,12 +49,21 @@ pub struct Remove {
     pub vector: Option<Vector>,
 }
 
+/// How far an application has come that writes to the table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Transaction {
+    pub app_id: Option<String>,
+    pub version: Option<i64>,
+}
+
 /// Where the deletion vector of a file is.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Vector {
     pub storage_type: Option<String>,
     pub path_or_inline_dv: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
     pub size_in_bytes: Option<u64>,
     pub cardinality: Option<u64>,
@@ -69,19 +80,30 @@ impl Vector {
     }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Protocol {
     pub min_reader_version: Option<i64>,
+    pub min_writer_version: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reader_features: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer_features: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metadata {
+    pub id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     pub format: Option<Format>,
     pub schema_string: Option<String>,
     pub partition_columns: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_time: Option<i64>,
     pub configuration: Option<Pairs<Option<String>>>,
 }
 
@@ -92,10 +114,11 @@ impl Metadata {
     }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Format {
     pub provider: Option<String>,
+    pub options: Option<Pairs<Option<String>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -132,7 +155,7 @@ pub fn parse(root: &str, file: &str, text: &[u8]) -> Result<Vec<Action>> {
 }
 
 /// A map, which rows of Parquet may have as a list of `key` and `value`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Pairs<V>(pub BTreeMap<String, V>);
 
 impl<V> Pairs<V> {

@@ -1,6 +1,6 @@
 //! Delta tables, by the protocol at https://github.com/delta-io/delta/blob/master/PROTOCOL.md.
 //!
-//! Belongs here: reading the log, and what it says of the files. Does not belong here: reading the files' rows.
+//! Belongs here: the log, and what it says of the files. Does not belong here: the files' rows.
 
 mod actions;
 mod error;
@@ -15,6 +15,7 @@ mod tests;
 mod time;
 mod values;
 mod vectors;
+pub mod write;
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! What a version consists of: the log's actions, reconciled.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::READERS;
-use super::actions::{self, Action, Add, Metadata, Protocol, Vector};
+use super::actions::{self, Action, Add, Metadata, Protocol, Transaction, Vector};
 use super::error::bad_table;
 use super::log::Segment;
 use super::paths;
@@ -16,6 +16,8 @@ use floe_wire::error::Result;
 pub struct Snapshot {
     pub protocol: Protocol,
     pub metadata: Metadata,
+    /// The version that each application reached. Complete only where it is read for a writer.
+    pub applications: HashMap<String, i64>,
     /// The files, oldest first.
     pub files: Vec<Live>,
 }
@@ -32,6 +34,10 @@ const COLUMNS: [&str; 4] = ["protocol", "metaData", "add", "sidecar"];
 /// The same without the files.
 const SETTINGS: [&str; 2] = ["protocol", "metaData"];
 
+/// What a writer looks for that keeps all files, and one that removes some.
+const WRITER_SETTINGS: [&str; 3] = ["protocol", "metaData", "txn"];
+const WRITER_COLUMNS: [&str; 5] = ["protocol", "metaData", "txn", "add", "sidecar"];
+
 /// Reads a version: from the last commit back, so that the first word about a file is the one that counts.
 pub fn snapshot(files: &dyn Files, root: &str, segment: &Segment) -> Result<Snapshot> {
     replay(files, root, segment, &COLUMNS)
@@ -43,8 +49,20 @@ pub fn settings(files: &dyn Files, root: &str, segment: &Segment) -> Result<(Pro
     Ok((snapshot.protocol, snapshot.metadata))
 }
 
+/// Reads a version for a writer. Unless it asks for the files, those of the checkpoint are left out.
+pub fn for_writer(files: &dyn Files, root: &str, segment: &Segment, with_files: bool) -> Result<Snapshot> {
+    replay(files, root, segment, if with_files { &WRITER_COLUMNS } else { &WRITER_SETTINGS })
+}
+
 fn replay(files: &dyn Files, root: &str, segment: &Segment, columns: &[&str]) -> Result<Snapshot> {
-    let mut replay = Replay { root, protocol: None, metadata: None, seen: HashSet::new(), files: Vec::new() };
+    let mut replay = Replay {
+        root,
+        protocol: None,
+        metadata: None,
+        applications: HashMap::new(),
+        seen: HashSet::new(),
+        files: Vec::new(),
+    };
     let commits = files.read_all(&segment.commits)?;
     let commits: Vec<_> = segment.commits.iter().zip(&commits).collect();
     let parsed = parallel::map(&commits, parallel::cores(), |(uri, bytes)| actions::parse(root, uri, bytes))?;
@@ -62,6 +80,7 @@ fn replay(files: &dyn Files, root: &str, segment: &Segment, columns: &[&str]) ->
     Ok(Snapshot {
         protocol: replay.protocol.ok_or_else(|| missing("protocol"))?,
         metadata: replay.metadata.ok_or_else(|| missing("metaData"))?,
+        applications: replay.applications,
         files: replay.files,
     })
 }
@@ -103,6 +122,7 @@ struct Replay<'a> {
     root: &'a str,
     protocol: Option<Protocol>,
     metadata: Option<Metadata>,
+    applications: HashMap<String, i64>,
     /// The logical files that were added or removed in commits.
     seen: HashSet<String>,
     files: Vec<Live>,
@@ -126,6 +146,7 @@ impl Replay<'_> {
                 };
                 self.seen.insert(key(&paths::resolve(self.root, path), remove.vector.as_ref()));
             }
+            self.transaction(action.txn);
             self.protocol = self.protocol.take().or(action.protocol);
             self.metadata = self.metadata.take().or(action.metadata);
         }
@@ -143,16 +164,24 @@ impl Replay<'_> {
                     self.files.push(Live { uri, add });
                 }
             }
+            self.transaction(action.txn);
             let protocol = action.protocol.filter(|protocol| protocol.min_reader_version.is_some());
             self.protocol = self.protocol.take().or(protocol);
             let metadata = action.metadata.filter(|metadata| metadata.schema_string.is_some());
             self.metadata = self.metadata.take().or(metadata);
         }
     }
+
+    /// Newer ones come first.
+    fn transaction(&mut self, transaction: Option<Transaction>) {
+        if let Some(Transaction { app_id: Some(application), version: Some(version) }) = transaction {
+            self.applications.entry(application).or_insert(version);
+        }
+    }
 }
 
 /// What a logical file is known by: the same file with another deletion vector is another one.
-fn key(uri: &str, vector: Option<&Vector>) -> String {
+pub fn key(uri: &str, vector: Option<&Vector>) -> String {
     match vector.and_then(Vector::id) {
         Some(id) => format!("{uri}\0{id}"),
         None => uri.to_owned(),

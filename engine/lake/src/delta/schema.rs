@@ -6,8 +6,8 @@ use super::error::{bad_table, unsupported};
 use crate::table::{Field, Mapping, Type, Unit};
 use floe_wire::error::Result;
 
-const PHYSICAL: &str = "delta.columnMapping.physicalName";
-const ID: &str = "delta.columnMapping.id";
+pub const PHYSICAL: &str = "delta.columnMapping.physicalName";
+pub const ID: &str = "delta.columnMapping.id";
 const NESTED_IDS: &str = "delta.columnMapping.nested.ids";
 const TYPE_CHANGES: &str = "delta.typeChanges";
 

@@ -3,4 +3,4 @@
 mod columns;
 mod files;
 mod log;
-mod memory;
+pub mod memory;

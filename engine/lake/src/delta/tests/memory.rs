@@ -47,6 +47,15 @@ impl Memory {
         self
     }
 
+    /// Writes a file by its URI if there is none.
+    pub fn create(&mut self, uri: &str, data: Bytes) -> bool {
+        let is_new = !self.files.contains_key(uri);
+        if is_new {
+            self.files.insert(uri.to_owned(), (data, 0));
+        }
+        is_new
+    }
+
     /// Sets when a commit was written.
     pub fn touch(&mut self, version: i64, modified_ms: i64) -> &mut Self {
         self.files.get_mut(&format!("{ROOT}/_delta_log/{version:020}.json")).unwrap().1 = modified_ms;

@@ -1,0 +1,7 @@
+//! Tests over tables in memory.
+
+mod columns;
+mod commits;
+mod features;
+mod new_tables;
+mod store;
