@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CatalogSpec, ComputeSpec, DistributedQueryStatus, ExecutionSpec, PlanSource, SinkSpec, StorageSpec, TableSpec, schema,
+    CatalogSpec, ComputeSpec, DistributedQueryStatus, ExecutionSpec, PlanSource, SinkSpec, StorageSpec, TableSpec,
+    schema,
 };
 
 /// One Polars query over many pods: the plan, the tables it reads, what it runs on, and where the result goes.
