@@ -187,6 +187,8 @@ func TestSoundQueriesPassAndGetTheirDefaults(t *testing.T) {
 		{"spec.sink.partitionBy", "[year]"},
 		{"spec.sink", "null"},
 		{"spec.managedBy", "kueue.x-k8s.io/multikueue"},
+		{"spec", "{plan: {sql: select 1}, tables: {u: {catalog: lake, table: ns.u, options: {branch: audit}}}, " +
+			"catalogs: {lake: {uri: 'https://c', secretRef: {name: keys}}}, sink: {catalog: lake, table: a.b.out, mode: append}}"},
 	} {
 		if faults := s.admit(with(t, sound, change[0], change[1]), nil); faults != "" {
 			t.Errorf("%s: %s\n%s", change[0], change[1], faults)
@@ -209,6 +211,15 @@ func TestEachRuleRefusesWithItsMessage(t *testing.T) {
 		{"spec.tables.u", "{uri: data/u/}", "write format (parquet"},
 		{"spec.views", "{v: select 1}", "views are for SQL"},
 		{"spec.tables.u", "{uri: data/u.csv, storage: lake}", "a table's storage must be the name of one of"},
+		{"spec.tables.u", "{format: parquet}", "write uri, or catalog and table"},
+		{"spec.tables.u", "{catalog: lake}", "write uri, or catalog and table"},
+		{"spec.tables.u", "{uri: data/u.csv, catalog: lake, table: ns.u}", "write uri, or catalog and table"},
+		{"spec.tables.u", "{catalog: lake, table: ns.u, format: csv}", "leave format out"},
+		{"spec.tables.u", "{catalog: lake, table: ns.u}", "a table's catalog must be the name of one of"},
+		{"spec.catalogs", "{lake: {type: glue, uri: 'https://c'}}", "Unsupported value"},
+		{"spec.sink", "{format: parquet}", "write sink.uri, or sink.catalog and sink.table"},
+		{"spec.sink", "{catalog: lake, table: ns.u, format: csv}", "leave sink.format and sink.csv out"},
+		{"spec.sink", "{catalog: lake, table: ns.u}", "sink.catalog must be the name of one of"},
 		{"spec.compute", "{workers: 4, maxWorkers: 8}", "either compute.workers or"},
 		{"spec.compute", "{minWorkers: 4}", "compute.minWorkers needs compute.maxWorkers"},
 		{"spec.compute", "{minWorkers: 8, maxWorkers: 4}", "must not be above compute.maxWorkers"},

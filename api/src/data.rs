@@ -1,4 +1,4 @@
-//! Tables, and the storages of tables, plans, sinks and shuffles.
+//! Tables, the storages of tables, plans, sinks and shuffles, and the catalogs of tables.
 
 use std::collections::BTreeMap;
 
@@ -11,31 +11,46 @@ use crate::{NameRef, Secret, schema};
 /// A named table.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.format) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write format (parquet, csv, ndjson, ipc, delta or iceberg), or a uri that ends in .parquet, .csv, .ndjson or .ipc"))]
+#[x_kube(
+    validation = Rule::new("has(self.uri) ? !has(self.catalog) && !has(self.table) : has(self.catalog) && has(self.table)").message("write uri, or catalog and table"),
+    validation = Rule::new("!has(self.catalog) || !has(self.format) || self.format == 'iceberg'").message("a table of a catalog is an iceberg table: leave format out"),
+    validation = Rule::new("has(self.format) || !has(self.uri) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write format (parquet, csv, ndjson, ipc, delta or iceberg), or a uri that ends in .parquet, .csv, .ndjson or .ipc"),
+)]
 pub struct TableSpec {
     /// Format of the files. If unset, it follows from the URI's extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// A file, directory or glob: a local path, `s3://`, `gs://`, `az://`, `abfss://` or `http(s)://`; for delta and
-    /// iceberg the table's root, or the metadata file of an iceberg table.
+    /// iceberg the table's root, or the metadata file of an iceberg table. Left out if `catalog` is given.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 4096))]
     pub uri: String,
+    /// The catalog that knows the table, by its name in `spec.catalogs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub catalog: Option<String>,
+    /// The table's name in the catalog: `namespace.name`, or `a.b.name` in a nested namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub table: Option<String>,
     /// Options of the reader as the keyword arguments of `pl.scan_*` name them, such as `separator` and `has_header`
     /// of csv or `hive_partitioning` of parquet; `version` or `timestamp` of delta; `snapshot_id`, `branch`, `tag` or
     /// `timestamp` of iceberg.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::any_map")]
     pub options: BTreeMap<String, serde_json::Value>,
-    /// The storage of `uri`, by its name in `spec.storages`. If unset, `spec.storage`.
+    /// The storage of `uri`, or of the files of a table whose catalog gives no credentials, by its name in
+    /// `spec.storages`. If unset, `spec.storage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage: Option<String>,
 }
 
 impl TableSpec {
-    /// The given format, or the one of the URI's extension. Always known after `validate`.
+    /// The given format, that of a catalog's tables, or the one of the URI's extension. Always known after `validate`.
     pub fn resolved_format(&self) -> Option<Format> {
-        self.format.or_else(|| Format::of_uri(&self.uri))
+        let of_catalog = self.catalog.as_ref().map(|_| Format::Iceberg);
+        self.format.or(of_catalog).or_else(|| Format::of_uri(&self.uri))
     }
 }
 
@@ -103,4 +118,59 @@ pub struct StorageSpec {
     /// `google_service_account_key`, `azure_storage_account_key`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<NameRef>,
+}
+
+/// A catalog of tables and how to reach it. Values are never printed: not in logs, status, events or explained plans.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CatalogSpec {
+    /// What the catalog speaks: `rest` is Iceberg's REST protocol.
+    #[serde(default)]
+    pub r#type: CatalogType,
+    /// Address of the catalog, up to but without `/v1`: `https://catalog.example.com/api`.
+    #[schemars(length(min = 1, max = 4096))]
+    pub uri: String,
+    /// The warehouse in the catalog. If unset, the catalog's only or default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub warehouse: Option<String>,
+    /// Prefix of the catalog's paths. If unset, the catalog says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub prefix: Option<String>,
+    /// Scope of the tokens that are asked for. If unset, `catalog`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub scope: Option<String>,
+    /// Where tokens are asked for with client credentials. If unset, the catalog itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub oauth2_server_uri: Option<String>,
+    /// Properties as Iceberg's clients name them, such as `header.X-Tenant` or `audience`. Keep credentials in
+    /// `secretRef`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, String>", extend("maxProperties" = 100))]
+    pub options: BTreeMap<String, Secret>,
+    /// A Secret whose keys are such properties: `credential` (`client_id:client_secret`) or `token`, and any others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<NameRef>,
+}
+
+/// What a catalog speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CatalogType {
+    /// Iceberg's REST protocol.
+    #[default]
+    Rest,
+}
+
+/// The namespace and the name in `namespace.name`, `None` if it is not of that form.
+pub fn table_parts(table: &str) -> Option<(Vec<String>, String)> {
+    let mut parts: Vec<String> = table.split('.').map(str::to_owned).collect();
+    if parts.len() < 2 || parts.iter().any(|part| part.is_empty() || part.trim() != part) {
+        return None;
+    }
+    let name = parts.pop()?;
+    Some((parts, name))
 }

@@ -31,6 +31,9 @@ pub struct Job {
     /// The options that `secretRef`s resolved to, by the name of the storage; the default storage has the empty name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, StorageOptions>,
+    /// The properties that `secretRef`s of catalogs resolved to, by the name of the catalog.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub catalog_secrets: BTreeMap<String, StorageOptions>,
 }
 
 impl Job {
@@ -62,6 +65,24 @@ impl Job {
             options.extend(secrets.clone());
         }
         options
+    }
+
+    /// All that is known of a catalog, as properties that Iceberg's clients name (`uri`, `warehouse`, `credential`, …):
+    /// the spec's options, overridden by those of the Secret. `None` if it is not described.
+    pub fn catalog_properties(&self, name: &str) -> Option<StorageOptions> {
+        let catalog = self.spec.catalogs.get(name)?;
+        let mut properties = catalog.options.clone();
+        properties.extend(self.catalog_secrets.get(name).cloned().unwrap_or_default());
+        let fields = [
+            ("uri", Some(&catalog.uri)),
+            ("warehouse", catalog.warehouse.as_ref()),
+            ("prefix", catalog.prefix.as_ref()),
+            ("scope", catalog.scope.as_ref()),
+            ("oauth2-server-uri", catalog.oauth2_server_uri.as_ref()),
+        ];
+        let given = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Secret::new(value?))));
+        properties.extend(given);
+        Some(properties)
     }
 }
 
@@ -99,7 +120,26 @@ impl Provider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::StorageSpec;
+    use crate::{CatalogSpec, StorageSpec};
+
+    #[test]
+    fn properties_of_a_catalog_come_from_its_fields_and_secrets() {
+        let mut lake = CatalogSpec { uri: "https://c".into(), warehouse: Some("w".into()), ..CatalogSpec::default() };
+        lake.options.insert("token".into(), "spec".into());
+        lake.options.insert("header.X-Tenant".into(), "t".into());
+        lake.options.insert("uri".into(), "http://elsewhere".into());
+        let spec = DistributedQuerySpec { catalogs: [("lake".into(), lake)].into(), ..DistributedQuerySpec::default() };
+        let mut job = Job::new("id", "q", spec);
+        job.catalog_secrets.insert("lake".into(), [("token".into(), "hunter2".into())].into());
+        // A storage of the same name has secrets of its own.
+        job.secrets.insert("lake".into(), [("token".into(), "storage".into())].into());
+        let properties = job.catalog_properties("lake").unwrap();
+        let shown: Vec<_> = properties.iter().map(|(key, value)| (key.as_str(), value.reveal())).collect();
+        let want = [("header.X-Tenant", "t"), ("token", "hunter2"), ("uri", "https://c"), ("warehouse", "w")];
+        assert_eq!(shown, want);
+        assert!(job.catalog_properties("sea").is_none());
+        assert!(!format!("{job:?}").contains("hunter2"));
+    }
 
     #[test]
     fn options_of_a_uri_come_from_its_storage_and_secrets_win() {

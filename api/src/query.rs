@@ -6,7 +6,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ComputeSpec, DistributedQueryStatus, ExecutionSpec, PlanSource, SinkSpec, StorageSpec, TableSpec, schema};
+use crate::{
+    CatalogSpec, ComputeSpec, DistributedQueryStatus, ExecutionSpec, PlanSource, SinkSpec, StorageSpec, TableSpec,
+    schema,
+};
 
 /// One Polars query over many pods: the plan, the tables it reads, what it runs on, and where the result goes.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -47,6 +50,8 @@ use crate::{ComputeSpec, DistributedQueryStatus, ExecutionSpec, PlanSource, Sink
     validation = Rule::new("!has(self.views) || !has(self.tables) || self.views.all(v, !(v in self.tables))").message("a view must not have the name of a table"),
     validation = Rule::new("!has(self.tables) || self.tables.all(t, !has(self.tables[t].storage) || (has(self.storages) && self.tables[t].storage in self.storages))").message("a table's storage must be the name of one of spec.storages"),
     validation = Rule::new("!has(self.sink) || !has(self.sink.storage) || (has(self.storages) && self.sink.storage in self.storages)").message("sink.storage must be the name of one of spec.storages"),
+    validation = Rule::new("!has(self.tables) || self.tables.all(t, !has(self.tables[t].catalog) || (has(self.catalogs) && self.tables[t].catalog in self.catalogs))").message("a table's catalog must be the name of one of spec.catalogs"),
+    validation = Rule::new("!has(self.sink) || !has(self.sink.catalog) || (has(self.catalogs) && self.sink.catalog in self.catalogs)").message("sink.catalog must be the name of one of spec.catalogs"),
     validation = Rule::new("!has(self.execution.shuffle.storage) || (has(self.storages) && self.execution.shuffle.storage in self.storages)").message("execution.shuffle.storage must be the name of one of spec.storages"),
     validation = Rule::new("!has(self.plan.dsl) || !has(self.plan.dsl.storage) || (has(self.storages) && self.plan.dsl.storage in self.storages)").message("plan.dsl.storage must be the name of one of spec.storages"),
     validation = Rule::new("!(has(self.suspend) && self.suspend && has(self.cancel) && self.cancel)").message("suspend and cancel exclude each other: set one of them to false"),
@@ -77,6 +82,11 @@ pub struct DistributedQuerySpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 100))]
     pub storages: BTreeMap<String, StorageSpec>,
+    /// Catalogs of tables by name. A table or sink selects one with its `catalog` field; SQL and scripts name every table
+    /// of a catalog as `catalog.namespace.name`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub catalogs: BTreeMap<String, CatalogSpec>,
     /// What the query runs on: how many workers, how large, and everything about their pods.
     #[serde(default)]
     pub compute: ComputeSpec,

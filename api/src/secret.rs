@@ -49,13 +49,13 @@ impl fmt::Display for Secret {
     }
 }
 
-/// The spec as it may be logged: the values of all storage options are hidden, their names kept.
+/// The spec as it may be logged: the values of all options of storages and catalogs are hidden, their names kept.
 pub fn redacted(spec: &DistributedQuerySpec) -> DistributedQuerySpec {
     let mut spec = spec.clone();
-    for storage in spec.storage.iter_mut().chain(spec.storages.values_mut()) {
-        for value in storage.options.values_mut() {
-            *value = Secret::from(HIDDEN);
-        }
+    let storages = spec.storage.iter_mut().chain(spec.storages.values_mut()).map(|storage| &mut storage.options);
+    let catalogs = spec.catalogs.values_mut().map(|catalog| &mut catalog.options);
+    for value in storages.chain(catalogs).flat_map(|options| options.values_mut()) {
+        *value = Secret::from(HIDDEN);
     }
     spec
 }
@@ -63,7 +63,7 @@ pub fn redacted(spec: &DistributedQuerySpec) -> DistributedQuerySpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::StorageSpec;
+    use crate::{CatalogSpec, StorageSpec};
 
     #[test]
     fn a_secret_is_carried_but_never_shown() {
@@ -72,6 +72,9 @@ mod tests {
         storage.options.insert("aws_secret_access_key".into(), "hunter2".into());
         spec.storage = Some(storage.clone());
         spec.storages.insert("lake".into(), storage);
+        let mut catalog = CatalogSpec::default();
+        catalog.options.insert("token".into(), "hunter2".into());
+        spec.catalogs.insert("lake".into(), catalog);
         assert!(serde_json::to_string(&spec).unwrap().contains("hunter2"));
         assert!(!format!("{spec:?} {spec:#?} {}", Secret::from("hunter2")).contains("hunter2"));
         let shown = serde_json::to_string(&redacted(&spec)).unwrap();

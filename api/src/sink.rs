@@ -11,22 +11,34 @@ use crate::{Format, Quantity, quantity};
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.format) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write sink.format (parquet, csv, ndjson, ipc, delta or iceberg), or a sink.uri that ends in .parquet, .csv, .ndjson or .ipc"),
-    validation = Rule::new("!has(self.partitionBy) || self.partitionBy.size() == 0 || self.uri.endsWith('/') || !self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("sink.partitionBy writes many files: write sink.uri as a directory that ends in /"),
-    validation = Rule::new("!self.uri.startsWith('http://') && !self.uri.startsWith('https://') && !self.uri.startsWith('hf://')").message("sink.uri cannot be written by http: write a local path, s3://, gs://, az:// or abfss://"),
-    validation = Rule::new("!self.uri.contains('*')").message("sink.uri has a glob, which only reading knows: write a directory that ends in /"),
-    validation = Rule::new("!self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$') || ((!has(self.mode) || self.mode != 'append') && !has(self.maxFileSize) && !has(self.maxFileRows))").message("mode: append, maxFileSize and maxFileRows write several files: write sink.uri as a directory that ends in /"),
+    validation = Rule::new("has(self.uri) ? !has(self.catalog) && !has(self.table) : has(self.catalog) && has(self.table)").message("write sink.uri, or sink.catalog and sink.table"),
+    validation = Rule::new("!has(self.catalog) || ((!has(self.format) || self.format == 'iceberg') && !has(self.csv))").message("a table of a catalog is an iceberg table: leave sink.format and sink.csv out"),
+    validation = Rule::new("has(self.format) || !has(self.uri) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write sink.format (parquet, csv, ndjson, ipc, delta or iceberg), or a sink.uri that ends in .parquet, .csv, .ndjson or .ipc"),
+    validation = Rule::new("!has(self.partitionBy) || self.partitionBy.size() == 0 || !has(self.uri) || self.uri.endsWith('/') || !self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("sink.partitionBy writes many files: write sink.uri as a directory that ends in /"),
+    validation = Rule::new("!has(self.uri) || (!self.uri.startsWith('http://') && !self.uri.startsWith('https://') && !self.uri.startsWith('hf://'))").message("sink.uri cannot be written by http: write a local path, s3://, gs://, az:// or abfss://"),
+    validation = Rule::new("!has(self.uri) || !self.uri.contains('*')").message("sink.uri has a glob, which only reading knows: write a directory that ends in /"),
+    validation = Rule::new("!has(self.uri) || !self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$') || ((!has(self.mode) || self.mode != 'append') && !has(self.maxFileSize) && !has(self.maxFileRows))").message("mode: append, maxFileSize and maxFileRows write several files: write sink.uri as a directory that ends in /"),
     validation = Rule::new("!has(self.compression) || !has(self.format) || (self.format in ['csv', 'ndjson'] ? self.compression in ['none', 'zstd', 'gzip'] : self.format == 'ipc' ? self.compression in ['none', 'zstd', 'lz4'] : true)").message("sink.compression does not go with sink.format: csv and ndjson take none, zstd or gzip; ipc takes none, zstd or lz4"),
     validation = Rule::new("!has(self.compressionLevel) || has(self.compression)").message("sink.compressionLevel needs sink.compression beside it"),
-    validation = Rule::new("!has(self.csv) || (has(self.format) ? self.format == 'csv' : self.uri.matches('(?i)[.](csv|tsv)([.](gz|zst|zstd))?$'))").message("sink.csv goes with sink.format: csv only"),
-    validation = Rule::new("!has(self.rowGroupSize) || (has(self.format) ? self.format in ['parquet', 'delta', 'iceberg'] : self.uri.matches('(?i)[.](parquet|pq)$'))").message("sink.rowGroupSize goes with sink.format: parquet, delta or iceberg only"),
+    validation = Rule::new("!has(self.csv) || (has(self.format) ? self.format == 'csv' : !has(self.uri) || self.uri.matches('(?i)[.](csv|tsv)([.](gz|zst|zstd))?$'))").message("sink.csv goes with sink.format: csv only"),
+    validation = Rule::new("!has(self.rowGroupSize) || (has(self.format) ? self.format in ['parquet', 'delta', 'iceberg'] : !has(self.uri) || self.uri.matches('(?i)[.](parquet|pq)$'))").message("sink.rowGroupSize goes with sink.format: parquet, delta or iceberg only"),
 )]
 pub struct SinkSpec {
     /// A directory (ends in `/`) for many files, or one file: a local path, `s3://`, `gs://`, `az://` or `abfss://`; for
-    /// delta and iceberg the table's root.
+    /// delta and iceberg the table's root. Left out if `catalog` is given.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 4096))]
     pub uri: String,
-    /// The storage of `uri`, by its name in `spec.storages`. If unset, `spec.storage`.
+    /// The catalog of the table that is written, by its name in `spec.catalogs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub catalog: Option<String>,
+    /// The table's name in the catalog: `namespace.name`, or `a.b.name` in a nested namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub table: Option<String>,
+    /// The storage of `uri`, or of the files of a table whose catalog gives no credentials, by its name in
+    /// `spec.storages`. If unset, `spec.storage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage: Option<String>,
@@ -72,9 +84,18 @@ pub struct SinkSpec {
 }
 
 impl SinkSpec {
-    /// The given format, or the one of the URI's extension. Always known after `validate`.
+    /// The given format, that of a catalog's tables, or the one of the URI's extension. Always known after `validate`.
     pub fn resolved_format(&self) -> Option<SinkFormat> {
-        self.format.or_else(|| Format::of_uri(&self.uri))
+        let of_catalog = self.catalog.as_ref().map(|_| Format::Iceberg);
+        self.format.or(of_catalog).or_else(|| Format::of_uri(&self.uri))
+    }
+
+    /// Where the result goes, for people: the URI, or the catalog and its table.
+    pub fn place(&self) -> String {
+        match (&self.catalog, &self.table) {
+            (Some(catalog), Some(table)) => format!("{catalog}.{table}"),
+            _ => self.uri.clone(),
+        }
     }
 
     /// Whether the URI names one file rather than a directory of files.

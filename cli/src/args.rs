@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub mod catalog;
 pub mod cluster;
 
 use cluster::{
@@ -63,6 +64,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Check queries without planning or running them
     Validate(ValidateArgs),
+    /// Look into an Iceberg catalog: its namespaces and tables, their columns, snapshots and history
+    Catalog(catalog::CatalogArgs),
     /// Print the CustomResourceDefinition of DistributedQuery
     Crd,
     /// Make the Python environment that scripts and SQL run in

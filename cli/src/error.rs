@@ -31,6 +31,8 @@ pub enum Failure {
     /// The client stopped waiting; what it waited for continues.
     #[error("{0}")]
     Waited(String),
+    #[error("{message}")]
+    Catalog { message: String, category: Category },
     #[error("{0}")]
     Internal(String),
 }
@@ -46,6 +48,7 @@ impl Failure {
             Failure::Io { .. } | Failure::Cluster(_) | Failure::Denied(_) => Category::Io,
             Failure::Waited(_) => Category::Deadline,
             Failure::NoRunner(_) | Failure::Internal(_) => Category::Internal,
+            Failure::Catalog { category, .. } => *category,
         }
     }
 

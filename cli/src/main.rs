@@ -65,6 +65,7 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Delete(args) => commands::change::delete(args),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Validate(args) => commands::validate::run(args),
+        Command::Catalog(args) => commands::catalog::run(args),
         Command::Crd => commands::crd::run(),
         Command::Setup(args) => commands::setup::run(args),
         Command::Version(args) => commands::version::run(args),

@@ -181,7 +181,30 @@ pub fn prepare(query: DistributedQuery, args: &QueryArgs) -> Result<Prepared, Fa
         resolved.insert(storage_name.to_owned(), all.into_iter().map(|(key, value)| (key, text(value))).collect());
     }
     job.secrets = resolved;
+    job.catalog_secrets = catalog_secrets(&name, &job, &secrets)?;
     Ok(Prepared { job, env, workers })
+}
+
+/// A job that knows the query's catalogs and their properties, to look into them.
+pub fn catalogs(query: DistributedQuery, args: &QueryArgs) -> Result<Job, Failure> {
+    let name = query.metadata.name.or(query.metadata.generate_name).unwrap_or_else(|| "query".to_owned());
+    let mut job = Job::new("", name.clone(), query.spec);
+    let secrets = Objects { kind: "Secret", option: "--secret", given: &args.secret };
+    job.catalog_secrets = catalog_secrets(&name, &job, &secrets)?;
+    Ok(job)
+}
+
+fn catalog_secrets(what: &str, job: &Job, secrets: &Objects<'_>) -> Result<BTreeMap<String, StorageOptions>, Failure> {
+    let mut all = BTreeMap::new();
+    for (name, catalog) in &job.spec.catalogs {
+        let Some(secret) = &catalog.secret_ref else { continue };
+        let read = secrets.all(&secret.name).map_err(|message| Failure::Spec {
+            what: what.to_owned(),
+            faults: vec![FieldError::new(format!("spec.catalogs.{name}.secretRef"), message)],
+        })?;
+        all.insert(name.clone(), read.into_iter().map(|(key, value)| (key, text(value))).collect());
+    }
+    Ok(all)
 }
 
 /// Secrets or ConfigMaps given on the command line.

@@ -1,6 +1,7 @@
 //! Validates the meaning of a spec: everything that can be checked without running it. Pure and total. It repeats the
 //! API server's rules, because `floe run` and the operator must not depend on them.
 
+mod catalog;
 mod compute;
 pub mod schedule;
 mod sink;
@@ -12,6 +13,7 @@ use base64::Engine as _;
 
 use crate::plan::PlanKind;
 use crate::{ComputeContextSpec, DistributedQuerySpec, DslSource, Format, TableSpec};
+use catalog::not_iceberg;
 use values::is_label_key;
 
 /// One fault: its field and what to write instead.
@@ -41,6 +43,7 @@ pub fn validate(spec: &DistributedQuerySpec) -> Vec<FieldError> {
     faults.tables();
     faults.views();
     faults.storages();
+    faults.catalogs();
     faults.compute(&spec.compute);
     faults.execution(&spec.execution);
     if let Some(sink) = &spec.sink {
@@ -239,9 +242,15 @@ impl Faults<'_> {
     }
 
     fn table(&mut self, path: &str, table: &TableSpec) {
-        self.uri(&format!("{path}.uri"), &table.uri, true);
+        if self.place(path, &table.uri, table.catalog.as_deref(), table.table.as_deref()) {
+            self.uri(&format!("{path}.uri"), &table.uri, true);
+        }
         self.storage_name(&format!("{path}.storage"), table.storage.as_deref());
         match table.resolved_format() {
+            None if table.uri.is_empty() => {}
+            Some(format) if table.catalog.is_some() && format != Format::Iceberg => {
+                self.push(format!("{path}.format"), not_iceberg(format));
+            }
             None => self.push(
                 format!("{path}.format"),
                 format!(

@@ -34,9 +34,14 @@ impl Faults<'_> {
     }
 
     pub(super) fn sink(&mut self, sink: &SinkSpec) {
-        self.uri("spec.sink.uri", &sink.uri, false);
+        if self.place("spec.sink", &sink.uri, sink.catalog.as_deref(), sink.table.as_deref()) {
+            self.uri("spec.sink.uri", &sink.uri, false);
+        }
         self.storage_name("spec.sink.storage", sink.storage.as_deref());
         let Some(format) = sink.resolved_format() else {
+            if sink.uri.is_empty() {
+                return;
+            }
             self.push(
                 "spec.sink.format",
                 format!(
@@ -46,6 +51,9 @@ impl Faults<'_> {
             );
             return;
         };
+        if sink.catalog.is_some() && format != Format::Iceberg {
+            self.push("spec.sink.format", super::catalog::not_iceberg(format));
+        }
         self.sink_compression(sink, format);
         let parquet = matches!(format, Format::Parquet | Format::Delta | Format::Iceberg);
         if sink.row_group_size.is_some() && !parquet {

@@ -1,5 +1,6 @@
 //! One file per command or few related ones. Each resolves its typed arguments and returns the exit code.
 
+pub mod catalog;
 pub mod change;
 pub mod complete;
 pub mod contexts;

@@ -40,9 +40,10 @@ pub async fn checks(cluster: &Cluster, files: &[DistributedQuery]) -> Vec<Check>
 
 fn names(query: &DistributedQuery) -> Vec<(Kind, String)> {
     let spec = &query.spec;
-    let storages = spec.storage.iter().chain(spec.storages.values());
+    let storages = spec.storage.iter().chain(spec.storages.values()).map(|storage| &storage.secret_ref);
+    let catalogs = spec.catalogs.values().map(|catalog| &catalog.secret_ref);
     let mut all: Vec<(Kind, String)> =
-        storages.filter_map(|storage| Some((Kind::Secret, storage.secret_ref.as_ref()?.name.clone()))).collect();
+        storages.chain(catalogs).flatten().map(|secret| (Kind::Secret, secret.name.clone())).collect();
     if let Some(dsl) = &spec.plan.dsl {
         all.extend(dsl.secret_key_ref.iter().map(|key| (Kind::Secret, key.name.clone())));
         all.extend(dsl.config_map_key_ref.iter().map(|key| (Kind::ConfigMap, key.name.clone())));
@@ -112,14 +113,15 @@ mod tests {
     fn query(status: serde_json::Value) -> DistributedQuery {
         serde_json::from_value(json!({"apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery", "metadata": {"name": "q"},
             "spec": {"plan": {"dsl": {"configMapKeyRef": {"name": "plans", "key": "k"}}}, "storage": {"secretRef": {"name": "a"}},
-                "storages": {"other": {"secretRef": {"name": "b"}}}}, "status": status}))
+                "storages": {"other": {"secretRef": {"name": "b"}}},
+                "catalogs": {"lake": {"uri": "https://c", "secretRef": {"name": "c"}}}}, "status": status}))
         .unwrap()
     }
 
     #[test]
     fn what_a_query_names_is_looked_for() {
         let named = names(&query(json!({})));
-        let want = [(Kind::Secret, "a"), (Kind::Secret, "b"), (Kind::ConfigMap, "plans")];
+        let want = [(Kind::Secret, "a"), (Kind::Secret, "b"), (Kind::Secret, "c"), (Kind::ConfigMap, "plans")];
         assert_eq!(named, want.map(|(kind, name)| (kind, name.to_owned())));
     }
 

@@ -59,6 +59,7 @@ fn probe(query: &DistributedQuery) -> Option<Probe> {
         "plan": {"python": {"script": script}},
         "tables": spec.tables,
         "storages": spec.storages,
+        "catalogs": spec.catalogs,
         "compute": compute(&spec.compute),
         "execution": {"mode": "single-node"},
     });

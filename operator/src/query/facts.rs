@@ -106,6 +106,8 @@ pub struct Inputs {
     pub query: Arc<DistributedQuery>,
     /// The options that `secretRef`s resolved to, by the name of the storage.
     pub secrets: BTreeMap<String, StorageOptions>,
+    /// The properties that `secretRef`s of catalogs resolved to, by the name of the catalog.
+    pub catalog_secrets: BTreeMap<String, StorageOptions>,
     /// The first attempt's job, which later attempts reuse, and the Secrets with its plan.
     pub first: Option<(Job, PlanSecrets)>,
     /// What the spec refers to and the namespace does not have.

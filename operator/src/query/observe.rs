@@ -240,6 +240,13 @@ pub async fn inputs(context: &Context, query: &DistributedQuery, loan: &Loan, at
             secrets.insert(storage.to_owned(), options);
         }
     }
+    let mut catalog_secrets = BTreeMap::new();
+    for (name, catalog) in &spec.catalogs {
+        let Some(reference) = &catalog.secret_ref else { continue };
+        if let Some(properties) = reader.options(&reference.name, &format!("spec.catalogs.{name}")).await? {
+            catalog_secrets.insert(name.clone(), properties);
+        }
+    }
     if let Some(dsl) = &spec.plan.dsl {
         if let Some(key) = &dsl.config_map_key_ref {
             reader.config_map_key(&key.name, &key.key).await?;
@@ -259,7 +266,7 @@ pub async fn inputs(context: &Context, query: &DistributedQuery, loan: &Loan, at
         let secret = secret.filter(|secret| is_owned(secret, &uid));
         first = secret.and_then(|secret| build::read_first(&secret)).map(|(job, plan, _)| (job, plan));
     }
-    Ok(Some(Inputs { query: Arc::new(fresh), secrets, first, missing }))
+    Ok(Some(Inputs { query: Arc::new(fresh), secrets, catalog_secrets, first, missing }))
 }
 
 struct Reader<'a> {
@@ -289,7 +296,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads a storage's Secret as options. Their values never appear in a message.
+    /// Reads the Secret of a storage or catalog as options. Their values never appear in a message.
     async fn options(&mut self, name: &str, field: &str) -> Result<Option<StorageOptions>> {
         let field = format!("{field}.secretRef");
         let Some(secret) = self.secret(name, &field).await? else { return Ok(None) };

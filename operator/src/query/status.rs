@@ -116,16 +116,16 @@ fn held_up(reason: Option<Reason>, new: &DistributedQueryStatus) -> Vec<Notice> 
     }
 }
 
-/// Redacts values of storage options that look like credentials from a message.
+/// Redacts values of options of storages and catalogs that look like credentials from a message.
 pub fn scrub(spec: &floe_api::DistributedQuerySpec, text: &str) -> String {
     const TELLING: [&str; 6] = ["key", "secret", "token", "password", "credential", "sas"];
     let mut text = text.to_owned();
-    for storage in spec.storage.iter().chain(spec.storages.values()) {
-        for (name, value) in &storage.options {
-            let name = name.to_ascii_lowercase();
-            if value.reveal().len() >= 4 && TELLING.iter().any(|word| name.contains(word)) {
-                text = text.replace(value.reveal(), "***");
-            }
+    let storages = spec.storage.iter().chain(spec.storages.values()).map(|storage| &storage.options);
+    let catalogs = spec.catalogs.values().map(|catalog| &catalog.options);
+    for (name, value) in storages.chain(catalogs).flatten() {
+        let name = name.to_ascii_lowercase();
+        if value.reveal().len() >= 4 && TELLING.iter().any(|word| name.contains(word)) {
+            text = text.replace(value.reveal(), "***");
         }
     }
     text

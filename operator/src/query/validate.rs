@@ -52,8 +52,10 @@ pub fn validate_borrowed(query: &DistributedQuery, lent: &ComputeSpec, policy: &
 
 /// Paths in the pods: what is written there is lost, and there is nothing to read, unless a template mounts something.
 fn local_paths(spec: &DistributedQuerySpec) -> Vec<FieldError> {
-    let sink = spec.sink.iter().map(|sink| ("spec.sink.uri".to_owned(), &sink.uri));
-    let tables = spec.tables.iter().map(|(name, table)| (format!("spec.tables.{name}.uri"), &table.uri));
+    let sink =
+        spec.sink.iter().filter(|sink| sink.catalog.is_none()).map(|sink| ("spec.sink.uri".to_owned(), &sink.uri));
+    let tables = spec.tables.iter().filter(|(_, table)| table.catalog.is_none());
+    let tables = tables.map(|(name, table)| (format!("spec.tables.{name}.uri"), &table.uri));
     let plan = spec.plan.dsl.iter().flat_map(|dsl| {
         let uri = dsl.uri.iter().map(|uri| ("spec.plan.dsl.uri".to_owned(), uri));
         uri.chain(dsl.path.iter().map(|path| ("spec.plan.dsl.path".to_owned(), path)))

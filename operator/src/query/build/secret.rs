@@ -55,6 +55,7 @@ pub fn job_secrets(
     let mut job = Job::new(uid.clone(), name.clone(), spec);
     job.attempt = attempt;
     job.secrets.clone_from(&inputs.secrets);
+    job.catalog_secrets.clone_from(&inputs.catalog_secrets);
     job.traceparent = trace;
     let mut parts = Vec::new();
     let plan = match &inputs.first {

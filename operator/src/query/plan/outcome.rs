@@ -68,7 +68,7 @@ fn succeed(draft: &mut Draft<'_>, outcome: &Outcome) {
     let rows = counted(outcome.rows, "row", "rows");
     let message = match (&draft.status.result_uri, sink) {
         (Some(uri), _) => format!("{rows} at {uri}"),
-        (None, Some(sink)) => format!("{rows} at {}", sink.uri),
+        (None, Some(sink)) => format!("{rows} at {}", sink.place()),
         (None, None) => {
             let until = draft.now + SignedDuration::try_from(finish::result_ttl(draft)).unwrap_or_default();
             format!("{rows}; can be read from the query until {}", until.strftime("%FT%TZ"))
