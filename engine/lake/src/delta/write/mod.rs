@@ -32,7 +32,7 @@ const ATTEMPTS: usize = 20;
 pub fn prepare(store: &dyn Store, root: &str, request: &Request) -> Result<Target> {
     let root = root.trim_end_matches('/');
     let state = State::read(store, root, false)?;
-    let is_done = state.as_ref().is_some_and(|state| state.applications.contains_key(&application(request)));
+    let is_done = state.as_ref().is_some_and(|state| state.applications.contains_key(&application(&request.query)));
     // What an earlier attempt committed must not keep this one from finding that out, when it commits.
     let state = state.filter(|_| !is_done);
     Ok(plan::plan(root, state.as_ref(), request)?.target)
@@ -41,7 +41,7 @@ pub fn prepare(store: &dyn Store, root: &str, request: &Request) -> Result<Targe
 /// Makes the files part of the table, unless an earlier attempt at the query did so with its own.
 pub fn commit(store: &dyn Store, target: &Target, request: &Request, written: &[Written]) -> Result<Committed> {
     let root = target.root.as_str();
-    let application = application(request);
+    let application = application(&request.query);
     let with_files = matches!(request.mode, Mode::Overwrite | Mode::OverwritePartitions);
     let mut state = State::read(store, root, with_files)?;
     for _ in 0..ATTEMPTS {
@@ -74,8 +74,17 @@ pub fn commit(store: &dyn Store, target: &Target, request: &Request, written: &[
     Err(QueryError::new(Category::Io, "CommitConflict", format!("{what}; run the query again when fewer write to it")))
 }
 
-fn application(request: &Request) -> String {
-    format!("floe-{}", request.query)
+/// The commit that this query has made, if it has.
+pub fn committed(store: &dyn Store, root: &str, query: &str) -> Result<Option<Committed>> {
+    let root = root.trim_end_matches('/');
+    match State::read(store, root, false)? {
+        Some(state) => earlier(store, root, &state, &application(query), &[]),
+        None => Ok(None),
+    }
+}
+
+fn application(query: &str) -> String {
+    format!("floe-{query}")
 }
 
 /// The commit that the query has made, if it has.
