@@ -14,10 +14,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use floe_api::{Format, SinkMode, SinkSpec};
+use floe_lake::delta::write as delta;
 use floe_lake::files::Files as _;
+use floe_lake::iceberg::write as iceberg;
 use floe_lake::table::{Field, Value};
 use floe_lake::write::{Committed, Mode, Request, Store, Target, Written};
-use floe_lake::{delta, iceberg};
 use polars_arrow::datatypes::ArrowSchemaRef;
 use polars_buffer::Buffer;
 use polars_core::prelude::*;
