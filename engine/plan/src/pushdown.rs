@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use polars_core::frame::DataFrame;
-use polars_plan::dsl::{DslFunction, DslPlan};
-use polars_plan::plans::{FunctionIR, IR, IRPlan};
+use polars_plan::dsl::DslPlan;
+use polars_plan::plans::{DslFunction, FunctionIR, IR, IRPlan};
 
 use crate::inputs::inputs_mut;
 
