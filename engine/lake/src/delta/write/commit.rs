@@ -191,6 +191,11 @@ fn partition_of(plan: &Plan, file: &Live) -> Result<Vec<Option<String>>> {
     values.collect()
 }
 
+/// In partitions an empty text is null.
+fn is_null(value: Option<&Value>) -> bool {
+    value.is_none_or(|value| matches!(value, Value::String(text) if text.is_empty()))
+}
+
 /// Refuses nulls where the table may have none.
 fn check_nulls(content: &Content, file: &Written) -> Result<()> {
     let Content { plan, request, .. } = content;
@@ -200,7 +205,7 @@ fn check_nulls(content: &Content, file: &Written) -> Result<()> {
     for field in plan.columns.iter().filter(may_be_null) {
         let name = &field.name;
         let nulls = match plan.partition.iter().position(|key| key == name) {
-            Some(at) => file.partition.get(at).map(|value: &Option<Value>| u64::from(value.is_none())),
+            Some(at) => file.partition.get(at).map(|value| u64::from(is_null(value.as_ref()))),
             None if file.rows == 0 => Some(0),
             None => file.bounds.get(name).and_then(|bounds| bounds.nulls),
         };

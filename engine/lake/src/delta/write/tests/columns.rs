@@ -118,6 +118,15 @@ fn nulls_are_refused_where_the_table_has_none() {
     assert!(class == "SchemaError" && message.contains("column \"id\" has nulls"), "{message}");
     file.bounds.insert("id".to_owned(), bounds(Value::Int(1), Value::Int(2), 0));
     store.commit(&rows, &[file]).unwrap();
+    // An empty text is null as the value of a partition.
+    let mut settings = metadata(&schema(&[column("x", json!("long"), true), column("p", json!("string"), false)]));
+    settings["metaData"]["partitionColumns"] = json!(["p"]);
+    let parted = Faulty::new(Memory::with(protocol(), settings, &[]));
+    let rows = request("q", Mode::Append, &[("x", Type::Int64), ("p", Type::String)]);
+    for value in [None, Some(Value::String(String::new()))] {
+        assert!(failure(parted.commit(&rows, &[written("f", &[value])])).1.contains("\"p\" has nulls"));
+    }
+    parted.commit(&rows, &[written("f", &[Some(Value::String("a".into()))])]).unwrap();
     // Nobody counts those in nested columns.
     let list = json!({"type": "array", "elementType": "long", "containsNull": false});
     let nested = table(&[column("l", list, true)]);

@@ -25,7 +25,7 @@ fn an_append_is_made_after_those_of_others() {
     assert_eq!(names(&store.latest()), ["b", "c", "d"]);
     let info = store.action(3, "commitInfo");
     assert_eq!((&info["operation"], &info["isBlindAppend"]), (&json!("WRITE"), &json!(true)));
-    assert_eq!(store.actions(3, "remove"), [json!({}); 0]);
+    assert!(store.actions(3, "remove").is_empty());
 }
 
 #[test]
@@ -139,8 +139,11 @@ fn partitions_are_overwritten_where_rows_are() {
         (vec![Some(Value::Float(3.0))], vec!["one", "same", "two", "null", "empty", "late", "n0"]),
     ] {
         let store = Faulty::new(Memory::with(protocol(), settings.clone(), &actions));
-        let files: Vec<_> =
-            values.iter().enumerate().map(|(at, value)| written(&format!("n{at}"), &[value.clone()])).collect();
+        let files: Vec<_> = values
+            .iter()
+            .enumerate()
+            .map(|(at, value)| written(&format!("n{at}"), std::slice::from_ref(value)))
+            .collect();
         let late = if files.is_empty() { vec![] } else { vec![part("late", json!("2.0"))] };
         store.fail([Fault::Overtaken(late)]);
         store.commit(&request("q", mode, &columns), &files).unwrap();
