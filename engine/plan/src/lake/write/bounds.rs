@@ -16,7 +16,7 @@ pub fn of(footer: &FileMetadataRef, columns: &[&Field]) -> BTreeMap<String, Boun
 }
 
 fn of_column(footer: &FileMetadataRef, column: &Field) -> Option<Bounds> {
-    let mut all: Option<Bounds> = None;
+    let (mut all, mut rows): (Option<Bounds>, u64) = (None, 0);
     for group in footer.row_groups.iter().filter(|group| group.num_rows() > 0) {
         let chunk = group.columns_under_root_iter(name_in_files(column))?.next()?;
         let found = bounds(chunk.statistics(&footer.footer_buf)?.ok()?, &column.dtype);
@@ -33,6 +33,7 @@ fn of_column(footer: &FileMetadataRef, column: &Field) -> Option<Bounds> {
                 nulls: sum(all.nulls, found.nulls),
             },
         });
+        rows += u64::try_from(group.num_rows()).ok()?;
     }
     all
 }
@@ -56,8 +57,9 @@ fn bounds(of: Statistics, dtype: &Type) -> Bounds {
         Statistics::Boolean(of) => bounds!(of, |value| Some(Value::Boolean(value))),
         Statistics::Int32(of) => bounds!(of, |value: i32| integer(i64::from(value), dtype)),
         Statistics::Int64(of) => bounds!(of, |value: i64| integer(value, dtype)),
-        Statistics::Float(of) => bounds!(of, |value: f32| float(f64::from(value))),
-        Statistics::Double(of) => bounds!(of, float),
+        // Footers pass over NaN, which is greater than all: that there is none, they do not say.
+        Statistics::Float(of) => Bounds { max: None, ..bounds!(of, |value: f32| float(f64::from(value))) },
+        Statistics::Double(of) => Bounds { max: None, ..bounds!(of, float) },
         Statistics::Binary(of) => bounds!(of, |value: Vec<u8>| bytes(value, dtype)),
         Statistics::FixedLen(of) => bounds!(of, |value: Vec<u8>| bytes(value, dtype)),
         Statistics::Int96(of) => Bounds { min: None, max: None, nulls: count(of.null_count) },
