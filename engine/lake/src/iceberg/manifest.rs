@@ -251,7 +251,7 @@ fn bounds(file: &Datum<'_>, by_id: &HashMap<i32, &Field>, rows: Option<u64>) -> 
     bounds.into_iter().filter_map(sound).collect()
 }
 
-fn key(partition: &Datum<'_>) -> Vec<Key> {
+pub fn key(partition: &Datum<'_>) -> Vec<Key> {
     let Datum::Record(fields) = partition else { return Vec::new() };
     let key = |value: &Datum<'_>| match value {
         Datum::Boolean(value) => Key::Int(i64::from(*value)),

@@ -1,4 +1,5 @@
-//! Iceberg tables: from the metadata of a table (versions 1 to 3) to the files of one of its snapshots.
+//! Iceberg tables: from the metadata of a table (versions 1 to 3) to the files of one of its snapshots, and in `write`
+//! from data files to a new snapshot.
 
 mod avro;
 mod deletes;
@@ -7,11 +8,11 @@ mod manifest;
 mod metadata;
 mod plan;
 mod schema;
-#[cfg(test)]
 mod schemas;
 #[cfg(test)]
 mod tests;
-mod values;
+pub mod values;
+pub mod write;
 
 use bytes::Bytes;
 use floe_wire::error::{Category, QueryError, Result};

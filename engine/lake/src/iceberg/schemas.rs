@@ -1,4 +1,5 @@
-//! The Avro schemas of manifest lists and manifests, for writing them (versions 2 and 3 of the format).
+//! The Avro schemas of manifest lists and manifests, for writing them (versions 2 and 3 of the format, which is the
+//! parameter `format`).
 
 use serde_json::{Value as Json, json};
 
@@ -20,14 +21,14 @@ fn by_id(value: &str, key_id: i32, value_id: i32) -> Json {
     }})
 }
 
-pub fn manifest_list() -> Json {
+pub fn manifest_list(format: u32) -> Json {
     let summary = json!({"type": "record", "name": "r508", "fields": [
         required("contains_null", json!("boolean"), 509),
         optional("contains_nan", json!("boolean"), 518),
         optional("lower_bound", json!("bytes"), 510),
         optional("upper_bound", json!("bytes"), 511),
     ]});
-    json!({"type": "record", "name": "manifest_file", "fields": [
+    let mut fields = vec![
         required("manifest_path", json!("string"), 500),
         required("manifest_length", json!("long"), 501),
         required("partition_spec_id", json!("int"), 502),
@@ -43,19 +44,26 @@ pub fn manifest_list() -> Json {
         required("deleted_rows_count", json!("long"), 514),
         optional("partitions", json!({"type": "array", "items": summary, "element-id": 508}), 507),
         optional("key_metadata", json!("bytes"), 519),
-        optional("first_row_id", json!("long"), 520),
-    ]})
+    ];
+    if format >= 3 {
+        fields.push(optional("first_row_id", json!("long"), 520));
+    }
+    json!({"type": "record", "name": "manifest_file", "fields": fields})
 }
 
-/// `partition`: name, Avro type and id of each partition field.
-pub fn manifest(partition: &[(&str, Json, i32)]) -> Json {
-    let partition: Vec<Json> = partition.iter().map(|(name, dtype, id)| optional(name, dtype.clone(), *id)).collect();
+/// A field of the record of partition values.
+pub fn partition_field(name: &str, dtype: Json, id: i32) -> Json {
+    optional(name, dtype, id)
+}
+
+/// `partition` is the record of partition values.
+pub fn manifest(partition: &Json, format: u32) -> Json {
     let list = |dtype: &str, id: i32| json!({"type": "array", "items": dtype, "element-id": id});
-    let file = json!({"type": "record", "name": "r2", "fields": [
+    let mut fields = vec![
         required("content", json!("int"), 134),
         required("file_path", json!("string"), 100),
         required("file_format", json!("string"), 101),
-        required("partition", json!({"type": "record", "name": "r102", "fields": partition}), 102),
+        required("partition", partition.clone(), 102),
         required("record_count", json!("long"), 103),
         required("file_size_in_bytes", json!("long"), 104),
         optional("column_sizes", by_id("long", 117, 118), 108),
@@ -68,11 +76,14 @@ pub fn manifest(partition: &[(&str, Json, i32)]) -> Json {
         optional("split_offsets", list("long", 133), 132),
         optional("equality_ids", list("int", 136), 135),
         optional("sort_order_id", json!("int"), 140),
-        optional("first_row_id", json!("long"), 142),
         optional("referenced_data_file", json!("string"), 143),
-        optional("content_offset", json!("long"), 144),
-        optional("content_size_in_bytes", json!("long"), 145),
-    ]});
+    ];
+    if format >= 3 {
+        fields.push(optional("first_row_id", json!("long"), 142));
+        fields.push(optional("content_offset", json!("long"), 144));
+        fields.push(optional("content_size_in_bytes", json!("long"), 145));
+    }
+    let file = json!({"type": "record", "name": "r2", "fields": fields});
     json!({"type": "record", "name": "manifest_entry", "fields": [
         required("status", json!("int"), 0),
         optional("snapshot_id", json!("long"), 1),
@@ -80,4 +91,9 @@ pub fn manifest(partition: &[(&str, Json, i32)]) -> Json {
         optional("file_sequence_number", json!("long"), 4),
         required("data_file", file, 2),
     ]})
+}
+
+/// The record of partition values of these fields.
+pub fn partition(fields: Vec<Json>) -> Json {
+    json!({"type": "record", "name": "r102", "fields": fields})
 }

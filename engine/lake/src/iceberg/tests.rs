@@ -9,7 +9,7 @@ use roaring::RoaringTreemap;
 use serde_json::{Value as Json, json};
 
 use super::avro::decode::Datum;
-use super::avro::write;
+use super::avro::write::Writer;
 use super::{schemas, table};
 use crate::checksum::crc32;
 use crate::files::{Entry, Files};
@@ -58,20 +58,27 @@ impl Memory {
         let paths: Vec<String> = (0..manifests.len()).map(|i| format!("{ROOT}/metadata/m{i}.avro")).collect();
         let mut listed = Vec::new();
         for ((spec, sequence, entries), path) in manifests.iter().zip(&paths) {
-            let partition = [("g", json!("string"), 1000), ("b", json!("int"), 1001)];
-            let schema = schemas::manifest(&partition[..if *spec == 0 { 0 } else { 2 }]);
-            let manifest = write::container(&schema, &[], entries).unwrap();
+            let fields = [("g", json!("string"), 1000), ("b", json!("int"), 1001)];
+            let fields = fields.map(|(name, dtype, id)| schemas::partition_field(name, dtype, id)).to_vec();
+            let partition = schemas::partition(if *spec == 0 { vec![] } else { fields });
+            let manifest = container(&schemas::manifest(&partition, 3), entries);
             self.files.insert(path.clone(), manifest.into());
             let numbers = [(501, 1), (502, *spec), (517, 0), (515, *sequence), (516, 0), (503, 1), (504, 1), (505, 0)];
             let numbers = numbers.into_iter().chain([(506, 0), (512, 1), (513, 0), (514, 0)]);
             let path = (500, Datum::String(path));
             listed.push(Datum::Record(numbers.map(|(id, n)| (id, Datum::Int(n))).chain([path]).collect()));
         }
-        self.put("list.avro", write::container(&schemas::manifest_list(), &[], &listed).unwrap());
+        self.put("list.avro", container(&schemas::manifest_list(3), &listed));
         let mut metadata = metadata();
         change(&mut metadata);
         self.put("00003-x.metadata.json", metadata.to_string());
     }
+}
+
+fn container(schema: &Json, rows: &[Datum<'_>]) -> Vec<u8> {
+    let mut writer = Writer::new(schema, &[]).unwrap();
+    rows.iter().for_each(|row| writer.row(row).unwrap());
+    writer.finish().unwrap()
 }
 
 fn metadata() -> Json {

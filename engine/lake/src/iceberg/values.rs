@@ -98,6 +98,84 @@ pub fn from_json(json: &Json, dtype: &Type) -> Option<Value> {
     })
 }
 
+/// Texts and binary values of bounds are cut off at so many characters or bytes, as others do.
+const BOUND_LENGTH: usize = 16;
+
+/// A value of this type as its bytes; `None` if it is not of the type.
+pub fn to_bytes(value: &Value, dtype: &Type) -> Option<Vec<u8>> {
+    Some(match (value, dtype) {
+        (Value::Boolean(value), Type::Boolean) => vec![u8::from(*value)],
+        (Value::Int(value), Type::Int32 | Type::Date) => i32::try_from(*value).ok()?.to_le_bytes().to_vec(),
+        (Value::Int(value), Type::Int64 | Type::Time | Type::Timestamp { .. }) => value.to_le_bytes().to_vec(),
+        (Value::Float(value), Type::Float32) => {
+            let single = *value as f32;
+            (f64::from(single) == *value || value.is_nan()).then(|| single.to_le_bytes().to_vec())?
+        }
+        (Value::Float(value), Type::Float64) => value.to_le_bytes().to_vec(),
+        (Value::Decimal(value), Type::Decimal { .. }) => {
+            let all = value.to_be_bytes();
+            // As few bytes as keep the sign.
+            let spare = (0..all.len() - 1).find(|spare| integer(&all[spare + 1..]) != Some(*value));
+            all[spare.unwrap_or(all.len() - 1)..].to_vec()
+        }
+        (Value::String(value), Type::String) => value.as_bytes().to_vec(),
+        (Value::Binary(value), Type::Binary) => value.clone(),
+        (Value::Binary(value), Type::Fixed(size)) => (value.len() == *size as usize).then(|| value.clone())?,
+        (Value::Binary(value), Type::Uuid) => (value.len() == 16).then(|| value.clone())?,
+        _ => return None,
+    })
+}
+
+/// The bytes of a bound that no value is less than; `None` if there is none to rely on.
+pub fn lower_bound(value: &Value, dtype: &Type) -> Option<Vec<u8>> {
+    match (value, dtype) {
+        (_, Type::Fixed(_) | Type::Uuid) => None,
+        (Value::Float(value), _) if value.is_nan() => None,
+        (Value::Float(0.0), _) => to_bytes(&Value::Float(-0.0), dtype),
+        (Value::String(text), Type::String) => Some(text.chars().take(BOUND_LENGTH).collect::<String>().into_bytes()),
+        (Value::Binary(bytes), Type::Binary) => Some(bytes[..bytes.len().min(BOUND_LENGTH)].to_vec()),
+        _ => to_bytes(value, dtype),
+    }
+}
+
+/// The bytes of a bound that no value is greater than. What is cut off is increased; where that is impossible there
+/// is none.
+pub fn upper_bound(value: &Value, dtype: &Type) -> Option<Vec<u8>> {
+    match (value, dtype) {
+        (_, Type::Fixed(_) | Type::Uuid) => None,
+        (Value::Float(value), _) if value.is_nan() => None,
+        (Value::Float(0.0), _) => to_bytes(&Value::Float(0.0), dtype),
+        (Value::String(text), Type::String) => {
+            let mut start: Vec<char> = text.chars().take(BOUND_LENGTH).collect();
+            if text.chars().nth(BOUND_LENGTH).is_some() {
+                loop {
+                    // After U+D7FF come surrogates, which are no characters.
+                    let next = match start.pop()? {
+                        '\u{d7ff}' => Some('\u{e000}'),
+                        last => char::from_u32(u32::from(last) + 1),
+                    };
+                    if let Some(next) = next {
+                        start.push(next);
+                        break;
+                    }
+                }
+            }
+            Some(start.into_iter().collect::<String>().into_bytes())
+        }
+        (Value::Binary(bytes), Type::Binary) => {
+            let mut start = bytes[..bytes.len().min(BOUND_LENGTH)].to_vec();
+            if bytes.len() > BOUND_LENGTH {
+                while start.last() == Some(&0xff) {
+                    start.pop();
+                }
+                *start.last_mut()? += 1;
+            }
+            Some(start)
+        }
+        _ => to_bytes(value, dtype),
+    }
+}
+
 /// How two bounds of one column compare, if they do.
 pub fn compare(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
@@ -155,6 +233,61 @@ mod tests {
         assert_eq!(from_bound(&[], &decimal), None);
         assert_eq!(from_bound(&[0; 16], &Type::Uuid), None);
         assert_eq!(from_bound(&[0xff], &Type::String), None);
+    }
+
+    #[test]
+    fn bounds_are_written_as_they_are_read() {
+        let decimal = Type::Decimal { precision: 38, scale: 2 };
+        let timestamp = Type::Timestamp { unit: Unit::Micros, utc: true };
+        let mut values = vec![
+            (Value::Boolean(true), Type::Boolean),
+            (Value::Int(-5), Type::Int32),
+            (Value::Int(i64::MIN), Type::Int64),
+            (Value::Int(-1), Type::Date),
+            (Value::Int(1), Type::Time),
+            (Value::Int(1 << 50), timestamp),
+            (Value::Float(1.5), Type::Float32),
+            (Value::Float(f64::NEG_INFINITY), Type::Float64),
+            (Value::String("äöü".into()), Type::String),
+            (Value::Binary(vec![0, 255]), Type::Binary),
+        ];
+        for shift in 0..126 {
+            for near in [-1i128, 0, 1] {
+                values.push((Value::Decimal((1 << shift) + near), decimal.clone()));
+                values.push((Value::Decimal(-(1 << shift) + near), decimal.clone()));
+            }
+        }
+        for (value, dtype) in values {
+            for bytes in [to_bytes(&value, &dtype), lower_bound(&value, &dtype), upper_bound(&value, &dtype)] {
+                assert_eq!(from_bound(&bytes.unwrap(), &dtype).as_ref(), Some(&value));
+            }
+        }
+        let decimal = |value| to_bytes(&Value::Decimal(value), &decimal).unwrap();
+        assert_eq!(decimal(1420), [0x05, 0x8c]);
+        assert_eq!(decimal(-128), [0x80]);
+        assert_eq!(decimal(128), [0x00, 0x80]);
+        assert_eq!(decimal(0), [0]);
+    }
+
+    #[test]
+    fn bounds_that_are_cut_off() {
+        let text = |text: &str| Value::String(text.into());
+        let upper = |value| upper_bound(&text(value), &Type::String).map(|bytes| String::from_utf8(bytes).unwrap());
+        assert_eq!(upper("0123456789abcdef").as_deref(), Some("0123456789abcdef"));
+        assert_eq!(upper("0123456789abcdefg").as_deref(), Some("0123456789abcdeg"));
+        assert_eq!(upper("0123456789abcde\u{10ffff}g").as_deref(), Some("0123456789abcdf"));
+        assert_eq!(upper("0123456789abcde\u{d7ff}g").as_deref(), Some("0123456789abcde\u{e000}"));
+        assert_eq!(upper(&"\u{10ffff}".repeat(17)), None);
+        assert_eq!(lower_bound(&text("0123456789abcdefg"), &Type::String).unwrap(), b"0123456789abcdef");
+        let long = Value::Binary([vec![7], vec![255; 16]].concat());
+        assert_eq!(upper_bound(&long, &Type::Binary), Some(vec![8]));
+        assert_eq!(upper_bound(&Value::Binary(vec![255; 17]), &Type::Binary), None);
+        assert_eq!(upper_bound(&Value::Float(f64::NAN), &Type::Float64), None);
+        assert_eq!(lower_bound(&Value::Float(0.0), &Type::Float64), Some((-0f64).to_le_bytes().to_vec()));
+        assert_eq!(upper_bound(&Value::Float(-0.0), &Type::Float64), Some(0f64.to_le_bytes().to_vec()));
+        // A bound must not be rounded.
+        assert_eq!(lower_bound(&Value::Float(0.1), &Type::Float32), None);
+        assert_eq!(to_bytes(&Value::Int(1 << 40), &Type::Int32), None);
     }
 
     #[test]

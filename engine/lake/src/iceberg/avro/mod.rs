@@ -3,7 +3,6 @@
 
 pub mod decode;
 pub mod schema;
-#[cfg(test)]
 pub mod write;
 
 use crate::checksum::crc32;

@@ -1,59 +1,75 @@
 //! Writes Avro containers as Iceberg wants manifests and manifest lists: with ids in the schema, deflated.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::decode::Datum;
+use super::decode::{Datum, integer};
 use super::schema::{self, Node};
 use super::{MAGIC, Result};
 
 /// A block's content before it is compressed, as Java's writer has it.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// A container of rows, which are records that have their fields by ids. Missing fields are null.
-pub fn container(schema: &Json, metadata: &[(&str, &str)], rows: &[Datum<'_>]) -> Result<Vec<u8>> {
-    let schema = schema.to_string();
-    let node = schema::parse(schema.as_bytes(), &[])?;
-    let mut out = MAGIC.to_vec();
-    let own = [("avro.schema", schema.as_str()), ("avro.codec", "deflate")];
-    long(&mut out, (metadata.len() + own.len()) as i64);
-    for (key, value) in own.iter().chain(metadata) {
-        bytes(&mut out, key.as_bytes());
-        bytes(&mut out, value.as_bytes());
-    }
-    long(&mut out, 0);
-    let mut blocks: Vec<(i64, Vec<u8>)> = Vec::new();
-    for row in rows {
-        if blocks.last().is_none_or(|(_, block)| block.len() >= BLOCK_BYTES) {
-            blocks.push((0, Vec::new()));
+/// A container that is written row by row. Rows are records that have their fields by ids; missing fields are null.
+pub struct Writer {
+    out: Vec<u8>,
+    node: Arc<Node>,
+    sync: [u8; 16],
+    block: Vec<u8>,
+    rows: i64,
+}
+
+impl Writer {
+    pub fn new(schema: &Json, metadata: &[(&str, &str)]) -> Result<Self> {
+        let schema = schema.to_string();
+        let node = schema::parse(schema.as_bytes(), &[])?;
+        let mut out = MAGIC.to_vec();
+        let own = [("avro.schema", schema.as_str()), ("avro.codec", "deflate")];
+        long(&mut out, (metadata.len() + own.len()) as i64);
+        for (key, value) in own.iter().chain(metadata) {
+            bytes(&mut out, key.as_bytes());
+            bytes(&mut out, value.as_bytes());
         }
-        if let Some((count, block)) = blocks.last_mut() {
-            *count += 1;
-            value(block, &node, row)?;
-        }
-    }
-    let sync = sync(&blocks);
-    out.extend_from_slice(&sync);
-    for (count, block) in blocks {
-        let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
-        let deflated = deflate.write_all(&block).and_then(|()| deflate.finish()).map_err(|error| error.to_string())?;
-        long(&mut out, count);
-        bytes(&mut out, &deflated);
+        long(&mut out, 0);
+        let sync = sync();
         out.extend_from_slice(&sync);
+        Ok(Self { out, node, sync, block: Vec::new(), rows: 0 })
     }
-    Ok(out)
+
+    /// After an error the container is not to be used.
+    pub fn row(&mut self, row: &Datum<'_>) -> Result<()> {
+        value(&mut self.block, &self.node, row)?;
+        self.rows += 1;
+        if self.block.len() >= BLOCK_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    pub fn finish(mut self) -> Result<Vec<u8>> {
+        self.flush()?;
+        Ok(self.out)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.rows > 0 {
+            let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+            let deflated = deflate.write_all(&self.block).and_then(|()| deflate.finish());
+            long(&mut self.out, self.rows);
+            bytes(&mut self.out, &deflated.map_err(|error| error.to_string())?);
+            self.out.extend_from_slice(&self.sync);
+            self.block.clear();
+            self.rows = 0;
+        }
+        Ok(())
+    }
 }
 
 /// Differs from file to file and need not be secret.
-fn sync(blocks: &[(i64, Vec<u8>)]) -> [u8; 16] {
-    let half = |seed: u64| {
-        let mut hasher = DefaultHasher::new();
-        (seed, blocks).hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    (half(1) << 64 | half(2)).to_le_bytes()
+fn sync() -> [u8; 16] {
+    // Every state of this kind has keys of its own.
+    let half = || u128::from(RandomState::new().hash_one(0));
+    (half() << 64 | half()).to_le_bytes()
 }
 
 fn long(out: &mut Vec<u8>, value: i64) {
@@ -83,6 +99,8 @@ fn value(out: &mut Vec<u8>, node: &Node, datum: &Datum<'_>) -> Result<()> {
         (Node::Boolean, Datum::Boolean(value)) => out.push(u8::from(*value)),
         (Node::Int, Datum::Int(value)) => long(out, *value),
         (Node::Float, Datum::Float(value)) => out.extend_from_slice(&value.to_le_bytes()),
+        // A column of floats may have been promoted to doubles.
+        (Node::Double, Datum::Float(value)) => out.extend_from_slice(&f64::from(*value).to_le_bytes()),
         (Node::Double, Datum::Double(value)) => out.extend_from_slice(&value.to_le_bytes()),
         (Node::String, Datum::String(value)) => bytes(out, value.as_bytes()),
         (Node::Bytes, Datum::Bytes(value)) => bytes(out, value),
@@ -90,7 +108,14 @@ fn value(out: &mut Vec<u8>, node: &Node, datum: &Datum<'_>) -> Result<()> {
         (Node::Decimal(size), Datum::Decimal(value)) => {
             let all = value.to_be_bytes();
             match size {
-                Some(size) => out.extend_from_slice(all.get(all.len().wrapping_sub(*size)..).ok_or("a wide decimal")?),
+                Some(size) => {
+                    let spare = all.len().checked_sub(*size).ok_or("a decimal is wider than 16 bytes")?;
+                    let short = &all[spare..];
+                    if integer(short) != Some(*value) {
+                        return Err(format!("the decimal {value} does not fit into {size} bytes"));
+                    }
+                    out.extend_from_slice(short);
+                }
                 None => bytes(out, &all),
             }
         }
