@@ -15,8 +15,6 @@ use crate::args::{Output, QueryArgs};
 use crate::error::Failure;
 use crate::{human, print, query};
 
-/// The name of a catalog that is given by its address.
-const UNNAMED: &str = "catalog";
 const CREDENTIALS: [(&str, &str); 2] = [("FLOE_CATALOG_CREDENTIAL", "credential"), ("FLOE_CATALOG_TOKEN", "token")];
 
 pub fn run(args: CatalogArgs) -> Result<ExitCode, Failure> {
@@ -31,10 +29,17 @@ pub fn run(args: CatalogArgs) -> Result<ExitCode, Failure> {
                 Output::Json => print::out(table::object(&name, at, &metadata)),
             }
         }
-        CatalogCommand::History(args) => rows(&args, table::history)?,
-        CatalogCommand::Snapshots(args) => rows(&args, table::snapshots)?,
+        CatalogCommand::History(args) => rows(&args, table::history, &table::HISTORY)?,
+        CatalogCommand::Snapshots(args) => rows(&args, table::snapshots, &table::SNAPSHOTS)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a catalog is called that is given by its address.
+fn server(uri: &str) -> &str {
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    host.rsplit_once('@').map_or(host, |(_, host)| host)
 }
 
 fn failed(error: floe_wire::error::QueryError) -> Failure {
@@ -42,21 +47,21 @@ fn failed(error: floe_wire::error::QueryError) -> Failure {
 }
 
 /// Prints a list that is made of a table's metadata.
-fn rows(args: &TableArgs, make: fn(&Value) -> Vec<Value>) -> Result<(), Failure> {
+fn rows(args: &TableArgs, make: fn(&Value) -> Vec<Value>, columns: &[&str]) -> Result<(), Failure> {
     let (_, loaded) = load(args)?;
     let rows = make(&loaded.metadata_value().map_err(failed)?);
     if rows.is_empty() && args.of.output == Output::Table {
         print::err("the table has no snapshots yet");
     }
-    show(&rows, args.of.output);
+    show(&rows, columns, args.of.output);
     Ok(())
 }
 
-/// Objects with the same keys, as a table whose columns are these keys, or as JSON.
-fn show(rows: &[Value], output: Output) {
+/// Objects as a table with these of their keys as columns, or as JSON.
+fn show(rows: &[Value], columns: &[&str], output: Output) {
     match output {
         Output::Json => print::out(Value::from(rows.to_vec())),
-        Output::Table => human::aligned(&table::cells(rows)).iter().for_each(print::out),
+        Output::Table => human::aligned(&table::cells(rows, columns)).iter().for_each(print::out),
     }
 }
 
@@ -83,7 +88,7 @@ fn list(args: &LsArgs) -> Result<(), Failure> {
             if rows.is_empty() {
                 print::err("the query has no spec.catalogs");
             }
-            show(&rows, args.of.output);
+            show(&rows, &["name", "kind", "uri"], args.of.output);
             return Ok(());
         }
         (None, Known::Address(options)) => (options.clone(), ""),
@@ -104,7 +109,7 @@ fn list(args: &LsArgs) -> Result<(), Failure> {
     if rows.is_empty() && args.of.output == Output::Table {
         print::err("there is nothing");
     }
-    show(&rows, args.of.output);
+    show(&rows, &["name", "kind"], args.of.output);
     Ok(())
 }
 
@@ -131,7 +136,7 @@ impl Known {
                 Ok(Known::Query(Box::new(query::catalogs(query::load(file, &options)?, &options)?)))
             }
             (None, Some(uri)) => Ok(Known::Address(CatalogOptions {
-                name: UNNAMED.into(),
+                name: server(uri).to_owned(),
                 uri: uri.clone(),
                 warehouse: args.warehouse.clone(),
                 properties: properties.chain(given).collect::<StorageOptions>(),
@@ -220,6 +225,8 @@ mod tests {
         let known = Known::of(&given).unwrap();
         let (options, below) = known.split("a.b.t").unwrap();
         assert_eq!((options.properties["scope"].reveal(), below), ("all", "a.b.t"));
+        assert_eq!(options.name, "c");
+        assert_eq!(server("http://me:hunter2@host:1/x"), "host:1");
         assert!(Known::of(&args(None, None)).err().unwrap().to_string().contains("--catalog-uri"));
     }
 }

@@ -5,6 +5,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+/// The columns of `history`, and of `snapshots`.
+pub const HISTORY: [&str; 5] = ["time", "snapshot", "parent", "ancestor", "expired"];
+pub const SNAPSHOTS: [&str; 9] =
+    ["snapshot", "parent", "time", "operation", "added", "deleted", "files", "rows", "refs"];
+
 /// Everything of a table, as lines.
 pub fn described(name: &str, metadata_location: Option<&str>, metadata: &Value) -> String {
     let object = object(name, metadata_location, metadata);
@@ -26,11 +31,11 @@ pub fn described(name: &str, metadata_location: Option<&str>, metadata: &Value) 
     }
     let current = &object["currentSnapshot"];
     if current.is_object() {
-        let said = |key: &str, unit: &str| match cell(&current[key]) {
-            text if text.is_empty() => String::new(),
-            text => format!(", {text} {unit}"),
+        let said = |key: &str, unit: &str| {
+            let count = current[key].as_u64().map(|n| format!(", {}", crate::human::plural(n, unit)));
+            count.unwrap_or_default()
         };
-        let (files, records) = (said("files", "files"), said("rows", "rows"));
+        let (files, records) = (said("files", "file"), said("rows", "row"));
         let of =
             format!("{} of {} ({})", cell(&current["snapshot"]), cell(&current["time"]), cell(&current["operation"]));
         add("Snapshot", format!("{of}{files}{records}"));
@@ -39,14 +44,19 @@ pub fn described(name: &str, metadata_location: Option<&str>, metadata: &Value) 
     }
     for (label, kind) in [("Branches", "branch"), ("Tags", "tag")] {
         let refs = object["refs"].as_object().into_iter().flatten().filter(|(_, one)| one["type"] == kind);
-        let refs: Vec<String> = refs.map(|(name, one)| format!("{name} ({})", cell(&one["snapshot"]))).collect();
+        let mut refs: Vec<String> = refs.map(|(name, one)| format!("{name} ({})", cell(&one["snapshot"]))).collect();
+        refs.sort();
         add(label, refs.join(", "));
     }
     add("Partitions", words(&object["partitionBy"]));
     add("Sorted by", words(&object["sortedBy"]));
     lines.push("Columns:".to_owned());
     let columns = object["columns"].as_array().map(Vec::as_slice).unwrap_or_default();
-    lines.extend(crate::human::aligned(&cells(columns)).into_iter().map(|line| format!("  {line}")));
+    lines.extend(
+        crate::human::aligned(&cells(columns, &["id", "column", "type", "required", "doc"]))
+            .into_iter()
+            .map(|line| format!("  {line}")),
+    );
     let properties = object["properties"].as_object().filter(|properties| !properties.is_empty());
     if let Some(properties) = properties {
         lines.push("Properties:".to_owned());
@@ -164,11 +174,13 @@ pub fn history(metadata: &Value) -> Vec<Value> {
     entries.iter().rev().map(row).collect()
 }
 
-/// Rows of a table under the names of their keys.
-pub fn cells(rows: &[Value]) -> Vec<Vec<String>> {
-    let Some(first) = rows.first().and_then(Value::as_object) else { return Vec::new() };
-    let head = first.keys().map(|key| key.to_uppercase()).collect();
-    let body = rows.iter().map(|row| first.keys().map(|key| cell(&row[key.as_str()])).collect());
+/// Rows of a table under the names of some of their keys.
+pub fn cells(rows: &[Value], keys: &[&str]) -> Vec<Vec<String>> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let head = keys.iter().map(|key| key.to_uppercase()).collect();
+    let body = rows.iter().map(|row| keys.iter().map(|key| cell(&row[*key])).collect());
     std::iter::once(head).chain(body).collect()
 }
 
@@ -279,7 +291,7 @@ Metadata:    s3://b/t/metadata/3.json
 Format:      2
 UUID:        u
 Updated:     2025-12-01T12:00:00Z
-Snapshot:    30 of 1970-01-01T00:00:03Z (overwrite), 1 files, 3 rows
+Snapshot:    30 of 1970-01-01T00:00:03Z (overwrite), 1 file, 3 rows
 Branches:    main (30)
 Tags:        eoy (10)
 Partitions:  month(at.day), bucket[8](id)
@@ -306,7 +318,9 @@ Columns:";
         let said = |key: &str| history.iter().map(|row| row[key] == true).collect::<Vec<_>>();
         assert_eq!(said("ancestor"), [true, false, true, false]);
         assert_eq!(said("expired"), [false, false, false, true]);
-        assert_eq!(cells(&history)[0], ["TIME", "SNAPSHOT", "PARENT", "ANCESTOR", "EXPIRED"]);
+        assert_eq!(cells(&history, &HISTORY)[4], ["1970-01-01T00:00:00.5Z", "5", "", "no", "yes"]);
+        assert_eq!(cells(&history, &HISTORY)[0], ["TIME", "SNAPSHOT", "PARENT", "ANCESTOR", "EXPIRED"]);
+        assert!(cells(&[], &HISTORY).is_empty());
     }
 
     #[test]
