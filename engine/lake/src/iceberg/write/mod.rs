@@ -68,7 +68,7 @@ pub fn commit_in(
     for attempt in 0..ATTEMPTS {
         let loaded = catalog.load()?;
         if let Some(loaded) = &loaded
-            && let Some(committed) = earlier(store, &State::parse(&loaded.metadata, &loaded.uri)?, request, written)?
+            && let Some(committed) = earlier(store, &State::parse(&loaded.metadata, &loaded.uri)?, &request.query, written)?
         {
             return Ok(committed);
         }
@@ -103,9 +103,22 @@ pub fn commit_in(
     )))
 }
 
+/// The commit that this query has made to the table at a root directory, if it has.
+pub fn committed(store: &dyn Store, root: &str, query: &str) -> Result<Option<Committed>> {
+    committed_in(store, &FileCatalog::new(store, root), query)
+}
+
+/// `committed` for a table of a catalog.
+pub fn committed_in(store: &dyn Store, catalog: &dyn Catalog, query: &str) -> Result<Option<Committed>> {
+    match catalog.load()? {
+        Some(loaded) => earlier(store, &State::parse(&loaded.metadata, &loaded.uri)?, query, &[]),
+        None => Ok(None),
+    }
+}
+
 /// What the query has committed already.
-fn earlier(store: &dyn Store, state: &State, request: &Request, written: &[Written]) -> Result<Option<Committed>> {
-    let Some(snapshot) = state.committed(&request.query)? else { return Ok(None) };
+fn earlier(store: &dyn Store, state: &State, query: &str, written: &[Written]) -> Result<Option<Committed>> {
+    let Some(snapshot) = state.committed(query)? else { return Ok(None) };
     let files = snapshot::added_files(store, snapshot)?;
     // The caller removes its files if another attempt was first, which must not happen to files of the table.
     let own = snapshot.summary.get(ATTEMPT) == Some(&request.attempt)
