@@ -20,6 +20,10 @@ pub struct StorageOptions {
     by_provider: Vec<(Provider, Options)>,
     /// For every store that is not listed above.
     rest: Options,
+    /// Properties of catalogs, by their names in the query.
+    catalogs: BTreeMap<String, Options>,
+    /// Options of storages, by their names in the query.
+    by_name: BTreeMap<String, Options>,
 }
 
 /// Options for one scan or sink, encoded as plans carry them.
@@ -61,7 +65,7 @@ impl StorageOptions {
             (Provider::Azure, "az://b/k"),
             (Provider::Http, "https://h/k"),
         ];
-        let tables = job.spec.tables.values().filter_map(|table| {
+        let tables = job.spec.tables.values().filter(|table| !table.uri.is_empty()).filter_map(|table| {
             let options = job.storage_options(&table.uri, Some(table.storage.as_deref()?));
             let pattern = table.uri.find(['*', '?', '[']).unwrap_or(table.uri.len());
             Some((table.uri[..pattern].to_owned(), options))

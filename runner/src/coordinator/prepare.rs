@@ -178,10 +178,7 @@ fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef, table: Option<TableSink>) -
         return Err(QueryError::user("BadSpec", message));
     }
     let mut plan = match table {
-        Some(table) => {
-            let options = job.storage_options(&spec.uri, spec.storage.as_deref());
-            sink::into_table(spec, table, &floe_storage::Options::from(&options), &job.id)?
-        }
+        Some(table) => sink::into_table(spec, table, &job.id)?,
         None => spec_sink(job, spec)?,
     };
     plan.check(schema)?;
@@ -193,12 +190,19 @@ fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef, table: Option<TableSink>) -
 
 fn spec_sink(job: &Job, spec: &SinkSpec) -> Result<sink::Plan> {
     let options = job.storage_options(&spec.uri, spec.storage.as_deref());
-    sink::from_spec(&sink::files_of(spec), &floe_storage::Options::from(&options), &job.id)
+    sink::from_spec(spec, &floe_storage::Options::from(&options), &job.id)
 }
 
 /// The sinks that the spec names; `None` if it names none, and the plan may have its own.
 pub(super) fn spec_sinks(job: &Job) -> Result<Option<Vec<sink::Plan>>> {
-    job.spec.sink.as_ref().map(|spec| Ok(vec![spec_sink(job, spec)?])).transpose()
+    let Some(spec) = &job.spec.sink else { return Ok(None) };
+    if !spec.resolved_format().is_some_and(floe_plan::lake::is_table) {
+        return Ok(Some(vec![spec_sink(job, spec)?]));
+    }
+    let Some((data, options)) = TableSink::data_of(spec, &StorageOptions::of_job(job))? else {
+        return Ok(Some(vec![]));
+    };
+    Ok(Some(vec![sink::from_spec(&sink::files_of(spec, data), &options, &job.id)?]))
 }
 
 /// A broadcast may measure at most a worker's memory divided by this.

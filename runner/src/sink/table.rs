@@ -18,17 +18,19 @@ use polars_plan::dsl::FileWriteFormat;
 use super::from_spec::{from_spec, key};
 use super::staged::Chosen;
 use super::{Mode, Plan, Summary, fault};
-use floe_storage::Options;
 use floe_wire::error::Result;
 
-/// The Parquet files of a sink: for a table those that become its rows.
-pub fn files_of(spec: &SinkSpec) -> SinkSpec {
-    let uri = match spec.resolved_format() {
-        Some(Format::Delta) => format!("{}/", spec.uri.trim_end_matches('/')),
-        Some(Format::Iceberg) => format!("{}/data/", spec.uri.trim_end_matches('/')),
-        _ => return spec.clone(),
-    };
-    SinkSpec { uri, format: Some(Format::Parquet), mode: SinkMode::Append, partition_by: Vec::new(), ..spec.clone() }
+/// The files of a table as a sink of Parquet files.
+pub fn files_of(spec: &SinkSpec, data: String) -> SinkSpec {
+    SinkSpec {
+        uri: data,
+        catalog: None,
+        table: None,
+        format: Some(Format::Parquet),
+        mode: SinkMode::Append,
+        partition_by: Vec::new(),
+        ..spec.clone()
+    }
 }
 
 /// The table of a sink, as its coordinator knows it.
@@ -54,8 +56,8 @@ impl Table {
     }
 }
 
-pub fn into_table(spec: &SinkSpec, table: TableSink, storage: &Options, query: &str) -> Result<Plan> {
-    let mut plan = from_spec(&SinkSpec { uri: table.data(), ..files_of(spec) }, storage, query)?;
+pub fn into_table(spec: &SinkSpec, table: TableSink, query: &str) -> Result<Plan> {
+    let mut plan = from_spec(&files_of(spec, table.data()), &table.options(), query)?;
     // The table's metadata says which files are replaced, nothing else does.
     plan.mode = Mode::Replace;
     plan.include_keys = false;

@@ -11,6 +11,7 @@ use polars_lazy::frame::LazyFrame;
 use crate::StorageOptions;
 use floe_wire::error::{QueryError, Result};
 
+pub mod catalogs;
 pub mod datasets;
 pub mod deleted;
 mod fields;
@@ -30,6 +31,9 @@ pub fn is_table(format: Format) -> bool {
 
 /// The rows of a table of the query.
 pub fn open(table: &TableSpec, storage: &StorageOptions, base: &Path) -> Result<LazyFrame> {
+    if let (Some(catalog), Some(name)) = (&table.catalog, &table.table) {
+        return of_catalog(catalog, name, table, storage);
+    }
     let files = files::TableFiles { storage };
     let root = root_of(&table.uri, base);
     let found = match table.resolved_format() {
@@ -38,6 +42,15 @@ pub fn open(table: &TableSpec, storage: &StorageOptions, base: &Path) -> Result<
         _ => return Err(QueryError::internal("a file was opened as a table with metadata")),
     };
     scan::frame(&found, storage)
+}
+
+fn of_catalog(catalog: &str, name: &str, table: &TableSpec, storage: &StorageOptions) -> Result<LazyFrame> {
+    let loaded = catalogs::CatalogTable::find(catalog, name, storage)?.load()?;
+    let storage = catalogs::storage_of(&loaded, storage, table.storage.as_deref())?;
+    let files = files::TableFiles { storage: &storage };
+    let uri = loaded.metadata_location.as_deref().unwrap_or(&loaded.location);
+    let found = iceberg::table_of(&files, &loaded.metadata, uri, &options::of_iceberg(&table.options)?)?;
+    scan::frame(&found, &storage)
 }
 
 fn root_of(uri: &str, base: &Path) -> String {

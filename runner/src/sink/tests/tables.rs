@@ -28,7 +28,7 @@ fn attempt(place: &Place, spec: &SinkSpec, attempt: u32, frames: &[DataFrame]) -
         LazyFrame::from(rows).collect().unwrap()
     };
     let frames = frames.iter().map(rows).collect();
-    let mut plan = into_table(spec, table, &place.options, "query").unwrap();
+    let mut plan = into_table(spec, table, "query").unwrap();
     plan.run = Run::new(attempt);
     begin(&mut plan).unwrap();
     (plan, frames)
@@ -59,7 +59,7 @@ fn two_attempts(place: &Place, format: Format, mode: SinkMode, point: u32) -> bo
         plan.query = "another".to_owned();
         let other =
             TableSink::prepare(&table, "another", &rows(0, 4).lazy().logical_plan, storage(place), Path::new("/"));
-        let mut other = into_table(&table, other.unwrap(), &place.options, "another").unwrap();
+        let mut other = into_table(&table, other.unwrap(), "another").unwrap();
         abort(&plan).unwrap();
         begin(&mut other).unwrap();
         commit(&other, &stage(&other, &frames)).unwrap();

@@ -68,7 +68,8 @@ pub fn commit_in(
     for attempt in 0..ATTEMPTS {
         let loaded = catalog.load()?;
         if let Some(loaded) = &loaded
-            && let Some(committed) = earlier(store, &State::parse(&loaded.metadata, &loaded.uri)?, &request.query, written)?
+            && let Some(committed) =
+                earlier(store, &State::parse(&loaded.metadata, &loaded.uri)?, &request.query, written)?
         {
             return Ok(committed);
         }

@@ -26,6 +26,7 @@ use polars_io::parquet::metadata::FileMetadataRef;
 use polars_lazy::frame::LazyFrame;
 use polars_plan::dsl::{DslPlan, ScanSources};
 
+use super::catalogs::CatalogTable;
 use super::files::TableFiles;
 use super::scan::path;
 use super::{footers, root_of, types};
@@ -38,6 +39,10 @@ use floe_wire::error::{QueryError, Result};
 pub struct TableSink {
     format: Format,
     root: String,
+    /// Who keeps the table's metadata, if not its own files.
+    catalog: Option<CatalogTable>,
+    /// The name of the query's storage that has the table's files.
+    own: Option<String>,
     request: Request,
     target: Target,
     storage: StorageOptions,
@@ -83,15 +88,29 @@ impl TableSink {
             evolve: false,
             properties: Default::default(),
         };
-        let root = root_of(&spec.uri, base);
-        let files = TableFiles { storage: &storage };
-        let target = match format {
-            Format::Iceberg => iceberg::prepare(&files, &root, &request)?,
-            _ => delta::prepare(&files, &root, &request)?,
+        let catalog = match (&spec.catalog, &spec.table) {
+            (Some(catalog), Some(table)) => Some(CatalogTable::find(catalog, table, &storage)?),
+            _ => None,
         };
+        let own = spec.storage.clone();
+        let (target, storage) = match &catalog {
+            Some(catalog) => {
+                let target = iceberg::prepare_in(catalog, &request)?;
+                (target, catalog.storage(&storage, own.as_deref())?)
+            }
+            None => {
+                let (root, files) = (root_of(&spec.uri, base), TableFiles { storage: &storage });
+                let target = match format {
+                    Format::Iceberg => iceberg::prepare(&files, &root, &request)?,
+                    _ => delta::prepare(&files, &root, &request)?,
+                };
+                (target, storage)
+            }
+        };
+        let root = target.root.clone();
         // Errors of its columns come before any work.
         columns::rows(plan.clone(), &schema, &target)?;
-        Ok(TableSink { format, root, request, target, storage })
+        Ok(TableSink { format, root, catalog, own, request, target, storage })
     }
 
     /// The table's root, without a slash at its end.
@@ -128,22 +147,54 @@ impl TableSink {
 
     /// Makes files part of the table. May be called again, also by other attempts at the query; then nothing changes.
     pub fn commit(&self, attempt: &str, files: &[File]) -> Result<Committed> {
-        let written = self.written(files)?;
-        let (request, store) =
-            (Request { attempt: attempt.to_owned(), ..self.request.clone() }, TableFiles { storage: &self.storage });
-        match self.format {
-            Format::Iceberg => iceberg::commit(&store, &self.target, &request, &written),
-            _ => delta::commit(&store, &self.target, &request, &written),
+        let request = Request { attempt: attempt.to_owned(), ..self.request.clone() };
+        // The credentials that a catalog gave may have expired since.
+        let storage = match &self.catalog {
+            Some(catalog) => catalog.storage(&self.storage, self.own.as_deref())?,
+            None => self.storage.clone(),
+        };
+        let store = TableFiles { storage: &storage };
+        let written = self.written(files, &storage)?;
+        match (&self.catalog, self.format) {
+            (Some(catalog), _) => iceberg::commit_in(&store, catalog, &self.target, &request, &written),
+            (None, Format::Iceberg) => iceberg::commit(&store, &self.target, &request, &written),
+            (None, _) => delta::commit(&store, &self.target, &request, &written),
         }
     }
 
     /// The files that a commit of this query made part of the table, if there is one.
     pub fn committed(&self) -> Result<Option<Committed>> {
-        let store = TableFiles { storage: &self.storage };
-        match self.format {
-            Format::Iceberg => iceberg::committed(&store, &self.root, &self.request.query),
-            _ => delta::committed(&store, &self.root, &self.request.query),
+        let (store, query) = (TableFiles { storage: &self.storage }, &self.request.query);
+        match (&self.catalog, self.format) {
+            (Some(catalog), _) => iceberg::committed_in(&store, catalog, query),
+            (None, Format::Iceberg) => iceberg::committed(&store, &self.root, query),
+            (None, _) => delta::committed(&store, &self.root, query),
         }
+    }
+
+    /// How the files are reached.
+    pub fn options(&self) -> floe_storage::Options {
+        self.storage.reveal(&self.target.data).into_iter().collect()
+    }
+
+    /// Where the files of a sink's table are, with a slash at its end; `None` if there is no table.
+    pub fn data_of(spec: &SinkSpec, storage: &StorageOptions) -> Result<Option<(String, floe_storage::Options)>> {
+        let (root, storage) = match (&spec.catalog, &spec.table) {
+            (Some(catalog), Some(table)) => match CatalogTable::find(catalog, table, storage)?.load_if_there()? {
+                Some(loaded) => {
+                    (loaded.location.clone(), super::catalogs::storage_of(&loaded, storage, spec.storage.as_deref())?)
+                }
+                None => return Ok(None),
+            },
+            _ => (spec.uri.clone(), storage.clone()),
+        };
+        let root = root.trim_end_matches('/');
+        let data = match spec.resolved_format() {
+            Some(Format::Iceberg) => format!("{root}/data/"),
+            _ => format!("{root}/"),
+        };
+        let options = storage.reveal(&data).into_iter().collect();
+        Ok(Some((data, options)))
     }
 
     /// All files in the directory of the table's files.
@@ -156,9 +207,9 @@ impl TableSink {
         TableFiles { storage: &self.storage }.delete(uri)
     }
 
-    fn written(&self, files: &[File]) -> Result<Vec<Written>> {
+    fn written(&self, files: &[File], storage: &StorageOptions) -> Result<Vec<Written>> {
         let (stored, mut written) = (self.stored(), Vec::with_capacity(files.len()));
-        for (file, footer) in files.iter().zip(self.footers(files)?) {
+        for (file, footer) in files.iter().zip(footers_of(files, storage)?) {
             let rows = footer.num_rows as u64;
             if rows == 0 {
                 continue;
@@ -179,15 +230,15 @@ impl TableSink {
         }
         Ok(written)
     }
+}
 
-    fn footers(&self, files: &[File]) -> Result<Vec<FileMetadataRef>> {
-        let Some(first) = files.first() else { return Ok(Vec::new()) };
-        let sources = ScanSources::Paths(files.iter().map(|file| path(&file.uri)).collect::<Buffer<_>>());
-        let footers = footers::all(&sources, self.storage.for_uri(&first.uri)?)?;
-        match footers.len() == files.len() {
-            true => Ok(footers),
-            false => Err(QueryError::internal("files of a table were written without footers")),
-        }
+fn footers_of(files: &[File], storage: &StorageOptions) -> Result<Vec<FileMetadataRef>> {
+    let Some(first) = files.first() else { return Ok(Vec::new()) };
+    let sources = ScanSources::Paths(files.iter().map(|file| path(&file.uri)).collect::<Buffer<_>>());
+    let footers = footers::all(&sources, storage.for_uri(&first.uri)?)?;
+    match footers.len() == files.len() {
+        true => Ok(footers),
+        false => Err(QueryError::internal("files of a table were written without footers")),
     }
 }
 
