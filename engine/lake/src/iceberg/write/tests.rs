@@ -1,1 +1,7 @@
 //! Tables that are written and read back.
+
+mod commits;
+mod local;
+mod schemas;
+mod store;
+mod tables;
