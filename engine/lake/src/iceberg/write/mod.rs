@@ -68,8 +68,13 @@ pub fn commit_in(
     for attempt in 0..ATTEMPTS {
         let loaded = catalog.load()?;
         if let Some(loaded) = &loaded
-            && let Some(committed) =
-                earlier(store, &State::parse(&loaded.metadata, &loaded.uri)?, &request.query, written)?
+            && let Some(committed) = earlier(
+                store,
+                &State::parse(&loaded.metadata, &loaded.uri)?,
+                &request.query,
+                &request.attempt,
+                written,
+            )?
         {
             return Ok(committed);
         }
@@ -112,17 +117,23 @@ pub fn committed(store: &dyn Store, root: &str, query: &str) -> Result<Option<Co
 /// `committed` for a table of a catalog.
 pub fn committed_in(store: &dyn Store, catalog: &dyn Catalog, query: &str) -> Result<Option<Committed>> {
     match catalog.load()? {
-        Some(loaded) => earlier(store, &State::parse(&loaded.metadata, &loaded.uri)?, query, &[]),
+        Some(loaded) => earlier(store, &State::parse(&loaded.metadata, &loaded.uri)?, query, "", &[]),
         None => Ok(None),
     }
 }
 
 /// What the query has committed already.
-fn earlier(store: &dyn Store, state: &State, query: &str, written: &[Written]) -> Result<Option<Committed>> {
+fn earlier(
+    store: &dyn Store,
+    state: &State,
+    query: &str,
+    attempt: &str,
+    written: &[Written],
+) -> Result<Option<Committed>> {
     let Some(snapshot) = state.committed(query)? else { return Ok(None) };
     let files = snapshot::added_files(store, snapshot)?;
     // The caller removes its files if another attempt was first, which must not happen to files of the table.
-    let own = snapshot.summary.get(ATTEMPT) == Some(&request.attempt)
+    let own = snapshot.summary.get(ATTEMPT).is_some_and(|made| made == attempt)
         && written.iter().all(|file| files.contains(&uri(&file.uri)));
     Ok(Some(Committed { version: snapshot.snapshot_id, files, was_committed: !own }))
 }
