@@ -1,5 +1,6 @@
 //! Loads the plan of a job, in whichever form it was given. Blocking: reads files and waits for scripts.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -9,7 +10,7 @@ use floe_api::job::Job;
 use floe_api::plan::{PlanKind, is_serialized};
 
 use super::python::{Choice, Purpose};
-use super::{Loaded, StorageOptions, decode_open, refuse, script, sql};
+use super::{Loaded, StorageOptions, decode_open, lake, refuse, script, sql};
 use floe_polars::io_error;
 use floe_wire::error::{QueryError, Result};
 
@@ -46,12 +47,30 @@ pub fn load_open(job: &Job, env: &LoadEnv) -> Result<Loaded> {
             decode_open(&dsl_bytes(source, job, &base)?, &storage, Some(&base), Some(&env.python))
         }
         Some(PlanKind::Python(source)) => {
+            let job = &with_catalogs(job, &source.script, &storage)?;
             let python = env.python.find(Purpose::Script, &mut |line| tracing::warn!("{line}"))?;
             script::run(source, job, &storage, &base, &python, &env.python)
         }
-        Some(PlanKind::Sql(text)) => sql::run(text, job, &storage, &base, &env.python),
+        Some(PlanKind::Sql(text)) => {
+            let views = job.spec.views.values().map(String::as_str);
+            let texts: Vec<&str> = std::iter::once(text).chain(views).collect();
+            sql::run(text, &with_catalogs(job, &texts.join("\n"), &storage)?, &storage, &base, &env.python)
+        }
         None => Err(QueryError::user("BadSpec", "write exactly one of plan.dsl, plan.sql and plan.python")),
     }
+}
+
+/// The job, and as its tables those that a text names in catalogs.
+fn with_catalogs<'j>(job: &'j Job, text: &str, storage: &StorageOptions) -> Result<Cow<'j, Job>> {
+    let found = lake::catalogs::named_in(text, storage)?;
+    if found.is_empty() {
+        return Ok(Cow::Borrowed(job));
+    }
+    let mut job = job.clone();
+    for (name, table) in found {
+        job.spec.tables.entry(name).or_insert(table);
+    }
+    Ok(Cow::Owned(job))
 }
 
 fn dsl_bytes(source: &DslSource, job: &Job, base: &Path) -> Result<Vec<u8>> {

@@ -74,11 +74,36 @@ impl StorageOptions {
             job.spec.sink.as_ref().and_then(|sink| {
                 Some((sink.uri.clone(), job.storage_options(&sink.uri, Some(sink.storage.as_deref()?))))
             });
+        let catalogs = job.spec.catalogs.keys();
+        let catalogs = catalogs.filter_map(|name| Some((name.clone(), job.catalog_properties(name)?))).collect();
+        let by_name = job.spec.storages.keys().map(|name| (name.clone(), job.storage_options("s3://b/k", Some(name))));
         Self {
             by_prefix: tables.chain(sink).collect(),
             by_provider: providers.map(of_provider).into(),
             rest: Options::new(),
+            catalogs,
+            by_name: by_name.collect(),
         }
+    }
+
+    /// What is known of a catalog.
+    pub(super) fn catalog(&self, name: &str) -> Option<&Options> {
+        self.catalogs.get(name)
+    }
+
+    pub(super) fn catalogs(&self) -> impl Iterator<Item = &str> {
+        self.catalogs.keys().map(String::as_str)
+    }
+
+    /// The options of the storage with this name; of the store of `uri`, if it is none.
+    pub(super) fn of_table(&self, name: Option<&str>, uri: &str) -> &Options {
+        name.and_then(|name| self.by_name.get(name)).unwrap_or_else(|| self.options(uri))
+    }
+
+    /// Uses these options for URIs that begin so.
+    pub(super) fn put(&mut self, prefix: &str, options: Options) {
+        self.by_prefix.retain(|(other, _)| other != prefix);
+        self.by_prefix.push((prefix.to_owned(), options));
     }
 
     fn options(&self, uri: &str) -> &Options {

@@ -1,8 +1,10 @@
 //! Tables of catalogs: their catalog says where their metadata is and gives credentials for their files, and takes
 //! commits.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use floe_api::TableSpec;
 use floe_catalog::{CatalogOptions, Create, Loaded};
 use floe_lake::iceberg::write::catalog::{Catalog, Change, Draft, Loaded as Current, Outcome};
 use serde::Serialize;
@@ -54,6 +56,36 @@ impl CatalogTable {
             true => self.load().map(Some),
             false => Ok(None),
         }
+    }
+
+    /// The tables of catalogs that a SQL text or a script names (`lake.sales.orders`), those that are there. They are tables of
+    /// the query by these names.
+    pub fn named_in(text: &str, storage: &StorageOptions) -> Result<BTreeMap<String, TableSpec>> {
+        let mut found = BTreeMap::new();
+        for catalog in storage.catalogs() {
+            for table in names_in(text, catalog) {
+                if CatalogTable::find(catalog, &table, storage)?.load_if_there()?.is_some() {
+                    let (catalog, name) = (Some(catalog.to_owned()), format!("{catalog}.{table}"));
+                    found.insert(name, TableSpec { catalog, table: Some(table), ..TableSpec::default() });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Names with at least two parts that follow `catalog.` in a text.
+    fn names_in(text: &str, catalog: &str) -> BTreeSet<String> {
+        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
+        let starts = text.match_indices(catalog).filter(|(at, _)| {
+            let before = text[..*at].chars().next_back();
+            before.is_none_or(|c| !is_part(c) && c != '.')
+        });
+        let after = starts.filter_map(|(at, _)| text[at + catalog.len()..].strip_prefix('.'));
+        let names = after.map(|rest| {
+            let end = rest.find(|c| !is_part(c) && c != '.').unwrap_or(rest.len());
+            rest[..end].trim_end_matches(['.', '-'])
+        });
+        names.filter(|name| floe_api::table_parts(name).is_some()).map(str::to_owned).collect()
     }
 
     /// The query's own options, and over them what the catalog gives for the files of the table, be it there or staged.
@@ -137,4 +169,17 @@ fn json<T: Serialize>(of: &T) -> Result<Json> {
 fn current(loaded: Loaded) -> Result<Current> {
     let uri = loaded.metadata_location.clone().unwrap_or_default();
     Ok(Current { metadata: loaded.metadata_value()?, uri })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_in;
+
+    #[test]
+    fn names_of_a_catalog_are_found_in_texts() {
+        let text = "SELECT a.x, lake.one FROM lake.ns.t JOIN other.lake.ns.u ON x JOIN lakes.ns.v, lake.a.b.c; \
+                    scan('lake.ns.w'); lake.ns.t";
+        let found: Vec<String> = names_in(text, "lake").into_iter().collect();
+        assert_eq!(found, ["a.b.c", "ns.t", "ns.w"]);
+    }
 }

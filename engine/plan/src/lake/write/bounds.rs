@@ -24,9 +24,8 @@ fn of_column(footer: &FileMetadataRef, column: &Field) -> Option<Bounds> {
         all = Some(match all {
             None => found,
             Some(all) if !has_values => Bounds { nulls: sum(all.nulls, found.nulls), ..all },
-            Some(all) if all.min.is_none() && all.max.is_none() => {
-                Bounds { nulls: sum(all.nulls, found.nulls), ..found }
-            }
+            // All rows so far are null.
+            Some(all) if all.nulls == Some(rows) => Bounds { nulls: sum(all.nulls, found.nulls), ..found },
             Some(all) => Bounds {
                 min: least(all.min, found.min),
                 max: greatest(all.max, found.max),
