@@ -58,36 +58,6 @@ impl CatalogTable {
         }
     }
 
-    /// The tables of catalogs that a SQL text or a script names (`lake.sales.orders`), those that are there. They are tables of
-    /// the query by these names.
-    pub fn named_in(text: &str, storage: &StorageOptions) -> Result<BTreeMap<String, TableSpec>> {
-        let mut found = BTreeMap::new();
-        for catalog in storage.catalogs() {
-            for table in names_in(text, catalog) {
-                if CatalogTable::find(catalog, &table, storage)?.load_if_there()?.is_some() {
-                    let (catalog, name) = (Some(catalog.to_owned()), format!("{catalog}.{table}"));
-                    found.insert(name, TableSpec { catalog, table: Some(table), ..TableSpec::default() });
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Names with at least two parts that follow `catalog.` in a text.
-    fn names_in(text: &str, catalog: &str) -> BTreeSet<String> {
-        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
-        let starts = text.match_indices(catalog).filter(|(at, _)| {
-            let before = text[..*at].chars().next_back();
-            before.is_none_or(|c| !is_part(c) && c != '.')
-        });
-        let after = starts.filter_map(|(at, _)| text[at + catalog.len()..].strip_prefix('.'));
-        let names = after.map(|rest| {
-            let end = rest.find(|c| !is_part(c) && c != '.').unwrap_or(rest.len());
-            rest[..end].trim_end_matches(['.', '-'])
-        });
-        names.filter(|name| floe_api::table_parts(name).is_some()).map(str::to_owned).collect()
-    }
-
     /// The query's own options, and over them what the catalog gives for the files of the table, be it there or staged.
     pub fn storage(&self, storage: &StorageOptions, own: Option<&str>) -> Result<StorageOptions> {
         if let Some(staged) = &*self.staged.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -113,6 +83,36 @@ pub fn storage_of(loaded: &Loaded, storage: &StorageOptions, own: Option<&str>) 
         all.put(prefix, options);
     }
     Ok(all)
+}
+
+/// The tables of catalogs that a SQL text or a script names (`lake.sales.orders`), those that are there. They are tables of
+/// the query by these names.
+pub fn named_in(text: &str, storage: &StorageOptions) -> Result<BTreeMap<String, TableSpec>> {
+    let mut found = BTreeMap::new();
+    for catalog in storage.catalogs() {
+        for table in names_in(text, catalog) {
+            if CatalogTable::find(catalog, &table, storage)?.load_if_there()?.is_some() {
+                let (catalog, name) = (Some(catalog.to_owned()), format!("{catalog}.{table}"));
+                found.insert(name, TableSpec { catalog, table: Some(table), ..TableSpec::default() });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Names with at least two parts that follow `catalog.` in a text.
+fn names_in(text: &str, catalog: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
+    let starts = text.match_indices(catalog).filter(|(at, _)| {
+        let before = text[..*at].chars().next_back();
+        before.is_none_or(|c| !is_part(c) && c != '.')
+    });
+    let after = starts.filter_map(|(at, _)| text[at + catalog.len()..].strip_prefix('.'));
+    let names = after.map(|rest| {
+        let end = rest.find(|c| !is_part(c) && c != '.').unwrap_or(rest.len());
+        rest[..end].trim_end_matches(['.', '-'])
+    });
+    names.filter(|name| floe_api::table_parts(name).is_some()).map(str::to_owned).collect()
 }
 
 impl Catalog for CatalogTable {
