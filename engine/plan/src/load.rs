@@ -47,14 +47,14 @@ pub fn load_open(job: &Job, env: &LoadEnv) -> Result<Loaded> {
             decode_open(&dsl_bytes(source, job, &base)?, &storage, Some(&base), Some(&env.python))
         }
         Some(PlanKind::Python(source)) => {
-            let job = &with_catalogs(job, &source.script, &storage)?;
+            let job = &*with_catalogs(job, &source.script, &storage)?;
             let python = env.python.find(Purpose::Script, &mut |line| tracing::warn!("{line}"))?;
             script::run(source, job, &storage, &base, &python, &env.python)
         }
         Some(PlanKind::Sql(text)) => {
             let views = job.spec.views.values().map(String::as_str);
             let texts: Vec<&str> = std::iter::once(text).chain(views).collect();
-            sql::run(text, &with_catalogs(job, &texts.join("\n"), &storage)?, &storage, &base, &env.python)
+            sql::run(text, &*with_catalogs(job, &texts.join("\n"), &storage)?, &storage, &base, &env.python)
         }
         None => Err(QueryError::user("BadSpec", "write exactly one of plan.dsl, plan.sql and plan.python")),
     }
