@@ -161,16 +161,15 @@ fn send(catalog: &dyn Catalog, change: &Change, snapshot: i64) -> Sent {
                 };
             }
             Err(error) if error.category == Category::User && unknown.is_none() => return Sent::Refused(error),
-            Err(error) => {
-                if let Ok(true) = has(catalog, snapshot) {
-                    return Sent::Done;
-                }
-                unknown = Some(error);
-            }
+            // Sent again, which makes nothing twice.
+            Err(error) => unknown = Some(error),
         }
         pause(attempt);
     }
-    Sent::Unknown(unknown.unwrap_or_else(|| QueryError::internal("a change was not sent")))
+    match has(catalog, snapshot) {
+        Ok(true) => Sent::Done,
+        _ => Sent::Unknown(unknown.unwrap_or_else(|| QueryError::internal("a change was not sent"))),
+    }
 }
 
 fn has(catalog: &dyn Catalog, snapshot: i64) -> Result<bool> {
