@@ -111,9 +111,9 @@ def test_files_are_parted_as_asked_and_left_out_by_filters(ctx, rows, source, tm
     write(pl.scan_parquet(source).head(100), ctx, format, root, mode="append")
     same(read(format, root), pl.concat([rows, rows.head(100)]))
     table = {"uri": str(root), "format": format}
-    where = "day = date '2026-01-02' and kind = 'ß'"
+    where = "day = date '2026-01-02' and kind = 'c/d=é'"
     query = floe.sql(f"select count(*) as n from t where {where}", {"t": table}, ctx)
-    files = {"day": dt.date(2026, 1, 2), "kind": "ß"}
+    files = {"day": dt.date(2026, 1, 2), "kind": "c/d=é"}
     want = pl.concat([rows, rows.head(100)]).filter(day=files["day"], kind=files["kind"]).height
     assert query.collect().item() == want > 0
     stages = query.explain()
@@ -174,7 +174,7 @@ def test_tables_of_other_writers_are_added_to(ctx, rows, tmp_path, format):
         (narrower.with_columns(pl.lit(1).alias("new")), "new"),
         (narrower.with_columns(pl.lit("x").alias("wide")), "wide"),
     ]:
-        with pytest.raises(FloeError, match=says):
+        with pytest.raises((FloeError, pl.exceptions.PolarsError), match=says):
             write(bad, ctx, format, root, mode="append")
     same(read(format, root), want)
 
@@ -246,5 +246,5 @@ def test_what_is_no_table_of_a_root_is_refused(ctx, rows, tmp_path):
         rows.lazy().remote(ctx).sink_iceberg(object(), mode="append")
     with pytest.raises(FloeError, match="week"):
         write(rows.lazy(), ctx, "iceberg", tmp_path / "t", mode="append", partition_by="week(at)")
-    with pytest.raises(FloeError, match="day"):
+    with pytest.raises(FloeError, match="values of columns only"):
         write(rows.lazy(), ctx, "delta", tmp_path / "t", mode="append", partition_by="day(at)")

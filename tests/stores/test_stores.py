@@ -110,7 +110,8 @@ def google(tmp_path_factory):
         yield url, {"google_service_account_key": json.dumps(account), "allow_http": "true"}
 
 
-def run(workdir: pathlib.Path, name: str, spec: dict) -> str:
+def run(workdir: pathlib.Path, name: str, spec: dict, failing: str | None = None) -> str:
+    """Runs a query; one that fails must say `failing`."""
     path = workdir / f"{name}.yaml"
     path.write_text(yaml.safe_dump({
         "apiVersion": "floe.dev/v1alpha1", "kind": "DistributedQuery", "metadata": {"name": name},
@@ -120,6 +121,9 @@ def run(workdir: pathlib.Path, name: str, spec: dict) -> str:
         [support.binary("floe"), "run", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120
     )
     path.unlink()
+    if failing is not None:
+        assert done.returncode != 0 and failing in done.stderr, done.stderr + done.stdout
+        return done.stderr
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stderr + done.stdout
 

@@ -42,17 +42,26 @@ pub fn dtype(of: &Type) -> DataType {
 
 /// The schema of some columns, with their ids, by which Polars finds them in files.
 pub fn schema_with_ids(columns: &[&Field]) -> ArrowSchema {
-    columns.iter().map(|column| with_id(column, &column.name)).map(|field| (field.name.clone(), field)).collect()
+    columns
+        .iter()
+        .map(|column| with_id(column, &column.name, CompatLevel::newest()))
+        .map(|field| (field.name.clone(), field))
+        .collect()
 }
 
-/// The schema of files that are written, by the names that columns have there.
+/// The schema of files that are written, by the names that columns have there. Other engines read texts of the older
+/// kind only.
 pub fn schema_of_files(columns: &[&Field]) -> ArrowSchema {
     let name = |column: &Field| column.physical.clone().unwrap_or_else(|| column.name.clone());
-    columns.iter().map(|column| with_id(column, &name(column))).map(|field| (field.name.clone(), field)).collect()
+    columns
+        .iter()
+        .map(|column| with_id(column, &name(column), CompatLevel::oldest()))
+        .map(|field| (field.name.clone(), field))
+        .collect()
 }
 
-fn with_id(column: &Field, name: &str) -> ArrowField {
-    let mut field = dtype(&column.dtype).to_arrow_field(name.into(), CompatLevel::newest());
+fn with_id(column: &Field, name: &str, compat: CompatLevel) -> ArrowField {
+    let mut field = dtype(&column.dtype).to_arrow_field(name.into(), compat);
     put_ids(&mut field, column.id, &column.dtype);
     field
 }
