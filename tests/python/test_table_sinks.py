@@ -116,7 +116,7 @@ def test_files_are_parted_as_asked_and_left_out_by_filters(ctx, rows, source, tm
     files = {"day": dt.date(2026, 1, 2), "kind": "c/d=é"}
     want = pl.concat([rows, rows.head(100)]).filter(day=files["day"], kind=files["kind"]).height
     assert query.collect().item() == want > 0
-    stages = query.explain()
+    stages = query.distributed().explain()
     assert " files)" in stages and "(" in stages, stages
     of, total = [int(n) for n in stages.split(" files)")[0].rsplit("(", 1)[1].split(" of ")]
     assert of < total / 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -41,7 +43,11 @@ def ask(workdir, uri, name, plan, *, failing=None, **spec) -> pl.DataFrame:
     if "sink" not in spec:
         spec["sink"] = {"uri": f"{name}/", "format": "parquet", "mode": "overwrite"}
     run(workdir, name, spec, failing=failing)
-    return pl.read_parquet(workdir / name / "*.parquet") if not failing and spec["sink"].get("uri") else pl.DataFrame()
+    if failing or "uri" not in spec["sink"]:
+        return pl.DataFrame()
+    rows = pl.read_parquet(workdir / name / "*.parquet")
+    shutil.rmtree(workdir / name)
+    return rows
 
 
 def test_tables_are_read_by_their_names(workdir, uri, catalog):
