@@ -67,3 +67,34 @@ def test_iceberg(s3, workdir, frame):
     kept = frame.filter(~pl.col("id").is_between(1500, 1599))
     check(workdir, s3, table.location(), "iceberg", kept)
     check(workdir, s3, table.metadata_location, "iceberg", kept)
+
+
+@pytest.mark.parametrize("format", ["delta", "iceberg"])
+def test_tables_are_written(workdir, s3, frame, format):
+    (workdir / "data").mkdir()
+    for part in range(3):
+        frame[part::3].write_parquet(workdir / "data" / f"{part}.parquet")
+    uri = f"s3://floe/written/{format}"
+    for name, more in [("make", {"mode": "error", "partitionBy": ["day"]}), ("add", {"mode": "append"})]:
+        run(workdir, name, {
+            "plan": {"sql": "SELECT * FROM t"},
+            "tables": {"t": {"uri": "data/*.parquet"}},
+            "storage": s3.storage | {"options": s3.storage["options"] | s3.credentials},
+            "sink": {"uri": uri, "format": format} | more,
+        })  # fmt: skip
+    if format == "delta":
+        deltalake = pytest.importorskip("deltalake")
+        options = s3.credentials | {"aws_endpoint_url": s3.endpoint, "aws_region": s3.region, "aws_allow_http": "true"}
+        table = deltalake.DeltaTable(uri, storage_options=options)
+        got, version = pl.from_arrow(table.to_pyarrow_table()), table.version()
+        assert version == 1 and table.metadata().partition_columns == ["day"]
+    else:
+        pytest.importorskip("pyiceberg")
+        from pyiceberg.table import StaticTable
+
+        properties = {"s3.access-key-id": s3.key, "s3.secret-access-key": s3.secret, "s3.endpoint": s3.endpoint, "s3.region": s3.region}
+        table = StaticTable.from_metadata(f"{uri}/metadata/v2.metadata.json", properties)
+        got = pl.from_arrow(table.scan().to_arrow())
+        assert len(table.history()) == 2 and [field.name for field in table.spec().fields] == ["day"]
+    support.assert_same(got.select(frame.columns).sort("id"), pl.concat([frame, frame]).sort("id"))
+    check(workdir, s3, uri, format, pl.concat([frame, frame]))
