@@ -174,7 +174,7 @@ pub fn run(fragment: &Fragment, task: &TaskSpec, ctx: &Context) -> Result<TaskOu
     ctx.check()?;
     let ran = Instant::now();
     floe_plan::functions::bind(&mut plan, &failure.of_functions(ctx));
-    no_groups::settle(&mut plan, &failure)?;
+    no_groups::settle(&mut plan);
     if let Exchange::Sink { sink } = task.output {
         let sink = (ctx.open_sink)(sink, task.id.task, task.id.attempt)?;
         written::run(plan, filters, sink, ctx, &failure, &mut out)?;

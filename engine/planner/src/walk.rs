@@ -1,5 +1,7 @@
 //! Distributes each IR node: a table with one arm per node; what takes more than a few lines has its own file.
 
+use std::sync::Arc;
+
 use polars_core::prelude::*;
 use polars_ops::frame::JoinType;
 use polars_plan::dsl::FileScanIR;
@@ -50,6 +52,13 @@ impl Cx<'_> {
             IR::Join { .. } => self.join(node),
             IR::Distinct { .. } => self.distinct(node),
             IR::Sort { .. } => self.sort(node),
+            // Polars does not even begin to run what a slice of no rows is cut from.
+            IR::Slice { len: 0, .. } => {
+                let schema = self.schema(node);
+                let df = Arc::new(DataFrame::empty_with_schema(&schema));
+                let none = self.ir.add(IR::DataFrameScan { df, schema, output_schema: None });
+                self.frame(none)
+            }
             IR::Slice { input, offset, len } => {
                 let rel = self.walk(input)?;
                 self.slice(rel, offset, len as usize)

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use polars::prelude::DataFrame;
+use polars::prelude::{DataFrame, LazyFrame};
 use polars_plan::dsl::DslPlan;
 use serde::Serialize;
 
@@ -297,9 +297,17 @@ pub(super) fn beyond_promise(plan: &DslPlan, here: &[DataFrame], there: &[DataFr
             }
             promise::Cut::None => judged,
         }
+    } else if !keeps_schema(plan, here) && keeps_schema(plan, there) {
+        judged.not_promised("single-node Polars breaks the plan's own schema here")
     } else {
         judged
     }
+}
+
+/// Whether rows have the columns that the plan declares. Polars' windows over no rows lack their boundaries.
+fn keeps_schema(plan: &DslPlan, rows: &[DataFrame]) -> bool {
+    let declared = LazyFrame::from(plan.clone()).collect_schema();
+    matches!((declared, rows), (Ok(declared), [rows]) if **rows.schema() == *declared)
 }
 
 /// Whichever rows a slice takes, they are rows of what it cuts: judges a plan that ends with slices by that.

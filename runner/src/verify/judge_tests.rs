@@ -96,6 +96,22 @@ fn errors_by_class_and_message() {
     assert_eq!(class(frame(), Err(here)), Class::FailedInFloeOnly);
 }
 
+#[test]
+fn columns_that_the_plan_declares_are_no_fault_where_polars_leaves_them_out() {
+    let windows = DynamicGroupOptions {
+        every: polars::prelude::Duration::parse("2i"),
+        period: polars::prelude::Duration::parse("2i"),
+        offset: polars::prelude::Duration::parse("0i"),
+        index_column: "v".into(),
+        include_boundaries: true,
+        ..Default::default()
+    };
+    let none = || frame().filter(lit(false)).group_by_dynamic(col("v"), [col("k")], windows.clone()).agg([len()]);
+    let declared = DataFrame::empty_with_schema(&none().collect_schema().unwrap());
+    assert_eq!(class(none(), Ok(declared.clone())), Class::NotPromised);
+    assert_eq!(class(none(), Ok(declared.drop("len").unwrap())), Class::Differs);
+}
+
 /// A side whose stages fail on every plan, so that one node gives its results; or that puts a whole plan into one
 /// stage.
 struct Broken {

@@ -86,7 +86,7 @@ impl Cx<'_> {
             }
             (_, Some(dynamic)) if !exact && !apart(dynamic) => ROUNDED,
             (_, Some(_)) if aggs.iter().any(|agg| needs_windows(agg.node(), &schema, &self.ex)) => {
-                "groups by key do not add up values of this type"
+                "groups by key compute such an aggregate differently"
             }
             (_, Some(dynamic)) if even_bounds(dynamic, schema.get(&dynamic.index_column)) => {
                 return self.dynamic(input, rel, aggs, dynamic, ordered);

@@ -56,13 +56,17 @@ pub(crate) fn aggregates_exactly(node: Node, schema: &Schema, arena: &Arena<AExp
     })
 }
 
-/// Aggregates that work in windows but not in group-bys by key: for types that cannot be summed, windows give nulls.
+/// Aggregates that differ between windows and group-bys by key: for types that cannot be summed, windows give nulls, and
+/// where floats hold NaN, the index of the least and greatest value depends on how groups are laid out.
 pub(crate) fn needs_windows(node: Node, schema: &Schema, arena: &Arena<AExpr>) -> bool {
     let dtype = |of: &Node| arena.get(*of).to_dtype(&ToFieldContext::new(arena, schema)).unwrap_or(DataType::Null);
     arena.iter(node).any(|(_, ae)| match ae {
         AExpr::Agg(IRAggExpr::Sum(of) | IRAggExpr::Mean(of)) => {
             let of = dtype(of);
             !(of.is_primitive_numeric() || of.is_decimal() || of.is_bool() || of.is_duration())
+        }
+        AExpr::Function { input, function: IRFunctionExpr::ArgMin | IRFunctionExpr::ArgMax, .. } => {
+            input.iter().any(|of| dtype(&of.node()).is_float())
         }
         _ => false,
     })
