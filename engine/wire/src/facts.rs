@@ -39,6 +39,19 @@ pub struct StageFacts {
     /// The ranges of a key that its tasks give rows of, if they are cut by one.
     #[serde(default)]
     pub ranges: Option<KeyRanges>,
+    /// The group-bys and uniques of the fragment, top down, inputs left to right.
+    #[serde(default)]
+    pub groupings: Vec<Grouping>,
+}
+
+/// What a group-by or unique does to groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Grouping {
+    /// It has all rows of its groups, or combines what partial ones made of them.
+    #[default]
+    Whole,
+    /// Each task groups the rows that it has; a later one combines the groups.
+    Partial,
 }
 
 /// Cuts rows into tasks by an integer or date: the first task has those with a key below `bounds[0]`, and so on.
