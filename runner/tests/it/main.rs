@@ -5,6 +5,7 @@
 
 mod dtypes;
 mod engine;
+mod fall_back;
 mod faults;
 mod golden;
 mod http;
