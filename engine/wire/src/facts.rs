@@ -83,10 +83,14 @@ pub struct JoinOption {
     pub cost: JoinCost,
 }
 
-/// The expected cost of a join strategy; none: unknown.
+/// The expected cost of a join strategy; none: unknown. The least `handled_bytes` decide, then the least `likely_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinCost {
+    /// What tasks handle on the way: a byte that is exchanged by hash counts as several that are broadcast.
+    pub handled_bytes: Option<u64>,
+    /// The same, of the rows that filters and keys are likely to leave.
+    pub likely_bytes: Option<u64>,
     pub network_bytes: Option<u64>,
     /// Held by each task of the join.
     pub held_bytes: Option<u64>,
