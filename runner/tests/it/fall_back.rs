@@ -42,13 +42,8 @@ sys.stdout.buffer.write(called.group_by("k").agg(pl.col("v").sum()).sort("k").se
 
 /// The bytes of the plan, whose function fails until `failed` exists.
 fn plan(python: &Path, failed: &Path) -> Vec<u8> {
-    let mut child = Command::new(python)
-        .arg("-")
-        .arg(failed)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(python).arg("-").arg(failed).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(FAILS_ONCE.as_bytes()).unwrap();
     let Output { status, stdout, .. } = child.wait_with_output().unwrap();
     assert!(status.success() && !failed.exists());
