@@ -307,15 +307,15 @@ mod tests {
         let option = |strategy: &str| JoinOption { strategy: strategy.into(), cost };
         graph.stages[1].facts.joins.push(JoinDecision {
             join: "inner join on k".into(),
-            chosen: option("broadcast of the right side"),
+            chosen: option("broadcast join of the right side"),
             reason: "it is small".into(),
-            runner_up: Some(option("shuffle of both sides")),
+            runner_up: Some(option("hash join")),
             refused: vec![RefusedOption { strategy: "co-located join".into(), why: "no order".into() }],
         });
         let cost = "(handles 7.5 MB, likely 700.0 kB; network 2.5 MB, held by a task unknown, 1 round)";
-        let chosen = format!("inner join on k: broadcast of the right side {cost}, as it is small");
+        let chosen = format!("inner join on k: broadcast join of the right side {cost}, as it is small");
         let text = render_with(&graph, &[], Format::Text);
-        let others = format!("    runner-up: shuffle of both sides {cost}\n    not co-located join: no order\n");
+        let others = format!("    runner-up: hash join {cost}\n    not co-located join: no order\n");
         assert!(text.contains(&format!("  {chosen}\n{others}")), "{text}");
         assert!(render_with(&graph, &[], Format::Dot).contains(&chosen));
         assert!(render_with(&graph, &[], Format::Mermaid).contains(&chosen));
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(join["chosen"]["cost"]["networkBytes"], 2_500_000);
         assert_eq!(join["chosen"]["cost"]["likelyBytes"], 700_000);
         assert_eq!(join["refused"][0]["why"], "no order");
-        assert_eq!(join["runnerUp"]["strategy"], "shuffle of both sides");
+        assert_eq!(join["runnerUp"]["strategy"], "hash join");
     }
 
     #[test]

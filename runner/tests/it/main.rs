@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod across_tasks;
 mod dtypes;
 mod engine;
 mod fall_back;
@@ -10,7 +11,6 @@ mod faults;
 mod golden;
 mod http;
 mod joining;
-mod lift;
 mod memory;
 mod partitions;
 mod process;

@@ -56,7 +56,7 @@ pub fn check(graph: &StageGraph) -> Vec<Finding> {
     findings
 }
 
-fn reads_keys(leaf: &Leaf) -> bool {
+pub(crate) fn reads_keys(leaf: &Leaf) -> bool {
     matches!(leaf, Leaf::Exchange { read: Read::KeySummaries, .. })
 }
 
@@ -123,7 +123,7 @@ impl Form<'_> {
 }
 
 /// The leaves of a plan, depth first, left to right: the order in which a task fills them.
-fn inputs_of(plan: &IRPlan) -> Vec<Node> {
+pub(crate) fn inputs_of(plan: &IRPlan) -> Vec<Node> {
     fn collect(plan: &IRPlan, node: Node, leaves: &mut Vec<Node>) {
         let ir: &IR = plan.lp_arena.get(node);
         let mut inputs = ir.inputs().peekable();
