@@ -59,7 +59,10 @@ fn python() -> Option<PathBuf> {
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/floe")));
     let python = cache.map(|cache| cache.join("venv/bin/python")).filter(|python| python.exists());
     if python.is_none() {
-        eprintln!("no Python with Polars (FLOE_PYTHON, or tests/setup): scripts are not tested");
+        let why = "no Python with Polars (FLOE_PYTHON, or tests/setup): scripts are not tested";
+        // Where all tests must run (tests/run), this is a failure.
+        assert!(std::env::var_os("FLOE_TEST_ALL").is_none_or(|all| all != "1"), "{why}");
+        eprintln!("{why}");
     }
     python
 }

@@ -27,6 +27,7 @@ mod endless;
 mod find;
 mod for_client;
 pub mod functions;
+mod hidden;
 pub mod inputs;
 mod join_where;
 pub mod lake;
@@ -234,6 +235,7 @@ pub fn optimize_with(mut plan: DslPlan, pushdown: bool) -> Result<IRPlan> {
     })?;
     functions::call_sources(&mut ir)?;
     on_big_stack(|| lake::footers::read(&mut ir))?;
+    hidden::check(&ir)?;
     endless::check(&ir)?;
     numbers::check(&ir)?;
     Ok(ir)

@@ -12,7 +12,7 @@ use crate::exchanges::runtime_filters::KeyFilters;
 use crate::fragment::{Fragment, KeyFilter, SummarySpec, Tag};
 use crate::properties::rel::{Branch, Rel};
 use floe_wire::error::{QueryError, Result};
-use floe_wire::facts::{Column, JoinDecision, Placeholder, RowOrder, StageFacts};
+use floe_wire::facts::{Column, Grouping, JoinDecision, Placeholder, RowOrder, StageFacts};
 use floe_wire::graph::{Exchange, Leaf, SingleWorker, Stage, StageId};
 
 /// A point in planning to return to: the stages closed and decisions made until then.
@@ -133,7 +133,13 @@ impl Cx<'_> {
             key_filters: filters.iter().map(|filter| filter.keys.clone()).collect(),
             joins: Vec::new(),
             ranges: None,
+            groupings: nodes.iter().filter_map(|node| self.grouping(*node)).collect(),
         }
+    }
+
+    fn grouping(&self, node: Node) -> Option<Grouping> {
+        let grouping = if self.partial.contains(&node) { Grouping::Partial } else { Grouping::Whole };
+        crate::checks::is_grouping(self.ir.get(node)).then_some(grouping)
     }
 
     fn note_single(&mut self, nodes: &[Node], stage: StageId) {

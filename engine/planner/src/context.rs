@@ -1,7 +1,7 @@
 //! The planner's working state and its basic operations: puts a node on a relation, sizes an exchange, reads stages back
 //! through one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use polars_core::prelude::*;
@@ -51,6 +51,8 @@ pub(crate) struct Cx<'a> {
     pub bounds: HashMap<Node, BroadcastBound>,
     /// The ranges that scans of open fragments are cut by.
     pub ranges: HashMap<Node, KeyRanges>,
+    /// Group-bys and uniques of the rows that a task has, which a later one combines.
+    pub partial: HashSet<Node>,
     /// Stages whose rows come in an order that may change from run to run.
     pub varying_order: BTreeSet<StageId>,
     /// Whether anyone observes the order of a node's output, and of each of its inputs.
@@ -95,6 +97,7 @@ impl<'a> Cx<'a> {
             leaves: HashMap::new(),
             bounds: HashMap::new(),
             ranges: HashMap::new(),
+            partial: HashSet::new(),
             varying_order: BTreeSet::new(),
             ordered_out,
             ordered_in,
@@ -142,6 +145,12 @@ impl<'a> Cx<'a> {
     /// Puts a node on every branch; `effect` says what it does to the rows.
     pub fn put(&mut self, rel: Rel, effect: Effect<'_>, mut f: impl FnMut(&mut Self, Node) -> Node) -> Rel {
         rel.put(effect, |root| f(self, root))
+    }
+
+    /// States that the topmost node groups only the rows that its task has, and that a later one combines the groups.
+    pub fn in_part(&mut self, rel: Rel) -> Rel {
+        self.partial.extend(rel.branches().iter().map(|branch| branch.root()));
+        rel
     }
 
     /// Adds columns that are computed row by row.

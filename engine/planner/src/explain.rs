@@ -1,16 +1,15 @@
 //! Prints a fragment: its nodes as Polars prints them, its leaves by what they read.
 
-use polars_plan::plans::IRPlan;
+use polars_plan::plans::{IR, IRPlan};
 
+use crate::checks::{inputs_of, reads_keys};
 use floe_wire::graph::{Leaf, Read};
 
 pub fn describe(plan: &IRPlan, leaves: &[Leaf]) -> Vec<String> {
     // Placeholders are empty frames: Polars prints each as one line that begins with DF, in the order of the leaves.
-    let mut frames = leaves.iter().filter_map(|leaf| match leaf {
+    let placed = leaves.iter().filter(|leaf| !reads_keys(leaf)).zip(inputs_of(plan));
+    let mut frames = placed.filter_map(|(leaf, node)| match leaf {
         Leaf::Exchange { stages, read } => {
-            if *read == Read::KeySummaries {
-                return None;
-            }
             let from = stages.iter().map(|s| s.0.to_string()).collect::<Vec<_>>().join(", ");
             let how = match read {
                 Read::Partition => "its partition",
@@ -24,8 +23,9 @@ pub fn describe(plan: &IRPlan, leaves: &[Leaf]) -> Vec<String> {
             let stages = if stages.len() == 1 { "stage" } else { "stages" };
             Some(format!("READ {stages} {from}, {how}"))
         }
-        Leaf::Source { what, .. } if what.starts_with("frame") => Some(what.to_uppercase()),
-        Leaf::Source { .. } => None,
+        Leaf::Source { what, .. } => {
+            matches!(plan.lp_arena.get(node), IR::DataFrameScan { .. }).then(|| what.to_uppercase())
+        }
     });
     let line = |line: &str| {
         let trimmed = line.trim_start();

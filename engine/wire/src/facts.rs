@@ -39,6 +39,19 @@ pub struct StageFacts {
     /// The ranges of a key that its tasks give rows of, if they are cut by one.
     #[serde(default)]
     pub ranges: Option<KeyRanges>,
+    /// The group-bys and uniques of the fragment, top down, inputs left to right.
+    #[serde(default)]
+    pub groupings: Vec<Grouping>,
+}
+
+/// What a group-by or unique does to groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Grouping {
+    /// It has all rows of its groups, or combines what partial ones made of them.
+    #[default]
+    Whole,
+    /// Each task groups the rows that it has; a later one combines the groups.
+    Partial,
 }
 
 /// Cuts rows into tasks by an integer or date: the first task has those with a key below `bounds[0]`, and so on.
@@ -70,10 +83,14 @@ pub struct JoinOption {
     pub cost: JoinCost,
 }
 
-/// The expected cost of a join strategy; none: unknown.
+/// The expected cost of a join strategy; none: unknown. The least `handled_bytes` decide, then the least `likely_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinCost {
+    /// What tasks handle on the way: a byte that is exchanged by hash counts as several that are broadcast.
+    pub handled_bytes: Option<u64>,
+    /// The same, of the rows that filters and keys are likely to leave.
+    pub likely_bytes: Option<u64>,
     pub network_bytes: Option<u64>,
     /// Held by each task of the join.
     pub held_bytes: Option<u64>,

@@ -58,7 +58,7 @@ fn decided(decision: &JoinDecision) -> String {
     format!("{}: {}, as {}", decision.join, option(&decision.chosen), decision.reason)
 }
 
-/// Describes a join strategy and its expected cost.
+/// Describes a join strategy and its expected cost, first by what strategies are compared.
 fn option(option: &JoinOption) -> String {
     let bytes = |bytes: Option<u64>| match bytes {
         None => "unknown".to_owned(),
@@ -68,8 +68,10 @@ fn option(option: &JoinOption) -> String {
     let cost = &option.cost;
     let rounds = if cost.rounds == 1 { "round" } else { "rounds" };
     format!(
-        "{} (network {}, held by a task {}, {} {rounds})",
+        "{} (handles {}, likely {}; network {}, held by a task {}, {} {rounds})",
         option.strategy,
+        bytes(cost.handled_bytes),
+        bytes(cost.likely_bytes),
         bytes(cost.network_bytes),
         bytes(cost.held_bytes),
         cost.rounds
@@ -295,26 +297,34 @@ mod tests {
     fn every_format_shows_how_joins_are_done() {
         use floe_wire::facts::{JoinCost, RefusedOption};
         let mut graph = graph();
-        let cost = JoinCost { network_bytes: Some(2_500_000), held_bytes: None, rounds: 1 };
+        let cost = JoinCost {
+            handled_bytes: Some(7_500_000),
+            likely_bytes: Some(700_000),
+            network_bytes: Some(2_500_000),
+            held_bytes: None,
+            rounds: 1,
+        };
         let option = |strategy: &str| JoinOption { strategy: strategy.into(), cost };
         graph.stages[1].facts.joins.push(JoinDecision {
             join: "inner join on k".into(),
-            chosen: option("broadcast of the right side"),
+            chosen: option("broadcast join of the right side"),
             reason: "it is small".into(),
-            runner_up: Some(option("shuffle of both sides")),
+            runner_up: Some(option("hash join")),
             refused: vec![RefusedOption { strategy: "co-located join".into(), why: "no order".into() }],
         });
-        let chosen = "inner join on k: broadcast of the right side (network 2.5 MB, held by a task unknown, 1 round), as it is small";
+        let cost = "(handles 7.5 MB, likely 700.0 kB; network 2.5 MB, held by a task unknown, 1 round)";
+        let chosen = format!("inner join on k: broadcast join of the right side {cost}, as it is small");
         let text = render_with(&graph, &[], Format::Text);
-        let others = "    runner-up: shuffle of both sides (network 2.5 MB, held by a task unknown, 1 round)\n    not co-located join: no order\n";
+        let others = format!("    runner-up: hash join {cost}\n    not co-located join: no order\n");
         assert!(text.contains(&format!("  {chosen}\n{others}")), "{text}");
-        assert!(render_with(&graph, &[], Format::Dot).contains(chosen));
-        assert!(render_with(&graph, &[], Format::Mermaid).contains(chosen));
+        assert!(render_with(&graph, &[], Format::Dot).contains(&chosen));
+        assert!(render_with(&graph, &[], Format::Mermaid).contains(&chosen));
         let json: serde_json::Value = serde_json::from_str(&render_with(&graph, &[], Format::Json)).unwrap();
         let join = &json["stages"][1]["joins"][0];
         assert_eq!(join["chosen"]["cost"]["networkBytes"], 2_500_000);
+        assert_eq!(join["chosen"]["cost"]["likelyBytes"], 700_000);
         assert_eq!(join["refused"][0]["why"], "no order");
-        assert_eq!(join["runnerUp"]["strategy"], "shuffle of both sides");
+        assert_eq!(join["runnerUp"]["strategy"], "hash join");
     }
 
     #[test]

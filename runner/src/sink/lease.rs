@@ -19,8 +19,11 @@ use floe_wire::error::{Category, QueryError, Result};
 const RENEW: Duration = Duration::from_secs(20);
 /// A lease older than this (by the store's clock) has no owner any more.
 pub(super) const DEAD_MS: u64 = 90_000;
-/// An owner that is done removes its lease within this time.
+/// How long an attempt waits for an owner that is done to remove its lease, before it takes it.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Stores delete without conditions. An owner that has not removed its lease this long after it said that it is done leaves
+/// it to others: who waits for it will take it, and else the next query there clears it.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 /// Attempts to take a lease that others write meanwhile: more than fit into `REMOVAL_TIMEOUT`.
 const MAX_TRIES: u32 = 100;
 
@@ -265,14 +268,35 @@ impl Held {
     pub(super) fn release(&self, run: &Run) -> Result<()> {
         let mut state = self.state();
         state.owner.ended = true;
+        let said = Instant::now();
         if self.write(&mut state)? {
-            self.store.delete(&self.path)?;
+            #[cfg(test)]
+            tests::stopped();
+            self.remove(&state.owner, said)?;
         }
         state.over = true;
         all().remove(&key(&self.store, &self.path, run));
         Ok(())
     }
 }
+
+impl Held {
+    /// Deletes the lease if it is still as its owner wrote it at `said`, and nobody can have waited long enough to take it.
+    fn remove(&self, owner: &Owner, said: Instant) -> Result<()> {
+        let found = self.store.read_version(&self.path)?.and_then(|(data, _)| Owner::read(&data));
+        let unchanged = found.is_some_and(|found| found.run == owner.run && found.count == owner.count);
+        // Looked at last: the process may have been stopped at any point before.
+        if unchanged && said.elapsed() < REMOVAL_LIMIT {
+            return self.store.delete(&self.path);
+        }
+        tracing::info!(path = self.path, "the lease of a sink is left to others: it could not be removed in time");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;
 
 /// Simulates that the process with the lease was killed.
 #[cfg(test)]

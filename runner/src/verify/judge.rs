@@ -297,17 +297,31 @@ pub(super) fn beyond_promise(plan: &DslPlan, here: &[DataFrame], there: &[DataFr
             }
             promise::Cut::None => judged,
         }
-    } else if !keeps_schema(plan, here) && keeps_schema(plan, there) {
-        judged.not_promised("single-node Polars breaks the plan's own schema here")
     } else {
-        judged
+        let breaks = "single-node Polars breaks the plan's own schema here";
+        match as_declared(plan, here, there) {
+            Some(Verdict::Differs(text)) => judged.detail(text).note(breaks),
+            Some(Verdict::Equal | Verdict::OrderDiffers(_)) => judged.not_promised(breaks),
+            None => judged,
+        }
     }
 }
 
-/// Whether rows have the columns that the plan declares. Polars' windows over no rows lack their boundaries.
-fn keeps_schema(plan: &DslPlan, rows: &[DataFrame]) -> bool {
-    let declared = LazyFrame::from(plan.clone()).collect_schema();
-    matches!((declared, rows), (Ok(declared), [rows]) if **rows.schema() == *declared)
+/// Compares what single-node Polars does give as declared, where it gives other columns than the plan declares, and Floe
+/// those: Polars' windows over no rows lack their boundaries.
+fn as_declared(plan: &DslPlan, here: &[DataFrame], there: &[DataFrame]) -> Option<Verdict> {
+    let declared = LazyFrame::from(plan.clone()).collect_schema().ok()?;
+    let ([l], [r]) = (here, there) else { return None };
+    if **l.schema() == *declared || **r.schema() != *declared {
+        return None;
+    }
+    if l.height() != r.height() {
+        return Some(Verdict::Differs(format!("{} rows in Polars, {} in Floe", l.height(), r.height())));
+    }
+    let given = l.columns().iter().filter(|column| declared.get(column.name()) == Some(column.dtype()));
+    let names: Vec<_> = given.map(|column| column.name().clone()).collect();
+    let (l, r) = (l.select(names.clone()).ok()?, r.select(names).ok()?);
+    Some(safely(&[l], &[r], &Order::Any))
 }
 
 /// Whichever rows a slice takes, they are rows of what it cuts: judges a plan that ends with slices by that.

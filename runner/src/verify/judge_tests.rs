@@ -110,6 +110,21 @@ fn columns_that_the_plan_declares_are_no_fault_where_polars_leaves_them_out() {
     let declared = DataFrame::empty_with_schema(&none().collect_schema().unwrap());
     assert_eq!(class(none(), Ok(declared.clone())), Class::NotPromised);
     assert_eq!(class(none(), Ok(declared.drop("len").unwrap())), Class::Differs);
+    // Rows where Polars has none are no matter of columns.
+    assert_eq!(class(none(), Ok(DataFrame::full_null(declared.schema(), 1))), Class::Differs);
+}
+
+#[test]
+fn columns_that_polars_does_give_are_compared_where_it_leaves_out_others() {
+    let declared = frame().collect().unwrap();
+    let judge = |here: DataFrame, there: DataFrame| {
+        beyond_promise(&frame().logical_plan, &[here], &[there], Judged::new(Class::Differs)).class
+    };
+    let less = declared.drop("v").unwrap();
+    assert_eq!(judge(less.clone(), declared.clone()), Class::NotPromised);
+    let values = df!("k" => [1, 1, 2, 2, 4], "v" => [10, 20, 30, 40, 50]).unwrap();
+    assert_eq!(judge(less.clone(), values), Class::Differs);
+    assert_eq!(judge(less, declared.head(Some(4))), Class::Differs);
 }
 
 /// A side whose stages fail on every plan, so that one node gives its results; or that puts a whole plan into one

@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod across_tasks;
 mod dtypes;
 mod engine;
+mod fall_back;
 mod faults;
 mod golden;
 mod http;
 mod joining;
-mod lift;
 mod memory;
 mod partitions;
 mod process;

@@ -2,7 +2,6 @@
 //! environment in every way open to a process, and must find nothing.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use floe_api::execution::Mode;
@@ -88,19 +87,6 @@ if workers != 2:
 print("spied on", parent, flush=True)
 result = pl.LazyFrame({"found": found}, schema={"found": pl.String})
 "#;
-
-fn python() -> Option<PathBuf> {
-    if let Some(python) = std::env::var_os("FLOE_PYTHON") {
-        return Some(python.into());
-    }
-    let cache = std::env::var_os("FLOE_CACHE").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/floe")));
-    let python = cache.map(|cache| cache.join("venv/bin/python")).filter(|python| python.exists());
-    if python.is_none() {
-        eprintln!("no Python with Polars (FLOE_PYTHON, or tests/setup): scripts are not tested");
-    }
-    python
-}
 
 #[test]
 fn a_script_finds_nothing_of_the_coordinators() {

@@ -224,3 +224,23 @@ pub fn eventually<T: std::fmt::Debug>(what: &str, limit: Duration, left: impl Fn
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// A Python with Polars: `FLOE_PYTHON`, or the environment that `tests/setup` creates.
+pub fn python() -> Option<PathBuf> {
+    if let Some(python) = std::env::var_os("FLOE_PYTHON") {
+        return Some(python.into());
+    }
+    let cache = std::env::var_os("FLOE_CACHE").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/floe")));
+    let python = cache.map(|cache| cache.join("venv/bin/python")).filter(|python| python.exists());
+    if python.is_none() {
+        left_out("no Python with Polars (FLOE_PYTHON, or tests/setup): scripts and functions are not tested");
+    }
+    python
+}
+
+/// Says why a test does nothing; where all tests must run, that is a failure.
+pub fn left_out(why: &str) {
+    assert!(std::env::var_os("FLOE_TEST_ALL").is_none_or(|all| all != "1"), "{why}");
+    eprintln!("{why}");
+}

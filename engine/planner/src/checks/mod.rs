@@ -1,12 +1,15 @@
 //! Checks decoded fragments without the planner's own bookkeeping: each fragment matches its stated facts, its nodes
-//! give the order that the stage claims, and every join has its matching rows in one task.
+//! give the order that the stage claims, and every join, group-by, unique and window has its matching rows in one task.
 
+mod groups;
+mod keys;
 mod order;
 mod placement;
 mod promise;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use placement::is_grouping;
 pub use promise::promised;
 
 use polars_plan::plans::{IR, IRPlan};
@@ -16,7 +19,7 @@ use crate::close::columns;
 use crate::fragment::Fragment;
 use floe_wire::check::Finding;
 use floe_wire::facts::{Column, StageFacts};
-use floe_wire::graph::{Leaf, Read, StageGraph, StageId};
+use floe_wire::graph::{Exchange, Leaf, Read, Stage, StageGraph, StageId};
 
 /// Finds what is wrong with a graph; looks into the fragments only if the graph itself is sound.
 pub fn check(graph: &StageGraph) -> Vec<Finding> {
@@ -24,43 +27,55 @@ pub fn check(graph: &StageGraph) -> Vec<Finding> {
     if !findings.is_empty() {
         return findings;
     }
+    let mut written = Written::default();
     for stage in &graph.stages {
-        let mut form = |fragment: &[u8], leaves: &[Leaf], facts: &StageFacts| {
+        let mut partial = false;
+        let mut form = |fragment: &[u8], leaves: &[Leaf], facts: &StageFacts| -> Option<IRPlan> {
             // A stage without leaves holds the whole plan with its data.
-            if !leaves.is_empty() {
-                let leaves: Vec<&Leaf> = leaves.iter().filter(|leaf| !reads_keys(leaf)).collect();
-                findings.extend(check_form(graph, stage.id, fragment, &leaves, facts));
+            if leaves.is_empty() {
+                return None;
             }
+            let leaves: Vec<&Leaf> = leaves.iter().filter(|leaf| !reads_keys(leaf)).collect();
+            let fragment = match Fragment::unpack(fragment) {
+                Ok(fragment) => fragment,
+                Err(error) => {
+                    findings.push(Finding::FragmentUnreadable { stage: stage.id, error: error.to_string() });
+                    return None;
+                }
+            };
+            partial |= check_form(graph, stage, &fragment, &leaves, facts, &written, &mut findings);
+            Some(fragment.plan)
         };
-        form(&stage.fragment, &stage.leaves, &stage.facts);
+        let plan = form(&stage.fragment, &stage.leaves, &stage.facts);
         if let Some(adaptive) = &stage.adaptive {
             form(&adaptive.fragment, &adaptive.leaves, &adaptive.facts);
         }
+        written.plans.push(plan);
+        written.partial.push(partial);
     }
     findings
 }
 
-fn reads_keys(leaf: &Leaf) -> bool {
+pub(crate) fn reads_keys(leaf: &Leaf) -> bool {
     matches!(leaf, Leaf::Exchange { read: Read::KeySummaries, .. })
 }
 
+/// Adds what is wrong with a form of a stage; returns whether it gives partial groups.
 fn check_form(
     graph: &StageGraph,
-    stage: StageId,
-    fragment: &[u8],
+    of: &Stage,
+    fragment: &Fragment,
     leaves: &[&Leaf],
     facts: &StageFacts,
-) -> Vec<Finding> {
-    let fragment = match Fragment::unpack(fragment) {
-        Ok(fragment) => fragment,
-        Err(error) => return vec![Finding::FragmentUnreadable { stage, error: error.to_string() }],
-    };
-    let plan = &fragment.plan;
+    written: &Written,
+    findings: &mut Vec<Finding>,
+) -> bool {
+    let (plan, stage) = (&fragment.plan, of.id);
     let found = inputs_of(plan);
     if found.len() != leaves.len() || !fragment.placeholders {
-        return vec![Finding::FragmentLeaves { stage, found: found.len(), stated: leaves.len() }];
+        findings.push(Finding::FragmentLeaves { stage, found: found.len(), stated: leaves.len() });
+        return false;
     }
-    let mut findings = Vec::new();
     let mut differs = |stated: &[Column], found: Vec<Column>| {
         if stated != found {
             findings.push(Finding::FragmentColumns { stage, stated: stated.to_vec(), found });
@@ -73,23 +88,42 @@ fn check_form(
     let mut output = columns(&schema(plan.lp_top));
     output.extend(fragment.tag.iter().map(|tag| crate::close::tag_column(&tag.column)));
     differs(&facts.columns, output);
-    let form = Form { graph, stage, plan, leaves, facts };
+    let form = Form { graph, stage, output: &of.output, plan, leaves, facts, written };
     findings.extend(order::check(&form, &facts.order));
-    findings.extend(placement::check(&form));
-    findings
+    let (apart, partial) = placement::check(&form);
+    findings.extend(apart);
+    partial
+}
+
+/// What is known of the stages before.
+#[derive(Default)]
+struct Written {
+    /// Their decoded fragments, of those that have leaves.
+    plans: Vec<Option<IRPlan>>,
+    /// Whether their rows are partial groups.
+    partial: Vec<bool>,
 }
 
 /// A decoded fragment and what its leaves read, in the order of its leaves.
 struct Form<'a> {
     graph: &'a StageGraph,
     stage: StageId,
+    output: &'a Exchange,
     plan: &'a IRPlan,
     leaves: &'a [&'a Leaf],
     facts: &'a StageFacts,
+    written: &'a Written,
+}
+
+impl Form<'_> {
+    /// Whether no other stage reads its rows.
+    fn gives_result(&self) -> bool {
+        matches!(self.output, Exchange::Result | Exchange::Sink { .. })
+    }
 }
 
 /// The leaves of a plan, depth first, left to right: the order in which a task fills them.
-fn inputs_of(plan: &IRPlan) -> Vec<Node> {
+pub(crate) fn inputs_of(plan: &IRPlan) -> Vec<Node> {
     fn collect(plan: &IRPlan, node: Node, leaves: &mut Vec<Node>) {
         let ir: &IR = plan.lp_arena.get(node);
         let mut inputs = ir.inputs().peekable();

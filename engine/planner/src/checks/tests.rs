@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use polars::prelude::*;
-use polars_plan::plans::IR;
+use polars_plan::plans::{AExpr, IR};
 
 use super::check;
 use crate::{Fragment, Mode, Options, SourceUnit, plan};
 use floe_wire::check::Finding;
-use floe_wire::facts::{Column, Placeholder, RowOrder};
+use floe_wire::facts::{Column, Grouping, Placeholder, RowOrder};
 use floe_wire::graph::{Exchange, Leaf, StageGraph, StageId};
 
 fn sales() -> LazyFrame {
@@ -40,6 +40,28 @@ fn change(graph: &mut StageGraph, stage: usize, mut f: impl FnMut(&mut IR)) {
         f(fragment.plan.lp_arena.get_mut(polars_utils::arena::Node(at)));
     }
     graph.stages[stage].fragment = fragment.pack().unwrap();
+}
+
+/// Lets the expressions of a stage's fragment read another column.
+fn read_instead(graph: &mut StageGraph, stage: usize, column: &str, other: &str) {
+    let mut fragment = Fragment::unpack(&graph.stages[stage].fragment).unwrap();
+    for at in 0..fragment.plan.expr_arena.len() {
+        if let AExpr::Column(name) = fragment.plan.expr_arena.get_mut(polars_utils::arena::Node(at))
+            && name == column
+        {
+            *name = other.into();
+        }
+    }
+    graph.stages[stage].fragment = fragment.pack().unwrap();
+}
+
+/// Exchanges rows by another of the columns.
+fn exchange_by(graph: &mut StageGraph, column: usize) {
+    for stage in &mut graph.stages {
+        if let Exchange::Hash { keys, .. } = &mut stage.output {
+            *keys = vec![stage.facts.columns[column].name.clone()];
+        }
+    }
 }
 
 #[test]
@@ -87,6 +109,27 @@ fn a_claimed_order_is_given() {
 }
 
 #[test]
+fn ranges_are_cut_by_what_is_sorted() {
+    let by =
+        || sales().sort(["shop", "day"], SortMultipleOptions::default().with_order_descending_multi([true, false]));
+    let sound = graph(by(), 0);
+    let last = sound.stages.len() - 1;
+    let broken = |change: &dyn Fn(&mut StageGraph)| {
+        let mut graph = sound.clone();
+        change(&mut graph);
+        matches!(check(&graph)[..], [Finding::OrderNotGiven { .. }])
+    };
+    assert!(broken(&|graph| read_instead(graph, last, "shop", "day")));
+    assert!(broken(&|graph| read_instead(graph, last, "day", "shop")));
+    assert!(broken(&|graph| read_instead(graph, last - 1, "shop", "day")));
+    assert!(broken(&|graph| change(graph, last, |ir| {
+        if let IR::Sort { sort_options, .. } = ir {
+            sort_options.descending = vec![false, false];
+        }
+    })));
+}
+
+#[test]
 fn the_rows_of_a_join_are_in_one_task() {
     let apart = |graph: &StageGraph| matches!(check(graph)[..], [Finding::JoinApart { .. }]);
     let rename = |graph: &mut StageGraph, how: JoinType| {
@@ -119,6 +162,69 @@ fn the_rows_of_a_join_are_in_one_task() {
         }
     }
     assert!(apart(&by_hash), "{:?}", check(&by_hash));
+}
+
+#[test]
+fn computed_keys_of_a_join_are_exchanged_as_they_are_compared() {
+    let key = || col("shop") % lit(5);
+    let mut by_hash = graph(sales().join(shops(), [key()], [key()], JoinArgs::new(JoinType::Inner)), 0);
+    let writes = by_hash.stages.iter().position(|stage| stage.facts.columns.iter().any(|c| c.name == "day")).unwrap();
+    read_instead(&mut by_hash, writes, "shop", "day");
+    assert!(matches!(check(&by_hash)[..], [Finding::JoinApart { .. }]), "{:?}", check(&by_hash));
+}
+
+#[test]
+fn the_rows_of_a_group_are_in_one_task() {
+    let frames = [
+        // Whole groups, and partial ones that are combined.
+        sales().group_by([col("shop")]).agg([col("day").median()]),
+        sales().group_by([col("shop").alias("s")]).agg([col("day").sum()]),
+        sales().unique(Some(cols(["shop"])), UniqueKeepStrategy::None),
+        sales().unique(Some(cols(["shop"])), UniqueKeepStrategy::Any),
+        sales().with_columns([col("day").sum().over([col("shop")]).unwrap().alias("sum")]),
+        sales().with_columns([col("day").sum().over([col("shop") % lit(3)]).unwrap().alias("sum")]),
+        sales().filter(col("shop").is_unique()),
+    ];
+    for (i, frame) in frames.into_iter().enumerate() {
+        let mut broken = graph(frame, 0);
+        exchange_by(&mut broken, 1);
+        let found = check(&broken);
+        assert!(matches!(found[..], [Finding::GroupsApart { .. }]), "frame {i}: {found:?}");
+    }
+    // Keys that are computed otherwise by those who write the rows.
+    let mut broken = graph(sales().group_by([col("shop") % lit(3)]).agg([col("day").median()]), 0);
+    read_instead(&mut broken, 0, "shop", "day");
+    assert!(matches!(check(&broken)[..], [Finding::GroupsApart { .. }]), "{:?}", check(&broken));
+}
+
+#[test]
+fn groups_stay_together_until_their_keys_change() {
+    // The second group-by and the window need no exchange of their own, and categories are exchanged as text.
+    let again =
+        sales().group_by([col("shop")]).agg([col("day").median()]).group_by([col("shop")]).agg([col("day").median()]);
+    assert_eq!(graph(again, 0).stages.len(), 2);
+    let text = col("shop").cast(DataType::String).cast(DataType::from_categories(Categories::global()));
+    let named = || sales().with_columns([text.clone().alias("name")]);
+    let twice = |over: Expr| {
+        let first = named().with_columns([col("day").max().over([over.clone()]).unwrap().alias("max")]);
+        first.with_columns([(col("day") - col("max")).mean().over([over]).unwrap().alias("mean")])
+    };
+    graph(twice(col("name")), 0);
+    graph(twice(col("shop") % lit(3)), 0);
+    graph(named().group_by([col("name"), (col("day") % lit(2)).alias("odd")]).agg([col("shop").median()]), 0);
+}
+
+#[test]
+fn partial_groups_are_combined() {
+    let sums = || graph(sales().group_by([col("shop")]).agg([col("day").sum()]), 0);
+    let partial = |graph: &StageGraph| graph.stages[0].facts.groupings == [Grouping::Partial];
+    assert!(partial(&sums()) && sums().stages[1].facts.groupings == [Grouping::Whole]);
+    let mut as_whole = sums();
+    as_whole.stages[0].facts.groupings = vec![Grouping::Whole];
+    assert!(matches!(check(&as_whole)[..], [Finding::GroupsApart { .. }]), "{:?}", check(&as_whole));
+    let mut never = sums();
+    never.stages[1].facts.groupings = vec![Grouping::Partial];
+    assert_eq!(check(&never), [Finding::PartialGroups { stage: StageId(1) }]);
 }
 
 /// A scan of rows in the order of `k`, in ten row groups.

@@ -107,6 +107,10 @@ impl Cx<'_> {
             return node;
         }
         let ir: IR = self.ir.get(node).clone().with_inputs(grafted);
-        self.ir.add(ir)
+        let copied = self.ir.add(ir);
+        if self.partial.contains(&node) {
+            self.partial.insert(copied);
+        }
+        copied
     }
 }

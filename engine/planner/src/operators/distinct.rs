@@ -53,7 +53,12 @@ impl Cx<'_> {
             };
         }
         let pre = options.keep_strategy != UniqueKeepStrategy::None && rel.locally_ordered();
-        let rel = if pre && !rel.is_hashed_by(&subset) { dedupe(self, rel).scaled(0.6) } else { rel };
+        let rel = if pre && !rel.is_hashed_by(&subset) {
+            let rel = dedupe(self, rel);
+            self.in_part(rel).scaled(0.6)
+        } else {
+            rel
+        };
         let mend = ordered_in && rel.is_tagged();
         let rel = self.hash(rel, &subset, None, ordered_out || mend)?;
         let rel = if ordered_in || ordered_out { self.sort_locally(rel, false) } else { rel };

@@ -75,18 +75,18 @@ impl Cx<'_> {
         if keys.iter().all(|key| plain(self, key)) {
             return Ok(Ok((rel, keys)));
         }
-        let (mut rel, mut lifted) = match self.extract_subexpressions(node, rel, &keys)? {
+        let (mut rel, mut columns) = match self.extract_subexpressions(node, rel, &keys)? {
             Extraction::Done(rel, keys) => (rel, keys),
             Extraction::NeedsAllRows(rel, why) => return Ok(Err((rel, why))),
         };
-        for key in &mut lifted {
+        for key in &mut columns {
             if !expr::has_column(key.node(), &self.ex) {
                 let column = self.name("k");
                 rel = self.with_columns(rel, vec![key.with_alias(column.clone())]);
                 *key = AExprBuilder::col(column, &mut self.ex).expr_ir(key.output_name().clone());
             }
         }
-        Ok(Ok((rel, lifted)))
+        Ok(Ok((rel, columns)))
     }
 
     /// Partial aggregation: groups within each task, combined by key.
@@ -115,7 +115,7 @@ impl Cx<'_> {
         let rel =
             self.put_group_by(rel.clone(), keys.to_vec(), parts.partial, Arc::default(), ordered_in || ordered_out)?;
         // A group may now have a row in each of several tasks: forget which rows are together.
-        let rel = rel.scaled(0.3).scattered();
+        let rel = self.in_part(rel).scaled(0.3).scattered();
         let rel = self.hash(rel, &key_names, None, ordered_out)?;
         let final_keys = key_names.iter().map(|k| expr::col(k, &mut self.ex)).collect::<Vec<_>>();
         let mut combine = parts.combine;

@@ -158,6 +158,7 @@ impl Cx<'_> {
             Ok(parts) => {
                 let partial = self.of_own(parts.partial, own.as_ref());
                 let rel = self.put_group_by(rel, Vec::new(), partial, Arc::new(bounded), true)?;
+                let rel = self.in_part(rel);
                 (self.with_own(rel, own.as_ref()).scaled(0.3), parts.combine, parts.finish)
             }
             Err(_) => {
@@ -264,6 +265,7 @@ impl Cx<'_> {
         }
         let lists = self.of_own(lists, own);
         let rel = self.put_group_by(rel, Vec::new(), lists, Arc::new(bounded), true)?;
+        let rel = self.in_part(rel);
         let rel = self.with_own(rel, own);
         let exploded: Arc<[PlSmallStr]> = columns.iter().map(|(_, hidden)| hidden.clone()).collect();
         let exploded_from = Names::Except(&exploded);

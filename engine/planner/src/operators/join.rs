@@ -207,6 +207,7 @@ impl Cx<'_> {
         };
         let effect = Effect::WithinTask(Names::Same);
         let right = self.put(right, effect, |cx, root| cx.ir.add(IR::Distinct { input: root, options: once.clone() }));
+        let right = self.in_part(right);
         let bytes = left.bytes().zip(right.bytes()).map_or(left.bytes(), |(l, r)| Some(l.min(r)));
         parts.right_on = right_on;
         Ok((left, right.scattered().sized(None, bytes), parts))

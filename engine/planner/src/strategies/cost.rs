@@ -131,6 +131,12 @@ impl Cost {
 
     pub fn stated(&self) -> JoinCost {
         let whole = |bytes: Option<f64>| bytes.map(|bytes| bytes as u64);
-        JoinCost { network_bytes: whole(self.network_bytes), held_bytes: whole(self.held_bytes), rounds: self.rounds }
+        JoinCost {
+            handled_bytes: whole(self.handled_bytes),
+            likely_bytes: whole(self.likely_bytes),
+            network_bytes: whole(self.network_bytes),
+            held_bytes: whole(self.held_bytes),
+            rounds: self.rounds,
+        }
     }
 }

@@ -75,19 +75,19 @@ impl Strategy {
     pub fn name(self) -> String {
         match self {
             Strategy::Colocated => "co-located join".into(),
-            Strategy::Broadcast(side) => format!("broadcast of the {} side", side.name()),
+            Strategy::Broadcast(side) => format!("broadcast join of the {} side", side.name()),
             Strategy::SendKeys => "semi-join reduction by the left side's keys".into(),
             Strategy::Shuffle(Shuffle { first: Some(side), runtime_filter, adaptive }) => {
                 let with = match (runtime_filter, adaptive) {
-                    (true, true) => ", with a runtime filter, or a broadcast if it turns out small",
+                    (true, true) => ", with a runtime filter, or a broadcast join if it turns out small",
                     (true, false) => ", with a runtime filter",
-                    (false, true) => ", or a broadcast if it turns out small",
+                    (false, true) => ", or a broadcast join if it turns out small",
                     (false, false) => "",
                 };
-                format!("shuffle, {} side first{with}", side.name())
+                format!("hash join, {} side first{with}", side.name())
             }
-            Strategy::Shuffle(Shuffle { first: None, .. }) => "shuffle of both sides".into(),
-            Strategy::Halo => "broadcast of the right side, with halo rows".into(),
+            Strategy::Shuffle(Shuffle { first: None, .. }) => "hash join".into(),
+            Strategy::Halo => "broadcast join of the right side, with halo rows".into(),
             Strategy::SingleWorker => "single worker".into(),
         }
     }

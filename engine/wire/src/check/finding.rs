@@ -107,6 +107,10 @@ pub enum Finding {
     FragmentColumns { stage: StageId, stated: Vec<Column>, found: Vec<Column> },
     #[error("a join in stage {stage} has rows with equal keys in different tasks: {why}")]
     JoinApart { stage: StageId, why: String },
+    #[error("a group-by, unique or window in stage {stage} has rows with equal keys in different tasks: {why}")]
+    GroupsApart { stage: StageId, why: String },
+    #[error("stage {stage} gives the user partial groups, which no stage has combined")]
+    PartialGroups { stage: StageId },
 }
 
 /// A fault of a stage's adaptive form.
