@@ -40,6 +40,10 @@ HOSTILE = {
     + " select * from a29",
     "a recursion without an end": "with recursive r as (select 1 as n union all select n % 7 from r) select count(*) from r",
     "a recursion that grows": "with recursive r as (select 1 as n union all select r.n from r, emp) select count(*) from r",
+    "a long text": "select lpad('x', 2000000000)",
+    "a long text from a subquery": "select rpad(s, (select 2000000000)) from (select 'x' as s) t",
+    "a long list": "select range(1, 1000000000000)",
+    "a long series": "select sum(n) from generate_series(1, 1000000000000) as g(n)",
 }
 
 
@@ -48,7 +52,22 @@ def test_hostile_texts_end(what, engine, small):
     begin = time.monotonic()
     said = refusal(engine, HOSTILE[what], small)
     assert time.monotonic() - begin < 60
-    assert said.startswith(("QueryTooLarge: ", "SQLSyntaxError: ", "SQLInterfaceError: ")), said[:300]
+    assert said.startswith(("QueryTooLarge: ", "SQLSyntaxError: ", "SQLInterfaceError: ", "ComputeError: ")), said[:300]
     # The engine is as well as before.
     frame, _ = engine.run("select count(*) as n from emp", small)
     assert frame.item() == 20
+
+
+TOO_MUCH = {
+    "select lpad(name, id * 100000000) from emp": "LPAD makes texts of 2000000000 characters; at most 16777216 are made",
+    "select id, range(id * 1000000000) from emp": "GENERATE_SERIES or RANGE makes lists of ",
+    "select id, generate_series(id, 1000000000) as n from emp": "GENERATE_SERIES or RANGE makes lists of ",
+}
+
+
+@pytest.mark.parametrize("mode", ["single-node", "distributed"])
+@pytest.mark.parametrize("query", TOO_MUCH)
+def test_too_much_of_a_column_ends(query, mode, engine, small):
+    with pytest.raises(RuntimeError) as error:
+        engine.run(query, small, mode=mode)
+    assert "ComputeError: " in str(error.value) and TOO_MUCH[query] in str(error.value), str(error.value)

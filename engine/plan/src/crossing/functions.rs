@@ -5,6 +5,7 @@ use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, RangeFunction};
 use polars_plan::prelude::{lit, when};
 use serde_json::Value;
 
+use super::bounded::{Limit, bounded};
 use super::exprs::{closed_window, duration};
 use super::plain::{plain, quantile_method};
 use super::{damaged, lacking, product, texts, titles, values};
@@ -100,6 +101,9 @@ pub fn build(name: &str, args: &[Value], input: Vec<Expr>, dtype: Option<&DataTy
         return Ok(built);
     }
     let input = match (name, dtype) {
+        ("StringFunction.PadStart", _) => within(Limit::PadStart, input, &[1])?,
+        ("StringFunction.PadEnd", _) => within(Limit::PadEnd, input, &[1])?,
+        ("RangeFunction.IntRanges", _) => within(Limit::Series, input, &[1, 0, 2])?,
         // Fields have the names of their expressions, which aliases in the newer plan are not part of.
         ("as_struct", Some(DataType::Struct(fields))) if fields.len() == input.len() => {
             input.into_iter().zip(fields).map(|(input, field)| input.alias(field.name().clone())).collect()
@@ -219,6 +223,14 @@ fn scale_of(dtype: DataType) -> usize {
         DataType::Decimal(_, scale) => scale,
         _ => 0,
     }
+}
+
+/// The arguments with a limit on the first of those at `guarded`.
+fn within(limit: Limit, mut input: Vec<Expr>, guarded: &[usize]) -> Result<Vec<Expr>> {
+    let arguments = guarded.iter().map(|at| input.get(*at).cloned()).collect::<Option<Vec<_>>>();
+    let arguments = arguments.ok_or_else(|| damaged("a function has too few arguments"))?;
+    input[guarded[0]] = bounded(limit, arguments)?;
+    Ok(input)
 }
 
 /// Both sides of an IN of decimals with one type: the engine compares none of two.

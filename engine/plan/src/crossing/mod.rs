@@ -11,6 +11,7 @@ use polars_lazy::frame::LazyFrame;
 use crate::recursion::{Placeholder, Recursion};
 use floe_wire::error::{QueryError, Result};
 
+pub mod bounded;
 mod data;
 mod exprs;
 mod functions;
