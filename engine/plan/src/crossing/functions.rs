@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::bounded::{Limit, bounded};
 use super::exprs::{closed_window, duration};
 use super::plain::{plain, quantile_method};
-use super::{damaged, lacking, product, texts, titles, values};
+use super::{damaged, lacking, parsed, product, texts, titles, values};
 use floe_polars::polars_error;
 use floe_wire::error::Result;
 
@@ -159,6 +159,11 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
             let (left, right) = (units(left, scale), units(right, scale));
             let quotient = trunc_int_div(left.clone(), right.clone()).strict_cast(DataType::Decimal(38, 0));
             by_zero_fails(left, right, quotient)
+        }
+        // Nulls for what is no date or time, with the format that is found.
+        "StringFunction.Strptime" if a.opt_text(0)?.is_none() && !a.bool(1)? && a.bool(2)? => {
+            let text = input.first().cloned().ok_or_else(|| damaged("a cast of no text"))?;
+            return Ok(dtype.and_then(|dtype| parsed::parsed(text, dtype)));
         }
         "StringFunction.Titlecase" => {
             let [text] = input else { return Err(damaged("INITCAP takes one column")) };

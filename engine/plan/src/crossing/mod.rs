@@ -18,6 +18,7 @@ mod functions;
 mod implied;
 mod joins;
 mod nodes;
+pub mod parsed;
 mod plain;
 pub mod product;
 mod recursive;
