@@ -56,8 +56,6 @@ select ? from emp
 select @x from emp
 with recursive a as (select 1 as n union all select x.m + 1 from (with recursive b as (select n as m from a union all select m + 1 from b where m < 3) select m from b) x where x.m < 5) select * from a
 with recursive a as (select 1 as n union all select x.m + 1 from (with recursive b as (select 1 as m union all select b.m + a.n from b, a where m < 3) select m from b) x where x.m < 5) select * from a
-select approx_quantile(x, 0.5) from nums
-select i, erf(x) from nums
 select array_dot_product(l, l) from nest
 select array_sum(id) from nest
 select sum(columns('^(i|j)$')) from nums

@@ -1,5 +1,7 @@
 //! Builds functions by the traverser's names. Large namespaces are in `texts`.
 
+use std::sync::Arc;
+
 use polars::prelude::*;
 use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, RangeFunction};
 use polars_plan::prelude::{lit, when};
@@ -7,6 +9,7 @@ use serde_json::Value;
 
 use super::bounded::{Limit, bounded};
 use super::exprs::{closed_window, duration};
+use super::gauss::Gauss;
 use super::plain::{plain, quantile_method};
 use super::{damaged, lacking, parsed, product, texts, titles, values};
 use floe_polars::polars_error;
@@ -165,6 +168,15 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
             let text = input.first().cloned().ok_or_else(|| damaged("a cast of no text"))?;
             return Ok(dtype.and_then(|dtype| parsed::parsed(text, dtype)));
         }
+        "erf" | "erfc" => {
+            let [number] = input else { return Err(damaged(format!("{} takes one column", a.name))) };
+            let function = if a.name == "erf" { Gauss::Erf } else { Gauss::Erfc };
+            function.of(number.clone())
+        }
+        "approx_quantile" => {
+            let (values, at) = two()?;
+            quantile_of_any(values, at)
+        }
         "StringFunction.Titlecase" => {
             let [text] = input else { return Err(damaged("INITCAP takes one column")) };
             titles::titled(text.clone())?
@@ -195,6 +207,18 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
         Some(dtype) => built.cast(dtype.clone()),
         None => built,
     }))
+}
+
+/// The value nearest to a quantile, of any type that has an order.
+fn quantile_of_any(values: Expr, at: Expr) -> Expr {
+    let last = values.clone().count().cast(DataType::Float64) - lit(1.0);
+    let index = (last * at).round(0, RoundMode::HalfAwayFromZero).cast(DataType::Int64);
+    Expr::Gather {
+        expr: Arc::new(values.drop_nulls().sort(SortOptions::default())),
+        idx: Arc::new(index),
+        returns_scalar: true,
+        null_on_oob: true,
+    }
 }
 
 /// Remainder with the sign of the dividend.

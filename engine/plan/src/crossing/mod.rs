@@ -15,6 +15,7 @@ pub mod bounded;
 mod data;
 mod exprs;
 mod functions;
+pub mod gauss;
 mod implied;
 mod joins;
 mod nodes;
