@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from floe.exceptions import PlanError
 from tests.python.test_sql import KEEPS_SQL
 
 pytestmark = pytest.mark.skipif(not KEEPS_SQL, reason="this version of Polars resolves SQL itself")
@@ -91,3 +92,12 @@ def test_a_text_over_nothing(ctx):
     # Beside one over a table: each has its place in the plan.
     beside = pl.concat([query.select(n=pl.col("a").cast(pl.Int64)), execute("select n from t where n > 47", t=rows())])
     assert sorted(beside.remote(ctx).collect()["n"]) == [1, 48, 49]
+
+
+def test_a_text_within_a_plan_has_the_same_limit(ctx):
+    """As long as a text of its own may be, and not longer."""
+    fits = "select n, '" + "x" * (1 << 19) + "' as x from t"
+    assert execute(fits, t=rows()).select(pl.col("n").sum()).remote(ctx).collect().item() == 1225
+    query = execute("select n, '" + "x" * (2 << 20) + "' as x from t", t=rows())
+    with pytest.raises(PlanError, match="the SQL text has 2048 KiB, at most 1024 KiB are read"):
+        query.remote(ctx).collect()

@@ -148,8 +148,9 @@ fn decode_open(
                 decode(&bytes, &functions, &tables)
             };
             let texts = RefCell::new(vec![]);
+            let time = sql::Time::of_a_plan();
             let resolve = |text: &str, tables| {
-                let mut text = sql::over(text, tables, storage, base.unwrap_or(Path::new("/")), python)?;
+                let mut text = sql::over(text, tables, storage, base.unwrap_or(Path::new("/")), python, &time)?;
                 let plan = std::mem::take(&mut text.plan);
                 texts.borrow_mut().push(text);
                 Ok(plan)
