@@ -78,6 +78,7 @@ WRONG = {
         },
         "view v, line 1, column 6: a recursive table in the step of another",
     ),
+    "a value": ({"v": "select id,\n cast(name as int) as n from emp"}, "view v, line 2, column 7: conversion from `str` to `i32` failed"),
     "a file": ({"v": "select * from read_csv('/no/file.csv')"}, "view v, line 1, column 24: table of a file: No such file"),
 }
 

@@ -90,3 +90,7 @@ select {'a': 1} d
 select id, s['a'] from nest
 select e.name x, d.name x from emp e join dept d on e.dept_id = d.id
 select $tag$open from emp
+select rpad('x', 2000000000)
+select * from generate_series(1, 1000000000000)
+select cast(name as int) from emp
+select cast(name as date) from emp

@@ -13,7 +13,7 @@ use polars_plan::plans::IRPlan;
 
 use super::run::cancelled;
 use crate::sink;
-use floe_plan::Loaded;
+use floe_plan::{Loaded, Written, placed};
 use floe_wire::check::rejection;
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::StageGraph;
@@ -29,6 +29,8 @@ pub struct Prepared {
     pub sinks: Arc<Vec<sink::Plan>>,
     /// Bytes the plan reads, as far as they are known.
     pub source_bytes: Option<u64>,
+    /// The SQL of the query, for the places of its tasks' errors.
+    pub texts: Written,
 }
 
 /// Decides once between taking the sinks and giving up planning.
@@ -129,7 +131,7 @@ fn planned(loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Result<P
     let stages =
         staged(Loaded { explain: false, ..loaded }, &Job { spec: without_sink(job), ..job.clone() }, context, mode)?;
     let plan = floe_plan::lines("plan", &super::explain::render(&stages.graph, super::explain::Format::Text))?;
-    let lines = Loaded { plan, warnings: vec![], renamed: vec![], explain: true, recursions: vec![] };
+    let lines = Loaded { explain: true, ..Loaded::of(plan) };
     staged(lines, job, context, Mode::SingleNode)
 }
 
@@ -138,7 +140,8 @@ fn without_sink(job: &Job) -> floe_api::DistributedQuerySpec {
 }
 
 fn staged(loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Result<Prepared> {
-    let ir = floe_plan::optimize(loaded.plan).map_err(|error| floe_plan::as_written(error, &loaded.renamed))?;
+    let ir = floe_plan::optimize(loaded.plan)
+        .map_err(|error| placed(&loaded.texts, floe_plan::as_written(error, &loaded.renamed)))?;
     let source_bytes = floe_planner::source_bytes(&ir);
     let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
     let sinks = sinks(job, &ir, &schema)?;
@@ -146,7 +149,7 @@ fn staged(loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Result<Pr
     options.sinks = sinks.iter().map(sink::Plan::shape).collect();
     let mut graph = floe_polars::contain_panics("planning the query", || floe_planner::plan(ir, &options))?;
     graph.warnings.splice(0..0, loaded.warnings);
-    Ok(Prepared { graph, schema, sinks: Arc::new(sinks), source_bytes })
+    Ok(Prepared { graph, schema, sinks: Arc::new(sinks), source_bytes, texts: loaded.texts })
 }
 
 fn sinks(job: &Job, ir: &IRPlan, schema: &SchemaRef) -> Result<Vec<sink::Plan>> {

@@ -324,13 +324,19 @@ const WORDS: [(&str, &[&str]); 4] = [
 
 /// Adds the position in the text to a refusal, where it can be found.
 pub fn refused<'a>(texts: impl Iterator<Item = &'a Sql<'a>>, error: QueryError) -> QueryError {
-    let mut texts = texts.peekable();
     if error.class != "UnsupportedPlan" {
-        // Errors from building the plan, which the child could not find.
-        let Some(sql) = texts.peek().filter(|_| error.category == Category::User) else { return error };
+        // Errors from building and running the plan, which the child could not find.
+        if error.category != Category::User {
+            return error;
+        }
         let message = error.message.lines().next().unwrap_or_default();
-        return match find_words(sql, message) {
-            Some(place) => at(sql.view, sql.text, &error.class, &Fault { at: place, message: message.to_owned() }),
+        let texts: Vec<&Sql> = texts.collect();
+        let find = |message: &str| texts.iter().find_map(|sql| Some((sql, find_words(sql, message)?)));
+        // The expression that an error occurred in follows below.
+        return match find(message).or_else(|| find(&error.message)) {
+            Some((sql, place)) => {
+                at(sql.view, sql.text, &error.class, &Fault { at: place, message: message.to_owned() })
+            }
             None => error,
         };
     }

@@ -33,6 +33,7 @@ mod statement;
 mod text;
 mod texts;
 mod views;
+mod written;
 
 use child::Planner;
 use errors::{Columns, Known};
@@ -42,6 +43,7 @@ use texts::Texts;
 
 pub use functions::FUNCTIONS;
 pub use report::lines;
+pub use written::{Written, placed};
 
 /// Size limit of a text; the limit of the API is lower.
 const TEXT_LIMIT_BYTES: usize = 1 << 20;
@@ -101,6 +103,7 @@ pub fn run(text: &str, job: &Job, storage: &StorageOptions, base: &Path, python:
     loaded.warnings = sources.warnings;
     loaded.renamed = sources.renamed;
     loaded.explain = ask == Ask::Explain;
+    loaded.texts = Written::of(&texts);
     Ok(loaded)
 }
 
@@ -172,7 +175,7 @@ fn resolved(
 }
 
 fn plain(plan: DslPlan) -> Loaded {
-    Loaded { plan, warnings: vec![], renamed: vec![], explain: false, recursions: vec![] }
+    Loaded::of(plan)
 }
 
 fn request(tables: &BTreeMap<String, TableSpec>, base: &Path) -> Value {
