@@ -94,3 +94,12 @@ select rpad('x', 2000000000)
 select * from generate_series(1, 1000000000000)
 select cast(name as int) from emp
 select cast(name as date) from emp
+with totals as (select 1 as n) select n from totls
+with totals as (select 1 as n) select totls.n from totals
+select em.id from emp e join dept d on d.id = em.dept_id
+select emp.id from emp e
+select cast(name as integr) from emp
+select name::timestmp from emp
+select sum(id) over byname from emp window by_name as (order by name)
+select sum(id) over w from emp
+select d.budgt from emp e join dept d on d.id = e.dept_id

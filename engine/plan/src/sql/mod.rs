@@ -28,6 +28,7 @@ mod child;
 mod errors;
 mod functions;
 pub mod inside;
+mod names;
 mod report;
 mod statement;
 mod text;
