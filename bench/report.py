@@ -31,10 +31,11 @@ def best(seconds: list[float]) -> float:
 
 
 def table(results: dict) -> str:
-    """One line a query: the best time of each engine, and Floe's over each of the others'."""
+    """One line a query: the best time of each engine, and Floe's over each of the others'; how long Floe planned, if known."""
     engines, base = results["engines"], results["measured"]
     others = [name for name in engines if name != base]
-    head = ["query", *engines, *(f"÷ {name}" for name in others), "stages", "shuffled MB", "rows"]
+    planned = all("planning" in entry for entry in results["queries"].values())
+    head = ["query", *engines, *(f"÷ {name}" for name in others), *(["of it planning"] if planned else []), "stages", "shuffled MB", "rows"]
     rows = [head, ["---:"] * len(head)]
     for query, entry in results["queries"].items():
         times = {name: best(entry["seconds"][name]) for name in engines}
@@ -43,6 +44,7 @@ def table(results: dict) -> str:
                 f"q{query}",
                 *(f"{times[name] * 1000:.0f} ms" for name in engines),
                 *(f"{times[base] / times[name]:.2f}" for name in others),
+                *([f"{entry['planning'][base] * 1000:.0f} ms"] if planned else []),
                 str(entry.get("stages", "")),
                 f"{entry.get('bytes_shuffled', 0) / 1e6:.1f}",
                 str(entry["rows"]),
@@ -54,6 +56,7 @@ def table(results: dict) -> str:
             "**total**",
             *(f"{sums[name]:.2f} s" for name in engines),
             *(f"**{sums[base] / sums[name]:.2f}**" for name in others),
+            *([f"{sum(entry['planning'][base] for entry in results['queries'].values()):.2f} s"] if planned else []),
             "",
             f"{sum(e.get('bytes_shuffled', 0) for e in results['queries'].values()) / 1e6:.1f}",
             "",
@@ -63,7 +66,7 @@ def table(results: dict) -> str:
     for name in others:
         ratios = [best(e["seconds"][base]) / best(e["seconds"][name]) for e in results["queries"].values()]
         geo.append(f"{math.exp(statistics.fmean(map(math.log, ratios))):.2f}")
-    rows.append(["geometric mean", *([""] * len(engines)), *geo, "", "", ""])
+    rows.append(["geometric mean", *([""] * len(engines)), *geo, *([""] * (4 if planned else 3))])
     width = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(head))]
     return "\n".join("| " + " | ".join(cell.rjust(width[i]) for i, cell in enumerate(row)) + " |" for row in rows)
 

@@ -6,6 +6,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+import floe
+from floe.exceptions import PlanError
+from tests.python.conftest import pluggable
 from tests.python.test_sql import KEEPS_SQL
 
 pytestmark = pytest.mark.skipif(not KEEPS_SQL, reason="this version of Polars resolves SQL itself")
@@ -91,3 +94,40 @@ def test_a_text_over_nothing(ctx):
     # Beside one over a table: each has its place in the plan.
     beside = pl.concat([query.select(n=pl.col("a").cast(pl.Int64)), execute("select n from t where n > 47", t=rows())])
     assert sorted(beside.remote(ctx).collect()["n"]) == [1, 48, 49]
+
+
+#: Every way in which Polars takes SQL; `t` is a table with the columns k and n, `few` a frame of some of its rows.
+WAYS = {
+    "lf.sql": lambda t, few: t.sql("select k, sum(n) as s from self group by k order by k"),
+    "lf.sql with a name": lambda t, few: t.sql("select k, max(n) as m from it where n > 3 group by k order by k", table_name="it"),
+    "df.sql of a lazy frame": lambda t, few: few.lazy().sql("select n, k from self order by n desc limit 3"),
+    "df.sql, which is run at once": lambda t, few: pl.concat([t, few.sql("select k, n from self where k = 1").lazy()]).sort("n", "k"),
+    "pl.sql": lambda t, few: pl.sql("select t.k, count(*) as c from t join few on t.n = few.n group by t.k order by t.k", eager=False),
+    "pl.sql_expr": lambda t, few: t.select(pl.sql_expr("n * 2 + k as v"), pl.sql_expr("case when k > 2 then 'x' else 'y' end as w")).sort("v", "w"),
+    "pl.sql_expr in a filter": lambda t, few: t.filter(pl.sql_expr("n between 3 and 30 and k in (1, 4)")).sort("n"),
+    "several of pl.sql_expr": lambda t, few: t.group_by("k").agg(pl.sql_expr(["sum(n) as s", "min(n) as m"])).sort("k"),
+    "SQLContext": lambda t, few: pl.SQLContext(a=t, b=few).execute("select a.n, b.k from a left join b on a.n = b.n order by a.n", eager=False),
+    "SQLContext with a table that is registered": lambda t, few: pl.SQLContext().register("r", t).execute("select k from r where n = 7", eager=False),
+}
+
+
+@pluggable
+@pytest.mark.parametrize("way", WAYS)
+def test_sql_of_polars_runs_by_the_engine(way, ctx):
+    t, few = rows(), rows().collect(engine="in-memory").filter(pl.col("n") % 3 == 0)
+    query = WAYS[way](t, few)
+    want = query.collect(engine="in-memory")
+    assert want.height > 0
+    assert_frame_equal(query.collect(engine=floe.Engine(ctx)), want)
+    staged = floe.Engine(ctx, scaling_mode="distributed", partitions_per_worker=2, equi_join_broadcast_limit=0)
+    assert_frame_equal(query.collect(engine=staged), want)
+    assert_frame_equal(staged.collect(query), want)
+
+
+def test_a_text_within_a_plan_has_the_same_limit(ctx):
+    """As long as a text of its own may be, and not longer."""
+    fits = "select n, '" + "x" * (1 << 19) + "' as x from t"
+    assert execute(fits, t=rows()).select(pl.col("n").sum()).remote(ctx).collect().item() == 1225
+    query = execute("select n, '" + "x" * (2 << 20) + "' as x from t", t=rows())
+    with pytest.raises(PlanError, match="the SQL text has 2048 KiB, at most 1024 KiB are read"):
+        query.remote(ctx).collect()

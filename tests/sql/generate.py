@@ -32,6 +32,7 @@ def frame(rng: random.Random, rows: int) -> pl.DataFrame:
             "s": some(lambda: rng.choice(WORDS)),
             "b": some(lambda: rng.random() < 0.5),
             "t": some(lambda: dt.date(2023, 1, 1) + dt.timedelta(days=rng.randrange(500))),
+            "at": some(lambda: dt.datetime(2023, 1, 1) + dt.timedelta(seconds=rng.randrange(500 * 86_400))),
             "l": some(lambda: [rng.randrange(5) if rng.random() < 0.9 else None for _ in range(rng.randrange(4))]),
             "st": some(lambda: {"p": rng.choice([None, *range(8)]), "q": rng.choice(WORDS)}),
         },
@@ -45,6 +46,7 @@ def frame(rng: random.Random, rows: int) -> pl.DataFrame:
             "s": pl.String,
             "b": pl.Boolean,
             "t": pl.Date,
+            "at": pl.Datetime("us"),
             "l": pl.List(pl.Int64),
             "st": STRUCT,
         },
@@ -93,7 +95,13 @@ class Maker:
             f"length({a}.s)",
             f"{self.pick('array_length', 'array_sum', 'array_upper')}({a}.l)",
             f"array_get({a}.l, {self.pick(1, 2, -1)})",
-            f"extract(month from {a}.t)",
+            f"extract({self.pick('month', 'year', 'dow', 'doy', 'quarter', 'week')} from {a}.{self.pick('t', 'at')})",
+            f"extract({self.pick('hour', 'minute', 'second')} from {a}.at)",
+            f"{a}.d * {self.pick(f'{a}.d', f'{a}.n', f'{a}.k', '1.075')}",
+            f"{a}.d / {self.pick(f'(abs({a}.n) + 1)', f'(abs({a}.d) + 1)', '3', '2.5')}",
+            f"cast({a}.{self.pick('d', 'f', 'k')} as {self.pick('int', 'bigint', 'double', 'decimal(20, 1)')})",
+            f"cast({a}.{self.pick('n', 'k', 'id')} as {self.pick('double', 'bigint', 'decimal(18, 3)')})",
+            f"try_cast({self.pick(f'{a}.s', f'substr(cast({a}.n as varchar), 1, 2)')} as {self.pick('int', 'bigint', 'double')})",
             f"nullif({a}.k, {self.rng.randrange(8)})",
         )
 
@@ -102,7 +110,7 @@ class Maker:
             return self.pick(f"{a}.s", f"{a}.g", self.field(a, "q", "s"))
         x = self.text(a, depth - 1)
         return self.pick(
-            f"upper({x})", f"{x} || '-' || {a}.g", f"coalesce({x}, 'none')", f"substr({x}, 2, 2)", f"replace({x}, 'e', 'i')", f"initcap({x})"
+            f"cast({a}.{self.pick('n', 'k', 'b', 't', 'd')} as varchar)", f"upper({x})", f"{x} || '-' || {a}.g", f"coalesce({x}, 'none')", f"substr({x}, 2, 2)", f"replace({x}, 'e', 'i')", f"initcap({x})"
         )
 
     def truth(self, a: str, depth: int = 2) -> str:
@@ -116,12 +124,25 @@ class Maker:
                 f"{a}.b",
                 f"{a}.{self.pick('n', 's', 'b', 't')} is {self.pick('', 'not ')}null",
                 f"{a}.t >= date '2023-{self.rng.randrange(1, 13):02}-10'",
+                f"{self.moment(a)} {self.pick('<', '>=')} timestamp '2023-{self.rng.randrange(1, 13):02}-10 12:00:00'",
                 f"{a}.n between -10 and {self.rng.randrange(40)}",
                 f"array_contains({a}.l, {self.rng.randrange(5)})",
                 f"{self.field(a, 'p', 'n')} {self.pick('<', '>=')} {self.rng.randrange(8)}",
             )
         x, y = self.truth(a, depth - 1), self.truth(a, depth - 1)
         return self.pick(f"({x} and {y})", f"({x} or {y})", f"not ({x})")
+
+    def moment(self, a: str) -> str:
+        """A date or a time, with intervals."""
+        span = f"interval '{self.rng.randrange(1, 40)} {self.pick('days', 'hours', 'minutes', 'weeks', 'months')}'"
+        return self.pick(
+            f"{a}.at",
+            f"{a}.at {self.pick('+', '-')} {span}",
+            f"{a}.t {self.pick('+', '-')} interval '{self.rng.randrange(1, 30)} {self.pick('days', 'weeks', 'months')}'",
+            f"date_trunc('{self.pick('month', 'day', 'year', 'hour')}', {a}.at)",
+            f"cast({a}.t as timestamp)",
+            f"coalesce({a}.at, timestamp '2024-02-29 23:59:59')",
+        )
 
     def aggregate(self, a: str) -> str:
         column = self.pick("n", "k", "f", "d")
@@ -138,6 +159,9 @@ class Maker:
             f"count(*) filter (where {self.truth(a, 1)})",
             f"sum({a}.st.p)",
             f"max({a}.st.q)",
+            f"{self.pick('min', 'max')}({a}.at)",
+            f"sum({a}.d * {self.pick(f'{a}.k', f'{a}.d')})",
+            f"sum({a}.d) / {self.pick('count(*)', '7')}",
             f"sum(array_sum({a}.l))",
             f"string_agg({a}.g, '' order by {a}.id)",
             f"array_agg({a}.k order by {a}.id desc)",
@@ -253,7 +277,7 @@ class Maker:
         )
 
     def query(self) -> str:
-        kind = self.rng.randrange(13)
+        kind = self.rng.randrange(16)
         if kind == 0:
             return f"select a.id, {self.number('a')} as v, {self.text('a')} as w from r1 a where {self.truth('a')}"
         if kind == 1:
@@ -293,6 +317,18 @@ class Maker:
         if kind == 11:
             inner = self.nested(self.rng.randrange(1, 3))
             return f"with q as ({inner}) select a.id, q.v from r1 a join q on a.k = q.k where a.id in (select id from q) and {self.truth('a', 1)}"
+        if kind == 12:
+            rows = self.pick("row_number", "rank", "dense_rank")
+            by = f"{rows}() over (partition by a.{self.pick('g', 'k', 'b')} order by a.n{self.pick('', ' desc')}, a.id)"
+            where = self.pick("", f" where {self.truth('a', 1)}")
+            return f"select a.id, a.g, {self.number('a', 1)} as v from r1 a{where} qualify {by} <= {self.rng.randrange(1, 5)}"
+        if kind == 13:
+            side, on = self.pick("semi", "anti"), self.pick("a.k = c.k", "a.id = c.id", "a.g = c.g and a.k = c.k")
+            where = self.pick("", f" where {self.truth('a', 1)}")
+            return f"select a.id, {self.number('a', 1)} as v from r1 a {side} join {self.pick('r2', 'r3')} c on {on}{where}"
+        if kind == 14:
+            order = self.pick("", " order by a.at desc nulls last, a.id", " order by a.t, a.id desc")
+            return f"select a.id, {self.moment('a')} as m, {self.moment('a')} as o from {self.pick('r1', 'r2')} a where {self.truth('a', 1)}{order}"
         inner = f"select a.k, {self.aggregate('a')} as v from r1 a group by a.k"
         return f"with q as ({inner}) select a.id, q.v from r2 a {self.pick('join', 'left join')} q on a.k = q.k where {self.truth('a', 1)}"
 

@@ -6,7 +6,7 @@
     ----
     a value a line of columns, separated by tabs
 
-Values are as `text` writes them, for every engine alike: numbers with six significant digits (engines differ in the types
+Values are as `text` writes them, for every engine alike: numbers with twelve significant digits (engines differ in the types
 they give, and in the last digits of floats), NULL, (empty), times in ISO form.
 """
 
@@ -19,6 +19,9 @@ import pathlib
 from typing import Any, Iterable
 
 
+DIGITS = 12
+
+
 @dataclasses.dataclass
 class Case:
     query: str
@@ -29,14 +32,14 @@ class Case:
     line: int = 0
 
 
-def text(value: Any) -> str:
+def text(value: Any, digits: int = DIGITS) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float, decimal.Decimal)):
         number = float(value)
-        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
+        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.{digits}g}"
     if isinstance(value, dt.timedelta):
         return f"{value.total_seconds():.6g} s"
     if isinstance(value, dt.datetime):
@@ -46,15 +49,21 @@ def text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k}: {text(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{k}: {text(v, digits)}" for k, v in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(text(v) for v in value) + "]"
+        return "[" + ", ".join(text(v, digits) for v in value) + "]"
     return str(value).replace("\t", "\\t").replace("\n", "\\n") or "(empty)"
 
 
-def lines(rows: Iterable[Iterable[Any]], sort: str) -> list[str]:
-    found = ["\t".join(text(value) for value in row) for row in rows]
+def lines(rows: Iterable[Iterable[Any]], sort: str, digits: int = DIGITS) -> list[str]:
+    found = ["\t".join(text(value, digits) for value in row) for row in rows]
     return sorted(found) if sort == "rowsort" else found
+
+
+def letters(rows: list[tuple]) -> str:
+    """The kinds of the columns, by their first value: T text, I integers, R other numbers."""
+    columns = list(zip(*rows)) or [()]
+    return "".join(next((letter(v) for v in column if v is not None), "T") for column in columns)
 
 
 def letter(value: Any) -> str:

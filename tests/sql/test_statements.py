@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import duckdb
+import polars as pl
 import pytest
 
 from tests.sql import tables
@@ -54,3 +57,32 @@ def test_explain_shows_the_stages(engine, small):
     got, _ = engine.run(f"explain {query}", small, execution=BY_HASH)
     text = "\n".join(got.to_series())
     assert got.width == 1 and "stage 0" in text and "hash" in text.lower(), text
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory) -> dict[str, str]:
+    """Two tables whose join has millions of rows, and a small one that leaves few of the second."""
+    folder = tmp_path_factory.mktemp("chain")
+    found = {}
+    for name, frame in {
+        "wide": pl.DataFrame({"k": [at % 10 for at in range(20_000)], "v": 1}),
+        "deep": pl.DataFrame({"k": [at % 10 for at in range(20_000)], "id": range(20_000)}),
+        "few": pl.DataFrame({"id": range(0, 20_000, 5_000), "name": list("abcd")}),
+    }.items():
+        frame.write_parquet(folder / f"{name}.parquet")
+        found[name] = str(folder / f"{name}.parquet")
+    return found
+
+
+def test_explain_shows_the_order_of_joins_and_why(engine, chain):
+    query = "select f.name, sum(w.v) as n from wide w join deep d on w.k = d.k join few f on d.id = f.id group by f.name order by f.name"
+    want = [(name, 2_000) for name in "abcd"]
+    explained = "\n".join(engine.run(f"explain {query}", chain)[0].to_series())
+    note = re.search(r"joins are done in the order (.*): about (.*) rows on the way, (.*) as written", explained)
+    assert note, explained
+    tables = [re.search(r"(wide|deep|few)", name)[1] for name in note[1].split(", ")]
+    assert sorted(tables) == ["deep", "few", "wide"] and tables[2] == "wide" and "million" in note[3], note[0]
+    assert engine.run(query, chain)[0].rows() == want
+    off = {"reorderJoins": False}
+    assert "joins are done" not in "\n".join(engine.run(f"explain {query}", chain, execution=off)[0].to_series())
+    assert engine.run(query, chain, execution=off)[0].rows() == want

@@ -71,7 +71,14 @@ WRONG = {
     "no query": ({"v": "drop table emp"}, "view v, line 1, column 1: DROP is no query"),
     "a description": ({"v": "describe emp"}, "view v, line 1, column 1: a view is a query, and describe is none"),
     "a parameter": ({"v": "select $nope"}, "view v, line 1, column 8: no parameter nope"),
-    "the engine": ({"v": "select erf(bonus) from emp"}, "view v, line 1, column 8: the function erf is not supported"),
+    "the engine": (
+        {
+            "v": "with recursive a as (select 1 as n union all select x.m + 1 from (with recursive b as (select n as m from a union all "
+            "select m + 1 from b where m < 3) select m from b) x where x.m < 5) select * from a"
+        },
+        "view v, line 1, column 6: a recursive table in the step of another",
+    ),
+    "a value": ({"v": "select id,\n cast(name as int) as n from emp"}, "view v, line 2, column 7: conversion from `str` to `i32` failed"),
     "a file": ({"v": "select * from read_csv('/no/file.csv')"}, "view v, line 1, column 24: table of a file: No such file"),
 }
 

@@ -56,8 +56,6 @@ select ? from emp
 select @x from emp
 with recursive a as (select 1 as n union all select x.m + 1 from (with recursive b as (select n as m from a union all select m + 1 from b where m < 3) select m from b) x where x.m < 5) select * from a
 with recursive a as (select 1 as n union all select x.m + 1 from (with recursive b as (select 1 as m union all select b.m + a.n from b, a where m < 3) select m from b) x where x.m < 5) select * from a
-select approx_quantile(x, 0.5) from nums
-select i, erf(x) from nums
 select array_dot_product(l, l) from nest
 select array_sum(id) from nest
 select sum(columns('^(i|j)$')) from nums
@@ -92,3 +90,16 @@ select {'a': 1} d
 select id, s['a'] from nest
 select e.name x, d.name x from emp e join dept d on e.dept_id = d.id
 select $tag$open from emp
+select rpad('x', 2000000000)
+select * from generate_series(1, 1000000000000)
+select cast(name as int) from emp
+select cast(name as date) from emp
+with totals as (select 1 as n) select n from totls
+with totals as (select 1 as n) select totls.n from totals
+select em.id from emp e join dept d on d.id = em.dept_id
+select emp.id from emp e
+select cast(name as integr) from emp
+select name::timestmp from emp
+select sum(id) over byname from emp window by_name as (order by name)
+select sum(id) over w from emp
+select d.budgt from emp e join dept d on d.id = e.dept_id

@@ -54,7 +54,7 @@ mod warnings;
 pub use find::find;
 pub use for_client::as_written_by;
 pub use load::{LoadEnv, load, load_open};
-pub use sql::{FUNCTIONS, lines};
+pub use sql::{FUNCTIONS, Written, lines, placed};
 pub use storage::StorageOptions;
 pub use versions::{ACCEPTED, Client, client};
 
@@ -75,6 +75,16 @@ pub struct Loaded {
     pub explain: bool,
     /// Recursive tables whose rows are not computed yet, in dependency order.
     pub recursions: Vec<recursion::Recursion>,
+    /// The SQL that the plan was resolved from, for the places of errors.
+    pub texts: Written,
+}
+
+impl Loaded {
+    /// A plan with nothing to be said of it.
+    pub fn of(plan: DslPlan) -> Self {
+        let texts = Written::default();
+        Loaded { plan, warnings: vec![], renamed: vec![], explain: false, recursions: vec![], texts }
+    }
 }
 
 /// Replaces absolute paths in an error message by the paths that the user wrote.
@@ -142,7 +152,7 @@ fn decode_open(
             }
         };
         let plan = decode(&bytes, &functions, &tables)?;
-        let mut loaded = Loaded { plan, warnings, renamed, explain: false, recursions: vec![] };
+        let mut loaded = Loaded { warnings, renamed, ..Loaded::of(plan) };
         if let (Some(python), false) = (python, aside.is_empty()) {
             let of_key = |key: &[u8]| {
                 let document = sql::inside::with_root(document, key)?;
@@ -150,8 +160,9 @@ fn decode_open(
                 decode(&bytes, &functions, &tables)
             };
             let texts = RefCell::new(vec![]);
+            let time = sql::Time::of_a_plan();
             let resolve = |text: &str, tables| {
-                let mut text = sql::over(text, tables, storage, base.unwrap_or(Path::new("/")), python)?;
+                let mut text = sql::over(text, tables, storage, base.unwrap_or(Path::new("/")), python, &time)?;
                 let plan = std::mem::take(&mut text.plan);
                 texts.borrow_mut().push(text);
                 Ok(plan)

@@ -14,7 +14,7 @@ use polars_plan::plans::IRPlan;
 use super::run::cancelled;
 use crate::sink;
 use floe_plan::lake::write::TableSink;
-use floe_plan::{Loaded, StorageOptions};
+use floe_plan::{Loaded, StorageOptions, Written, placed};
 use floe_wire::check::rejection;
 use floe_wire::error::{QueryError, Result};
 use floe_wire::graph::StageGraph;
@@ -30,6 +30,8 @@ pub struct Prepared {
     pub sinks: Arc<Vec<sink::Plan>>,
     /// Bytes the plan reads, as far as they are known.
     pub source_bytes: Option<u64>,
+    /// The SQL of the query, for the places of its tasks' errors.
+    pub texts: Written,
 }
 
 /// Decides once between taking the sinks and giving up planning.
@@ -130,7 +132,7 @@ fn planned(loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Result<P
     let stages =
         staged(Loaded { explain: false, ..loaded }, &Job { spec: without_sink(job), ..job.clone() }, context, mode)?;
     let plan = floe_plan::lines("plan", &super::explain::render(&stages.graph, super::explain::Format::Text))?;
-    let lines = Loaded { plan, warnings: vec![], renamed: vec![], explain: true, recursions: vec![] };
+    let lines = Loaded { explain: true, ..Loaded::of(plan) };
     staged(lines, job, context, Mode::SingleNode)
 }
 
@@ -144,7 +146,7 @@ fn staged(mut loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Resul
         loaded.plan = table.rows(loaded.plan)?;
     }
     let ir = floe_plan::optimize_with(loaded.plan, job.spec.execution.pushdown)
-        .map_err(|error| floe_plan::as_written(error, &loaded.renamed))?;
+        .map_err(|error| placed(&loaded.texts, floe_plan::as_written(error, &loaded.renamed)))?;
     let source_bytes = floe_planner::source_bytes(&ir);
     let schema = ir.lp_arena.get(ir.lp_top).schema(&ir.lp_arena).into_owned();
     let sinks = sinks(job, &ir, &schema, table)?;
@@ -152,7 +154,7 @@ fn staged(mut loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Resul
     options.sinks = sinks.iter().map(sink::Plan::shape).collect();
     let mut graph = floe_polars::contain_panics("planning the query", || floe_planner::plan(ir, &options))?;
     graph.warnings.splice(0..0, loaded.warnings);
-    Ok(Prepared { graph, schema, sinks: Arc::new(sinks), source_bytes })
+    Ok(Prepared { graph, schema, sinks: Arc::new(sinks), source_bytes, texts: loaded.texts })
 }
 
 /// The table of the spec's sink, if it is one.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use floe_api::execution::Mode;
 use floe_api::job::Job;
-use floe_plan::Loaded;
 use floe_plan::recursion::{MOST_BYTES, MOST_ROUNDS, as_anchor};
+use floe_plan::{Loaded, Written, placed};
 use floe_wire::chunk::{OutputId, Pass, RunId};
 use floe_wire::error::{QueryError, Result};
 use polars_core::frame::DataFrame;
@@ -32,7 +32,7 @@ impl Query<'_> {
                 loaded.fill(&recursion.whole.rows())?;
                 continue;
             }
-            let mut working = self.rows(place, recursion.anchor.clone(), job, mode).await?;
+            let mut working = self.rows(place, recursion.anchor.clone(), &loaded.texts, job, mode).await?;
             let schema = working.schema().clone();
             let mut all = working.clone();
             let mut rounds = 0;
@@ -41,7 +41,8 @@ impl Query<'_> {
                 if rounds > MOST_ROUNDS {
                     return Err(recursion.endless);
                 }
-                working = as_anchor(self.rows(place, recursion.over(&working)?, job, mode).await?, &schema)?;
+                working =
+                    as_anchor(self.rows(place, recursion.over(&working)?, &loaded.texts, job, mode).await?, &schema)?;
                 all.vstack_mut(&working).map_err(floe_polars::polars_error)?;
                 if all.estimated_size() > MOST_BYTES {
                     return Err(recursion.large);
@@ -54,18 +55,26 @@ impl Query<'_> {
     }
 
     /// Runs a plan and reads its rows into this process.
-    async fn rows(&self, place: &Admission, plan: DslPlan, job: &Arc<Job>, mode: Mode) -> Result<DataFrame> {
+    async fn rows(
+        &self,
+        place: &Admission,
+        plan: DslPlan,
+        texts: &Written,
+        job: &Arc<Job>,
+        mode: Mode,
+    ) -> Result<DataFrame> {
+        let texts = texts.clone();
         let mut job = Job::clone(job);
         job.spec.sink = None;
         let context = self.engine.context();
-        let loaded = Loaded { plan, warnings: vec![], renamed: vec![], explain: false, recursions: vec![] };
+        let loaded = Loaded { texts, ..Loaded::of(plan) };
         let prepare = move || prepare_loaded(loaded, &job, &context, mode, Some(&Taking::default()));
         let prepared = self.in_time(self.blocking(prepare, drop)).await?;
         // A name of its own, so that outputs of rounds never mix.
         let nonce = uuid::Uuid::new_v4().as_u64_pair().0;
         let run = RunId { query: self.job.id.clone(), attempt: self.job.attempt, pass: Pass::First, nonce };
         let (driven, reader) = self.drive(place, &prepared, &run, &|_, _| {}).await?;
-        let driven = driven?;
+        let driven = driven.map_err(|error| placed(&prepared.texts, error))?;
         let mut rows = vec![];
         for won in driven.outputs.iter().flatten() {
             let id = OutputId { task: won.task, attempt: won.attempt };

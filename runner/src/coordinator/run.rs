@@ -15,6 +15,7 @@ use tracing::Instrument;
 
 use crate::shuffle::{Reader, Remote};
 use crate::{shuffle, sink, telemetry, worker};
+use floe_plan::placed;
 use floe_scheduler::{Counters as TaskCounters, Limits, Snapshot};
 use floe_storage as storage;
 use floe_wire::chunk::{OutputId, Pass, RunId};
@@ -158,6 +159,7 @@ impl Query<'_> {
             self.status.progress(snapshot, clock);
         };
         let (driven, reader) = self.drive(place, &prepared, &run, &observe).await?;
+        let driven = driven.map_err(|error| placed(&prepared.texts, error));
         match driven.and_then(|driven| self.unless_warned(driven)) {
             Ok(driven) => self.conclude(&prepared, driven, reader).await,
             Err(error) => {

@@ -1,13 +1,17 @@
 //! Builds functions by the traverser's names. Large namespaces are in `texts`.
 
+use std::sync::Arc;
+
 use polars::prelude::*;
 use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, RangeFunction};
 use polars_plan::prelude::{lit, when};
 use serde_json::Value;
 
+use super::bounded::{Limit, bounded};
 use super::exprs::{closed_window, duration};
+use super::gauss::Gauss;
 use super::plain::{plain, quantile_method};
-use super::{damaged, lacking, product, texts, titles, values};
+use super::{damaged, lacking, parsed, product, texts, titles, values};
 use floe_polars::polars_error;
 use floe_wire::error::Result;
 
@@ -100,6 +104,9 @@ pub fn build(name: &str, args: &[Value], input: Vec<Expr>, dtype: Option<&DataTy
         return Ok(built);
     }
     let input = match (name, dtype) {
+        ("StringFunction.PadStart", _) => within(Limit::PadStart, input, &[1])?,
+        ("StringFunction.PadEnd", _) => within(Limit::PadEnd, input, &[1])?,
+        ("RangeFunction.IntRanges", _) => within(Limit::Series, input, &[1, 0, 2])?,
         // Fields have the names of their expressions, which aliases in the newer plan are not part of.
         ("as_struct", Some(DataType::Struct(fields))) if fields.len() == input.len() => {
             input.into_iter().zip(fields).map(|(input, field)| input.alias(field.name().clone())).collect()
@@ -156,6 +163,20 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
             let quotient = trunc_int_div(left.clone(), right.clone()).strict_cast(DataType::Decimal(38, 0));
             by_zero_fails(left, right, quotient)
         }
+        // Nulls for what is no date or time, with the format that is found.
+        "StringFunction.Strptime" if a.opt_text(0)?.is_none() && !a.bool(1)? && a.bool(2)? => {
+            let text = input.first().cloned().ok_or_else(|| damaged("a cast of no text"))?;
+            return Ok(dtype.and_then(|dtype| parsed::parsed(text, dtype)));
+        }
+        "erf" | "erfc" => {
+            let [number] = input else { return Err(damaged(format!("{} takes one column", a.name))) };
+            let function = if a.name == "erf" { Gauss::Erf } else { Gauss::Erfc };
+            function.of(number.clone())
+        }
+        "approx_quantile" => {
+            let (values, at) = two()?;
+            quantile_of_any(values, at)
+        }
         "StringFunction.Titlecase" => {
             let [text] = input else { return Err(damaged("INITCAP takes one column")) };
             titles::titled(text.clone())?
@@ -186,6 +207,18 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
         Some(dtype) => built.cast(dtype.clone()),
         None => built,
     }))
+}
+
+/// The value nearest to a quantile, of any type that has an order.
+fn quantile_of_any(values: Expr, at: Expr) -> Expr {
+    let last = values.clone().count().cast(DataType::Float64) - lit(1.0);
+    let index = (last * at).round(0, RoundMode::HalfAwayFromZero).cast(DataType::Int64);
+    Expr::Gather {
+        expr: Arc::new(values.drop_nulls().sort(SortOptions::default())),
+        idx: Arc::new(index),
+        returns_scalar: true,
+        null_on_oob: true,
+    }
 }
 
 /// Remainder with the sign of the dividend.
@@ -219,6 +252,14 @@ fn scale_of(dtype: DataType) -> usize {
         DataType::Decimal(_, scale) => scale,
         _ => 0,
     }
+}
+
+/// The arguments with a limit on the first of those at `guarded`.
+fn within(limit: Limit, mut input: Vec<Expr>, guarded: &[usize]) -> Result<Vec<Expr>> {
+    let arguments = guarded.iter().map(|at| input.get(*at).cloned()).collect::<Option<Vec<_>>>();
+    let arguments = arguments.ok_or_else(|| damaged("a function has too few arguments"))?;
+    input[guarded[0]] = bounded(limit, arguments)?;
+    Ok(input)
 }
 
 /// Both sides of an IN of decimals with one type: the engine compares none of two.

@@ -11,12 +11,15 @@ use polars_lazy::frame::LazyFrame;
 use crate::recursion::{Placeholder, Recursion};
 use floe_wire::error::{QueryError, Result};
 
+pub mod bounded;
 mod data;
 mod exprs;
 mod functions;
+pub mod gauss;
 mod implied;
 mod joins;
 mod nodes;
+pub mod parsed;
 mod plain;
 pub mod product;
 mod recursive;

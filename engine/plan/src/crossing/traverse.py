@@ -200,6 +200,13 @@ class Crossing:
         alike = to.startswith("decimal[") if items.inner.is_decimal() else to == items.inner._string_repr()
         return (first - 1, at - 1) if alike else None
 
+    def approx_quantile(self, at):
+        """`approx_quantile(x, q)` is an estimate from a sketch; neither can be seen, but they stand right after x and q."""
+        q = self.span(at - 2) if at > 2 and self.parts(at - 1)[0] == "approx_quantile_sketch" else None
+        if not q or self.parts(at - 2)[0] != "Literal" or self.span(q - 1) is None:
+            return None
+        return q - 1, at - 2
+
     def marked(self, root):
         e = self.nt.view_expression(root)
         if type(e).__name__ != "Ternary":
@@ -251,6 +258,8 @@ class Crossing:
             if kind.startswith("is_in[") and (found := self.needle(at)) is not None:
                 args = [False, *self.decimals(found)]
                 return {"kind": "function", "name": "BooleanFunction.IsIn", "args": args, "input": [self.expr(i) for i in found]}
+            if kind == "approx_quantile_estimate" and (found := self.approx_quantile(at)) is not None:
+                return {"kind": "function", "name": "approx_quantile", "args": [], "input": [self.expr(i) for i in found]}
             return {"kind": "unknown", "name": kind}
         if kind == "Column":
             return {"kind": "column", "name": e.name}

@@ -118,7 +118,7 @@ impl Planner {
                     "QueryTooLarge",
                     format!(
                         "the query was not resolved within {} s: it is too large, or its common tables multiply each other",
-                        limit.as_secs()
+                        limit.max(super::RESOLVE_LIMIT).as_secs()
                     ),
                 ));
             }

@@ -3,6 +3,7 @@
 use floe_api::suggest::nearest;
 
 use super::functions::FUNCTIONS;
+use super::names;
 use super::statement::Statement;
 use super::text::{Fault, Kind, Sql, Token, line_and_column, offset, pointed};
 use floe_wire::error::{Category, QueryError};
@@ -90,12 +91,32 @@ fn fault(sql: &Sql, statement: &Statement, known: &Known, message: &str) -> Opti
     if let Some(name) = quoted("relation ", '\'') {
         let last = name.rsplit('.').next().unwrap_or(&name).to_owned();
         let place = sql.find_name(&last, |at| !sql.is_symbol(at + 1, "(") && !sql.is_symbol(at + 1, "."));
-        return Some(Fault { at: place?, message: unknown("table", &name, known.tables) });
+        let common = names::common_tables(sql);
+        let all: Vec<&str> = common.iter().map(String::as_str).chain(known.tables.iter().copied()).collect();
+        return Some(Fault { at: place?, message: unknown("table", &name, &all) });
+    }
+    if let Some(name) = quoted("no table or struct column named ", '\'') {
+        let place = sql.find_name(&name, |at| sql.is_symbol(at + 1, "."))?;
+        if let Some(alias) = quoted(" is hidden by alias ", '"') {
+            let message = format!("the table {name} is called {alias} here: write {alias} instead of {name}");
+            return Some(Fault { at: place, message });
+        }
+        let sources = names::sources(sql, known.tables);
+        let sources: Vec<&str> = sources.iter().map(|(alias, _)| alias.as_str()).collect();
+        return Some(Fault { at: place, message: unknown("table", &name, &sources) });
     }
     if let Some(name) = quoted("no column named ", '\'') {
-        let table = quoted(" found in table ", '\'').unwrap_or_default();
+        let alias = quoted(" found in table ", '\'').unwrap_or_default();
         let place = sql.find_name(&name, |at| at > 0 && sql.is_symbol(at - 1, "."))?;
-        return Some(Fault { at: place, message: known.no_column(&name, &table) });
+        let sources = names::sources(sql, known.tables);
+        let table = sources.into_iter().find(|(known, _)| *known == alias).and_then(|(_, table)| table);
+        return Some(Fault { at: place, message: known.no_column(&name, &alias, table.as_deref().unwrap_or(&alias)) });
+    }
+    if let Some(name) = quoted("named window ", '\'') {
+        let is_use = |at: usize| at > 0 && (sql.is(at - 1, "OVER") || sql.is_symbol(at - 1, "("));
+        let windows = names::windows(sql);
+        let windows: Vec<&str> = windows.iter().map(String::as_str).collect();
+        return Some(Fault { at: sql.find_name(&name, is_use)?, message: unknown("window", &name, &windows) });
     }
     if let Some(name) = quoted("unable to find column ", '"') {
         if let Some(variable) = name.strip_prefix('@') {
@@ -133,7 +154,17 @@ fn fault(sql: &Sql, statement: &Statement, known: &Known, message: &str) -> Opti
         return Some(Fault { at: place, message });
     }
     if let Some((name, _)) = message.strip_prefix("datatype ").and_then(|rest| rest.split_once(" is not")) {
-        return Some(Fault { at: sql.find_name(name.trim_matches('"'), |_| true)?, message: message.to_owned() });
+        let place = sql.find_name(name.trim_matches('"'), |_| true)?;
+        // In quotes is what Polars does not know as a type at all.
+        let message = match name.strip_prefix('"') {
+            Some(name) => {
+                let name = name.trim_end_matches('"');
+                let near = nearest(name, names::TYPES).map(|near| format!("; did you mean {near}?"));
+                format!("there is no type {name}{}", near.unwrap_or_default())
+            }
+            None => message.to_owned(),
+        };
+        return Some(Fault { at: place, message });
     }
     let called = [" requires an OVER clause", " expects "].iter().find_map(|part| message.split_once(part));
     let called = called.filter(|(name, _)| !name.contains(' '));
@@ -180,8 +211,8 @@ fn has_prefix(sql: &Sql, at: usize, prefix: &str) -> bool {
 }
 
 impl Known<'_> {
-    /// A column that a table lacks. The message does not resolve aliases, so suggest from the columns of all tables.
-    fn no_column(&self, name: &str, table: &str) -> String {
+    /// A column that a table lacks. Where the table of an alias is not known, suggests from the columns of all tables.
+    fn no_column(&self, name: &str, alias: &str, table: &str) -> String {
         let last = |known: &str| known.rsplit('.').next().is_some_and(|last| last == table);
         let of: Vec<&Columns> = self.columns.iter().filter(|(known, _)| known == table || last(known)).collect();
         let all = |of: Vec<&Columns>| -> Vec<String> { of.into_iter().flat_map(|(_, names)| names.clone()).collect() };
@@ -189,11 +220,11 @@ impl Known<'_> {
             let columns = all(self.columns.iter().collect());
             let near = nearest(name, columns.iter().map(String::as_str));
             let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            return format!("there is no column {name} in {table}{near}");
+            return format!("there is no column {name} in {alias}{near}");
         }
         let columns = all(of);
         let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-        format!("there is no column {name} in {table}{}", meant(name, &columns))
+        format!("there is no column {name} in {alias}{}", meant(name, &columns))
     }
 }
 
@@ -324,13 +355,19 @@ const WORDS: [(&str, &[&str]); 4] = [
 
 /// Adds the position in the text to a refusal, where it can be found.
 pub fn refused<'a>(texts: impl Iterator<Item = &'a Sql<'a>>, error: QueryError) -> QueryError {
-    let mut texts = texts.peekable();
     if error.class != "UnsupportedPlan" {
-        // Errors from building the plan, which the child could not find.
-        let Some(sql) = texts.peek().filter(|_| error.category == Category::User) else { return error };
+        // Errors from building and running the plan, which the child could not find.
+        if error.category != Category::User {
+            return error;
+        }
         let message = error.message.lines().next().unwrap_or_default();
-        return match find_words(sql, message) {
-            Some(place) => at(sql.view, sql.text, &error.class, &Fault { at: place, message: message.to_owned() }),
+        let texts: Vec<&Sql> = texts.collect();
+        let find = |message: &str| texts.iter().find_map(|sql| Some((sql, find_words(sql, message)?)));
+        // The expression that an error occurred in follows below.
+        return match find(message).or_else(|| find(&error.message)) {
+            Some((sql, place)) => {
+                at(sql.view, sql.text, &error.class, &Fault { at: place, message: message.to_owned() })
+            }
             None => error,
         };
     }

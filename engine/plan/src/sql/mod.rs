@@ -2,9 +2,10 @@
 //! imported (`crossing`), and these frames are replaced by scans. Polars defines what SQL means; Floe's additions are
 //! in `statement` and `views`.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -27,11 +28,13 @@ mod child;
 mod errors;
 mod functions;
 pub mod inside;
+mod names;
 mod report;
 mod statement;
 mod text;
 mod texts;
 mod views;
+mod written;
 
 use child::Planner;
 use errors::{Columns, Known};
@@ -41,23 +44,45 @@ use texts::Texts;
 
 pub use functions::FUNCTIONS;
 pub use report::lines;
+pub use written::{Written, placed};
 
 /// Size limit of a text; the limit of the API is lower.
 const TEXT_LIMIT_BYTES: usize = 1 << 20;
 /// Time limit for starting Python with Polars, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// Time limit for resolving a text.
+/// Time limit for resolving the texts of a plan.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
 
-pub fn run(text: &str, job: &Job, storage: &StorageOptions, base: &Path, python: &Choice) -> Result<Loaded> {
+/// The time that resolving all texts of one plan may take together.
+pub struct Time(Cell<Duration>);
+
+impl Time {
+    pub fn of_a_plan() -> Self {
+        Time(Cell::new(RESOLVE_LIMIT))
+    }
+
+    /// Does something within what is left, and takes its time off that.
+    fn spend<T>(&self, work: impl FnOnce(Duration) -> T) -> T {
+        let begin = Instant::now();
+        let done = work(self.0.get());
+        self.0.set(self.0.get().saturating_sub(begin.elapsed()));
+        done
+    }
+}
+
+/// Reads the text of a query, with the limit of its size.
+fn tokens(text: &str) -> Result<Sql<'_>> {
     if text.len() > TEXT_LIMIT_BYTES {
         return Err(QueryError::user(
             "QueryTooLarge",
             format!("the SQL text has {} KiB, at most {} KiB are read", text.len() >> 10, TEXT_LIMIT_BYTES >> 10),
         ));
     }
-    let sql = Sql::read(text).map_err(|fault| errors::at(None, text, "SQLSyntaxError", &fault))?;
-    let texts = Texts::read(sql, &job.spec.views, &job.spec.params)?;
+    Sql::read(text).map_err(|fault| errors::at(None, text, "SQLSyntaxError", &fault))
+}
+
+pub fn run(text: &str, job: &Job, storage: &StorageOptions, base: &Path, python: &Choice) -> Result<Loaded> {
+    let texts = Texts::read(tokens(text)?, &job.spec.views, &job.spec.params)?;
     let tables = job.spec.tables.keys();
     let names: Vec<&str> = tables.chain(job.spec.views.keys()).map(String::as_str).collect();
     let ask = texts.query().ask.clone();
@@ -73,26 +98,28 @@ pub fn run(text: &str, job: &Job, storage: &StorageOptions, base: &Path, python:
     for (name, scan) in scans.scans {
         sources.add(&name, scan, storage, base).map_err(|error| texts.at_table(&name, error))?;
     }
-    let (plan, recursions) = resolved(&texts, &names, planner, &sources)?;
+    let (plan, recursions) = resolved(&texts, &names, planner, &sources, &Time::of_a_plan())?;
     let mut loaded = plain(plan);
     loaded.recursions = recursions;
     loaded.warnings = sources.warnings;
     loaded.renamed = sources.renamed;
     loaded.explain = ask == Ask::Explain;
+    loaded.texts = Written::of(&texts);
     Ok(loaded)
 }
 
-/// Plans SQL text from a serialized plan, over the plans of its tables and the files that it names.
+/// Plans SQL text from a serialized plan, over the plans of its tables and the files that it names. `time` is shared by
+/// all texts of the plan.
 pub fn over(
     text: &str,
     tables: Vec<(String, LazyFrame)>,
     storage: &StorageOptions,
     base: &Path,
     python: &Choice,
+    time: &Time,
 ) -> Result<Loaded> {
-    let sql = Sql::read(text).map_err(|fault| errors::at(None, text, "SQLSyntaxError", &fault))?;
     let (no_views, no_params) = Default::default();
-    let texts = Texts::read(sql, &no_views, &no_params)?;
+    let texts = Texts::read(tokens(text)?, &no_views, &no_params)?;
     if texts.query().ask != Ask::Query {
         return Err(crate::refuse::sql(Some(text)));
     }
@@ -108,7 +135,7 @@ pub fn over(
     for (name, scan) in scans.scans {
         sources.add(&name, scan, storage, base).map_err(|error| texts.at_table(&name, error))?;
     }
-    let (plan, recursions) = resolved(&texts, &names, planner, &sources)?;
+    let (plan, recursions) = resolved(&texts, &names, planner, &sources, time)?;
     Ok(Loaded { recursions, warnings: sources.warnings, renamed: sources.renamed, ..plain(plan) })
 }
 
@@ -118,6 +145,7 @@ fn resolved(
     names: &[&str],
     mut planner: Planner,
     sources: &Sources,
+    time: &Time,
 ) -> Result<(DslPlan, Vec<Recursion>)> {
     let request = json!({
         "query": texts.query().query,
@@ -125,7 +153,7 @@ fn resolved(
         "tables": sources.schemas(),
         "first_rows": FIRST_TABLE_ROWS,
     });
-    let resolved = planner.ask(&request, RESOLVE_LIMIT)?;
+    let resolved = time.spend(|left| planner.ask(&request, left))?;
     planner.give_back();
     let resolved: Resolved = answer(texts, names, &sources.columns(), resolved)?;
     let tables: Vec<&crossing::Table> = sources.tables.iter().map(|(_, table)| table).collect();
@@ -148,7 +176,7 @@ fn resolved(
 }
 
 fn plain(plan: DslPlan) -> Loaded {
-    Loaded { plan, warnings: vec![], renamed: vec![], explain: false, recursions: vec![] }
+    Loaded::of(plan)
 }
 
 fn request(tables: &BTreeMap<String, TableSpec>, base: &Path) -> Value {
@@ -284,5 +312,25 @@ impl Sources {
 
     fn schemas(&self) -> Vec<Value> {
         self.tables.iter().map(|(name, table)| json!([name, table.columns])).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_a_plan_share_their_time() {
+        let time = Time(Cell::new(Duration::from_millis(200)));
+        let long = Duration::from_millis(120);
+        time.spend(|left| {
+            assert_eq!(left, Duration::from_millis(200));
+            std::thread::sleep(long);
+        });
+        time.spend(|left| {
+            assert!(left <= Duration::from_millis(80));
+            std::thread::sleep(long);
+        });
+        time.spend(|left| assert_eq!(left, Duration::ZERO));
     }
 }

@@ -75,6 +75,12 @@ const READERS: [(&str, Format); 15] = [
     ("scan_ipc", Format::Ipc),
 ];
 
+/// The table function that a token names, quoted or not.
+fn reader(sql: &Sql, at: usize) -> Option<&'static (&'static str, Format)> {
+    let name = sql.name(sql.tokens.get(at)?)?;
+    READERS.iter().find(|(reader, _)| name.eq_ignore_ascii_case(reader))
+}
+
 pub fn read(sql: &Sql, params: &BTreeMap<String, Value>, before: Numbered) -> Result<Statement, Fault> {
     let mut edits = Edits::default();
     let end = end_of_statement(sql, &mut edits)?;
@@ -99,6 +105,8 @@ pub fn read(sql: &Sql, params: &BTreeMap<String, Value>, before: Numbered) -> Re
                 statement.file(sql, at)?;
                 statement.window(sql, at);
             }
+            // Polars finds its readers by quoted names, too.
+            Kind::Quoted => statement.file(sql, at)?,
             _ => {}
         }
     }
@@ -165,7 +173,7 @@ fn asked(sql: &Sql, end: usize) -> Result<(Ask, usize), Fault> {
 fn is_name(sql: &Sql, begin: usize, end: usize) -> bool {
     let part = |at: usize| matches!(sql.tokens[at].kind, Kind::Word | Kind::Quoted);
     let single = !QUERIES.iter().any(|word| sql.is(begin, word)) && (begin..end).len() % 2 == 1;
-    let call = end - begin == 4 && READERS.iter().any(|(name, _)| sql.is(begin, name));
+    let call = end - begin == 4 && reader(sql, begin).is_some();
     call || single && (begin..end).all(|at| if (at - begin) % 2 == 0 { part(at) } else { sql.is_symbol(at, ".") })
 }
 
@@ -261,7 +269,7 @@ fn value_as_literal(value: &Value) -> Result<String, &'static str> {
 impl Statement {
     /// Replaces a table function over a file by a table name.
     fn file(&mut self, sql: &Sql, at: usize) -> Result<(), Fault> {
-        let Some((name, format)) = READERS.iter().find(|(name, _)| sql.is(at, name)) else { return Ok(()) };
+        let Some((name, format)) = reader(sql, at) else { return Ok(()) };
         if !sql.is_symbol(at + 1, "(") {
             return Ok(());
         }
@@ -324,7 +332,7 @@ impl Statement {
 }
 
 /// Whether `AS` belongs to `WINDOW name AS (…), name AS (…)`.
-fn in_window_clause(sql: &Sql, at: usize) -> bool {
+pub fn in_window_clause(sql: &Sql, at: usize) -> bool {
     let depth = sql.tokens[at].depth;
     let mut before = at;
     // Go back over earlier windows of the clause.

@@ -46,6 +46,11 @@ fn files_become_tables() {
         File { name: "__floe_file_0".into(), format: Format::Parquet, uri: "s3://b/it's/*.parquet".into(), at: 27 };
     assert_eq!(statement.files, [file]);
     assert_eq!(query("select read_csv from t"), "select read_csv from t");
+    assert_eq!(query("select \"read_csv\" from t"), "select \"read_csv\" from t");
+    for name in ["\"read_csv\"", "`read_csv`", "\"READ_CSV\"", "Read_Csv"] {
+        assert_eq!(query(&format!("select * from {name}('/etc/passwd')")), "select * from \"__floe_file_0\"");
+        assert_eq!(query(&format!("describe {name}('/etc/passwd')")).trim(), "SELECT * FROM \"__floe_file_0\"");
+    }
 }
 
 #[test]
