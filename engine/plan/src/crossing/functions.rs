@@ -164,9 +164,9 @@ fn by_others(a: &Args, input: &[Expr], dtype: Option<&DataType>) -> Result<Optio
             by_zero_fails(left, right, quotient)
         }
         // Nulls for what is no date or time, with the format that is found.
-        "StringFunction.Strptime" if a.opt_text(0)?.is_none() && !a.bool(1)? && a.bool(2)? => {
-            let text = input.first().cloned().ok_or_else(|| damaged("a cast of no text"))?;
-            return Ok(dtype.and_then(|dtype| parsed::parsed(text, dtype)));
+        "StringFunction.Strptime" if a.opt_text(0)?.is_none() && a.bool(2)? => {
+            let (text, strict) = (input.first().cloned().ok_or_else(|| damaged("a cast of no text"))?, a.bool(1)?);
+            return Ok(dtype.and_then(|dtype| parsed::parsed(text, dtype, strict)));
         }
         "erf" | "erfc" => {
             let [number] = input else { return Err(damaged(format!("{} takes one column", a.name))) };

@@ -20,13 +20,15 @@ enum To {
     Milliseconds,
     Microseconds,
     Nanoseconds,
+    /// What is no date is an error.
+    StrictDate,
 }
 
-const ALL: [To; 5] = [To::Date, To::Time, To::Milliseconds, To::Microseconds, To::Nanoseconds];
+const ALL: [To; 6] = [To::Date, To::Time, To::Milliseconds, To::Microseconds, To::Nanoseconds, To::StrictDate];
 
-/// The text as this type; `None` for types that it is not made for.
-pub fn parsed(text: Expr, dtype: &DataType) -> Option<Expr> {
-    let to = ALL.into_iter().find(|to| to.dtype() == *dtype)?;
+/// The text as this type; `None` where the engine's own function does the same.
+pub fn parsed(text: Expr, dtype: &DataType, strict: bool) -> Option<Expr> {
+    let to = ALL.into_iter().find(|to| to.dtype() == *dtype && (*to == To::StrictDate) == strict)?;
     Some(Expr::AnonymousFunction {
         input: vec![text],
         function: to.function(),
@@ -54,7 +56,7 @@ impl To {
 
     fn dtype(self) -> DataType {
         match self {
-            To::Date => DataType::Date,
+            To::Date | To::StrictDate => DataType::Date,
             To::Time => DataType::Time,
             To::Milliseconds => DataType::Datetime(TimeUnit::Milliseconds, None),
             To::Microseconds => DataType::Datetime(TimeUnit::Microseconds, None),
@@ -64,6 +66,7 @@ impl To {
 
     fn of(self, text: &StringChunked) -> PolarsResult<Series> {
         let parsed = match self {
+            To::StrictDate => return strict_dates(text),
             To::Date => text.as_date(None, true).map(IntoSeries::into_series),
             To::Time => self.times(text),
             To::Milliseconds => datetimes(text, TimeUnit::Milliseconds),
@@ -87,6 +90,15 @@ impl To {
         all.append(&text.slice(first as i64, text.len() - first).as_time(None, true)?.into_series())?;
         Ok(all)
     }
+}
+
+/// The engine's streaming function makes nulls of texts of which none has a format.
+fn strict_dates(text: &StringChunked) -> PolarsResult<Series> {
+    let dates = text.as_date(None, true)?.into_series();
+    if dates.null_count() != text.null_count() {
+        polars_core::utils::handle_casting_failures(&text.clone().into_series(), &dates)?;
+    }
+    Ok(dates)
 }
 
 fn datetimes(text: &StringChunked, unit: TimeUnit) -> PolarsResult<Series> {
@@ -135,7 +147,7 @@ mod tests {
 
     fn nulls(dtype: DataType, text: &[Option<&str>]) -> Vec<bool> {
         let frame = df!("s" => text).unwrap().lazy();
-        let out = frame.select([parsed(col("s"), &dtype).unwrap()]).collect().unwrap();
+        let out = frame.select([parsed(col("s"), &dtype, false).unwrap()]).collect().unwrap();
         assert_eq!(out.dtypes(), [dtype]);
         out.columns()[0].is_null().iter().map(|null| null.unwrap()).collect()
     }
@@ -152,7 +164,19 @@ mod tests {
         assert_eq!(nulls(DataType::Date, &[Some("x"), Some("2024-01-31")]), [true, false]);
         assert_eq!(nulls(DataType::Time, &[None, Some("x"), Some("10:11:12"), Some("10")]), [true, true, false, true]);
         assert_eq!(nulls(DataType::Time, &[Some("x")]), [true]);
-        assert!(parsed(col("s"), &DataType::Int64).is_none());
+        assert!(parsed(col("s"), &DataType::Int64, false).is_none());
+    }
+
+    #[test]
+    fn what_is_no_date_is_an_error_where_it_is_to_be_one() {
+        let dates = |text: &[Option<&str>]| {
+            let frame = df!("s" => text).unwrap().lazy();
+            frame.select([parsed(col("s"), &DataType::Date, true).unwrap()]).collect()
+        };
+        assert_eq!(dates(&[None, Some("2024-01-31")]).unwrap().columns()[0].null_count(), 1);
+        assert_eq!(dates(&[None]).unwrap().columns()[0].null_count(), 1);
+        assert!(dates(&[Some("x")]).is_err() && dates(&[Some("2024-01-31"), Some("x")]).is_err());
+        assert!(parsed(col("s"), &DataType::Time, true).is_none());
     }
 
     #[test]
@@ -162,6 +186,6 @@ mod tests {
             to.function().materialize().unwrap().try_serialize(&mut bytes).unwrap();
             assert!(read(&bytes).unwrap() == to.function());
         }
-        assert!(read(b"floe-parsed:\x05").is_none());
+        assert!(read(b"floe-parsed:\x06").is_none());
     }
 }
