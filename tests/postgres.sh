@@ -72,7 +72,7 @@ up() {
         --encoding=UTF8 --locale=C.UTF-8 --no-sync >"$dir/initdb.log" 2>&1 || refuse "initdb failed, see $dir/initdb.log"
     port="$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
     unprivileged "$bin/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 \
-        -c unix_socket_directories="$dir" -c fsync=off -c full_page_writes=off -c max_connections=60 -c shared_buffers=64MB \
+        -c unix_socket_directories="$dir" -c fsync=off -c full_page_writes=off -c temp_file_limit=2GB -c max_connections=60 -c shared_buffers=64MB \
         -c ssl=on -c ssl_cert_file="$dir/server.crt" -c ssl_key_file="$dir/server.key" \
         </dev/null >"$dir/server.log" 2>&1 9>&- &
     for _ in $(seq 150); do
