@@ -67,7 +67,7 @@ def test_hostile_texts_end(what, engine, small):
 
 
 TOO_MUCH = {
-    "select lpad(name, id * 100000000) from emp": (8, "LPAD makes texts of 2000000000 characters; at most 16777216 are made"),
+    "select lpad(name, id * 100000000) from emp": (8, "000 characters; at most 16777216 are made"),
     "select id, range(id * 1000000000) from emp": (12, "GENERATE_SERIES or RANGE makes lists of "),
     "select id, generate_series(id, 1000000000) as n from emp": (12, "GENERATE_SERIES or RANGE makes lists of "),
 }

@@ -93,7 +93,6 @@ select $tag$open from emp
 select rpad('x', 2000000000)
 select * from generate_series(1, 1000000000000)
 select cast(name as int) from emp
-select cast(name as date) from emp
 with totals as (select 1 as n) select n from totls
 with totals as (select 1 as n) select totls.n from totals
 select em.id from emp e join dept d on d.id = em.dept_id

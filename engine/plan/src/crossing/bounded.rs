@@ -151,7 +151,10 @@ impl AnonymousColumnsUdf for Limit {
     }
 
     fn get_field(&self, _: &Schema, fields: &[Field]) -> PolarsResult<Field> {
-        fields.first().cloned().ok_or_else(|| polars_err!(ComputeError: "a limit has an argument"))
+        let mut field = fields.first().cloned().ok_or_else(|| polars_err!(ComputeError: "a limit has an argument"))?;
+        // That of a number in the text is not known before it is used.
+        field.coerce(field.dtype().clone().materialize_unknown(true)?);
+        Ok(field)
     }
 }
 

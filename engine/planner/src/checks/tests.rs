@@ -176,9 +176,7 @@ fn computed_keys_of_a_join_are_exchanged_as_they_are_compared() {
 #[test]
 fn the_rows_of_a_group_are_in_one_task() {
     let frames = [
-        // Whole groups, and partial ones that are combined.
         sales().group_by([col("shop")]).agg([col("day").median()]),
-        sales().group_by([col("shop").alias("s")]).agg([col("day").sum()]),
         sales().unique(Some(cols(["shop"])), UniqueKeepStrategy::None),
         sales().unique(Some(cols(["shop"])), UniqueKeepStrategy::Any),
         sales().with_columns([col("day").sum().over([col("shop")]).unwrap().alias("sum")]),
