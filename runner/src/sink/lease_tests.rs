@@ -33,7 +33,7 @@ impl Drop for Server {
 
 fn server() -> Server {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(directory.path().join("bucket")).unwrap();
+    std::fs::create_dir_all(directory.path().join("buckets/bucket")).unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let child = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/s3-server.sh"))
         .arg("run")

@@ -261,6 +261,9 @@ pub fn begin(plan: &mut Plan) -> Result<()> {
 /// after a failure, and after success (it then changes nothing).
 pub fn commit(plan: &Plan, staged: &[Vec<Bytes>]) -> Result<Summary> {
     let chosen = staged::choose(plan, staged)?;
+    if let Some(table) = &plan.table {
+        table::note(plan, table, &chosen);
+    }
     match plan.root {
         _ if plan.is_device() => {}
         Location::Local(_) => local::commit(plan, &chosen)?,

@@ -93,7 +93,6 @@ pub(super) fn commit(plan: &Plan, table: &Table, chosen: Chosen) -> Result<Summa
         .into_iter()
         .map(|file| File { uri: plan.root.join(&file.name).uri(), bytes: file.size, keys: file.keys })
         .collect();
-    *table.visible() = files.iter().map(|file| file.uri.clone()).collect();
     fault::step()?;
     let committed = table.sink.commit(&plan.run.to_string(), &files)?;
     fault::step()?;
@@ -120,12 +119,24 @@ fn remove_others(plan: &Plan, table: &Table, committed: &Committed) -> Result<()
     uris.iter().filter(|uri| !keep.contains(base(uri))).try_for_each(|uri| table.sink.delete(uri))
 }
 
+/// Notes which files become visible. If the commit fails, whichever of them are visible are to be removed.
+pub(super) fn note(plan: &Plan, table: &Table, chosen: &Chosen) {
+    *table.visible() = chosen.files.iter().map(|file| plan.root.join(&file.name).uri()).collect();
+}
+
 /// Removes the files of this run, unless they are part of the table.
 pub(super) fn abort(table: &Table) -> Result<()> {
-    match table.visible().is_empty() || table.sink.committed()?.is_some() {
-        true => Ok(()),
-        false => table.remove_visible(),
+    if table.visible().is_empty() {
+        return Ok(());
     }
+    let Some(committed) = table.sink.committed()? else { return table.remove_visible() };
+    if committed.files.is_empty() {
+        // The table no longer says which files those of the query are.
+        return Ok(());
+    }
+    let keep: HashSet<&str> = committed.files.iter().map(|uri| base(uri)).collect();
+    table.visible().retain(|uri| !keep.contains(base(uri)));
+    table.remove_visible()
 }
 
 fn base(uri: &str) -> &str {

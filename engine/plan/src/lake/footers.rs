@@ -10,6 +10,7 @@ use polars_lazy::frame::{LazyFrame, ScanArgsParquet};
 use polars_plan::dsl::{FileScanIR, ScanSources};
 use polars_plan::plans::{IR, IRPlan};
 use polars_utils::arena::Node;
+use polars_utils::pl_path::PlRefPath;
 
 use floe_polars::{panics_as_polars, polars_error};
 use floe_wire::error::{QueryError, Result};
@@ -55,10 +56,21 @@ pub fn have_ids(files: &ScanSources, cloud_options: Option<CloudOptions>) -> Res
 
 /// The footers of all files.
 pub fn all(files: &ScanSources, cloud_options: Option<CloudOptions>) -> Result<Vec<FileMetadataRef>> {
-    Ok(match of(files, cloud_options)? {
+    let all: Vec<FileMetadataRef> = match of(files, cloud_options.clone())? {
         (_, Some(all)) => all.to_vec(),
         (first, None) => first.into_iter().collect(),
-    })
+    };
+    match files {
+        // Polars reads only the first unless it is told to resolve all.
+        ScanSources::Paths(paths) if all.len() != paths.len() => {
+            let one = |path: &PlRefPath| {
+                let first = of(&ScanSources::Paths(std::iter::once(path.clone()).collect()), cloud_options.clone())?.0;
+                first.ok_or_else(|| QueryError::internal(format!("{} has no footer", path.as_str())))
+            };
+            paths.iter().map(one).collect()
+        }
+        _ => Ok(all),
+    }
 }
 
 type Footers = (Option<FileMetadataRef>, Option<Arc<[FileMetadataRef]>>);

@@ -179,7 +179,6 @@ fn contradictions_in_a_spec_are_named() {
         (SinkSpec { format: None, ..base() }, "BadSpec", "sink.format is missing"),
         (SinkSpec { uri: "ftp://x/y/".into(), ..base() }, "BadUri", "'ftp' is not supported"),
         (SinkSpec { uri: "https://x/y/".into(), ..base() }, "BadSpec", "for reading only"),
-        (SinkSpec { format: Some(floe_api::Format::Delta), ..base() }, "NotSupported", "delta is not supported yet"),
         (SinkSpec { partition_by: vec!["k".into()], ..file() }, "BadSpec", "sink.partitionBy writes many files"),
         (SinkSpec { max_file_rows: Some(1), ..file() }, "BadSpec", "sink.maxFileRows"),
         (SinkSpec { mode: SinkMode::Append, ..file() }, "BadSpec", "sink.mode: append"),
