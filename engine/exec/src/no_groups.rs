@@ -122,6 +122,7 @@ mod tests {
         };
         let lf = frame.lazy();
         let days = lf.clone().with_column(col("t").cast(DataType::Date));
+        let (every, offset) = (Duration::parse("1d"), Duration::parse("0d"));
         let of_days = DynamicGroupOptions { every, period: every, offset, ..windows(true) };
         vec![
             ("arg_max", lf.clone().group_by_stable([col("k")]).agg([col("x").arg_max()])),
