@@ -22,13 +22,15 @@ enum To {
     Nanoseconds,
     /// What is no date is an error.
     StrictDate,
+    StrictTime,
 }
 
-const ALL: [To; 6] = [To::Date, To::Time, To::Milliseconds, To::Microseconds, To::Nanoseconds, To::StrictDate];
+const ALL: [To; 7] =
+    [To::Date, To::Time, To::Milliseconds, To::Microseconds, To::Nanoseconds, To::StrictDate, To::StrictTime];
 
 /// The text as this type; `None` where the engine's own function does the same.
 pub fn parsed(text: Expr, dtype: &DataType, strict: bool) -> Option<Expr> {
-    let to = ALL.into_iter().find(|to| to.dtype() == *dtype && (*to == To::StrictDate) == strict)?;
+    let to = ALL.into_iter().find(|to| to.dtype() == *dtype && to.is_strict() == strict)?;
     Some(Expr::AnonymousFunction {
         input: vec![text],
         function: to.function(),
@@ -57,7 +59,7 @@ impl To {
     fn dtype(self) -> DataType {
         match self {
             To::Date | To::StrictDate => DataType::Date,
-            To::Time => DataType::Time,
+            To::Time | To::StrictTime => DataType::Time,
             To::Milliseconds => DataType::Datetime(TimeUnit::Milliseconds, None),
             To::Microseconds => DataType::Datetime(TimeUnit::Microseconds, None),
             To::Nanoseconds => DataType::Datetime(TimeUnit::Nanoseconds, None),
@@ -66,7 +68,7 @@ impl To {
 
     fn of(self, text: &StringChunked) -> PolarsResult<Series> {
         let parsed = match self {
-            To::StrictDate => return strict_dates(text),
+            To::StrictDate | To::StrictTime => return self.all(text),
             To::Date => text.as_date(None, true).map(IntoSeries::into_series),
             To::Time => self.times(text),
             To::Milliseconds => datetimes(text, TimeUnit::Milliseconds),
@@ -80,6 +82,25 @@ impl To {
         }
     }
 
+    fn is_strict(self) -> bool {
+        matches!(self, To::StrictDate | To::StrictTime)
+    }
+
+    /// Every text, or an error: the engine's streaming function makes nulls of texts of which none has a format.
+    fn all(self, text: &StringChunked) -> PolarsResult<Series> {
+        let parsed = match self {
+            To::StrictTime => self.times(text)?,
+            _ => text.as_date(None, true)?.into_series(),
+        };
+        if parsed.null_count() == parsed.len() && text.null_count() < text.len() {
+            polars_bail!(ComputeError: "could not find an appropriate format to parse times, please define a format");
+        }
+        if parsed.null_count() != text.null_count() {
+            polars_core::utils::handle_casting_failures(&text.clone().into_series(), &parsed)?;
+        }
+        Ok(parsed)
+    }
+
     /// The engine takes the format of times from the first value only, the newer Polars from the first that has one.
     fn times(self, text: &StringChunked) -> PolarsResult<Series> {
         let has_format = |at: &usize| text.get(*at).is_some() && text.slice(*at as i64, 1).as_time(None, false).is_ok();
@@ -90,15 +111,6 @@ impl To {
         all.append(&text.slice(first as i64, text.len() - first).as_time(None, true)?.into_series())?;
         Ok(all)
     }
-}
-
-/// The engine's streaming function makes nulls of texts of which none has a format.
-fn strict_dates(text: &StringChunked) -> PolarsResult<Series> {
-    let dates = text.as_date(None, true)?.into_series();
-    if dates.null_count() != text.null_count() {
-        polars_core::utils::handle_casting_failures(&text.clone().into_series(), &dates)?;
-    }
-    Ok(dates)
 }
 
 fn datetimes(text: &StringChunked, unit: TimeUnit) -> PolarsResult<Series> {
@@ -176,7 +188,8 @@ mod tests {
         assert_eq!(dates(&[None, Some("2024-01-31")]).unwrap().columns()[0].null_count(), 1);
         assert_eq!(dates(&[None]).unwrap().columns()[0].null_count(), 1);
         assert!(dates(&[Some("x")]).is_err() && dates(&[Some("2024-01-31"), Some("x")]).is_err());
-        assert!(parsed(col("s"), &DataType::Time, true).is_none());
+        let at = DataType::Datetime(TimeUnit::Microseconds, None);
+        assert!(parsed(col("s"), &at, true).is_none());
     }
 
     #[test]
@@ -186,6 +199,6 @@ mod tests {
             to.function().materialize().unwrap().try_serialize(&mut bytes).unwrap();
             assert!(read(&bytes).unwrap() == to.function());
         }
-        assert!(read(b"floe-parsed:\x06").is_none());
+        assert!(read(b"floe-parsed:\x07").is_none());
     }
 }
