@@ -20,15 +20,15 @@ fn storage(place: &Place) -> StorageOptions {
 }
 
 /// An attempt at a query that has begun, and its rows as they go into the files.
-fn attempt(place: &Place, spec: &SinkSpec, attempt: u32, frames: &[DataFrame]) -> (Plan, Vec<DataFrame>) {
+fn attempt(place: &Place, spec: &SinkSpec, query: &str, attempt: u32, frames: &[DataFrame]) -> (Plan, Vec<DataFrame>) {
     let plan = frames[0].clone().lazy().logical_plan;
-    let table = TableSink::prepare(spec, "query", &plan, storage(place), Path::new("/")).unwrap();
+    let table = TableSink::prepare(spec, query, &plan, storage(place), Path::new("/")).unwrap();
     let rows = |frame: &DataFrame| {
         let rows = table.rows(frame.clone().lazy().logical_plan).unwrap();
         LazyFrame::from(rows).collect().unwrap()
     };
     let frames = frames.iter().map(rows).collect();
-    let mut plan = into_table(spec, table, "query").unwrap();
+    let mut plan = into_table(spec, table, query).unwrap();
     plan.run = Run::new(attempt);
     begin(&mut plan).unwrap();
     (plan, frames)
@@ -55,25 +55,20 @@ fn two_attempts(place: &Place, format: Format, mode: SinkMode, point: u32) -> bo
     let spec = spec(place, &name, format, mode);
     let before: Vec<i64> = if mode == SinkMode::Append {
         let table = SinkSpec { partition_by: vec!["k".to_owned()], ..spec.clone() };
-        let (mut plan, frames) = attempt(place, &table, 1, &[rows(0, 4)]);
-        plan.query = "another".to_owned();
-        let other =
-            TableSink::prepare(&table, "another", &rows(0, 4).lazy().logical_plan, storage(place), Path::new("/"));
-        let mut other = into_table(&table, other.unwrap(), "another").unwrap();
-        abort(&plan).unwrap();
-        begin(&mut other).unwrap();
+        let (other, frames) = attempt(place, &table, "another", 1, &[rows(0, 4)]);
         commit(&other, &stage(&other, &frames)).unwrap();
+        lease::die_quietly(&other);
         (0..4).collect()
     } else {
         Vec::new()
     };
-    let (first, frames) = attempt(place, &spec, 1, &[rows(100, 103), rows(103, 106)]);
+    let (first, frames) = attempt(place, &spec, "query", 1, &[rows(100, 103), rows(103, 106)]);
     let staged = stage(&first, &frames);
     fault::arm(point);
     let _ = commit(&first, &staged);
     let stopped = fault::disarm();
     let committed = values_or_none(place, &spec).is_some_and(|values| values.contains(&100));
-    let (second, frames) = attempt(place, &spec, 2, &[rows(10, 13), rows(13, 16)]);
+    let (second, frames) = attempt(place, &spec, "query", 2, &[rows(10, 13), rows(13, 16)]);
     let summary = commit(&second, &stage(&second, &frames)).unwrap();
     assert_eq!(summary.rows, 6);
     // The first one wakes up.
@@ -129,7 +124,7 @@ fn an_aborted_attempt_leaves_no_file() {
     let place = local();
     for format in [Format::Delta, Format::Iceberg] {
         let spec = spec(&place, format.as_str(), format, SinkMode::Append);
-        let (plan, frames) = attempt(&place, &spec, 1, &[rows(0, 3)]);
+        let (plan, frames) = attempt(&place, &spec, "query", 1, &[rows(0, 3)]);
         let staged = stage(&plan, &frames);
         // The files are visible, and the metadata is not written.
         fault::arm(1);
