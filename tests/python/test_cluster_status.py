@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import polars as pl
 import pytest
@@ -52,10 +53,12 @@ def test_what_holds_a_query_up_is_shown_while_it_is_waited_for(query, capsys):
     tell(phase="Starting", reason="ImagePull", message="floe:9 is not there")
     waiting = threading.Thread(target=lambda: query.await_result(silent=False))
     waiting.start()
-    told = ""
+    told, limit = "", time.monotonic() + 30
     while "ImagePull" not in told:
+        assert waiting.is_alive() and time.monotonic() < limit
+        # Not all the time: what is written while it is read is lost.
+        time.sleep(0.2)
         told += capsys.readouterr().err
-        assert waiting.is_alive()
     assert "queued" in told and "(ImagePull: floe:9 is not there)" in told
     tell(phase="Succeeded", rows=0)
     waiting.join(timeout=30)
