@@ -47,7 +47,7 @@ fn tables_of_a_real_catalog() {
     catalog.create_namespace(&inner).unwrap();
     catalog.create_namespace(&inner).unwrap();
     assert!(catalog.namespaces(&[]).unwrap().contains(&outer));
-    assert_eq!(catalog.namespaces(&outer).unwrap(), [inner.clone()]);
+    assert_eq!(catalog.namespaces(&outer).unwrap(), std::slice::from_ref(&inner));
     assert!(catalog.namespaces(&names(&["outr"])).unwrap_err().message.contains("did you mean outer?"));
 
     assert!(!catalog.exists(&inner, "orders").unwrap());

@@ -40,7 +40,7 @@ pub fn from_bound(bytes: &[u8], dtype: &Type) -> Option<Value> {
 }
 
 /// A partition value of a column of this type. `Err`: it does not fit.
-pub fn from_partition(datum: &Datum<'_>, dtype: &Type) -> Result<Option<Value>, ()> {
+pub(crate) fn from_partition(datum: &Datum<'_>, dtype: &Type) -> Result<Option<Value>, ()> {
     let value = match (datum, dtype) {
         (Datum::Null, _) => return Ok(None),
         (Datum::Boolean(value), Type::Boolean) => Value::Boolean(*value),

@@ -90,6 +90,7 @@ fn manifests(store: &Memory) -> Vec<list::ManifestFile> {
 }
 
 /// Status, name, snapshot, sequence number and first row of each entry.
+#[allow(clippy::type_complexity)]
 fn entries(store: &Memory, manifest: &list::ManifestFile) -> Vec<(i64, String, Option<i64>, Option<i64>, Option<i64>)> {
     let bytes = store.read(&manifest.path).unwrap().unwrap();
     let mut entries = Vec::new();
