@@ -71,7 +71,7 @@ impl StorageOptions {
             Some((table.uri[..pattern].to_owned(), options))
         });
         let sink =
-            job.spec.sink.as_ref().and_then(|sink| {
+            job.spec.sink.as_ref().filter(|sink| !sink.uri.is_empty()).and_then(|sink| {
                 Some((sink.uri.clone(), job.storage_options(&sink.uri, Some(sink.storage.as_deref()?))))
             });
         let catalogs = job.spec.catalogs.keys();

@@ -52,10 +52,14 @@ impl CatalogTable {
 
     /// The table, if it is there.
     pub fn load_if_there(&self) -> Result<Option<Loaded>> {
-        match self.catalog.exists(&self.namespace, &self.name)? {
+        match self.is_there()? {
             true => self.load().map(Some),
             false => Ok(None),
         }
+    }
+
+    fn is_there(&self) -> Result<bool> {
+        self.catalog.exists(&self.namespace, &self.name)
     }
 
     /// The query's own options, and over them what the catalog gives for the files of the table, be it there or staged.
@@ -91,7 +95,7 @@ pub fn named_in(text: &str, storage: &StorageOptions) -> Result<BTreeMap<String,
     let mut found = BTreeMap::new();
     for catalog in storage.catalogs() {
         for table in names_in(text, catalog) {
-            if CatalogTable::find(catalog, &table, storage)?.load_if_there()?.is_some() {
+            if CatalogTable::find(catalog, &table, storage)?.is_there()? {
                 let (catalog, name) = (Some(catalog.to_owned()), format!("{catalog}.{table}"));
                 found.insert(name, TableSpec { catalog, table: Some(table), ..TableSpec::default() });
             }

@@ -37,6 +37,8 @@ use floe_wire::error::{QueryError, Result};
 /// A table that a result is written into.
 #[derive(Clone, Debug)]
 pub struct TableSink {
+    /// The columns of the rows.
+    schema: SchemaRef,
     format: Format,
     root: String,
     /// Who keeps the table's metadata, if not its own files.
@@ -108,9 +110,7 @@ impl TableSink {
             }
         };
         let root = target.root.clone();
-        // Errors of its columns come before any work.
-        columns::rows(plan.clone(), &schema, &target)?;
-        Ok(TableSink { format, root, catalog, own, request, target, storage })
+        Ok(TableSink { schema, format, root, catalog, own, request, target, storage })
     }
 
     /// The table's root, without a slash at its end.
@@ -118,10 +118,10 @@ impl TableSink {
         &self.target.root
     }
 
-    /// The rows as they go into the files, with the columns of `keys` beside them.
+    /// The rows as they go into the files, with the columns of `keys` beside them. `plan` has the columns that the sink was
+    /// prepared for.
     pub fn rows(&self, plan: DslPlan) -> Result<DslPlan> {
-        let schema = schema(&plan)?;
-        columns::rows(plan, &schema, &self.target)
+        columns::rows(plan, &self.schema, &self.target)
     }
 
     /// The directory of the files, with a slash at its end.
