@@ -14,6 +14,7 @@ use crate::{NameRef, Secret, schema};
 #[x_kube(
     validation = Rule::new("has(self.uri) ? !has(self.catalog) && !has(self.table) : has(self.catalog) && has(self.table)").message("write uri, or catalog and table"),
     validation = Rule::new("!has(self.catalog) || !has(self.format) || self.format == 'iceberg'").message("a table of a catalog is an iceberg table: leave format out"),
+    validation = Rule::new("!has(self.table) || self.table.matches('^[^.]+([.][^.]+)+$')").message("table must name the namespace and the table: namespace.name"),
     validation = Rule::new("has(self.format) || !has(self.uri) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write format (parquet, csv, ndjson, ipc, delta or iceberg), or a uri that ends in .parquet, .csv, .ndjson or .ipc"),
 )]
 pub struct TableSpec {
@@ -121,8 +122,12 @@ pub struct StorageSpec {
 }
 
 /// A catalog of tables and how to reach it. Values are never printed: not in logs, status, events or explained plans.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.uri.matches('^https?://[^/@[:space:]]+(/[^[:space:]]*)?$')").message("uri must be the address of a catalog, https://… or http://…, without user and password"),
+    validation = Rule::new("!has(self.oauth2ServerUri) || self.oauth2ServerUri.matches('^https?://[^/@[:space:]]+(/[^[:space:]]*)?$')").message("oauth2ServerUri must be the address of a server, https://… or http://…, without user and password"),
+)]
 pub struct CatalogSpec {
     /// What the catalog speaks: `rest` is Iceberg's REST protocol.
     #[serde(default)]

@@ -13,6 +13,7 @@ use crate::{Format, Quantity, quantity};
 #[x_kube(
     validation = Rule::new("has(self.uri) ? !has(self.catalog) && !has(self.table) : has(self.catalog) && has(self.table)").message("write sink.uri, or sink.catalog and sink.table"),
     validation = Rule::new("!has(self.catalog) || ((!has(self.format) || self.format == 'iceberg') && !has(self.csv))").message("a table of a catalog is an iceberg table: leave sink.format and sink.csv out"),
+    validation = Rule::new("!has(self.table) || self.table.matches('^[^.]+([.][^.]+)+$')").message("sink.table must name the namespace and the table: namespace.name"),
     validation = Rule::new("has(self.format) || !has(self.uri) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write sink.format (parquet, csv, ndjson, ipc, delta or iceberg), or a sink.uri that ends in .parquet, .csv, .ndjson or .ipc"),
     validation = Rule::new("!has(self.partitionBy) || self.partitionBy.size() == 0 || !has(self.uri) || self.uri.endsWith('/') || !self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("sink.partitionBy writes many files: write sink.uri as a directory that ends in /"),
     validation = Rule::new("!has(self.uri) || (!self.uri.startsWith('http://') && !self.uri.startsWith('https://') && !self.uri.startsWith('hf://'))").message("sink.uri cannot be written by http: write a local path, s3://, gs://, az:// or abfss://"),

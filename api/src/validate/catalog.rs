@@ -22,7 +22,7 @@ impl Faults<'_> {
                         format!("{path}.{field}"),
                         format!("\"{uri}\" is no address of a server: write https://… or http://…"),
                     ),
-                    Some(rest) if rest.trim_matches('/').is_empty() || uri.contains(char::is_whitespace) => {
+                    Some(rest) if rest.is_empty() || rest.starts_with('/') || uri.contains(char::is_whitespace) => {
                         self.push(format!("{path}.{field}"), format!("\"{uri}\" names no server"));
                     }
                     // The address is shown in messages, and a password in it would be, too.
