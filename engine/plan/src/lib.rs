@@ -5,16 +5,11 @@
 //! it are refused by name where they cannot run, panics of Polars' decoder and optimizer are caught, and the only
 //! credentials in the resulting plan are the query's own.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
-use std::path::Path;
-
-use lake::stand_ins::StandIns;
 use polars_lazy::frame::LazyFrame;
 use polars_plan::dsl::DslPlan;
 use polars_plan::plans::IRPlan;
 
-use floe_polars::{contain_panics, on_big_stack, panics_as_polars, polars_error};
+use floe_polars::{on_big_stack, panics_as_polars, polars_error};
 use floe_wire::error::{QueryError, Result};
 
 mod added;
@@ -23,6 +18,7 @@ mod caches;
 mod cloud_options;
 mod confine;
 pub mod crossing;
+mod decode;
 mod endless;
 mod find;
 mod for_client;
@@ -51,6 +47,7 @@ mod tree;
 mod versions;
 mod warnings;
 
+pub use decode::{decode, decode_at, decode_with};
 pub use find::find;
 pub use for_client::as_written_by;
 pub use load::{LoadEnv, load, load_open};
@@ -91,133 +88,6 @@ impl Loaded {
 pub fn as_written(error: QueryError, renamed: &[(String, String)]) -> QueryError {
     let message = renamed.iter().fold(error.message.clone(), |text, (absolute, given)| text.replace(absolute, given));
     QueryError { message, ..error }
-}
-
-/// Decodes the bytes of `LazyFrame.serialize()` of any accepted client version.
-pub fn decode(bytes: &[u8], storage: &StorageOptions) -> Result<Loaded> {
-    decode_at(bytes, storage, None)
-}
-
-/// Like `decode`; resolves local relative paths in the plan against `base`. SQL in the plan is refused.
-pub fn decode_at(bytes: &[u8], storage: &StorageOptions, base: Option<&Path>) -> Result<Loaded> {
-    decode_with(bytes, storage, base, None)
-}
-
-/// Like `decode_at`; resolves the SQL that Polars 2.x keeps in a plan with this Python. Recursive tables are refused.
-pub fn decode_with(
-    bytes: &[u8],
-    storage: &StorageOptions,
-    base: Option<&Path>,
-    python: Option<&python::Choice>,
-) -> Result<Loaded> {
-    decode_open(bytes, storage, base, python)?.without_recursion()
-}
-
-/// Like `decode_with`; leaves recursive tables in `recursions` for the caller to compute.
-fn decode_open(
-    bytes: &[u8],
-    storage: &StorageOptions,
-    base: Option<&Path>,
-    python: Option<&python::Choice>,
-) -> Result<Loaded> {
-    let (client, document) = versions::split(bytes)?;
-    let mut aside = vec![];
-    let mut without_sql = vec![];
-    let document = match python {
-        Some(_) if client >= versions::Client::V2_0 => {
-            on_big_stack(|| {
-                let mut tree = parsed(document)?;
-                sql::inside::set_aside(&mut tree, &mut aside)?;
-                if !aside.is_empty() {
-                    tree.write(&mut without_sql);
-                }
-                Ok(())
-            })?;
-            if aside.is_empty() { document } else { without_sql.as_slice() }
-        }
-        _ => document,
-    };
-    on_big_stack(|| {
-        let Adapted { bytes, warnings, renamed, functions, tables } = adapt(client, document, storage, base)?;
-        // Functions keep their numbers whichever node of the document is decoded as the root.
-        let placed = RefCell::new(HashSet::new());
-        let decode = |bytes: &[u8], functions: &functions::Carried, tables: &StandIns| {
-            let plan = contain_panics("decoding the plan", || {
-                floe_codec::decode_dsl(bytes).map_err(|e| refuse::undecodable(client, &e.to_string()))
-            })?;
-            let plan = tables.put_in(plan)?;
-            match functions.is_empty() {
-                true => Ok(plan),
-                false => functions::put_in(plan, functions, &mut placed.borrow_mut()),
-            }
-        };
-        let plan = decode(&bytes, &functions, &tables)?;
-        let mut loaded = Loaded { warnings, renamed, ..Loaded::of(plan) };
-        if let (Some(python), false) = (python, aside.is_empty()) {
-            let of_key = |key: &[u8]| {
-                let document = sql::inside::with_root(document, key)?;
-                let Adapted { bytes, functions, tables, .. } = adapt(client, &document, storage, base)?;
-                decode(&bytes, &functions, &tables)
-            };
-            let texts = RefCell::new(vec![]);
-            let time = sql::Time::of_a_plan();
-            let resolve = |text: &str, tables| {
-                let mut text = sql::over(text, tables, storage, base.unwrap_or(Path::new("/")), python, &time)?;
-                let plan = std::mem::take(&mut text.plan);
-                texts.borrow_mut().push(text);
-                Ok(plan)
-            };
-            let mut back = sql::inside::PutBack {
-                aside: &aside,
-                decode: &of_key,
-                resolve: &resolve,
-                done: Default::default(),
-                open: vec![],
-            };
-            loaded.plan = back.whole(loaded.plan)?;
-            for text in texts.into_inner() {
-                loaded.recursions.extend(text.recursions);
-                loaded.warnings.extend(text.warnings);
-                loaded.renamed.extend(text.renamed);
-            }
-        }
-        functions::check_placed(&functions, &placed.borrow())?;
-        loaded.plan = join_where::replace(loaded.plan, client)?;
-        Ok(loaded)
-    })
-}
-
-fn parsed(document: &[u8]) -> Result<msgpack::Node<'_>> {
-    msgpack::parse(document).map_err(|e| refuse::bad_plan(format!("the plan is damaged: {e}")))
-}
-
-/// A document that Polars' decoder accepts, and what was changed to get there.
-struct Adapted {
-    bytes: Vec<u8>,
-    warnings: Vec<String>,
-    renamed: Vec<(String, String)>,
-    functions: functions::Carried,
-    tables: StandIns,
-}
-
-fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, base: Option<&Path>) -> Result<Adapted> {
-    let mut tree = parsed(document)?;
-    if ["root", "dsl_plans", "dataframes"].iter().any(|key| tree.get(key).is_none()) {
-        return Err(refuse::bad_plan("the plan is damaged: its document has no root, plan nodes and frames"));
-    }
-    let tables = StandIns::open(lake::datasets::take(&mut tree)?, storage, base.unwrap_or(Path::new("/")))?;
-    let functions = functions::carry(&mut tree, client, functions::settings().allowed)?;
-    refuse::check(&tree)?;
-    blobs::check(&tree)?;
-    let mut ctx = rewrite::Context { client, storage, base, warnings: vec![], renamed: vec![] };
-    if client >= versions::Client::V2_0 {
-        ctx.warnings = warnings::of_version_2(&tree);
-    }
-    rewrite::rewrite(&mut tree, &mut ctx)?;
-    let mut out = Vec::with_capacity(versions::HEADER_LEN + document.len() + 256);
-    versions::engine_header(&mut out);
-    tree.write(&mut out);
-    Ok(Adapted { bytes: out, warnings: ctx.warnings, renamed: ctx.renamed, functions, tables })
 }
 
 /// Optimizes for the streaming engine. Blocking: the optimizer reads the metadata of the sources.

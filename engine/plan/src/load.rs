@@ -9,8 +9,9 @@ use floe_api::DslSource;
 use floe_api::job::Job;
 use floe_api::plan::{PlanKind, is_serialized};
 
+use super::decode::decode_open;
 use super::python::{Choice, Purpose};
-use super::{Loaded, StorageOptions, decode_open, lake, refuse, script, sql};
+use super::{Loaded, StorageOptions, lake, refuse, script, sql};
 use floe_polars::io_error;
 use floe_wire::error::{QueryError, Result};
 

@@ -247,6 +247,18 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// A number that is not negative.
+    pub fn as_u64(&self) -> Option<u64> {
+        let (first, rest) = self.encoded()?.split_first()?;
+        match (first, rest.len()) {
+            (0x00..=0x7f, 0) => Some(u64::from(*first)),
+            (0xcc, 1) | (0xcd, 2) | (0xce, 4) | (0xcf, 8) => {
+                Some(rest.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+            }
+            _ => None,
+        }
+    }
+
     pub fn as_map(&self) -> Option<&[(Node<'a>, Node<'a>)]> {
         match self {
             Node::Map(entries) => Some(entries),

@@ -131,11 +131,15 @@ fn provider<'n>(partitioned: &'n Node<'n>) -> Option<&'n Node<'n>> {
     provider.variant().filter(|(kind, _)| *kind == "Function").map(|(_, function)| function)
 }
 
+/// The name that Polars' decoder did not know, if that is its error.
+pub fn unknown_variant(message: &str) -> Option<&str> {
+    message.split("unknown variant `").nth(1)?.split('`').next()
+}
+
 /// Rewords an error of Polars' decoder for readers who do not know the plan format.
 pub fn undecodable(client: super::versions::Client, message: &str) -> QueryError {
     let detail = message.rsplit("error: ").next().unwrap_or(message);
-    let name = |marker: &str| detail.split(marker).nth(1).and_then(|rest| rest.split('`').next());
-    if let Some(variant) = name("unknown variant `") {
+    if let Some(variant) = unknown_variant(detail) {
         if variant.eq_ignore_ascii_case("sql") {
             return sql(None);
         }

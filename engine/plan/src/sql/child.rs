@@ -90,7 +90,7 @@ impl Planner {
                 "SqlEnvironment",
                 format!(
                     "SQL is resolved by Polars 2.1 in Python, and {} cannot be started: {e}; run `floe setup`, or name \
-                     another Python by FLOE_PYTHON. Serialized plans (spec.plan.dsl) need no Python",
+                     another Python by FLOE_PYTHON. Serialized plans without SQL need no Python",
                     python.display()
                 ),
             )

@@ -1,4 +1,5 @@
-"""Resolves SQL texts by Polars' own SQL, over empty frames, and writes out the plans.
+"""Resolves SQL texts by Polars' own SQL, over empty frames, and writes out the plans. So it does with nodes of clients'
+plans that the engine cannot read.
 
 Started by the engine as `python -I -B host.py <directory>`, in a process group of its own with an empty environment. It
 imports Polars once and then makes a copy of itself for each text (fork), so that a text costs milliseconds and leaves
@@ -9,6 +10,7 @@ holds no data and no secrets.
 """
 
 import base64
+import io
 import json
 import os
 import sys
@@ -81,6 +83,10 @@ def scans(pl, request):
 
 
 def resolve(pl, traverse, request):
+    if "plan" in request:
+        # A node of a client's plan over frames of nulls.
+        plan = io.BytesIO(base64.b64decode(request["plan"]))
+        return {"crossing": traverse.cross(pl, pl.LazyFrame.deserialize(plan))}
     frames = {}
     for at, (name, columns) in enumerate(request["tables"]):
         height = request["first_rows"] + at

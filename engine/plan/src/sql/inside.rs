@@ -1,37 +1,48 @@
-//! SQL inside a plan of Polars 2.x, which keeps the text and the plans of its tables. The SQL node is set aside while
-//! the rest of the plan is decoded, resolved like any SQL text, and put back as a plan.
+//! Nodes inside a plan of Polars 2.x that a newer Polars has to resolve: SQL, which it keeps as a text with the plans of
+//! its tables, and nodes with functions that the engine's decoder does not know. They are set aside while the rest of
+//! the plan is decoded, resolved (`over`, `newer`), and put back as plans.
 
 use std::collections::HashMap;
 
-use polars_lazy::frame::LazyFrame;
+use polars_core::prelude::DataFrame;
+use polars_lazy::frame::{IntoLazy, LazyFrame};
 use polars_plan::dsl::DslPlan;
 
 use crate::added;
 use crate::inputs::inputs_mut;
 use crate::msgpack::{Node, parse};
-use crate::refuse::bad_plan;
+use crate::refuse::{self, bad_plan};
+use crate::versions::{self, Client};
 use floe_wire::error::{QueryError, Result};
 
 /// Mark for a node that was set aside: a slice of this length, whose offset is the number. No client writes such a
 /// slice.
 const MARK_LENGTH: u32 = u32::MAX - 4;
 const MARK_OFFSET: i64 = i64::MIN / 2;
-/// Limit of SQL nodes per plan.
-const MAX_SQL_NODES: usize = 256;
+/// Limit of such nodes per plan.
+const MAX_NODES: usize = 256;
+
+/// What was set aside.
+#[derive(Debug)]
+pub enum What {
+    Text(String),
+    /// A plan node as it was encoded.
+    Node(Vec<u8>),
+}
 
 /// A node that was set aside.
 #[derive(Debug)]
 pub struct Aside {
-    pub query: String,
-    /// The tables it names, and the encoded keys of their plans in the document.
+    pub what: What,
+    /// Its tables by name, or its inputs in order, and the encoded keys of their plans in the document.
     pub relations: Vec<(String, Vec<u8>)>,
 }
 
-/// Replaces the SQL nodes of a document by marks, and collects them.
-pub fn set_aside(document: &mut Node<'_>, found: &mut Vec<Aside>) -> Result<()> {
+/// Replaces by marks the SQL nodes of a document and the nodes with one of these functions, and collects them.
+pub fn set_aside(document: &mut Node<'_>, functions: &[String], found: &mut Vec<Aside>) -> Result<()> {
     let mut nothing = vec![];
     added::key(added::count(document)).write(&mut nothing);
-    take(document, &nothing, found)?;
+    take(document, &nothing, functions, found)?;
     if found.iter().any(|aside| aside.relations.is_empty())
         && let Some(Node::Seq(plans)) = document.get_mut("dsl_plans")
     {
@@ -42,19 +53,24 @@ pub fn set_aside(document: &mut Node<'_>, found: &mut Vec<Aside>) -> Result<()> 
 
 /// `nothing` is the key of an empty plan: the input of marks for texts that name no table (over files, or without
 /// FROM).
-fn take(node: &mut Node<'_>, nothing: &[u8], found: &mut Vec<Aside>) -> Result<()> {
+fn take(node: &mut Node<'_>, nothing: &[u8], functions: &[String], found: &mut Vec<Aside>) -> Result<()> {
     match node {
         Node::Raw(_) | Node::Owned(_) => Ok(()),
-        Node::Seq(items) => items.iter_mut().try_for_each(|item| take(item, nothing, found)),
+        Node::Seq(items) => items.iter_mut().try_for_each(|item| take(item, nothing, functions, found)),
         Node::Map(entries) => {
             let here = match entries.as_slice() {
-                [(name, content)] if name.as_str() == Some("SQL") && content.get("query").is_some() => read(content)?,
-                _ => return entries.iter_mut().try_for_each(|(_, value)| take(value, nothing, found)),
+                [(name, content)] if name.as_str() == Some("SQL") && content.get("query").is_some() => {
+                    Some(read(content)?)
+                }
+                _ => newer(entries, functions),
             };
-            if found.len() >= MAX_SQL_NODES {
+            let Some(here) = here else {
+                return entries.iter_mut().try_for_each(|(_, value)| take(value, nothing, functions, found));
+            };
+            if found.len() >= MAX_NODES {
                 return Err(QueryError::user(
                     "QueryTooLarge",
-                    format!("the plan holds more than {MAX_SQL_NODES} SQL queries"),
+                    format!("the plan holds more than {MAX_NODES} SQL queries and functions of newer releases"),
                 ));
             }
             let key = here.relations.first().map_or(nothing, |(_, key)| key.as_slice());
@@ -81,7 +97,99 @@ fn read(content: &Node<'_>) -> Result<Aside> {
         key.write(&mut bytes);
         relations.push((name.as_str().ok_or_else(damaged)?.to_owned(), bytes));
     }
-    Ok(Aside { query, relations })
+    Ok(Aside { what: What::Text(query), relations })
+}
+
+/// A plan node with one of these functions, if it can be resolved by itself: it names no plans but its inputs, and
+/// holds no Python.
+fn newer(entries: &[(Node<'_>, Node<'_>)], functions: &[String]) -> Option<Aside> {
+    let [(kind, content)] = entries else { return None };
+    let inputs = inputs(content)?;
+    if functions.is_empty() || !has_function(content, functions) || matches!(kind.as_str(), None | Some("Sink")) {
+        return None;
+    }
+    let node = Node::Map(vec![(kind.clone(), content.clone())]);
+    if keys(content) != inputs.len() || refuse::check(&node).is_err() {
+        return None;
+    }
+    let encoded = |node: &Node<'_>| {
+        let mut bytes = vec![];
+        node.write(&mut bytes);
+        bytes
+    };
+    let relations = inputs.into_iter().enumerate().map(|(at, key)| (at.to_string(), encoded(key))).collect();
+    Some(Aside { what: What::Node(encoded(&node)), relations })
+}
+
+/// The fields of a plan node that name the plans it reads.
+const INPUTS: [&str; 3] = ["input", "input_left", "input_right"];
+
+/// The keys of the plans that a node reads. `None` for what is no plan node, or one that reads nothing.
+fn inputs<'n, 'b>(content: &'n Node<'b>) -> Option<Vec<&'n Node<'b>>> {
+    let found: Vec<_> = INPUTS.iter().filter_map(|field| content.get(field)).collect();
+    (!found.is_empty() && found.iter().all(|key| is_key(key))).then_some(found)
+}
+
+fn is_key(node: &Node<'_>) -> bool {
+    node.as_map().is_some_and(|entries| entries.len() == 2)
+        && node.get("idx").is_some()
+        && node.get("version").is_some()
+}
+
+/// Number of keys anywhere in a node.
+fn keys(node: &Node<'_>) -> usize {
+    match node {
+        Node::Raw(_) | Node::Owned(_) => 0,
+        Node::Seq(items) => items.iter().map(keys).sum(),
+        Node::Map(_) if is_key(node) => 1,
+        Node::Map(entries) => entries.iter().map(|(_, value)| keys(value)).sum(),
+    }
+}
+
+/// Whether a function by one of these names stands anywhere in a node. A column of that name counts, too: resolving
+/// more than is needed changes nothing.
+fn has_function(node: &Node<'_>, functions: &[String]) -> bool {
+    let named = |node: &Node<'_>| node.as_str().is_some_and(|name| functions.iter().any(|function| function == name));
+    match node {
+        Node::Raw(_) | Node::Owned(_) => named(node),
+        Node::Seq(items) => items.iter().any(|item| has_function(item, functions)),
+        Node::Map(entries) => entries.iter().any(|(key, value)| named(key) || has_function(value, functions)),
+    }
+}
+
+/// A document whose root is this node, over these frames in the place of its inputs.
+pub fn document(node: &[u8], frames: Vec<DataFrame>, client: Client) -> Result<Vec<u8>> {
+    let damaged = || bad_plan("the plan is damaged: a node whose inputs cannot be read");
+    // Polars writes the frames, as the inputs of a node that is then replaced.
+    let inputs: Vec<DslPlan> = frames.into_iter().map(|frame| frame.lazy().logical_plan).collect();
+    let union = floe_codec::encode_dsl(&DslPlan::Union { inputs, args: Default::default() });
+    let union = union.map_err(|e| QueryError::internal(format!("frames cannot be encoded: {e}")))?;
+    let (_, body) = versions::split(&union)?;
+    let mut tree = parse(body).map_err(|_| damaged())?;
+    let mut node = parse(node).map_err(|_| damaged())?;
+    let root = tree.get("root").and_then(|root| root.get("idx")).and_then(Node::as_u64);
+    let root = root.and_then(|at| usize::try_from(at).ok()).ok_or_else(damaged)?;
+    let Some(Node::Seq(plans)) = tree.get_mut("dsl_plans") else { return Err(damaged()) };
+    let plan = plans.get_mut(root).and_then(|listed| listed.get_mut("value")).ok_or_else(damaged)?;
+    let mut frames = match plan.variant_mut().and_then(|union| union.remove("inputs")) {
+        Some(Node::Seq(frames)) => frames.into_iter(),
+        _ => return Err(damaged()),
+    };
+    *plan = Node::nil();
+    let content = node.variant_mut().ok_or_else(damaged)?;
+    for field in INPUTS {
+        if content.get(field).is_some() {
+            content.set(field, added::key(plans.len()));
+            plans.push(added::listed(frames.next().ok_or_else(damaged)?));
+        }
+    }
+    if let Some(listed) = plans.get_mut(root) {
+        listed.set("value", node);
+    }
+    let mut out = vec![];
+    versions::header(&mut out, client);
+    tree.write(&mut out);
+    Ok(out)
 }
 
 /// The document with another root.
@@ -98,8 +206,8 @@ pub struct PutBack<'a> {
     pub aside: &'a [Aside],
     /// Decodes the plan with this key.
     pub decode: &'a dyn Fn(&[u8]) -> Result<DslPlan>,
-    /// Resolves a text over these tables.
-    pub resolve: &'a dyn Fn(&str, Vec<(String, LazyFrame)>) -> Result<DslPlan>,
+    /// Resolves a text over these tables, or a node over these inputs.
+    pub resolve: &'a dyn Fn(&What, Vec<(String, LazyFrame)>) -> Result<DslPlan>,
     pub done: HashMap<usize, DslPlan>,
     /// Nodes that are being resolved, to detect texts that contain themselves.
     pub open: Vec<usize>,
@@ -134,7 +242,7 @@ impl PutBack<'_> {
             let plan = (self.decode)(key)?;
             tables.push((name.clone(), LazyFrame::from(self.whole(plan)?)));
         }
-        let plan = (self.resolve)(&aside.query, tables)?;
+        let plan = (self.resolve)(&aside.what, tables)?;
         self.open.pop();
         self.done.insert(at, plan.clone());
         Ok(plan)

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use floe_api::TableSpec;
 use floe_api::job::Job;
+use polars_core::prelude::DataFrame;
 use polars_lazy::frame::LazyFrame;
 use polars_plan::dsl::DslPlan;
 use serde::Deserialize;
@@ -20,6 +21,7 @@ use crate::crossing::{self, Crossing, FIRST_TABLE_ROWS, dtype_data};
 use crate::lake;
 use crate::python::{Choice, Purpose};
 use crate::recursion::Recursion;
+use crate::versions::Client;
 use crate::{Loaded, StorageOptions, decode_at};
 use floe_polars::{on_big_stack, panics_as_polars, polars_error};
 use floe_wire::error::{QueryError, Result};
@@ -175,6 +177,34 @@ fn resolved(
     .map_err(|error| errors::refused(texts.all.iter().rev().map(|(sql, _)| sql), error))
 }
 
+/// Plans a node of a serialized plan of Polars 2.1, as it was encoded, over the plans of its inputs. For nodes with
+/// functions that the engine's decoder does not know.
+pub fn newer(
+    node: &[u8],
+    inputs: Vec<(String, LazyFrame)>,
+    client: Client,
+    python: &Choice,
+    time: &Time,
+) -> Result<DslPlan> {
+    let mut sources = Sources::default();
+    let mut frames = vec![];
+    for (at, (name, mut frame)) in inputs.into_iter().enumerate() {
+        let schema = on_big_stack(|| panics_as_polars(|| frame.collect_schema().map_err(polars_error)))?;
+        frames.push(DataFrame::full_null(&schema, FIRST_TABLE_ROWS + at));
+        sources.put(&name, frame)?;
+    }
+    let document = inside::document(node, frames, client)?;
+    let mut planner = Planner::get(&python.find(Purpose::Sql, &mut |line| tracing::warn!("{line}"))?)?;
+    let of_polars = |error: Reported| QueryError::user(error.class, error.message);
+    checked(planner.ask(&request(&BTreeMap::new(), Path::new("/")), START_LIMIT)?, &of_polars)?;
+    let request = json!({"plan": STANDARD.encode(document)});
+    let resolved = time.spend(|left| planner.ask(&request, left))?;
+    planner.give_back();
+    let resolved: Resolved = serde_json::from_value(checked(resolved, &of_polars)?).map_err(unreadable)?;
+    let tables: Vec<&crossing::Table> = sources.tables.iter().map(|(_, table)| table).collect();
+    on_big_stack(|| panics_as_polars(|| Ok(crossing::build(&resolved.crossing, &tables, &[])?.0.logical_plan)))
+}
+
 fn plain(plan: DslPlan) -> Loaded {
     Loaded::of(plan)
 }
@@ -219,26 +249,30 @@ struct Resolved {
 }
 
 fn answer<T: for<'a> Deserialize<'a>>(texts: &Texts, tables: &[&str], columns: &[Columns], answer: Value) -> Result<T> {
-    if let Some(error) = answer.get("error") {
-        let error: Reported = serde_json::from_value(error.clone()).map_err(unreadable)?;
-        return Err(match error.class.as_str() {
-            "MemoryError" => child::too_much_memory(),
-            "QueryTooLarge" => QueryError::user(error.class, error.message),
-            "SqlEnvironment" => QueryError::user(
-                error.class,
-                format!(
-                    "{}; run `floe setup`, which makes an environment of Floe's own, or name a Python with Polars 2.1 by \
-                     FLOE_PYTHON. Serialized plans (spec.plan.dsl) need no Python",
-                    error.message
-                ),
+    let located = |error: Reported| {
+        let (sql, statement) = texts.of_view(error.view.as_deref());
+        errors::located(sql, statement, &Known { tables, columns }, &error.class, &error.message)
+    };
+    serde_json::from_value(checked(answer, &located)?).map_err(unreadable)
+}
+
+/// The answer, unless it is an error; `of_polars` words those that Polars raised.
+fn checked(answer: Value, of_polars: &dyn Fn(Reported) -> QueryError) -> Result<Value> {
+    let Some(error) = answer.get("error") else { return Ok(answer) };
+    let error: Reported = serde_json::from_value(error.clone()).map_err(unreadable)?;
+    Err(match error.class.as_str() {
+        "MemoryError" => child::too_much_memory(),
+        "QueryTooLarge" => QueryError::user(error.class, error.message),
+        "SqlEnvironment" => QueryError::user(
+            error.class,
+            format!(
+                "{}; run `floe setup`, which makes an environment of Floe's own, or name a Python with Polars 2.1 by \
+                 FLOE_PYTHON. Serialized plans without SQL need no Python",
+                error.message
             ),
-            class => {
-                let (sql, statement) = texts.of_view(error.view.as_deref());
-                errors::located(sql, statement, &Known { tables, columns }, class, &error.message)
-            }
-        });
-    }
-    serde_json::from_value(answer).map_err(unreadable)
+        ),
+        _ => of_polars(error),
+    })
 }
 
 fn unreadable(error: serde_json::Error) -> QueryError {
