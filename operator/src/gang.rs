@@ -168,7 +168,7 @@ pub fn pod_group(query: &DistributedQuery, attempt: u32, owner: OwnerReference, 
 
 /// What the scheduler counts for a pod, in thousandths: its containers together, or an init container that asks for more.
 fn requests(spec: &PodSpec) -> BTreeMap<String, u128> {
-    let mut asked = BTreeMap::new();
+    let mut asked: BTreeMap<String, u128> = BTreeMap::new();
     let inits = || spec.init_containers.iter().flatten();
     let is_sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
     for container in spec.containers.iter().chain(inits().filter(is_sidecar)) {

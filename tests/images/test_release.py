@@ -90,7 +90,7 @@ def release(tmp_path):
             "COSIGN_KEY": "release.key", **environment,
         }  # fmt: skip
         environment = {name: value for name, value in environment.items() if value}
-        done = subprocess.run([repo / "images" / "release"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([repo / "images" / "release"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         return done, calls.read_text().splitlines()
 
     return run
