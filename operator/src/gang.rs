@@ -318,6 +318,9 @@ spec:
         let mut same = plain;
         same.spec.compute.worker_pod_template = Some(json!({"spec": {"schedulerName": "volcano"}}));
         assert_eq!(of(&same, Some(Gang::Volcano)), Some(Gang::Volcano));
+        let mut sly = same.clone();
+        sly.spec.compute.pod_template = Some(json!({"metadata": {"labels": {LABEL: "volcano"}}}));
+        assert!(!made(&sly, WORKER, None).metadata.labels.unwrap().contains_key(LABEL));
         // A pod that cleans up belongs to no attempt.
         let clean = made(&same, Place::Clean, Some(Gang::Yunikorn));
         assert!(!clean.metadata.labels.unwrap().contains_key(LABEL));

@@ -95,6 +95,8 @@ fn alone(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
         }
     }
     let mut labels = pod.metadata.labels.take().unwrap_or_default();
+    // A template cannot make it look like one of a gang.
+    labels.remove(gang::LABEL);
     labels.extend(additions.iter().flat_map(|additions| additions.labels.clone()));
     labels.extend(place.labels(name));
     let mut annotations = BTreeMap::from([
