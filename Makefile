@@ -42,6 +42,10 @@ unit: ## only the Rust tests that need no server, no data and no processes
 images: build ## the images of operator and runner, with docker, podman or buildah (BASE=... TAG=... IMAGE_PREFIX=...)
 	@images/build
 
+.PHONY: release
+release: build ## build, sign and push images and chart (REGISTRY=... TAG=... PLATFORMS=...; docs/release.md)
+	@images/release
+
 .PHONY: crd-test
 crd-test: ## the CRD in the API server's own code: schema, defaults, CEL rules and their messages, no cluster needed
 	@cd api/apiserver && CGO_ENABLED=0 go test -trimpath ./...

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, EnvFromSource, EnvVar, LocalObjectReference, PodTemplateSpec, Toleration, TopologySpreadConstraint,
+    Affinity, EnvFromSource, EnvVar, LocalObjectReference, Toleration, TopologySpreadConstraint,
 };
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{NameRef, Quantity, quantity, schema};
+use crate::{NameRef, Quantity, VolumeSpec, quantity, schema};
 
 /// The number of workers if neither `workers` nor `maxWorkers` is given.
 pub const DEFAULT_WORKERS: u32 = 2;
@@ -23,7 +23,8 @@ pub const DEFAULT_WORKERS: u32 = 2;
     validation = Rule::new("!has(self.minWorkers) || !has(self.maxWorkers) || self.minWorkers <= self.maxWorkers").message("compute.minWorkers must not be above compute.maxWorkers"),
     validation = Rule::new("!has(self.env) || self.env.all(e, !e.name.startsWith('FLOE_'))").message("names of compute.env that begin with FLOE_ are Floe's own"),
     validation = Rule::new("!has(self.requirements) || self.requirements.all(r, !r.startsWith('-'))").message("compute.requirements names packages: pip's options go into its variables (PIP_INDEX_URL in compute.env)"),
-    validation = Rule::new("!has(self.contextRef) || !(has(self.image) || has(self.podTemplate) || has(self.affinity) || has(self.serviceAccountName) || has(self.env) || has(self.envFrom) || has(self.requirements))").message("image, podTemplate, affinity, serviceAccountName, env, envFrom and requirements belong to the context that compute.contextRef names: leave them out"),
+    validation = Rule::new("!has(self.contextRef) || !(has(self.image) || has(self.podTemplate) || has(self.workerPodTemplate) || has(self.coordinator.podTemplate) || has(self.affinity) || has(self.serviceAccountName) || has(self.env) || has(self.envFrom) || has(self.requirements) || has(self.volumes))").message("image, podTemplate, workerPodTemplate, coordinator.podTemplate, affinity, serviceAccountName, env, envFrom, requirements and volumes belong to the context that compute.contextRef names: leave them out"),
+    validation = Rule::new("!has(self.volumes) || self.volumes.all(v, self.volumes.exists_one(w, w.mountPath == v.mountPath))").message("two of compute.volumes are mounted at the same path: mount each at a path of its own"),
     validation = Rule::new("quantity(string(self.cpus)).isGreaterThan(quantity('0'))").message("compute.cpus must be above 0, such as 1 or 500m"),
     validation = Rule::new("quantity(string(self.memory)).compareTo(quantity('64Mi')) >= 0").message("compute.memory must be at least 64Mi, such as 2Gi"),
     validation = Rule::new("!has(self.cpuLimit) || quantity(string(self.cpuLimit)).compareTo(quantity(string(self.cpus))) >= 0").message("compute.cpuLimit must not be below compute.cpus"),
@@ -74,9 +75,20 @@ pub struct ComputeSpec {
     #[schemars(length(max = 32))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
     /// A pod template that is merged over Floe's own for coordinator and workers; the main container is named `floe`.
+    /// The other fields of `compute` override it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::any_object")]
     pub pod_template: Option<serde_json::Value>,
+    /// A pod template for workers only. It overrides `podTemplate` and the other fields of `compute`. The coordinator's is
+    /// `coordinator.podTemplate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::any_object")]
+    pub worker_pod_template: Option<serde_json::Value>,
+    /// Volumes that coordinator and workers mount, for files that they share: data, certificates, drivers. Other kinds of
+    /// volumes go into `podTemplate`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::volumes")]
+    pub volumes: Vec<VolumeSpec>,
     /// Labels that a node must have to run the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
@@ -144,6 +156,8 @@ impl Default for ComputeSpec {
             image_pull_policy: None,
             image_pull_secrets: Vec::new(),
             pod_template: None,
+            worker_pod_template: None,
+            volumes: Vec::new(),
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
             affinity: None,
@@ -179,9 +193,15 @@ impl ComputeSpec {
         told.into_iter().filter(|(_, value)| !value.is_empty()).collect()
     }
 
-    /// The template parsed as a pod template, or what is wrong with it.
-    pub fn typed_pod_template(&self) -> Result<Option<PodTemplateSpec>, serde_json::Error> {
-        self.pod_template.clone().map(serde_json::from_value).transpose()
+    /// All pod templates, with the paths of their fields.
+    pub fn pod_templates(&self) -> impl Iterator<Item = (&'static str, &serde_json::Value)> {
+        [
+            ("spec.compute.podTemplate", &self.pod_template),
+            ("spec.compute.coordinator.podTemplate", &self.coordinator.pod_template),
+            ("spec.compute.workerPodTemplate", &self.worker_pod_template),
+        ]
+        .into_iter()
+        .filter_map(|(path, template)| Some((path, template.as_ref()?)))
     }
 }
 
@@ -251,6 +271,11 @@ pub struct CoordinatorSpec {
     /// larger than a quarter of its memory.
     #[schemars(schema_with = "quantity::schema")]
     pub scratch: Quantity,
+    /// A pod template for the coordinator only. It overrides `compute.podTemplate` and the other fields of `compute`. The
+    /// pod that cleans up after a lost coordinator has it, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::any_object")]
+    pub pod_template: Option<serde_json::Value>,
 }
 
 impl Default for CoordinatorSpec {
@@ -260,6 +285,7 @@ impl Default for CoordinatorSpec {
             cpu_limit: None,
             memory: Quantity::new("1Gi"),
             scratch: Quantity::new("4Gi"),
+            pod_template: None,
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod sink;
 pub mod status;
 pub mod suggest;
 pub mod validate;
+pub mod volume;
 mod words;
 
 pub use compute::{ComputeSpec, CoordinatorSpec, ImagePullPolicy, ScratchMedium, ScratchSpec};
@@ -54,4 +55,5 @@ pub use status::{
 };
 pub use validate::schedule::validate_schedule;
 pub use validate::{FieldError, validate, validate_context};
+pub use volume::{ClaimVolume, EmptyDirVolume, SecretVolume, VolumeSpec};
 pub use words::counted;

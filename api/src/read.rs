@@ -171,12 +171,12 @@ fn to_json(value: serde_yaml_ng::Value, path: &str) -> Result<Value, Vec<FieldEr
     })
 }
 
-/// A null means an omitted field, as for the API server. Inside params and options it is a value.
+/// A null means an omitted field, as for the API server. Inside params, options and pod templates it is a value.
 fn drop_nulls(value: &mut Value) {
     let Value::Object(map) = value else { return };
     map.retain(|_, v| !v.is_null());
     for (key, v) in map.iter_mut() {
-        if key == "params" || key == "options" || key == "podTemplate" {
+        if ["params", "options", "podTemplate", "workerPodTemplate"].contains(&key.as_str()) {
             continue;
         }
         drop_nulls(v);

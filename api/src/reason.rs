@@ -93,12 +93,12 @@ reasons! {
     // Conditions of the cluster; reported while they last, and the query continues once they are fixed.
     Unschedulable: "no node takes a pod", "ask for less cpus or memory, change nodeSelector, affinity or tolerations, or add nodes";
     ImagePull: "a node cannot get the image", "check spec.compute.image and imagePullSecrets";
-    PodConfig: "the kubelet refuses to start a container as it is described", "correct spec.compute.env, envFrom or podTemplate, or create what the message names";
-    Volume: "a volume of a pod cannot be mounted", "check the claim, its storage class and the volumes of the podTemplate";
+    PodConfig: "the kubelet refuses to start a container as it is described", "correct spec.compute.env, envFrom, volumes or a pod template, or create what the message names";
+    Volume: "a volume of a pod cannot be mounted", "check the claim, its storage class, spec.compute.volumes and those of pod templates";
     MissingSecret: "a Secret that the spec names is not there, or lacks a key", "create it in the query's namespace: the query starts by itself then";
     MissingConfigMap: "a ConfigMap that the spec names is not there, or lacks a key", "create it in the query's namespace: the query starts by itself then";
     Quota: "a ResourceQuota or LimitRange refuses a pod", "ask for less, free the quota or raise it: the query starts by itself then";
-    PodSecurity: "Pod Security admission refuses a pod", "take out of spec.compute.podTemplate what the namespace's level forbids";
+    PodSecurity: "Pod Security admission refuses a pod", "take out of the pod templates of spec.compute what the namespace's level forbids";
     Forbidden: "the API server refuses an object", "create what the message names, or give the operator the right";
     NameTaken: "an object of a name that the query needs is there and is not the query's", "remove or rename that object, or give the query another name";
     ClusterError: "the API server does not answer or answers with an error", "look at the API server: the operator tries again";

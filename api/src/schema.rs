@@ -5,7 +5,7 @@ use kube::CustomResourceExt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
-use crate::{ComputeContext, DistributedQuery, ScheduledQuery};
+use crate::{ComputeContext, DistributedQuery, ScheduledQuery, VolumeSpec};
 
 /// The CustomResourceDefinition of `DistributedQuery` as applied to the API server.
 pub fn crd() -> CustomResourceDefinition {
@@ -197,6 +197,18 @@ pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
     let extension: Map<String, Value> = Map::from_iter([
         ("x-kubernetes-list-type".to_owned(), Value::from("map")),
         ("x-kubernetes-list-map-keys".to_owned(), Value::from(vec!["type"])),
+        ("maxItems".to_owned(), Value::from(32)),
+    ]);
+    schema.ensure_object().extend(extension);
+    schema
+}
+
+/// Makes volumes a list map by name, so that none has another's.
+pub fn volumes(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = Vec::<VolumeSpec>::json_schema(generator);
+    let extension: Map<String, Value> = Map::from_iter([
+        ("x-kubernetes-list-type".to_owned(), Value::from("map")),
+        ("x-kubernetes-list-map-keys".to_owned(), Value::from(vec!["name"])),
         ("maxItems".to_owned(), Value::from(32)),
     ]);
     schema.ensure_object().extend(extension);

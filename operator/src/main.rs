@@ -6,6 +6,7 @@ mod controller;
 mod coordinator;
 mod crd;
 mod events;
+mod gang;
 mod http_api;
 mod kueue;
 mod leader;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::gang::Gang;
 use crate::http_api;
 use crate::query::build::{Clients, Defaults};
 use crate::query::plan::Settings;
@@ -90,6 +91,9 @@ pub struct RunArgs {
     /// Work with Kueue: queries with the label kueue.x-k8s.io/queue-name wait for admission
     #[arg(long, env = "FLOE_KUEUE", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub kueue: bool,
+    /// The scheduler that places the pods of a query together or not at all; left out, the cluster's own places each by itself
+    #[arg(long, env = "FLOE_GANG", value_enum)]
+    pub gang: Option<Gang>,
     /// Seconds that a result without a sink stays when the query names no TTL
     #[arg(long, env = "FLOE_DEFAULT_RESULT_TTL", default_value_t = 600)]
     pub default_result_ttl: u32,
@@ -148,6 +152,7 @@ impl RunArgs {
             operator_namespace: self.operator_namespace.clone().filter(|name| !name.is_empty()),
             operator_labels: self.pod_selector.iter().cloned().collect::<BTreeMap<_, _>>(),
             clients: self.clients_from.clone(),
+            gang: self.gang,
         }
     }
 
@@ -230,6 +235,10 @@ mod tests {
         assert!(Cli::try_parse_from(["floe-operator", "--clients-from", "[{}]"]).is_err());
         assert!(Cli::try_parse_from(["floe-operator", "--limits", r#"{"maxPods": 0}"#]).is_err());
         assert!(plain.run.limits.are_none() && !plain.run.kueue);
+        assert_eq!(plain.run.defaults().gang, None);
+        let gang = Cli::try_parse_from(["floe-operator", "--gang", "yunikorn"]).unwrap().run.defaults().gang;
+        assert_eq!(gang, Some(Gang::Yunikorn));
+        assert!(Cli::try_parse_from(["floe-operator", "--gang", "slurm"]).is_err());
         assert!(plain.run.http_api().is_none());
         let served =
             ["floe-operator", "--http-api-listen", "[::]:8090", "--http-api-audiences", "floe,", "--namespaces", "a"];

@@ -59,6 +59,8 @@ VALUES = {
     "http api": {"httpApi": {"enabled": True}, "watchNamespaces": ["team-a"], "networkPolicy": {"enabled": True}},
     "limits": {"limits": {"maxQueries": 50, "maxPodsPerNamespace": 20, "weights": {"team-a": 3}}},
     "kueue": {"kueue": {"enabled": True}, "watchNamespaces": ["team-a"]},
+    "volcano": {"gang": {"scheduler": "volcano"}},
+    "yunikorn": {"gang": {"scheduler": "yunikorn"}, "watchNamespaces": ["team-a"]},
     "service monitor": {
         "metrics": {
             "serviceMonitor": {"enabled": True, "labels": {"r": "p"}},
@@ -185,6 +187,7 @@ def test_a_wrong_manifest_is_found(tmp_path, schemas):
         ({"httpApi": {"audiences": ["a,b"]}}, "audiences"),
         ({"httpApi": {"maxStreams": 0}}, "maxStreams"),
         ({"limits": {"maxPods": 1}}, "maxPods"),
+        ({"gang": {"scheduler": "slurm"}}, "scheduler"),
         ({"limits": {"weights": {"a": 0}}}, "weights"),
     ],
 )
@@ -249,6 +252,11 @@ def test_rights_are_those_of_the_documentation(tmp_path):
         "workloads": ["create", "delete", "get", "list", "watch"], "workloads/status": ["patch"],
     }  # fmt: skip
     assert all(f"`{what}`" in page for what in verbs)
+    # And those for Volcano's PodGroups; YuniKorn reads annotations only.
+    more = rights(render(tmp_path, {"gang": {"scheduler": "volcano"}})) - given
+    assert more == {("scheduling.volcano.sh", "podgroups", verb) for verb in ("get", "create")}
+    assert "`podgroups` get, create" in page
+    assert rights(render(tmp_path, {"gang": {"scheduler": "yunikorn"}})) == given
 
 
 def rights(documents: list[dict]) -> set[tuple[str, str, str]]:

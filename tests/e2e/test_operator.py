@@ -149,7 +149,7 @@ def test_an_upgrade_of_the_runners_image_waits_for_the_next_attempt(queries, gro
 
 
 def test_a_policy_is_held_by_the_api_server_and_by_the_operator(queries):
-    rules = "policy.enabled=true,policy.podTemplate=restricted,policy.maxWorkers=2,policy.images={localhost/*},policy.maxMemory=4Gi"
+    rules = "policy.enabled=true,policy.podTemplate=restricted,policy.maxWorkers=2,policy.images={localhost/*},policy.maxMemory=4Gi,policy.volumes={configMap,persistentVolumeClaim}"
     queries.create("before", queries.spec(GROUPS, suspend=True, workers=3))
     helm("upgrade", "floe", CHART, "-n", "floe-system", "--reuse-values", "--set", rules, "--wait", "--timeout=120s")
     try:
@@ -159,6 +159,14 @@ def test_a_policy_is_held_by_the_api_server_and_by_the_operator(queries):
             ({"podTemplate": {"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}}, "volume"),
             ({"podTemplate": {"spec": {"containers": [{"name": "floe", "securityContext": {"privileged": True}}]}}}, "privileged"),
             ({"podTemplate": {"spec": {"containers": [{"name": "floe", "image": "elsewhere.example.com/x"}]}}}, "localhost/*"),
+            # No template is a way around the rules of another, nor is a volume of the query's own.
+            ({"workerPodTemplate": {"spec": {"hostNetwork": True}}}, "hostNetwork"),
+            ({"coordinator": {"podTemplate": {"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}}}, "volume"),
+            ({"workerPodTemplate": {"spec": {"initContainers": [{"name": "i", "image": "elsewhere.example.com/x"}]}}}, "localhost/*"),
+            ({"podTemplate": {"spec": {"securityContext": {"runAsUser": 0}}}}, "root"),
+            ({"podTemplate": {"spec": {"containers": [{"name": "floe", "resources": {"limits": {"memory": "64Gi"}}}]}}}, "memory"),
+            ({"workerPodTemplate": {"spec": {"containers": [{"name": "side", "image": "localhost/x"}]}}}, "memory"),
+            ({"volumes": [{"name": "v", "mountPath": "/v", "secret": {"secretName": "s"}}]}, "compute.volumes"),
             ({"image": "elsewhere.example.com/x"}, "localhost/*"),
             ({"workers": 3}, "at most 2 workers"),
             ({"memory": "3Gi"}, "at most 4Gi"),

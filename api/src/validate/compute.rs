@@ -61,9 +61,7 @@ impl Faults<'_> {
                 self.object_name(&format!("spec.compute.{field}"), name);
             }
         }
-        if let Err(e) = compute.typed_pod_template() {
-            self.push("spec.compute.podTemplate", format!("is not a pod template: {e}"));
-        }
+        self.pods(compute);
         self.environment(compute);
         self.requirements(compute);
         self.labels("spec.compute.labels", &compute.labels);
@@ -75,11 +73,14 @@ impl Faults<'_> {
             let own = [
                 ("image", compute.image.is_some()),
                 ("podTemplate", compute.pod_template.is_some()),
+                ("workerPodTemplate", compute.worker_pod_template.is_some()),
+                ("coordinator.podTemplate", compute.coordinator.pod_template.is_some()),
                 ("affinity", compute.affinity.is_some()),
                 ("serviceAccountName", compute.service_account_name.is_some()),
                 ("env", !compute.env.is_empty()),
                 ("envFrom", !compute.env_from.is_empty()),
                 ("requirements", !compute.requirements.is_empty()),
+                ("volumes", !compute.volumes.is_empty()),
             ];
             for (field, _) in own.into_iter().filter(|(_, given)| *given) {
                 self.push(

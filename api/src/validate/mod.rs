@@ -3,6 +3,7 @@
 
 mod catalog;
 mod compute;
+mod pods;
 pub mod schedule;
 mod sink;
 mod values;

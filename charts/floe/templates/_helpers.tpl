@@ -89,6 +89,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [workloads/status]
   verbs: [patch]
 {{- end }}
+{{- if eq (.Values.gang.scheduler | default "") "volcano" }}
+- apiGroups: [scheduling.volcano.sh]
+  resources: [podgroups]
+  verbs: [get, create]
+{{- end }}
 {{- if .Values.httpApi.enabled }}
 # On behalf of callers of the HTTP API, who must have the same rights themselves.
 - apiGroups: [floe.dev]

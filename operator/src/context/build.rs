@@ -52,7 +52,8 @@ pub fn pod(
     image: Option<&str>,
 ) -> Result<Pod, BuildError> {
     let query = as_query(context);
-    let inputs = PodInputs { query: &query, defaults, plan: PlanSecrets::default(), attempt: 1, image, grant: None };
+    let inputs =
+        PodInputs { query: &query, defaults, plan: PlanSecrets::default(), attempt: 1, image, grant: None, gang: None };
     let mut pod = build::pod(place, &inputs)?;
     let (name, uid) = identity(context);
     let own = names::pod(name, place);
@@ -174,6 +175,8 @@ pub fn sizes(own: &mut floe_api::ComputeSpec, lent: &floe_api::ComputeSpec) {
     own.cpus.clone_from(&lent.cpus);
     own.memory.clone_from(&lent.memory);
     own.coordinator.clone_from(&lent.coordinator);
+    // The pods are there already.
+    own.coordinator.pod_template = None;
     own.scratch.clone_from(&lent.scratch);
 }
 

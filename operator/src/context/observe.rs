@@ -16,10 +16,10 @@ use crate::pods::Key;
 use crate::poll::Worker;
 use crate::query::error::ObserveError;
 use crate::query::facts::{PodFacts, Trouble};
+use crate::query::kubelet;
 use crate::query::names::Place;
 use crate::query::observe::{is_newer, is_owned};
 use crate::query::policy::Policy;
-use crate::query::{build as query_build, kubelet};
 
 /// Look up a created pod that the watch has not shown after this time.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(10);
@@ -123,10 +123,6 @@ fn model(context: &Context, object: &ComputeContext) -> Result<Model, Trouble> {
     if !faults.is_empty() {
         return Err(told(Reason::BadSpec, &faults));
     }
-    query_build::check_template(&object.spec.compute).map_err(|fault| {
-        let message = format!("spec.compute.podTemplate: {fault}");
-        Trouble { reason: Reason::BadSpec, message, fatal: true }
-    })?;
     let refused = not_allowed(object, &context.shared.settings.policy);
     if !refused.is_empty() {
         return Err(told(Reason::NotAllowed, &refused));

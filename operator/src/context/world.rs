@@ -229,6 +229,7 @@ impl World {
             node: None,
             disruption: None,
             unready: false,
+            gang: None,
             state: PodState::Waiting(None),
         };
         self.made.insert(name.clone());

@@ -34,7 +34,7 @@ pub fn workload(query: &DistributedQuery, queue: &str, defaults: &Defaults) -> R
     let name = query.metadata.name.as_deref().unwrap_or_default();
     let uid = query.metadata.uid.clone().unwrap_or_default();
     let plan = PlanSecrets::default();
-    let inputs = PodInputs { query, defaults, plan, attempt: 1, image: None, grant: None };
+    let inputs = PodInputs { query, defaults, plan, attempt: 1, image: None, grant: None, gang: None };
     let compute = &query.spec.compute;
     let (least, most) = (compute.workers_to_start(), compute.worker_count());
     let pod_sets = vec![

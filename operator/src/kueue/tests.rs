@@ -141,7 +141,7 @@ fn pods_go_where_their_flavor_is() {
     let query = query();
     let (plan, defaults) = (PlanSecrets::default(), defaults());
     let made = |place, grant: Option<&Grant>| {
-        let inputs = PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: None, grant };
+        let inputs = PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: None, grant, gang: None };
         pod(place, &inputs).unwrap().spec.unwrap()
     };
     let worker = made(Place::Worker { attempt: 1, index: 0, replacement: 0 }, Some(&grant));

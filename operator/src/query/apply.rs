@@ -25,6 +25,7 @@ use super::plan::Action;
 use super::{Context, build, handover};
 use crate::context::register::Loan;
 use crate::context::talk;
+use crate::gang::{self, PodGroup};
 use crate::kueue;
 use crate::poll::Address;
 use crate::telemetry;
@@ -157,6 +158,7 @@ impl Run<'_> {
                 let policy = build::network_policy(self.query(), &self.context.defaults);
                 self.ensure("NetworkPolicy", policy, true).await.map(|_| ())
             }
+            Action::EnsureGroup { uid } => self.ensure_group(uid).await,
             Action::CreatePod(place) => self.create_pod(*place).await,
             Action::Submit { attempt, ip } => handover::submit(self.context, self.observed, *attempt, ip).await,
             Action::Dismiss { ip } => self.dismiss(ip).await,
@@ -220,6 +222,12 @@ impl Run<'_> {
             attempt,
             image: pins.map(|pins| pins.image.as_str()),
             grant: self.observed.standing.grant(),
+            gang: match place {
+                Place::Coordinator { .. } => gang::of(&query, self.context.defaults.gang),
+                // Its attempt may have begun under other options of the operator.
+                Place::Worker { .. } => self.observed.coordinator().and_then(|pod| pod.gang),
+                Place::Clean => None,
+            },
         };
         let pod = self.ensure("Pod", build::pod(place, &inputs)?, false).await;
         let pod: Pod = pod.inspect_err(|error| self.made().is_full |= error.is_quota())?;
@@ -227,6 +235,32 @@ impl Run<'_> {
         let memory = self.context.memories.of(self.uid());
         memory.lock().unwrap_or_else(PoisonError::into_inner).made(name, uid, place, Timestamp::now());
         Ok(())
+    }
+
+    /// Makes the group in which Volcano places the pods of the coordinator with this UID.
+    async fn ensure_group(&self, uid: &str) -> Result<()> {
+        let attempt = self.observed.attempt();
+        let pins = self.observed.status.pinned.as_ref();
+        let query = build::pinned(self.query(), pins);
+        let inputs = build::PodInputs {
+            query: &query,
+            defaults: &self.context.defaults,
+            plan: PlanSecrets::default(),
+            attempt,
+            image: pins.map(|pins| pins.image.as_str()),
+            grant: None,
+            gang: None,
+        };
+        let owner = OwnerReference {
+            api_version: Pod::api_version(&()).into_owned(),
+            kind: Pod::kind(&()).into_owned(),
+            name: Place::Coordinator { attempt }.name(self.name()),
+            uid: uid.to_owned(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        };
+        let group = gang::pod_group(&query, attempt, owner.clone(), &build::pod_pair(attempt, &inputs)?);
+        ensure(&self.api::<PodGroup>(), &owner, "PodGroup", group, false).await.map(|_| ())
     }
 
     /// The latest attempt that has a Secret: an attempt that could not start has none.

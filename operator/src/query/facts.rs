@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::names::Place;
 use crate::context::register::Loan;
 use crate::coordinator::Verdict;
+use crate::gang::Gang;
 use crate::kueue::Standing;
 pub use crate::line::Waiting;
 use crate::shares::Share;
@@ -150,6 +151,8 @@ pub struct PodFacts {
     pub disruption: Option<Loss>,
     /// Its node does not answer.
     pub unready: bool,
+    /// Who places the pods of its attempt together.
+    pub gang: Option<Gang>,
     pub state: PodState,
 }
 

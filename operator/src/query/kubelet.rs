@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::facts::{Ending, Loss, PodFacts, PodState, Stuck};
 use super::names::Place;
 use crate::coordinator::Verdict;
+use crate::gang::Gang;
 use crate::pods::{ConditionView, ContainerView, PodView};
 
 /// The container of coordinators, workers and cleaning pods.
@@ -18,7 +19,8 @@ const UNREADY_SECONDS: i64 = 5;
 /// `None` for a pod without the labels of its place.
 pub fn facts(pod: &Arc<PodView>, now: Timestamp) -> Option<PodFacts> {
     let meta = &pod.metadata;
-    let place = Place::of_labels(meta.labels.as_ref()?)?;
+    let labels = meta.labels.as_ref()?;
+    let place = Place::of_labels(labels)?;
     let state = state(pod);
     let ready = condition(pod, "Ready");
     let unready = state == PodState::Running
@@ -36,6 +38,7 @@ pub fn facts(pod: &Arc<PodView>, now: Timestamp) -> Option<PodFacts> {
         node: pod.spec.node_name.clone(),
         disruption: disruption(pod),
         unready,
+        gang: Gang::of_labels(labels),
         state,
     })
 }

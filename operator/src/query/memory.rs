@@ -84,6 +84,7 @@ impl Memory {
                     node: None,
                     disruption: None,
                     unready: false,
+                    gang: None,
                     state: PodState::Waiting(None),
                 }),
             }

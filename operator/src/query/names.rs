@@ -120,6 +120,11 @@ pub fn shared(query: &str) -> String {
     format!("{query}-floe")
 }
 
+/// The group in which the pods of an attempt are placed together.
+pub fn gang(query: &str, attempt: u32) -> String {
+    format!("{query}-{attempt}-gang")
+}
+
 /// Contains the query's UID: a kubelet may still cache the Secrets of an earlier query of the same name.
 pub fn job_secret(query: &str, uid: &str, attempt: u32) -> String {
     let uid = uid.split('-').next().unwrap_or_default();

@@ -2,10 +2,10 @@
 //! chart makes a ValidatingAdmissionPolicy of the same values, which rejects a query when it is created; this also
 //! covers queries that came another way or existed before. Pure.
 
+mod pods;
+
 use floe_api::{DistributedQuerySpec, FieldError, Quantity};
-use k8s_openapi::api::core::v1::{PodSpec, Volume};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Allows everything, unless it says otherwise.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -16,7 +16,8 @@ pub struct Policy {
     plans: Vec<String>,
     python_functions: Switch,
     pod_template: TemplateRule,
-    /// Kinds of volumes in a template, as a pod names them; `serviceAccountToken` is one of projected volumes.
+    /// Kinds of volumes, of the query's own and in templates, as a pod names them; `serviceAccountToken` is one of projected
+    /// volumes.
     volumes: Vec<String>,
     service_accounts: Vec<String>,
     environment: bool,
@@ -89,21 +90,16 @@ impl Policy {
                 refuse(&format!("spec.plan.{plan}"), format!("is not allowed: write {}", self.plans.join(" or ")));
             }
         }
-        let image = |path: &str, image: &str, refuse: &mut dyn FnMut(&str, String)| {
-            if !allows(&self.images, image) {
-                refuse(path, format!("the image {image} is not allowed: {} are", self.images.join(", ")));
-            }
-        };
-        if let Some(name) = &compute.image {
-            image("spec.compute.image", name, &mut refuse);
+        if let Some(name) = &compute.image
+            && !allows(&self.images, name)
+        {
+            let message = format!("the image {name} is not allowed: {} are", self.images.join(", "));
+            refuse("spec.compute.image", message);
         }
-        let account = |path: &str, name: &str, refuse: &mut dyn FnMut(&str, String)| {
-            if !allows(&self.service_accounts, name) {
-                refuse(path, format!("the service account {name} is not allowed"));
-            }
-        };
-        if let Some(name) = &compute.service_account_name {
-            account("spec.compute.serviceAccountName", name, &mut refuse);
+        if let Some(name) = &compute.service_account_name
+            && !allows(&self.service_accounts, name)
+        {
+            refuse("spec.compute.serviceAccountName", format!("the service account {name} is not allowed"));
         }
         let gives = !compute.env.is_empty() || !compute.env_from.is_empty();
         if gives && !self.environment {
@@ -115,7 +111,9 @@ impl Policy {
         }
         if let Some(most) = &self.max_memory {
             let bytes = |quantity: &Quantity| u128::from(quantity.bytes().unwrap_or(0));
-            let asked = bytes(&compute.memory) * u128::from(workers) + bytes(&compute.coordinator.memory);
+            let asked = bytes(&compute.memory) * u128::from(workers)
+                + bytes(&compute.coordinator.memory)
+                + pods::bytes_beside(compute, workers);
             if asked > bytes(most) {
                 let message = format!(
                     "coordinator and workers together have {} MiB, and at most {most} are allowed",
@@ -136,35 +134,7 @@ impl Policy {
             let message = format!("succeeded and failed must be given, and at most {most}");
             refuse("spec.ttlSecondsAfterFinished", message);
         }
-        let Some(template) = compute.typed_pod_template().ok().flatten() else { return faults };
-        if self.pod_template == TemplateRule::None {
-            refuse("spec.compute.podTemplate", "is not allowed: leave it out".into());
-            return faults;
-        }
-        let Some(pod) = template.spec else { return faults };
-        for container in pod.containers.iter().chain(pod.init_containers.iter().flatten()) {
-            let path = format!("spec.compute.podTemplate: container {}", container.name);
-            if let Some(name) = &container.image {
-                image(&path, name, &mut refuse);
-            }
-            if !self.environment && (container.env.is_some() || container.env_from.is_some()) {
-                refuse(&path, "environment variables are not allowed".into());
-            }
-        }
-        if let Some(name) = pod.service_account_name.as_ref().or(pod.service_account.as_ref()) {
-            account("spec.compute.podTemplate: serviceAccountName", name, &mut refuse);
-        }
-        for volume in pod.volumes.iter().flatten() {
-            for kind in kinds(volume).iter().filter(|kind| !allows(&self.volumes, kind)) {
-                let message = format!("the volume {} is a {kind}, which is not allowed", volume.name);
-                refuse("spec.compute.podTemplate", message);
-            }
-        }
-        if self.pod_template == TemplateRule::Restricted {
-            for what in beyond(&pod) {
-                refuse("spec.compute.podTemplate", format!("{what} is not allowed: leave it out"));
-            }
-        }
+        faults.extend(self.pod_faults(compute));
         faults
     }
 }
@@ -175,56 +145,6 @@ fn allows(list: &[String], name: &str) -> bool {
         Some(begin) => name.starts_with(begin),
         None => allowed == name,
     })
-}
-
-/// The sources of the volume.
-fn kinds(volume: &Volume) -> Vec<String> {
-    let value = serde_json::to_value(volume).unwrap_or_default();
-    let mut kinds: Vec<String> =
-        value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).filter(|key| key != "name").collect();
-    let sources = value.pointer("/projected/sources").and_then(Value::as_array);
-    if sources.into_iter().flatten().any(|source| source.get("serviceAccountToken").is_some()) {
-        kinds.push("serviceAccountToken".to_owned());
-    }
-    kinds
-}
-
-/// What a template asks for beyond Floe's own pods.
-fn beyond(pod: &PodSpec) -> Vec<String> {
-    let mut found = Vec::new();
-    for (name, is_set) in [
-        ("hostNetwork", pod.host_network == Some(true)),
-        ("hostPID", pod.host_pid == Some(true)),
-        ("hostIPC", pod.host_ipc == Some(true)),
-        ("nodeName", pod.node_name.is_some()),
-        ("hostPath", pod.volumes.iter().flatten().any(|volume| volume.host_path.is_some())),
-        (
-            "serviceAccountToken",
-            pod.volumes.iter().flatten().any(|volume| kinds(volume).iter().any(|kind| kind == "serviceAccountToken")),
-        ),
-    ] {
-        if is_set {
-            found.push(name.to_owned());
-        }
-    }
-    for container in pod.containers.iter().chain(pod.init_containers.iter().flatten()) {
-        let name = &container.name;
-        if container.ports.iter().flatten().any(|port| port.host_port.is_some()) {
-            found.push(format!("hostPort of container {name}"));
-        }
-        let Some(security) = &container.security_context else { continue };
-        let adds = security.capabilities.as_ref().is_some_and(|c| c.add.as_ref().is_some_and(|add| !add.is_empty()));
-        for (field, is_set) in [
-            ("privileged", security.privileged == Some(true)),
-            ("allowPrivilegeEscalation", security.allow_privilege_escalation == Some(true)),
-            ("capabilities.add", adds),
-        ] {
-            if is_set {
-                found.push(format!("{field} of container {name}"));
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -276,7 +196,7 @@ mod tests {
                 "  ttlSecondsAfterFinished: {succeeded: 9, failed: 99}\n".into(),
                 "at most 60",
             ),
-            (r#"{"podTemplate": "none"}"#, template("dnsPolicy: Default"), "spec.compute.podTemplate: is not allowed"),
+            (r#"{"podTemplate": "none"}"#, template("dnsPolicy: Default"), "odTemplate: is not allowed"),
             (r#"{"podTemplate": "restricted"}"#, template("hostNetwork: true"), "hostNetwork is not allowed"),
             (
                 r#"{"podTemplate": "restricted"}"#,
@@ -290,7 +210,68 @@ mod tests {
                 "serviceAccountToken is not allowed",
             ),
             (r#"{"volumes": ["configMap"]}"#, template("volumes: [{name: v, emptyDir: {}}]"), "v is a emptyDir"),
+            (
+                r#"{"volumes": ["configMap"]}"#,
+                "  compute: {volumes: [{name: v, mountPath: /v, secret: {secretName: s}}]}\n".into(),
+                "spec.compute.volumes[0]: a secret is not allowed: configMap are",
+            ),
+            (
+                r#"{"images": ["a/*"]}"#,
+                template("volumes: [{name: v, image: {reference: 'b/x:1'}}]"),
+                "volume v: the image b/x:1",
+            ),
+            (
+                r#"{"podTemplate": "restricted"}"#,
+                container("securityContext: {runAsUser: 0}"),
+                "runAsUser: 0 of container floe is not allowed",
+            ),
+            (
+                r#"{"podTemplate": "restricted"}"#,
+                template("securityContext: {runAsNonRoot: false}"),
+                "runAsNonRoot: false is not allowed",
+            ),
+            (
+                r#"{"podTemplate": "restricted"}"#,
+                template("securityContext: {seccompProfile: {type: Unconfined}}"),
+                "seccompProfile Unconfined",
+            ),
+            (
+                r#"{"maxMemory": "8Gi"}"#,
+                container("resources: {limits: {memory: 64Gi}}"),
+                "container floe: its memory is that of spec.compute",
+            ),
+            (
+                r#"{"maxMemory": "8Gi"}"#,
+                "  compute: {podTemplate: {spec: {containers: [{name: side, image: s}]}}}\n".into(),
+                "container side: must have resources.limits.memory",
+            ),
+            // Two workers and the coordinator have one each, of 1Gi, beside 5Gi.
+            (
+                r#"{"maxMemory": "7Gi"}"#,
+                "  compute: {podTemplate: {spec: {containers: [{name: side, resources: {limits: {memory: 1Gi}}}]}}}\n"
+                    .into(),
+                "have 8192 MiB, and at most 7Gi",
+            ),
         ];
+        // No template is a way around what holds for another.
+        let places = ["podTemplate: {", "workerPodTemplate: {", "coordinator: {podTemplate: {"];
+        let cases: Vec<_> = cases
+            .into_iter()
+            .flat_map(|(policy, more, words)| {
+                // How many pods there are, and the image of Floe's own container, hang on the template.
+                let is_alike = !words.contains("MiB") && !more.contains("name: floe, image");
+                let places = places.iter().filter(|_| more.contains(places[0]) && is_alike).map(|place| {
+                    let end = if place.starts_with("coordinator") { "}}\n" } else { "}\n" };
+                    let text = more.replace(places[0], place);
+                    format!("{}{end}", text.trim_end().strip_suffix('}').unwrap_or(&text))
+                });
+                let mut texts: Vec<String> = places.collect();
+                if texts.is_empty() {
+                    texts.push(more);
+                }
+                texts.into_iter().map(move |text| (policy, text, words))
+            })
+            .collect();
         for (policy, more, words) in cases {
             let found = read(policy).unwrap().faults(&spec(&more));
             let text = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");

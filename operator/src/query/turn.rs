@@ -222,6 +222,7 @@ impl Wants {
                 attempt,
                 image: None,
                 grant: None,
+                gang: None,
             };
             // A pod that cannot be built is reported elsewhere.
             build::pod(place, &inputs).map(|pod| Need::of(&pod)).unwrap_or_default()

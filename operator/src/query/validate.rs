@@ -4,7 +4,6 @@ use floe_api::job::Provider;
 use floe_api::validate::{validate as faults, validate_name};
 use floe_api::{ComputeSpec, DistributedQuery, DistributedQuerySpec, FieldError, Reason};
 
-use super::build;
 use super::policy::Policy;
 
 /// Why a query cannot start, in the status' terms.
@@ -20,15 +19,13 @@ pub fn validate(query: &DistributedQuery, policy: &Policy) -> Result<(), Invalid
     let mut errors = validate_name(query.metadata.name.as_deref());
     errors.extend(faults(&query.spec));
     let is_borrowed = query.spec.compute.context_ref.is_some();
-    if !is_borrowed && query.spec.compute.pod_template.is_none() {
-        errors.extend(local_paths(&query.spec));
+    if !is_borrowed {
+        errors.extend(local_paths(&query.spec, &query.spec.compute));
     }
     if !errors.is_empty() {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         return Err(Invalid { reason: Reason::BadSpec, message: lines.join("; ") });
     }
-    build::check_template(&query.spec.compute)
-        .map_err(|fault| Invalid { reason: Reason::BadSpec, message: format!("spec.compute.podTemplate: {fault}") })?;
     let mut refused = policy.faults(&query.spec);
     // The pods are the context's, which must comply with the policy as well.
     refused.retain(|fault| !(is_borrowed && fault.path.starts_with("spec.compute")));
@@ -42,7 +39,7 @@ pub fn validate(query: &DistributedQuery, policy: &Policy) -> Result<(), Invalid
 /// The same for a query that borrows a context with such pods.
 pub fn validate_borrowed(query: &DistributedQuery, lent: &ComputeSpec, policy: &Policy) -> Result<(), Invalid> {
     validate(query, policy)?;
-    let errors = if lent.pod_template.is_some() { Vec::new() } else { local_paths(&query.spec) };
+    let errors = local_paths(&query.spec, lent);
     if errors.is_empty() {
         return Ok(());
     }
@@ -50,8 +47,12 @@ pub fn validate_borrowed(query: &DistributedQuery, lent: &ComputeSpec, policy: &
     Err(Invalid { reason: Reason::BadSpec, message: lines.join("; ") })
 }
 
-/// Paths in the pods: what is written there is lost, and there is nothing to read, unless a template mounts something.
-fn local_paths(spec: &DistributedQuerySpec) -> Vec<FieldError> {
+/// Paths in the pods: what is written there is lost, and there is nothing to read, unless a volume is mounted there. A
+/// template may mount one anywhere.
+fn local_paths(spec: &DistributedQuerySpec, pods: &ComputeSpec) -> Vec<FieldError> {
+    if pods.pod_templates().next().is_some() {
+        return Vec::new();
+    }
     let sink =
         spec.sink.iter().filter(|sink| sink.catalog.is_none()).map(|sink| ("spec.sink.uri".to_owned(), &sink.uri));
     let tables = spec.tables.iter().filter(|(_, table)| table.catalog.is_none());
@@ -63,13 +64,32 @@ fn local_paths(spec: &DistributedQuerySpec) -> Vec<FieldError> {
     let shuffle = spec.execution.shuffle.uri.iter().map(|uri| ("spec.execution.shuffle.uri".to_owned(), uri));
     let all = sink.chain(tables).chain(plan).chain(shuffle);
     let local = all.filter(|(_, uri)| Provider::of(uri) == Provider::Local);
-    let message = |uri: &str| {
-        format!(
-            "\"{uri}\" is a path of each pod's own on a cluster: write s3://, gs://, az:// or abfss://, or mount a volume that \
-             all pods share by spec.compute.podTemplate"
-        )
-    };
-    local.map(|(path, uri)| FieldError::new(path, message(uri))).collect()
+    local.filter_map(|(path, uri)| Some(FieldError::new(path.clone(), local_fault(&path, uri, pods)?))).collect()
+}
+
+/// Why a path in the pods does not do.
+fn local_fault(field: &str, uri: &str, pods: &ComputeSpec) -> Option<String> {
+    let path = uri.strip_prefix("file://").unwrap_or(uri);
+    // With volumes in one another, the innermost one.
+    let volume = pods.volumes.iter().filter(|volume| volume.holds(path)).max_by_key(|volume| volume.mount_path.len());
+    let writes = ["spec.sink.uri", "spec.execution.shuffle.uri"].contains(&field);
+    match volume {
+        _ if path.split('/').any(|part| part == "..") => {
+            Some(format!("\"{uri}\" has .. in it: write the path without"))
+        }
+        None => Some(format!(
+            "\"{uri}\" is a path of each pod's own on a cluster: write s3://, gs://, az:// or abfss://, or a path in a volume \
+             that all pods share (spec.compute.volumes)"
+        )),
+        Some(volume) if !volume.is_shared() => Some(format!(
+            "\"{uri}\" lies in the volume {}, which each pod has for itself: write a path in a persistentVolumeClaim",
+            volume.name
+        )),
+        Some(volume) if writes && !volume.is_writable() => {
+            Some(format!("\"{uri}\" lies in the volume {}, which can only be read", volume.name))
+        }
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +109,7 @@ spec:
     #[test]
     fn one_fault_in_a_sound_query_is_found_and_named() {
         type Break = fn(&mut DistributedQuery);
-        let cases: [(Break, Reason, &str); 11] = [
+        let cases: [(Break, Reason, &str); 13] = [
             (|q| q.spec.plan.sql = Some("select 1".into()), Reason::BadSpec, "spec.plan"),
             (
                 |q| {
@@ -134,6 +154,19 @@ spec:
                 "podTemplate",
             ),
             (
+                |q| q.spec.compute.worker_pod_template = Some(serde_json::json!({"spec": {"nodeSelectors": {}}})),
+                Reason::BadSpec,
+                "spec.compute.workerPodTemplate.spec.nodeSelectors",
+            ),
+            (
+                |q| {
+                    q.spec.compute.coordinator.pod_template =
+                        Some(serde_json::json!({"spec": {"containers": [{"name": "floe", "image": "other"}]}}))
+                },
+                Reason::BadSpec,
+                "spec.compute.coordinator.podTemplate: coordinator and workers have the same image",
+            ),
+            (
                 |q| {
                     q.spec.compute.pod_template = Some(serde_json::json!({"spec": {"containers": [
                         {"name": "floe", "env": [{"name": "FLOE_TOKEN", "value": "x"}]}]}}))
@@ -174,5 +207,44 @@ spec:
         assert_eq!(validate_borrowed(&borrowing, &lent, &policy).unwrap_err().reason, Reason::BadSpec);
         lent.pod_template = Some(serde_json::json!({}));
         assert_eq!(validate_borrowed(&borrowing, &lent, &policy), Ok(()), "the context may mount it");
+        let mut lent = ComputeSpec { volumes: vec![claim("/data")], ..ComputeSpec::default() };
+        assert_eq!(validate_borrowed(&borrowing, &lent, &policy), Ok(()), "the context mounts it");
+        lent.volumes = vec![claim("/dat")];
+        assert!(validate_borrowed(&borrowing, &lent, &policy).is_err());
+    }
+
+    fn claim(mount_path: &str) -> floe_api::VolumeSpec {
+        floe_api::VolumeSpec {
+            name: "lake".into(),
+            mount_path: mount_path.into(),
+            persistent_volume_claim: Some(floe_api::ClaimVolume { claim_name: "lake".into() }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_path_of_the_pods_lies_in_a_volume_that_they_share() {
+        let mut query = floe_api::from_yaml(SOUND).unwrap();
+        query.spec.tables.values_mut().for_each(|table| table.uri = "/data/t.parquet".into());
+        query.spec.sink = Some(floe_api::SinkSpec {
+            uri: "file:///data/out/".into(),
+            format: Some(floe_api::SinkFormat::Parquet),
+            ..Default::default()
+        });
+        let mut told = |volume: floe_api::VolumeSpec| {
+            query.spec.compute.volumes = vec![volume];
+            validate(&query, &Policy::default()).map_err(|error| error.message)
+        };
+        assert_eq!(told(claim("/data/")), Ok(()));
+        let read_only = floe_api::VolumeSpec { read_only: true, ..claim("/data") };
+        let fault = told(read_only).unwrap_err();
+        assert!(fault.starts_with("spec.sink.uri: ") && fault.contains("can only be read"), "{fault}");
+        let own = floe_api::VolumeSpec {
+            persistent_volume_claim: None,
+            empty_dir: Some(floe_api::EmptyDirVolume::default()),
+            ..claim("/data")
+        };
+        assert!(told(own).unwrap_err().contains("spec.tables.t.uri: \"/data/t.parquet\" lies in the volume lake"));
+        assert!(told(claim("/other")).unwrap_err().contains("(spec.compute.volumes)"));
     }
 }

@@ -16,11 +16,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 
 use super::facts::PlanSecrets;
+use crate::gang::Gang;
 use crate::kueue::Grant;
 
 pub use network_policy::{Clients, network_policy};
 pub use pins::{pinned, pins};
-pub use pod::{check_template, pod};
+pub use pod::{pod, pod_pair};
 pub use secret::{PLAN_KEY, TOKEN_KEY, job_secrets, read_first};
 
 /// Ports of the pods: the coordinator's gRPC and HTTP, a worker's HTTP.
@@ -41,6 +42,8 @@ pub struct Defaults {
     pub operator_labels: BTreeMap<String, String>,
     /// Who else reads from coordinators.
     pub clients: Clients,
+    /// Who places the pods of an attempt together, if anyone.
+    pub gang: Option<Gang>,
 }
 
 /// Everything that a pod is built from.
@@ -55,6 +58,8 @@ pub struct PodInputs<'a> {
     pub image: Option<&'a str>,
     /// What Kueue has granted: its pods go to the nodes of their flavors.
     pub grant: Option<&'a Grant>,
+    /// Who places the attempt's pods together.
+    pub gang: Option<Gang>,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,8 @@ use crate::query::names::Place;
 
 /// What an attempt that begins now is pinned to.
 pub fn pins(query: &DistributedQuery, defaults: &Defaults) -> Result<PinnedStatus, BuildError> {
-    let inputs = PodInputs { query, defaults, plan: PlanSecrets::default(), attempt: 1, image: None, grant: None };
+    let inputs =
+        PodInputs { query, defaults, plan: PlanSecrets::default(), attempt: 1, image: None, grant: None, gang: None };
     // The template may name another image.
     let made = pod(Place::Worker { attempt: 1, index: 0, replacement: 0 }, &inputs)?;
     let main = made.spec.into_iter().flat_map(|spec| spec.containers).find(|container| container.name == MAIN);

@@ -1,15 +1,16 @@
 //! Builds the pods of a query: Floe's defaults, overridden by the user's template, then by the fields of `spec.compute`,
-//! and finally by what must not be changed.
+//! then by the template of the pod's role, and finally by what must not be changed.
 
 use std::collections::BTreeMap;
 
-use floe_api::{ComputeSpec, ImagePullPolicy};
+use floe_api::{ComputeSpec, ImagePullPolicy, VolumeSpec};
 use k8s_openapi::api::core::v1::{Affinity, Pod};
 use serde_json::{Map, Value, json};
 
 use super::merge::merge;
 use super::parts::{Part, Size, cleaner, coordinator, env, worker};
 use super::{BuildError, PodInputs, meta};
+use crate::gang::{self, Pair};
 use crate::query::kubelet::MAIN;
 use crate::query::names::{Place, Role};
 
@@ -25,6 +26,22 @@ const LOGS_BYTES: u64 = 64 << 20;
 const LOGS: &str = "warn,floe=info";
 
 pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
+    let mut pod = alone(place, inputs)?;
+    if let (Some(gang), Some(attempt)) = (inputs.gang, place.attempt()) {
+        gang::enlist(&mut pod, gang, inputs.query, place, &pod_pair(attempt, inputs)?);
+    }
+    Ok(pod)
+}
+
+/// A coordinator and a worker of the attempt, as they would be alone.
+pub fn pod_pair(attempt: u32, inputs: &PodInputs<'_>) -> Result<Pair, BuildError> {
+    Ok(Pair {
+        coordinator: alone(Place::Coordinator { attempt }, inputs)?,
+        worker: alone(Place::Worker { attempt, index: 0, replacement: 0 }, inputs)?,
+    })
+}
+
+fn alone(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
     let query = inputs.query;
     let name = query.metadata.name.as_deref().unwrap_or_default();
     let compute = &query.spec.compute;
@@ -37,6 +54,13 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
         merge(&mut pod, &template_part(template));
     }
     merge(&mut pod, &from_compute(compute));
+    let of_role = match place.role() {
+        Role::Coordinator | Role::Clean => &compute.coordinator.pod_template,
+        Role::Worker => &compute.worker_pod_template,
+    };
+    if let Some(template) = of_role {
+        merge(&mut pod, &template_part(template));
+    }
     let mut pod: Pod = serde_json::from_value(pod).map_err(|e| BuildError::Template(e.to_string()))?;
     let additions = inputs.grant.map(|grant| grant.additions(place.role()));
     if let Some(spec) = &mut pod.spec {
@@ -71,7 +95,8 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
         }
     }
     let mut labels = pod.metadata.labels.take().unwrap_or_default();
-    labels.extend(compute.labels.clone());
+    // A template cannot make it look like one of a gang.
+    labels.remove(gang::LABEL);
     labels.extend(additions.iter().flat_map(|additions| additions.labels.clone()));
     labels.extend(place.labels(name));
     let mut annotations = BTreeMap::from([
@@ -79,7 +104,6 @@ pub fn pod(place: Place, inputs: &PodInputs<'_>) -> Result<Pod, BuildError> {
         ("cluster-autoscaler.kubernetes.io/safe-to-evict".to_owned(), "false".to_owned()),
     ]);
     annotations.extend(pod.metadata.annotations.take().unwrap_or_default());
-    annotations.extend(compute.annotations.clone());
     annotations.extend(additions.iter().flat_map(|additions| additions.annotations.clone()));
     pod.metadata = meta(query, place.name(name), labels);
     pod.metadata.annotations = Some(annotations);
@@ -203,7 +227,14 @@ fn from_compute(compute: &ComputeSpec) -> Value {
     if !compute.image_pull_secrets.is_empty() {
         put("imagePullSecrets", json!(compute.image_pull_secrets));
     }
+    let volumes = &compute.volumes;
+    if !volumes.is_empty() {
+        put("volumes", volumes.iter().map(volume).collect());
+    }
     let mut container = Map::from_iter([("name".to_owned(), json!(MAIN))]);
+    if !volumes.is_empty() {
+        container.insert("volumeMounts".to_owned(), volumes.iter().map(mount).collect());
+    }
     if !compute.env.is_empty() {
         container.insert("env".to_owned(), json!(compute.env));
     }
@@ -219,25 +250,30 @@ fn from_compute(compute: &ComputeSpec) -> Value {
         container.insert("imagePullPolicy".to_owned(), json!(policy));
     }
     put("containers", json!([container]));
-    json!({"spec": spec})
+    json!({"metadata": {"labels": compute.labels, "annotations": compute.annotations}, "spec": spec})
 }
 
-/// Rejects what a template must not set, because Floe's own pods would not work with it.
-pub fn check_template(compute: &ComputeSpec) -> Result<(), String> {
-    let Some(template) = compute.typed_pod_template().map_err(|e| format!("is not a pod template: {e}"))? else {
-        return Ok(());
-    };
-    let Some(spec) = template.spec else { return Ok(()) };
-    for container in spec.containers.iter().filter(|container| container.name == MAIN) {
-        if container.command.is_some() || container.args.is_some() {
-            return Err(format!("command and args of the container {MAIN} are Floe's own: leave them out"));
-        }
-        if let Some(variable) = container.env.iter().flatten().find(|variable| variable.name.starts_with("FLOE_")) {
-            return Err(format!("{}: names that begin with FLOE_ are Floe's own", variable.name));
-        }
+fn volume(volume: &VolumeSpec) -> Value {
+    let mut made = Map::from_iter([("name".to_owned(), json!(volume.name))]);
+    for source in volume.sources() {
+        let told = match source {
+            "persistentVolumeClaim" => json!(volume.persistent_volume_claim),
+            "configMap" => json!(volume.config_map),
+            "secret" => json!(volume.secret),
+            _ => json!(volume.empty_dir),
+        };
+        made.insert(source.to_owned(), told);
     }
-    if let Some(volume) = spec.volumes.iter().flatten().find(|volume| volume.name.starts_with("floe-")) {
-        return Err(format!("the volume {}: names that begin with floe- are Floe's own", volume.name));
+    Value::Object(made)
+}
+
+fn mount(volume: &VolumeSpec) -> Value {
+    let mut made = json!({"name": volume.name, "mountPath": volume.mount_path.trim_end_matches('/')});
+    if let Some(sub) = &volume.sub_path {
+        made["subPath"] = json!(sub);
     }
-    Ok(())
+    if !volume.is_writable() {
+        made["readOnly"] = json!(true);
+    }
+    made
 }

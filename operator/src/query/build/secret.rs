@@ -43,6 +43,9 @@ pub fn job_secrets(
     // The coordinator does not need these, and they may be confidential.
     let compute = &mut spec.compute;
     compute.pod_template = None;
+    compute.worker_pod_template = None;
+    compute.coordinator.pod_template = None;
+    compute.volumes.clear();
     compute.affinity = None;
     compute.env.clear();
     compute.env_from.clear();

@@ -70,13 +70,15 @@ fn defaults() -> Defaults {
         operator_namespace: Some("floe-system".into()),
         operator_labels: [("app".to_owned(), "floe-operator".to_owned())].into(),
         clients: Clients::default(),
+        gang: None,
     }
 }
 
 fn made(text: &str, place: Place) -> Pod {
     let (query, defaults) = (query(text), defaults());
     let plan = PlanSecrets { attempt: 1, parts: 0 };
-    let inputs = PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: None, grant: None };
+    let inputs =
+        PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: None, grant: None, gang: None };
     pod(place, &inputs).unwrap()
 }
 
@@ -209,9 +211,24 @@ fn an_attempt_keeps_its_image_and_its_sizes() {
     assert_ne!(first.compute, second.compute);
     let query = pinned(&after, Some(&first));
     let plan = PlanSecrets::default();
-    let inputs =
-        PodInputs { query: &query, defaults: &defaults, plan, attempt: 1, image: Some(&first.image), grant: None };
-    let old = PodInputs { query: &before, defaults: &self::defaults(), plan, attempt: 1, image: None, grant: None };
+    let inputs = PodInputs {
+        query: &query,
+        defaults: &defaults,
+        plan,
+        attempt: 1,
+        image: Some(&first.image),
+        grant: None,
+        gang: None,
+    };
+    let old = PodInputs {
+        query: &before,
+        defaults: &self::defaults(),
+        plan,
+        attempt: 1,
+        image: None,
+        grant: None,
+        gang: None,
+    };
     assert_eq!(
         pod(WORKER, &inputs).unwrap(),
         pod(WORKER, &old).unwrap(),
@@ -280,7 +297,84 @@ fn large_plans_lie_in_secrets_of_their_own() {
     assert_eq!(plan, PlanSecrets { attempt: 1, parts: 2 });
     assert_eq!(job.spec.plan.dsl.unwrap().path.as_deref(), Some("/etc/floe/plan"));
     let defaults = defaults();
-    let inputs = PodInputs { query: &large, defaults: &defaults, plan, attempt: 1, image: None, grant: None };
+    let inputs =
+        PodInputs { query: &large, defaults: &defaults, plan, attempt: 1, image: None, grant: None, gang: None };
     let text = serde_json::to_string(&pod(COORDINATOR, &inputs).unwrap()).unwrap();
     assert!(text.contains("q-floe-1-uid-plan-1") && text.contains("plan/part-001"), "{text}");
+}
+
+const APART: &str = r#"
+  compute:
+    nodeSelector: {disk: ssd}
+    labels: {team: data}
+    podTemplate: {metadata: {labels: {tier: batch, team: other}}, spec: {dnsPolicy: Default}}
+    workerPodTemplate:
+      metadata: {labels: {tier: heavy}}
+      spec:
+        nodeSelector: {disk: nvme}
+        containers: [{name: floe, resources: {limits: {nvidia.com/gpu: '1'}}}]
+    coordinator: {podTemplate: {metadata: {annotations: {scrape: 'true'}}, spec: {priorityClassName: calm}}}
+    volumes:
+      - {name: lake, mountPath: /data/, readOnly: true, subPath: sales, persistentVolumeClaim: {claimName: lake}}
+      - {name: ca, mountPath: /etc/ssl/own, secret: {secretName: ca}}
+      - {name: rates, mountPath: /rates, configMap: {name: rates}}
+      - {name: spill, mountPath: /spill, emptyDir: {sizeLimit: 2Gi}}
+"#;
+
+#[test]
+fn templates_of_one_role_reach_only_its_pods_and_win() {
+    let text = format!("{PLAIN}{APART}");
+    let labels = |pod: &Pod, key: &str| pod.metadata.labels.as_ref().unwrap().get(key).cloned();
+    let worker = made(&text, WORKER);
+    assert_eq!(labels(&worker, "tier").as_deref(), Some("heavy"));
+    // The fields of compute override the template of all pods, as before.
+    assert_eq!(labels(&worker, "team").as_deref(), Some("data"));
+    let spec = worker.spec.unwrap();
+    assert_eq!(spec.node_selector.unwrap()["disk"], "nvme");
+    let limits = spec.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap();
+    assert_eq!((limits["nvidia.com/gpu"].0.as_str(), limits["memory"].0.as_str()), ("1", "2Gi"));
+    assert_eq!((spec.priority_class_name, spec.dns_policy.as_deref()), (None, Some("Default")));
+    for place in [COORDINATOR, Place::Clean] {
+        let coordinator = made(&text, place);
+        assert_eq!(labels(&coordinator, "tier").as_deref(), Some("batch"), "{place:?}");
+        assert_eq!(coordinator.metadata.annotations.as_ref().unwrap()["scrape"], "true");
+        let spec = coordinator.spec.unwrap();
+        assert_eq!(spec.node_selector.unwrap()["disk"], "ssd");
+        assert_eq!((spec.priority_class_name.as_deref(), spec.dns_policy.as_deref()), (Some("calm"), Some("Default")));
+        assert!(
+            !spec.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap().contains_key("nvidia.com/gpu")
+        );
+    }
+}
+
+#[test]
+fn volumes_are_mounted_by_every_pod_beside_floes_own() {
+    let text = format!("{PLAIN}{APART}");
+    for place in [COORDINATOR, WORKER, Place::Clean] {
+        let (plain, with) = (made(PLAIN, place).spec.unwrap(), made(&text, place).spec.unwrap());
+        let own = plain.volumes.unwrap();
+        let volumes = with.volumes.unwrap();
+        assert_eq!(volumes[..own.len()], own, "{place:?}");
+        let told = serde_json::to_value(&volumes[own.len()..]).unwrap();
+        let wanted = serde_json::json!([
+            {"name": "lake", "persistentVolumeClaim": {"claimName": "lake"}},
+            {"name": "ca", "secret": {"secretName": "ca"}},
+            {"name": "rates", "configMap": {"name": "rates"}},
+            {"name": "spill", "emptyDir": {"sizeLimit": "2Gi"}},
+        ]);
+        assert_eq!(told, wanted, "{place:?}");
+        let mounts = with.containers[0].volume_mounts.clone().unwrap();
+        let told = serde_json::to_value(&mounts[mounts.len() - 4..]).unwrap();
+        let wanted = serde_json::json!([
+            {"name": "lake", "mountPath": "/data", "subPath": "sales", "readOnly": true},
+            {"name": "ca", "mountPath": "/etc/ssl/own", "readOnly": true},
+            {"name": "rates", "mountPath": "/rates", "readOnly": true},
+            {"name": "spill", "mountPath": "/spill"},
+        ]);
+        assert_eq!(told, wanted, "{place:?}");
+    }
+    let inputs = Inputs { query: Arc::new(query(&text)), ..Inputs::default() };
+    let (job, _, _) = read_first(&job_secrets(&inputs, 1, "t", None).unwrap().job).unwrap();
+    let compute = job.spec.compute;
+    assert!(compute.pod_templates().next().is_none() && compute.volumes.is_empty(), "the coordinator needs none of it");
 }

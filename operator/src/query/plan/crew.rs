@@ -13,6 +13,7 @@ use super::Action;
 use super::draft::Draft;
 use super::scale::{is_former, next_replacement, steer, times};
 use crate::context::scale::first_to_go;
+use crate::gang::Gang;
 use crate::query::facts::{Loss, PodFacts, PodState, Turn};
 use crate::query::names::Place;
 
@@ -130,7 +131,12 @@ fn fill(
     missing: usize,
     coordinator: &PodFacts,
 ) {
-    let may_make = coordinator.is_running() && !matches!(draft.seen.turn, Turn::Waiting(_));
+    // Pods that are placed together must all be there before the first one is.
+    let may_make =
+        (coordinator.is_running() || coordinator.gang.is_some()) && !matches!(draft.seen.turn, Turn::Waiting(_));
+    if may_make && coordinator.gang == Some(Gang::Volcano) && !coordinator.is_running() {
+        draft.act(Action::EnsureGroup { uid: coordinator.uid.clone() });
+    }
     vacant.sort_by_key(|(_, lost)| lost.is_none());
     for (nth, (next, lost)) in vacant.into_iter().enumerate() {
         let is_wanted = nth < missing;

@@ -84,6 +84,10 @@ pub enum Action {
         attempt: u32,
     },
     EnsurePolicy,
+    /// Makes the group in which Volcano places the attempt's pods; it belongs to the coordinator's.
+    EnsureGroup {
+        uid: String,
+    },
     CreatePod(Place),
     /// Submits the job to a coordinator of the context that the query borrows.
     Submit {
@@ -118,7 +122,7 @@ impl Action {
     pub fn wave(&self) -> u8 {
         match self {
             Action::AddFinalizer | Action::EnsureJob { .. } | Action::EnsurePolicy | Action::Queue(_) => 0,
-            Action::Dismiss { .. } => 0,
+            Action::Dismiss { .. } | Action::EnsureGroup { .. } => 0,
             Action::CreatePod(_) | Action::Submit { .. } | Action::Drain { .. } | Action::DeletePod { .. } => 1,
             Action::DeleteShared { .. } => 2,
             Action::RemoveFinalizer | Action::DeleteQuery => 3,

@@ -52,6 +52,29 @@ fn a_query_is_made_at_once_runs_and_leaves_nothing() {
 }
 
 #[test]
+fn pods_that_are_placed_together_are_made_at_once() {
+    use crate::gang::Gang;
+    for gang in [Gang::Volcano, Gang::Yunikorn] {
+        let mut world = World::new();
+        world.gang = Some(gang);
+        world.reconcile();
+        let second = world.reconcile();
+        let workers = |actions: &[Action]| {
+            actions.iter().filter(|a| matches!(a, Action::CreatePod(Place::Worker { .. }))).count()
+        };
+        assert_eq!(workers(&second.actions), 2, "the coordinator is not placed without them: {:?}", second.actions);
+        let coordinator = world.pods["q-1-c"].uid.clone();
+        assert_eq!(world.group.take(), (gang == Gang::Volcano).then_some(coordinator));
+        world.start_up();
+        // One that takes a lost one's place needs no other group.
+        world.end("q-1-w0-0", Ending { exit_code: Some(137), ..Ending::default() });
+        world.group = None;
+        world.reconcile();
+        assert!(world.pods.contains_key("q-1-w0-1") && world.group.is_none());
+    }
+}
+
+#[test]
 fn a_query_that_fails_before_it_was_seen_at_work_was_planned_all_the_same() {
     let mut world = World::new();
     world.run_until("a coordinator runs", |world| world.pods.values().any(|pod| pod.is_running()));

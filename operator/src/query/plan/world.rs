@@ -14,6 +14,7 @@ use super::labour::Labour;
 use super::{Action, Notice, Plan, Settings, plan};
 use crate::context::register::{Lent, Loan};
 use crate::coordinator::Verdict;
+use crate::gang::Gang;
 use crate::kueue::{Standing, Step};
 use crate::query::build::{self, Defaults};
 use crate::query::facts::{Before, Ending, Inputs, Loss, Missing, Observed, PodFacts, PodState, Trouble, Turn};
@@ -55,6 +56,9 @@ pub struct World {
     /// What Kueue was told.
     pub told: Vec<Step>,
     pub turn: Turn,
+    /// Who places pods together, and the group that was made for it.
+    pub gang: Option<Gang>,
+    pub group: Option<String>,
     /// The image that the operator gives to pods.
     pub image: &'static str,
     pub shared: bool,
@@ -94,6 +98,8 @@ impl World {
             share: Share::Free,
             told: Vec::new(),
             turn: Turn::Free,
+            gang: None,
+            group: None,
             image: "runner:1",
             shared: false,
             is_gone: false,
@@ -128,6 +134,7 @@ impl World {
             node: Some("node".into()),
             disruption: None,
             unready: false,
+            gang: None,
             state: PodState::Running,
         };
         let serving = Some(pod.uid.clone());
@@ -231,6 +238,10 @@ impl World {
                 self.is_gone |= self.query.metadata.deletion_timestamp.is_some();
             }
             Action::EnsureJob { .. } | Action::EnsurePolicy => self.shared = true,
+            Action::EnsureGroup { uid } => {
+                assert!(self.pods.values().any(|pod| pod.uid == *uid), "{uid} is not a pod's");
+                self.group = Some(uid.clone());
+            }
             Action::CreatePod(place) => self.create(*place),
             Action::Submit { attempt, ip } => {
                 assert!(self.is_lender(ip), "{ip} is no coordinator's");
@@ -298,6 +309,7 @@ impl World {
             node: None,
             disruption: None,
             unready: false,
+            gang: self.gang,
             state: PodState::Waiting(None),
         };
         self.made.insert(name.clone());
