@@ -48,7 +48,9 @@ pub use schedule::{
 };
 pub use schema::{context_crd, crd, schedule_crd};
 pub use secret::Secret;
-pub use sink::{CsvSinkSpec, QuoteStyle, SinkCompression, SinkFormat, SinkMode, SinkSpec};
+pub use sink::{
+    CsvSinkSpec, QuoteStyle, SchemaEvolution, SinkCompression, SinkFormat, SinkMode, SinkOverwrite, SinkSpec,
+};
 pub use status::{
     BorrowedStatus, DistributedQueryStatus, MAX_STAGES, Phase, PinnedStatus, ResultHolder, SingleWorkerStatus,
     StageState, StageStatus, WorkerCounts,

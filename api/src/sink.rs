@@ -23,6 +23,9 @@ use crate::{Format, Quantity, quantity};
     validation = Rule::new("!has(self.compressionLevel) || has(self.compression)").message("sink.compressionLevel needs sink.compression beside it"),
     validation = Rule::new("!has(self.csv) || (has(self.format) ? self.format == 'csv' : !has(self.uri) || self.uri.matches('(?i)[.](csv|tsv)([.](gz|zst|zstd))?$'))").message("sink.csv goes with sink.format: csv only"),
     validation = Rule::new("!has(self.rowGroupSize) || (has(self.format) ? self.format in ['parquet', 'delta', 'iceberg'] : !has(self.uri) || self.uri.matches('(?i)[.](parquet|pq)$'))").message("sink.rowGroupSize goes with sink.format: parquet, delta or iceberg only"),
+    validation = Rule::new("(!has(self.overwrite) && !has(self.overwriteWhere)) || (has(self.mode) && self.mode == 'overwrite')").message("sink.overwrite and sink.overwriteWhere go with sink.mode: overwrite only"),
+    validation = Rule::new("!has(self.overwrite) || !has(self.overwriteWhere)").message("write sink.overwrite or sink.overwriteWhere, not both"),
+    validation = Rule::new("(!has(self.overwrite) && !has(self.overwriteWhere) && !has(self.schemaEvolution)) || has(self.catalog) || (has(self.format) && self.format in ['delta', 'iceberg'])").message("sink.overwrite, sink.overwriteWhere and sink.schemaEvolution go with tables only: sink.format: delta or iceberg, or a table of a catalog"),
 )]
 pub struct SinkSpec {
     /// A directory (ends in `/`) for many files, or one file: a local path, `s3://`, `gs://`, `az://` or `abfss://`; for
@@ -50,6 +53,21 @@ pub struct SinkSpec {
     /// commit, `append` adds files to it.
     #[serde(default)]
     pub mode: SinkMode,
+    /// With `mode: overwrite` into a delta or iceberg table, which of its rows are replaced: `table`, all of them, or
+    /// `partitions`, those of every partition that the result has rows for. If unset, `table`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overwrite: Option<SinkOverwrite>,
+    /// With `mode: overwrite` into a delta or iceberg table: replaces the rows that this filter over columns of
+    /// `partitionBy` holds for, such as `day = '2026-01-31' AND region IN ('eu', 'us')`. All rows of the result must
+    /// satisfy it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub overwrite_where: Option<String>,
+    /// What to do if a column of the result is not in the delta or iceberg table, or of a wider type than there: `none`
+    /// refuses it by its name, `merge` adds the column, or widens its type where the table's format allows it. If
+    /// unset, `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_evolution: Option<SchemaEvolution>,
     /// Compression of the files. If unset, zstd for parquet and none for other formats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<SinkCompression>,
@@ -120,6 +138,22 @@ pub enum SinkMode {
     Error,
     Overwrite,
     Append,
+}
+
+/// Which rows of a table `mode: overwrite` replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkOverwrite {
+    Table,
+    Partitions,
+}
+
+/// Whether a table's columns may change for the rows that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SchemaEvolution {
+    None,
+    Merge,
 }
 
 /// Compression of a sink's files.

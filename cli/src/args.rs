@@ -64,7 +64,7 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Check queries without planning or running them
     Validate(ValidateArgs),
-    /// Look into an Iceberg catalog: its namespaces and tables, their columns, snapshots and history
+    /// Look into an Iceberg catalog: its namespaces and tables, their columns, snapshots, history and files
     Catalog(catalog::CatalogArgs),
     /// Print the CustomResourceDefinition of DistributedQuery
     Crd,

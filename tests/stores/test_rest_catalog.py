@@ -92,6 +92,16 @@ def test_snapshots_and_history(uri, lake):
     assert all(one["ancestor"] for one in history)
 
 
+def test_files_are_listed(uri, lake):
+    files = json.loads(floe("files", "sales.orders", "-o", "json", uri=uri))
+    want = sorted((task.file.file_path.removeprefix("file://"), task.file.record_count) for task in lake.scan().plan_files())
+    assert [(one["path"].removeprefix("file://"), one["rows"]) for one in files] == want
+    assert all(one["bytes"] > 0 and one["deleted"] == one["equalityDeletes"] == 0 for one in files)
+    assert floe("files", "sales.orders", uri=uri).splitlines()[0].split()[:3] == ["PATH", "PARTITION", "ROWS"]
+    assert "did you mean sales.orders?" in floe("files", "sales.order", uri=uri, code=2)
+    assert "names no table" in floe("files", "orders", uri=uri, code=2)
+
+
 def test_a_querys_catalogs(uri, lake, tmp_path):
     (tmp_path / "keys").write_text("credential=me:hunter2\n")
     query = {

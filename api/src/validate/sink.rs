@@ -54,6 +54,7 @@ impl Faults<'_> {
         if sink.catalog.is_some() && format != Format::Iceberg {
             self.push("spec.sink.format", super::catalog::not_iceberg(format));
         }
+        self.sink_table(sink, format);
         self.sink_compression(sink, format);
         let parquet = matches!(format, Format::Parquet | Format::Delta | Format::Iceberg);
         if sink.row_group_size.is_some() && !parquet {
@@ -107,6 +108,30 @@ impl Faults<'_> {
                     format!("\"{}\" is one file, but {field} writes several: write a directory such as {directory}/ with format: {}", sink.uri, format.as_str()),
                 );
             }
+        }
+    }
+
+    /// Validates what only tables have.
+    fn sink_table(&mut self, sink: &SinkSpec, format: Format) {
+        let is_table = matches!(format, Format::Delta | Format::Iceberg);
+        let given = [
+            ("overwrite", sink.overwrite.is_some(), true),
+            ("overwriteWhere", sink.overwrite_where.is_some(), true),
+            ("schemaEvolution", sink.schema_evolution.is_some(), false),
+        ];
+        for (field, _, overwrites) in given.into_iter().filter(|(_, given, _)| *given) {
+            let path = format!("spec.sink.{field}");
+            if !is_table {
+                self.push(path, format!("goes with delta and iceberg tables, not with {}", format.as_str()));
+            } else if overwrites && sink.mode != SinkMode::Overwrite {
+                self.push(path, "goes with mode: overwrite only");
+            }
+        }
+        if sink.overwrite.is_some() && sink.overwrite_where.is_some() {
+            self.push("spec.sink.overwriteWhere", "excludes overwrite: write only one of them");
+        }
+        if sink.overwrite_where.as_ref().is_some_and(|filter| filter.trim().is_empty()) {
+            self.push("spec.sink.overwriteWhere", "must not be empty: write a filter such as day = '2026-01-31'");
         }
     }
 

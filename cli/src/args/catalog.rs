@@ -22,6 +22,8 @@ pub enum CatalogCommand {
     History(TableArgs),
     /// List the snapshots that can be read, with what they added and hold
     Snapshots(TableArgs),
+    /// List the files of a table: partition, rows, bytes and what is deleted in each
+    Files(FilesArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +37,14 @@ pub struct LsArgs {
 #[derive(Debug, clap::Args)]
 pub struct TableArgs {
     /// CATALOG.NAMESPACE.TABLE with -f; NAMESPACE.TABLE with --catalog-uri
+    pub table: String,
+    #[command(flatten)]
+    pub of: OfArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct FilesArgs {
+    /// CATALOG.NAMESPACE.TABLE, or a table in spec.tables, with -f; NAMESPACE.TABLE with --catalog-uri
     pub table: String,
     #[command(flatten)]
     pub of: OfArgs,

@@ -4,8 +4,11 @@
 mod checksum;
 pub mod delta;
 pub mod files;
+pub mod filter;
 pub mod iceberg;
+pub mod listing;
 pub mod options;
 pub mod parallel;
 pub mod table;
+mod unique;
 pub mod write;

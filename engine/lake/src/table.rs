@@ -6,6 +6,8 @@ use std::sync::Arc;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
+use crate::delta::write::text;
+
 /// The type of a column.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Type {
@@ -73,6 +75,22 @@ pub enum Value {
     Decimal(i128),
     String(String),
     Binary(Vec<u8>),
+}
+
+impl Value {
+    /// For people. Of times in nanoseconds the microseconds.
+    pub fn text(&self, dtype: &Type) -> String {
+        match (self, dtype) {
+            (Value::Int(nanos), Type::Timestamp { unit: Unit::Nanos, utc }) => {
+                Value::Int(nanos.div_euclid(1_000)).text(&Type::Timestamp { unit: Unit::Micros, utc: *utc })
+            }
+            (Value::Binary(bytes), _) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            _ => match text::partition(Some(self), dtype) {
+                Ok(text) => text.unwrap_or_default(),
+                Err(_) => format!("{self:?}"),
+            },
+        }
+    }
 }
 
 /// How the columns of files are found.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use floe_wire::error::Result;
 
 use crate::files::Files;
+use crate::filter::Filter;
 use crate::table::{Bounds, Field, Type, Value};
 
 /// Writes the files of a table's metadata, by the same URIs.
@@ -24,20 +25,35 @@ pub trait Store: Files {
     fn delete(&self, uri: &str) -> Result<()>;
 }
 
+/// The setting behind `Request::evolve`, for messages.
+pub const EVOLVE: &str = "sink.schemaEvolution: merge";
+
 /// What to do with the rows that a table has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// There must be no table yet.
+    /// Fail if there is a table already.
     Create,
     /// Keep them. Creates the table if there is none.
     Append,
     /// Remove them all. Creates the table if there is none.
     Overwrite,
-    /// Remove those of every partition that the new rows are in. Creates the table if there is none.
+    /// Remove the rows of every partition that gets new ones. Creates the table if there is none.
     OverwritePartitions,
+    /// Remove the rows for which the filter holds. It must hold for all new rows. Creates the table if there is none.
+    OverwriteWhere(Filter),
 }
 
-/// How a column's value becomes that of a partition.
+impl Mode {
+    /// Whether the commit may remove rows that the table has.
+    pub fn removes(&self) -> bool {
+        match self {
+            Mode::Create | Mode::Append => false,
+            Mode::Overwrite | Mode::OverwritePartitions | Mode::OverwriteWhere(_) => true,
+        }
+    }
+}
+
+/// How the value of a partition is made of a column's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transform {
     Identity,
@@ -49,7 +65,7 @@ pub enum Transform {
     Truncate(u32),
 }
 
-/// One part of the partitioning of a table.
+/// A key of a table's partitioning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionKey {
     pub column: String,
@@ -65,9 +81,11 @@ pub struct Request {
     pub mode: Mode,
     /// The columns of the rows, in their order. `id` and `physical` are not set.
     pub columns: Vec<Field>,
-    /// If the table exists, it must be partitioned like this; `None`: as it is (a new one is not partitioned).
+    /// How a new table is partitioned; one that exists must be partitioned like this. `None` takes the table as it is
+    /// and leaves a new one without partitions.
     pub partition: Option<Vec<PartitionKey>>,
-    /// Add columns that the table lacks, and widen types where the format allows, rather than refuse the rows.
+    /// Add columns that the table lacks, and widen types where the format and the table allow it, rather than refuse
+    /// the rows.
     pub evolve: bool,
     /// Properties of a new table.
     pub properties: BTreeMap<String, String>,
@@ -86,7 +104,7 @@ pub struct Target {
     pub columns: Vec<Field>,
     /// Whether each of `columns` is stored in the files.
     pub stored: Vec<bool>,
-    /// How rows are parted into files, in the order of `Written::partition`.
+    /// The partitioning: all rows of a file have the same values of these keys.
     pub partition: Vec<PartitionKey>,
     /// Names of the directories of `partition`, in its order.
     pub directories: Vec<String>,
@@ -101,9 +119,9 @@ pub struct Written {
     pub uri: String,
     pub bytes: u64,
     pub rows: u64,
-    /// `None` is null.
+    /// The values of `Target::partition`, in its order. `None` is null.
     pub partition: Vec<Option<Value>>,
-    /// Of plain columns at the top level, by their names in the table. What is not known is missing.
+    /// Bounds of plain columns at the top level, by their names in the table. Unknown ones are left out.
     pub bounds: BTreeMap<String, Bounds>,
 }
 

@@ -239,6 +239,9 @@ class TableDst(Dst):
     uri: str | Path
     mode: str
     partition_by: Sequence[str]
+    overwrite: str | None
+    overwrite_where: str | None
+    schema_evolution: str | None
 
     def _sink(self) -> dict[str, Any]:
         """`spec.sink` of this destination."""
@@ -248,7 +251,12 @@ class TableDst(Dst):
         sink: dict[str, Any] = {"uri": uri, "format": self._format, "mode": self.mode}
         if self.partition_by:
             sink["partitionBy"] = list(self.partition_by)
-        return sink
+        options = {
+            "overwrite": self.overwrite,
+            "overwriteWhere": self.overwrite_where,
+            "schemaEvolution": self.schema_evolution,
+        }
+        return sink | {name: value for name, value in options.items() if value is not None}
 
 
 def _keys(partition_by: str | Sequence[str] | None) -> Sequence[str]:
@@ -266,6 +274,14 @@ class DeltaDst(TableDst):
         What to do with the rows that the table has. `"error"`: there must be no table yet.
     partition_by
         Columns of a new table that part its files; of a table that is there, it must be these.
+    overwrite
+        With `mode="overwrite"`, which rows of the table are replaced: `"table"`, all of them (the default), or
+        `"partitions"`, those of every partition that the result has rows for.
+    overwrite_where
+        With `mode="overwrite"`: replaces the rows that this filter holds for, such as `"day = '2026-01-31'"`. Its columns
+        are those that partition the table, and all rows of the result must satisfy it.
+    schema_evolution
+        `"merge"` adds columns that the table lacks, and widens types where the table allows it; else they are refused.
 
     Examples
     --------
@@ -285,10 +301,16 @@ class DeltaDst(TableDst):
         *,
         mode: Literal["error", "append", "overwrite"] = "error",
         partition_by: str | Sequence[str] | None = None,
+        overwrite: Literal["table", "partitions"] | None = None,
+        overwrite_where: str | None = None,
+        schema_evolution: Literal["none", "merge"] | None = None,
     ) -> None:
         self.uri = uri
         self.mode = mode
         self.partition_by = _keys(partition_by)
+        self.overwrite = overwrite
+        self.overwrite_where = overwrite_where
+        self.schema_evolution = schema_evolution
 
 
 class IcebergDst(TableDst):
@@ -303,6 +325,14 @@ class IcebergDst(TableDst):
     partition_by
         How the files of a new table are parted: columns, or transforms of them (`"day(at)"`, `"bucket(16, id)"`); of a
         table that is there, it must be these.
+    overwrite
+        With `mode="overwrite"`, which rows of the table are replaced: `"table"`, all of them (the default), or
+        `"partitions"`, those of every partition that the result has rows for.
+    overwrite_where
+        With `mode="overwrite"`: replaces the rows that this filter holds for, such as `"day = '2026-01-31'"`. Its columns
+        are those that partition the table, and all rows of the result must satisfy it.
+    schema_evolution
+        `"merge"` adds columns that the table lacks, and widens types where the table allows it; else they are refused.
 
     Examples
     --------
@@ -324,6 +354,9 @@ class IcebergDst(TableDst):
         catalog: object = None,
         storage_options: dict[str, Any] | None = None,
         partition_by: str | Sequence[str] | None = None,
+        overwrite: Literal["table", "partitions"] | None = None,
+        overwrite_where: str | None = None,
+        schema_evolution: Literal["none", "merge"] | None = None,
     ) -> None:
         if not isinstance(target, (str, os.PathLike)):
             raise UnsupportedPlanError(
@@ -337,6 +370,9 @@ class IcebergDst(TableDst):
         self.uri = target
         self.mode = mode
         self.partition_by = _keys(partition_by)
+        self.overwrite = overwrite
+        self.overwrite_where = overwrite_where
+        self.schema_evolution = schema_evolution
 
 
 class CallbackDst(Dst):

@@ -144,11 +144,15 @@ class RemoteSinks(ABC):
         *,
         mode: Literal["error", "append", "overwrite"] = "error",
         partition_by: str | Sequence[str] | None = None,
+        overwrite: Literal["table", "partitions"] | None = None,
+        overwrite_where: str | None = None,
+        schema_evolution: Literal["none", "merge"] | None = None,
         optimizations: pl.QueryOptFlags = DEFAULT_QUERY_OPT_FLAGS,
     ) -> DirectQuery:
         """Start the query; the workers write its rows into a Delta table, and one commit makes them part of it. See
         :class:`DeltaDst`."""
-        return self._ready()._start(DeltaDst(uri, mode=mode, partition_by=partition_by), optimizations)
+        dst = DeltaDst(uri, **passed_on(locals(), *_KEPT))
+        return self._ready()._start(dst, optimizations)
 
     def sink_iceberg(
         self,
@@ -158,13 +162,14 @@ class RemoteSinks(ABC):
         catalog: object = None,
         storage_options: dict[str, Any] | None = None,
         partition_by: str | Sequence[str] | None = None,
+        overwrite: Literal["table", "partitions"] | None = None,
+        overwrite_where: str | None = None,
+        schema_evolution: Literal["none", "merge"] | None = None,
         optimizations: pl.QueryOptFlags = DEFAULT_QUERY_OPT_FLAGS,
     ) -> DirectQuery:
         """Start the query; the workers write its rows into an Iceberg table, and one commit makes them part of it. See
         :class:`IcebergDst`."""
-        dst = IcebergDst(
-            target, mode, catalog=catalog, storage_options=storage_options, partition_by=partition_by
-        )
+        dst = IcebergDst(target, **passed_on(locals(), "target", *_KEPT))
         return self._ready()._start(dst, optimizations)
 
     def sink_batches(

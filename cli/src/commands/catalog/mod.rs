@@ -1,5 +1,6 @@
-//! `floe catalog`: what an Iceberg catalog has. Asks the catalog alone, and reads no files of tables.
+//! `floe catalog`: what an Iceberg catalog has. Asks the catalog alone; only `files` has the runner read files of tables.
 
+mod files;
 mod table;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ pub fn run(args: CatalogArgs) -> Result<ExitCode, Failure> {
         }
         CatalogCommand::History(args) => rows(&args, table::history, &table::HISTORY)?,
         CatalogCommand::Snapshots(args) => rows(&args, table::snapshots, &table::SNAPSHOTS)?,
+        CatalogCommand::Files(args) => return files::run(&args),
     }
     Ok(ExitCode::SUCCESS)
 }

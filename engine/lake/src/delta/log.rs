@@ -1,6 +1,6 @@
 //! Which files a table's log has, and which of them make a version.
 //!
-//! The whole log is listed. `_last_checkpoint` would spare nothing then, and may be missing, stale or damaged. Compacted
+//! The whole log is listed, so `_last_checkpoint` would save nothing; it may be missing, stale or damaged. Compacted
 //! commits are not used: the commits that they stand for are there as well.
 
 use std::collections::BTreeMap;
@@ -64,7 +64,7 @@ impl Log {
                 log.commits.insert(version, entry);
                 continue;
             }
-            // A writer that failed.
+            // Left behind by a writer that failed.
             if entry.bytes == 0 {
                 continue;
             }

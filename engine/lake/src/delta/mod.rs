@@ -13,7 +13,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod time;
-mod values;
+pub(crate) mod values;
 mod vectors;
 pub mod write;
 
@@ -126,7 +126,7 @@ fn data_file(
     let partition = keys.iter().map(|key| partition_value(root, &uri, key, &add)).collect::<Result<_>>()?;
     let deleted = deleted.filter(|rows| !rows.is_empty());
     let (stats, parsed) = match (&add.stats, add.stats_parsed) {
-        // Statistics are there to be faster. Without them a file is read in full.
+        // Statistics only save time: without them a file is read in full.
         (Some(text), _) => (serde_json::from_str::<Stats>(text).ok(), false),
         (None, stats) => (stats, true),
     };

@@ -9,13 +9,13 @@ use floe_wire::error::Result;
 pub const PHYSICAL: &str = "delta.columnMapping.physicalName";
 pub const ID: &str = "delta.columnMapping.id";
 const NESTED_IDS: &str = "delta.columnMapping.nested.ids";
-const TYPE_CHANGES: &str = "delta.typeChanges";
+pub const TYPE_CHANGES: &str = "delta.typeChanges";
 
 /// The columns of a table.
 #[derive(Debug)]
 pub struct Schema {
     pub fields: Vec<Field>,
-    /// Of each column, whether it once was of type float: statistics of then are rounded.
+    /// Whether each column was a float earlier, from which time its statistics are rounded.
     pub was_float: Vec<bool>,
 }
 
@@ -128,7 +128,7 @@ impl Reader<'_> {
                 key: Box::new(self.inner(part("keyType"), "key", Some(&Json::Bool(false)), at)?),
                 value: Box::new(self.inner(part("valueType"), "value", part("valueContainsNull"), at)?),
             }),
-            // Spark's types of its users' own are written as their storage.
+            // Spark's user-defined types are stored as their SQL types.
             Some("udt") => match part("sqlType") {
                 Some(storage) => self.dtype(storage, path, place, nested),
                 None => Err(bad_table(self.root, format!("column \"{path}\" has no \"sqlType\""))),
@@ -138,24 +138,7 @@ impl Reader<'_> {
     }
 
     fn primitive(&self, name: &str, path: &str) -> Result<Type> {
-        Ok(match name {
-            "byte" => Type::Int8,
-            "short" => Type::Int16,
-            "integer" => Type::Int32,
-            "long" => Type::Int64,
-            "float" => Type::Float32,
-            "double" => Type::Float64,
-            "string" => Type::String,
-            "binary" => Type::Binary,
-            "boolean" => Type::Boolean,
-            "date" => Type::Date,
-            "timestamp" => Type::Timestamp { unit: Unit::Micros, utc: true },
-            "timestamp_ntz" => Type::Timestamp { unit: Unit::Micros, utc: false },
-            _ => match decimal(name) {
-                Some((precision, scale)) => Type::Decimal { precision, scale },
-                None => return Err(self.no_type(name, path)),
-            },
-        })
+        named(name).ok_or_else(|| self.no_type(name, path))
     }
 
     fn no_type(&self, kind: &str, path: &str) -> floe_wire::error::QueryError {
@@ -176,6 +159,28 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+/// The type of this name; `None` if Floe does not have it, or if it is nested.
+pub fn named(name: &str) -> Option<Type> {
+    Some(match name {
+        "byte" => Type::Int8,
+        "short" => Type::Int16,
+        "integer" => Type::Int32,
+        "long" => Type::Int64,
+        "float" => Type::Float32,
+        "double" => Type::Float64,
+        "string" => Type::String,
+        "binary" => Type::Binary,
+        "boolean" => Type::Boolean,
+        "date" => Type::Date,
+        "timestamp" => Type::Timestamp { unit: Unit::Micros, utc: true },
+        "timestamp_ntz" => Type::Timestamp { unit: Unit::Micros, utc: false },
+        _ => {
+            let (precision, scale) = decimal(name)?;
+            Type::Decimal { precision, scale }
+        }
+    })
 }
 
 fn decimal(name: &str) -> Option<(u8, u8)> {

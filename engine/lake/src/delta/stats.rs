@@ -73,7 +73,7 @@ impl<'a> Columns<'a> {
         }
         let valid = stats.num_records.map(|rows| rows.saturating_sub(context.deleted.unwrap_or(0)));
         let known = found.into_iter().filter_map(|(name, mut bounds)| {
-            // Of nulls alone there is no least and no greatest, whatever is written.
+            // A column of nulls only has no bounds, whatever the log says.
             if bounds.nulls.zip(valid).is_some_and(|(nulls, valid)| nulls >= valid) {
                 (bounds.min, bounds.max) = (None, None);
             }
@@ -156,7 +156,7 @@ fn time(text: &str, utc: bool, side: Side, context: Context) -> Option<i64> {
     let instant = values::instant(text);
     let micros = match instant {
         Some(micros) => micros,
-        // Of which zone the time is nobody knows.
+        // The zone of the time is unknown.
         None if utc && !context.parsed => return None,
         None => values::clock(text)?,
     };

@@ -9,14 +9,14 @@ use super::replay;
 use crate::files::Files;
 use floe_wire::error::{QueryError, Result};
 
-/// The last version that was there then.
+/// The last version at that time.
 pub fn version_at(files: &dyn Files, root: &str, log: &Log, wanted_ms: i64) -> Result<i64> {
     let earliest = log.earliest(root)?;
     let latest = log.segment(root, log.latest())?;
     let (_, metadata) = replay::settings(files, root, &latest)?;
     let number = |name: &str| metadata.property(name).and_then(|text| text.parse::<i64>().ok());
     if metadata.property("delta.enableInCommitTimestamps").is_some_and(|on| on.eq_ignore_ascii_case("true")) {
-        // Since when commits carry their times: always, if nothing is said.
+        // From which version commits carry their times; from the first one, if nothing is said.
         let since_ms = number("delta.inCommitTimestampEnablementTimestamp");
         let since = number("delta.inCommitTimestampEnablementVersion").unwrap_or(0);
         if since_ms.is_none_or(|since_ms| wanted_ms >= since_ms) {

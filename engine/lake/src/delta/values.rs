@@ -6,7 +6,7 @@ use jiff::civil::{Date, DateTime};
 use super::paths::hex;
 use crate::table::{Type, Value};
 
-/// The value of a partition. `None` if the text is none of the type. An empty text is null and never comes here.
+/// The value of a partition. `None` if the text does not fit the type. Callers take an empty text, which is null.
 pub fn partition(text: &str, dtype: &Type) -> Option<Value> {
     Some(match dtype {
         Type::Boolean if text.eq_ignore_ascii_case("true") => Value::Boolean(true),
@@ -21,7 +21,7 @@ pub fn partition(text: &str, dtype: &Type) -> Option<Value> {
         Type::String => Value::String(text.to_owned()),
         Type::Binary => Value::Binary(binary(text)),
         Type::Date => Value::Int(date(text)?),
-        // A text without a zone is of the zone of its writer, which nobody knows: UTC, as everywhere else.
+        // A text without a zone is in that of its writer, which is unknown. Taken as UTC, as elsewhere.
         Type::Timestamp { .. } => Value::Int(instant(text).or_else(|| clock(text))?),
         _ => return None,
     })

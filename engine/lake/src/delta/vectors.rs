@@ -79,7 +79,7 @@ fn place(root: &str, vector: &Vector) -> Result<Place> {
     }
 }
 
-/// The bytes of a vector in a file, once their length and checksum are seen to be right.
+/// The bytes of a vector in a file, after checking their length and checksum.
 fn unframe<'a>(root: &str, uri: &str, framed: &'a [u8], bytes: u64) -> Result<&'a [u8]> {
     let bad = |what: &str| bad_table(root, format!("a deletion vector in {uri} {what}"));
     let (length, rest) = framed.split_first_chunk().ok_or_else(|| bad("is cut off"))?;

@@ -12,7 +12,7 @@ use crate::files::Files;
 use crate::parallel;
 use crate::table::{Bounds, EqualityDelete, Field};
 
-/// Small files are mostly waited for.
+/// Reading small files is mostly waiting.
 const READERS: usize = 16;
 const VECTOR_BYTES: u64 = 1 << 30;
 const VECTOR_MAGIC: [u8; 4] = [0xd1, 0xd3, 0x39, 0x64];

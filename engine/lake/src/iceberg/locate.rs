@@ -7,7 +7,7 @@ use floe_wire::error::{QueryError, Result};
 
 use crate::files::Files;
 
-/// Metadata of a table with ten thousands of snapshots is smaller.
+/// Even tables with tens of thousands of snapshots have less metadata.
 const METADATA_BYTES: u64 = 1 << 30;
 /// In the order in which Iceberg's own reader looks for them.
 const SUFFIXES: [&str; 3] = [".metadata.json", ".gz.metadata.json", ".metadata.json.gz"];
@@ -102,7 +102,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn unzip(bytes: Bytes, uri: &str) -> Result<Bytes> {
-    // By the content, as some stores unzip on their own.
+    // Decided by the content, since some stores decompress files themselves.
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return Ok(bytes);
     }

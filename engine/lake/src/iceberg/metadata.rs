@@ -80,7 +80,7 @@ impl Spec {
         self.fields.iter().zip(1000..).map(|(field, number)| (field.field_id.unwrap_or(number), field))
     }
 
-    /// Whether it has no fields but those that were taken out of it.
+    /// Whether all its fields have been removed (`void`).
     pub fn is_unpartitioned(&self) -> bool {
         self.fields.iter().all(|field| field.transform == "void")
     }
@@ -178,7 +178,7 @@ impl Metadata {
 
     fn current_at(&self, time_ms: i64) -> Result<&Snapshot> {
         let entries = self.snapshot_log.iter().filter(|entry| entry.timestamp_ms <= time_ms);
-        // Of entries at the same time the last one counts, which `max_by_key` gives.
+        // If several entries have the same time, the last one counts; `max_by_key` returns it.
         let Some(entry) = entries.max_by_key(|entry| entry.timestamp_ms) else {
             let first = self.snapshot_log.iter().map(|entry| entry.timestamp_ms).min();
             let has = match first {
@@ -215,7 +215,7 @@ impl Metadata {
 
     fn schema(&self, id: i64) -> Option<&Json> {
         let found = self.schemas.iter().find(|schema| schema.get("schema-id").and_then(Json::as_i64) == Some(id));
-        // Version 1 may have the one schema without an id only.
+        // Version 1 may have a single schema, without an id.
         found.or(if self.schemas.is_empty() { self.schema.as_ref() } else { None })
     }
 

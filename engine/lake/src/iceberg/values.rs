@@ -98,7 +98,7 @@ pub fn from_json(json: &Json, dtype: &Type) -> Option<Value> {
     })
 }
 
-/// Texts and binary values of bounds are cut off at so many characters or bytes, as others do.
+/// Bounds of texts and binary values are truncated to this many characters or bytes, as other writers do.
 const BOUND_LENGTH: usize = 16;
 
 /// A value of this type as its bytes; `None` if it is not of the type.
@@ -114,7 +114,7 @@ pub fn to_bytes(value: &Value, dtype: &Type) -> Option<Vec<u8>> {
         (Value::Float(value), Type::Float64) => value.to_le_bytes().to_vec(),
         (Value::Decimal(value), Type::Decimal { .. }) => {
             let all = value.to_be_bytes();
-            // As few bytes as keep the sign.
+            // The fewest bytes that keep the sign.
             let spare = (0..all.len() - 1).find(|spare| integer(&all[spare + 1..]) != Some(*value));
             all[spare.unwrap_or(all.len() - 1)..].to_vec()
         }
@@ -138,8 +138,7 @@ pub fn lower_bound(value: &Value, dtype: &Type) -> Option<Vec<u8>> {
     }
 }
 
-/// The bytes of a bound that no value is greater than. What is cut off is increased; where that is impossible there
-/// is none.
+/// The bytes of a bound that no value is greater than. A truncated one is increased; `None` where that is impossible.
 pub fn upper_bound(value: &Value, dtype: &Type) -> Option<Vec<u8>> {
     match (value, dtype) {
         (_, Type::Fixed(_) | Type::Uuid) => None,
@@ -149,7 +148,7 @@ pub fn upper_bound(value: &Value, dtype: &Type) -> Option<Vec<u8>> {
             let mut start: Vec<char> = text.chars().take(BOUND_LENGTH).collect();
             if text.chars().nth(BOUND_LENGTH).is_some() {
                 loop {
-                    // After U+D7FF come surrogates, which are no characters.
+                    // The code points after U+D7FF are surrogates, which are not characters.
                     let next = match start.pop()? {
                         '\u{d7ff}' => Some('\u{e000}'),
                         last => char::from_u32(u32::from(last) + 1),

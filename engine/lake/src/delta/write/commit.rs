@@ -6,11 +6,12 @@ use serde_json::{Value as Json, json};
 
 use super::plan::{Plan, refused};
 use super::state::State;
-use super::{ids, protocol, stats, text};
+use super::{protocol, stats, text};
 use crate::delta::error::{bad_table, no_fit};
 use crate::delta::replay::Live;
 use crate::delta::values;
 use crate::table::{Field, Value};
+use crate::unique;
 use crate::write::{Mode, Request, Written};
 use floe_wire::error::{QueryError, Result};
 
@@ -31,6 +32,9 @@ pub fn text(content: &Content) -> Result<String> {
     let Content { plan, written, time_ms, .. } = content;
     for file in *written {
         check_nulls(content, file)?;
+        if let Some(filter) = &plan.filter {
+            filter.check(&read_back(plan, &partition_values(plan, file)?, &file.uri)?)?;
+        }
     }
     let removed = removed(content)?;
     let mut actions = vec![info(content, &removed)];
@@ -40,7 +44,7 @@ pub fn text(content: &Content) -> Result<String> {
     if plan.is_new_metadata {
         let mut metadata = plan.metadata.clone();
         if content.state.is_none() {
-            (metadata.id, metadata.created_time) = (Some(ids::random()), Some(*time_ms));
+            (metadata.id, metadata.created_time) = (Some(unique::uuid()), Some(*time_ms));
         }
         actions.push(json!({"metaData": metadata}));
     }
@@ -61,11 +65,13 @@ fn info(content: &Content, removed: &[&Live]) -> Json {
     let mode = match request.mode {
         Mode::Create => "ErrorIfExists",
         Mode::Append => "Append",
-        Mode::Overwrite | Mode::OverwritePartitions => "Overwrite",
+        Mode::Overwrite | Mode::OverwritePartitions | Mode::OverwriteWhere(_) => "Overwrite",
     };
     let mut parameters = json!({"mode": mode, "partitionBy": json!(plan.partition).to_string()});
-    if request.mode == Mode::OverwritePartitions {
-        parameters["dynamicPartitionOverwrite"] = json!("true");
+    match &request.mode {
+        Mode::OverwritePartitions => parameters["dynamicPartitionOverwrite"] = json!("true"),
+        Mode::OverwriteWhere(filter) => parameters["predicate"] = json!(filter.text()),
+        Mode::Create | Mode::Append | Mode::Overwrite => {}
     }
     let rows: u64 = written.iter().map(|file| file.rows).sum();
     let bytes: u64 = written.iter().map(|file| file.bytes).sum();
@@ -82,10 +88,10 @@ fn info(content: &Content, removed: &[&Live]) -> Json {
         "operation": operation,
         "operationParameters": parameters,
         "operationMetrics": metrics,
-        "isBlindAppend": matches!(request.mode, Mode::Create | Mode::Append),
+        "isBlindAppend": !request.mode.removes(),
         "engineInfo": concat!("Floe/", env!("CARGO_PKG_VERSION")),
-        // Tells this commit from one that an earlier attempt made at the same time.
-        "txnId": ids::random(),
+        // Distinguishes this commit from another attempt's that is otherwise the same.
+        "txnId": unique::uuid(),
     });
     if has_times(plan) {
         let time_ms = content.last_ms.map_or(*time_ms, |last_ms| last_ms.saturating_add(1).max(*time_ms));
@@ -119,7 +125,7 @@ fn add(plan: &Plan, file: &Written, indexed: &[&Field], time_ms: i64) -> Result<
     }}))
 }
 
-/// The file with its deletion vector, as it was added.
+/// The action that removes a file, with the deletion vector that the file was added with.
 fn remove(file: &Live, time_ms: i64) -> Json {
     let add = &file.add;
     let mut remove = json!({
@@ -140,22 +146,27 @@ fn remove(file: &Live, time_ms: i64) -> Json {
 /// The files that the commit takes out of the table.
 fn removed<'a>(content: &Content<'a>) -> Result<Vec<&'a Live>> {
     let files = content.state.and_then(|state| state.files.as_ref()).into_iter().flatten();
-    match content.request.mode {
-        Mode::Create | Mode::Append => Ok(Vec::new()),
-        Mode::Overwrite => Ok(files.collect()),
+    let plan = content.plan;
+    let is_gone: Box<dyn Fn(&Live) -> Result<bool>> = match content.request.mode {
+        Mode::Create | Mode::Append => return Ok(Vec::new()),
+        Mode::Overwrite => return Ok(files.collect()),
         Mode::OverwritePartitions => {
-            let plan = content.plan;
             let wanted = content.written.iter().map(|file| partition_values(plan, file));
             let wanted: HashSet<_> = wanted.collect::<Result<_>>()?;
-            let mut removed = Vec::new();
-            for file in files {
-                if wanted.contains(&partition_of(plan, file)?) {
-                    removed.push(file);
-                }
-            }
-            Ok(removed)
+            Box::new(move |file| Ok(wanted.contains(&partition_of(plan, file)?)))
+        }
+        Mode::OverwriteWhere(_) => Box::new(move |file| {
+            let values = read_back(plan, &partition_texts(plan, file), &file.uri)?;
+            Ok(plan.filter.as_ref().is_some_and(|filter| filter.holds(&values)))
+        }),
+    };
+    let mut removed = Vec::new();
+    for file in files {
+        if is_gone(file)? {
+            removed.push(file);
         }
     }
+    Ok(removed)
 }
 
 /// The values of a file's partition as a log has them.
@@ -172,20 +183,31 @@ fn partition_values(plan: &Plan, file: &Written) -> Result<Vec<Option<String>>> 
     values.collect()
 }
 
-/// The same of a file that is there, whose writer may spell values in another way.
+/// The same for a file of the table, whose writer may have spelt values differently.
 fn partition_of(plan: &Plan, file: &Live) -> Result<Vec<Option<String>>> {
-    let (target, given) = (&plan.target, file.add.partition.as_ref());
-    let values = target.directories.iter().zip(&target.partition_types).map(|(name, dtype)| {
-        let Some(text) = given.and_then(|given| given.get(name)?.as_deref()).filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
+    let values = read_back(plan, &partition_texts(plan, file), &file.uri)?;
+    let texts = values.iter().zip(&plan.target.partition_types);
+    // A value that was read can be written.
+    Ok(texts.map(|(value, dtype)| text::partition(value.as_ref(), dtype).ok().flatten()).collect())
+}
+
+/// The values of the partition of a file that is there, as its writer spelt them.
+fn partition_texts(plan: &Plan, file: &Live) -> Vec<Option<String>> {
+    let given = file.add.partition.as_ref();
+    let texts = plan.target.directories.iter().map(|name| given.and_then(|given| given.get(name)?.clone()));
+    texts.map(|text| text.filter(|text| !text.is_empty())).collect()
+}
+
+/// Parses values that are spelt as in a log.
+fn read_back(plan: &Plan, texts: &[Option<String>], uri: &str) -> Result<Vec<Option<Value>>> {
+    let target = &plan.target;
+    let values = texts.iter().zip(target.directories.iter().zip(&target.partition_types));
+    let values = values.map(|(text, (name, dtype))| {
+        let Some(text) = text else { return Ok(None) };
         let value = values::partition(text, dtype);
-        let same = value.and_then(|value| text::partition(Some(&value), dtype).ok());
-        same.ok_or_else(|| {
-            bad_table(
-                &target.root,
-                format!("\"{text}\" is no value of the type of \"{name}\", which partitions {}", file.uri),
-            )
+        let value = value.filter(|value| text::partition(Some(value), dtype).is_ok());
+        value.map(Some).ok_or_else(|| {
+            bad_table(&target.root, format!("\"{text}\" is no value of the type of \"{name}\", which partitions {uri}"))
         })
     });
     values.collect()

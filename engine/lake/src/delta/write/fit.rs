@@ -2,12 +2,13 @@
 
 use super::plan::refused;
 use super::schema::{join, same_name, type_name};
+use super::widen::{PROPERTY, may_widen};
 use crate::delta::error::no_fit;
 use crate::table::{Field, Type};
-use crate::write::{PartitionKey, Request, Target, Transform};
+use crate::write::{EVOLVE, PartitionKey, Request, Target, Transform};
 use floe_wire::error::Result;
 
-/// How files are written, or all that keeps the rows out of the table.
+/// How files are written, or an error with all reasons why the rows do not fit.
 ///
 /// Columns get the whole type of the table's: a struct has the fields that the rows lack as well, which are null.
 pub fn target(root: &str, table: &[Field], partition: &[String], request: &Request) -> Result<Target> {
@@ -78,7 +79,7 @@ fn fields(table: &[Field], rows: &[Field], parent: &str, problems: &mut Vec<Stri
                         format!("column \"{path}\" differs from the table's \"{name}\" in case only; rename it")
                     }
                     None => {
-                        format!("the table has no column \"{path}\"; schema evolution would add it, or leave it out")
+                        format!("the table has no column \"{path}\"; leave it out, or write {EVOLVE} to add it")
                     }
                 });
             }
@@ -93,7 +94,7 @@ fn fields(table: &[Field], rows: &[Field], parent: &str, problems: &mut Vec<Stri
 }
 
 fn compare(table: &Field, rows: &Field, path: &str, is_nested: bool, problems: &mut Vec<String>) {
-    // Nulls in plain columns of the top level are counted in the files.
+    // Only for plain columns at the top level are the nulls in files counted.
     let is_counted = !is_nested && !matches!(table.dtype, Type::List(_) | Type::Map { .. } | Type::Struct(_));
     if rows.nullable && !table.nullable && !is_counted {
         problems.push(format!("\"{path}\" may be null in the rows, and not in the table"));
@@ -110,15 +111,25 @@ fn compare(table: &Field, rows: &Field, path: &str, is_nested: bool, problems: &
         }
         (Type::Struct(table), Type::Struct(rows)) => fields(table, rows, path, problems),
         (to, from) if to == from || widens(from, to) => {}
-        (to, from) => problems.push(format!(
-            "column \"{path}\" is of the type {} in the rows and {} in the table; cast it",
-            type_name(from),
-            type_name(to)
-        )),
+        (to, from) => {
+            let help = match may_widen(to, from) {
+                // Types of columns that partition the table stay as they are.
+                true => format!(
+                    "cast it; or, if it does not partition the table, set the table's property {PROPERTY} to true and \
+                     write {EVOLVE} to widen it"
+                ),
+                false => "cast it".to_owned(),
+            };
+            problems.push(format!(
+                "column \"{path}\" is of the type {} in the rows and {} in the table; {help}",
+                type_name(from),
+                type_name(to)
+            ));
+        }
     }
 }
 
-/// Casts that keep every value.
+/// Whether a cast keeps every value.
 fn widens(from: &Type, to: &Type) -> bool {
     let width = |dtype: &Type| match dtype {
         Type::Int8 => Some(1),

@@ -1,12 +1,11 @@
 //! Writing Delta tables: what a table asks of files that are written for it, and the commit that adds them.
 //!
-//! Commits are exactly once: each carries the identity of its query (`txn`), and a query whose identity is in the
-//! table commits nothing. Writers agree on an order by creating the file of the next version, which only one can do;
-//! the others take up its commit and try again.
+//! A query commits exactly once: its commit carries its identity (`txn`), and a query whose identity is in the table
+//! commits nothing. Writers agree on an order by creating the file of the next version, which only one can do; the
+//! others take up its commit and try again.
 
 mod commit;
 mod fit;
-mod ids;
 mod plan;
 mod protocol;
 mod schema;
@@ -14,7 +13,8 @@ mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
+mod widen;
 
 use bytes::Bytes;
 
@@ -22,6 +22,7 @@ use self::commit::Content;
 use self::plan::Plan;
 use self::state::{State, commit_uri};
 use super::error::no_fit;
+use crate::unique;
 use crate::write::{Committed, Mode, Request, Store, Target, Written};
 use floe_wire::error::{Category, QueryError, Result};
 
@@ -33,8 +34,12 @@ pub fn prepare(store: &dyn Store, root: &str, request: &Request) -> Result<Targe
     let root = root.trim_end_matches('/');
     let state = State::read(store, root, false)?;
     let is_done = state.as_ref().is_some_and(|state| state.applications.contains_key(&application(&request.query)));
-    // What an earlier attempt committed must not keep this one from finding that out, when it commits.
-    let state = state.filter(|_| !is_done);
+    if is_done {
+        // An earlier attempt has committed, which this one learns when it commits. The table may have changed since, so
+        // the rows are not checked against it: this attempt's files will not be part of it.
+        let request = Request { mode: Mode::Append, ..request.clone() };
+        return Ok(plan::plan(root, None, &request)?.target);
+    }
     Ok(plan::plan(root, state.as_ref(), request)?.target)
 }
 
@@ -42,7 +47,7 @@ pub fn prepare(store: &dyn Store, root: &str, request: &Request) -> Result<Targe
 pub fn commit(store: &dyn Store, target: &Target, request: &Request, written: &[Written]) -> Result<Committed> {
     let root = target.root.as_str();
     let application = application(&request.query);
-    let with_files = matches!(request.mode, Mode::Overwrite | Mode::OverwritePartitions);
+    let with_files = request.mode.removes();
     let mut state = State::read(store, root, with_files)?;
     for _ in 0..ATTEMPTS {
         if let Some(state) = &state
@@ -58,7 +63,7 @@ pub fn commit(store: &dyn Store, target: &Target, request: &Request, written: &[
         };
         let state_now = state.as_ref();
         let version = state_now.map_or(0, |state| state.version + 1);
-        let time_ms = now_ms();
+        let time_ms = unique::now_ms();
         let content =
             Content { plan: &plan, state: state_now, request, written, time_ms, last_ms, application: &application };
         if create(store, &commit_uri(root, version), commit::text(&content)?.into())? {
@@ -105,7 +110,7 @@ fn earlier(
             all.into_iter().map(|file| file.uri).collect()
         }
     };
-    // This may be the attempt that committed, which has not heard of it.
+    // This may be the very attempt that committed, if the answer was lost.
     let is_own = written.iter().any(|file| files.contains(&file.uri));
     let files = match (is_own, is_known) {
         (true, _) => written.iter().map(|file| file.uri.clone()).collect(),
@@ -115,7 +120,7 @@ fn earlier(
     Ok(Some(Committed { version, files, was_committed: !is_own }))
 }
 
-/// The files were written for a table that may have changed meanwhile.
+/// Refuses files that no longer fit, since the table changed after `prepare`.
 fn check_target(root: &str, plan: &Plan, target: &Target) -> Result<()> {
     let Target { root: _, data: _, columns, stored, partition, directories, partition_types } = &plan.target;
     let same = *columns == target.columns
@@ -140,8 +145,4 @@ fn create(store: &dyn Store, uri: &str, text: Bytes) -> Result<bool> {
             _ => Err(error),
         },
     }
-}
-
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

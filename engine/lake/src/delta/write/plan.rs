@@ -6,8 +6,10 @@ use super::fit;
 use super::protocol;
 use super::schema::{self, Naming};
 use super::state::State;
+use super::widen;
 use crate::delta::actions::{Format, Metadata, Pairs, Protocol};
 use crate::delta::error::bad_table;
+use crate::filter::{Bound, Filter, Key};
 use crate::table::{Field, Mapping};
 use crate::write::{Mode, Request, Target, Transform};
 use floe_wire::error::{QueryError, Result};
@@ -19,9 +21,11 @@ pub struct Plan {
     pub target: Target,
     pub columns: Vec<Field>,
     pub partition: Vec<String>,
+    /// The filter of the rows that are replaced, over `partition`.
+    pub filter: Option<Bound>,
     pub protocol: Protocol,
     pub metadata: Metadata,
-    /// Whether the commit has to say so.
+    /// Whether the commit writes the protocol.
     pub is_new_protocol: bool,
     pub is_new_metadata: bool,
 }
@@ -51,11 +55,15 @@ pub fn plan(root: &str, state: Option<&State>, request: &Request) -> Result<Plan
     let text = metadata.schema_string.as_deref().ok_or_else(|| bad_table(root, "its metadata has no schema"))?;
     let mut known: Json =
         serde_json::from_str(text).map_err(|error| bad_table(root, format!("its schema is no JSON: {error}")))?;
-    protocol::check(root, &plan_protocol, &metadata, &known, request.mode)?;
+    protocol::check(root, &plan_protocol, &metadata, &known, &request.mode)?;
     let is_new = state.is_none();
     let mut is_new_metadata = is_new;
     if is_new || request.evolve {
         is_new_metadata |= grow(root, &mut known, &mut metadata, mapping, request, is_new)?;
+    }
+    if request.evolve && widen::is_allowed(&plan_protocol, &metadata) {
+        let partition = metadata.partition_columns.as_deref().unwrap_or_default();
+        is_new_metadata |= widen::widen(&mut known, &request.columns, partition);
     }
     let text = known.to_string();
     let columns = crate::delta::schema::parse(root, &text, mapping)?.fields;
@@ -71,7 +79,18 @@ pub fn plan(root: &str, state: Option<&State>, request: &Request) -> Result<Plan
     }
     let partition = metadata.partition_columns.clone().unwrap_or_default();
     let target = fit::target(root, &columns, &partition, request)?;
-    Ok(Plan { target, columns, partition, protocol: plan_protocol, metadata, is_new_protocol, is_new_metadata })
+    let filter = match &request.mode {
+        Mode::OverwriteWhere(filter) => Some(bind(filter, &target, &columns)?),
+        _ => None,
+    };
+    Ok(Plan { target, columns, partition, filter, protocol: plan_protocol, metadata, is_new_protocol, is_new_metadata })
+}
+
+fn bind(filter: &Filter, target: &Target, columns: &[Field]) -> Result<Bound> {
+    let keys = target.partition.iter().zip(&target.partition_types);
+    let keys: Vec<_> = keys.map(|(key, dtype)| Key { name: &key.column, dtype, is_value: true }).collect();
+    let columns: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+    filter.bind(&keys, &columns)
 }
 
 /// The protocol and the metadata of a new table, without columns.
@@ -101,7 +120,7 @@ fn parquet() -> Format {
     Format { provider: Some("parquet".to_owned()), options: Some(Pairs::default()) }
 }
 
-/// Adds the columns that the schema lacks. Whether there were some.
+/// Adds the columns that the schema lacks. Returns whether there were any.
 fn grow(
     root: &str,
     known: &mut Json,
@@ -111,7 +130,8 @@ fn grow(
     is_new: bool,
 ) -> Result<bool> {
     let max_id = metadata.property(MAX_ID).and_then(|text| text.parse().ok()).unwrap_or(0).max(schema::max_id(known));
-    let seed = [root, &request.query, &request.attempt];
+    // Not of the attempt: names must be the same in `prepare` and in `commit`.
+    let seed = [root, &request.query];
     let mut naming = mapping.map(|_| Naming { seed: &seed, max_id });
     let fields = known.get_mut("fields").and_then(Json::as_array_mut);
     let fields = fields.ok_or_else(|| bad_table(root, "its schema has no \"fields\""))?;

@@ -89,8 +89,8 @@ pub fn is_on(protocol: &Protocol, metadata: &Metadata, feature: &str, property: 
     supports(protocol, feature) && metadata.property(property).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// Refuses tables that ask of a writer what is not done here.
-pub fn check(root: &str, protocol: &Protocol, metadata: &Metadata, schema: &Json, mode: Mode) -> Result<()> {
+/// Refuses tables that require something of writers that is not implemented here.
+pub fn check(root: &str, protocol: &Protocol, metadata: &Metadata, schema: &Json, mode: &Mode) -> Result<()> {
     let version = protocol.min_writer_version.unwrap_or(1);
     if !(1..=LISTS.1).contains(&version) {
         let what = format!("it needs writer version {version} of the protocol, and Floe writes 1 to 7");
@@ -130,8 +130,7 @@ pub fn check(root: &str, protocol: &Protocol, metadata: &Metadata, schema: &Json
             return Err(not_writable(root, what, "unset it, or write to another table"));
         }
     }
-    let removes = matches!(mode, Mode::Overwrite | Mode::OverwritePartitions);
-    if removes && is_on(protocol, metadata, "appendOnly", "delta.appendOnly") {
+    if mode.removes() && is_on(protocol, metadata, "appendOnly", "delta.appendOnly") {
         let what = "its property \"delta.appendOnly\" forbids to remove rows";
         return Err(not_writable(root, what, "append to it, or unset the property"));
     }
@@ -202,7 +201,7 @@ pub fn with_local_times(protocol: &Protocol) -> Option<Protocol> {
     let (reader, writer) = (protocol.min_reader_version.unwrap_or(1), protocol.min_writer_version.unwrap_or(1));
     let mut for_writers = protocol.writer_features.clone().unwrap_or_default();
     if writer < LISTS.1 {
-        // Who lists features must list those of the version before, which may be in use.
+        // A protocol with a list of features must name those of the previous version, which may be in use.
         for_writers = LEGACY.iter().filter(|(_, since)| writer >= *since).map(|(name, _)| (*name).to_owned()).collect();
     }
     let mut for_readers = protocol.reader_features.clone().unwrap_or_default();

@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::ids;
 use crate::delta::schema::{ID, PHYSICAL};
 use crate::table::{Field, Type, Unit};
+use crate::unique;
 
 /// How new fields are called in files, where columns are mapped.
 pub struct Naming<'a> {
@@ -17,12 +17,12 @@ pub struct Naming<'a> {
 impl Naming<'_> {
     fn metadata(&mut self, path: &str) -> Json {
         self.max_id += 1;
-        let name = ids::of(&[self.seed, &[path]].concat());
+        let name = unique::uuid_of(&[self.seed, &[path]].concat());
         json!({ID: self.max_id, PHYSICAL: format!("col-{name}")})
     }
 }
 
-/// Adds the columns, and the fields of nested ones, that are missing. Whether there were some.
+/// Adds the columns, and fields of nested ones, that are missing. Returns whether there were any.
 ///
 /// Fields are found by names regardless of case: two that differ in nothing else cannot be in one table.
 pub fn add_missing(
@@ -46,7 +46,7 @@ pub fn add_missing(
         fields.push(json!({
             "name": column.name,
             "type": kind(&column.dtype, &path, naming),
-            // Rows that are there already have no value.
+            // Rows that the table already has get null.
             "nullable": column.nullable || !is_new,
             "metadata": metadata,
         }));

@@ -119,7 +119,7 @@ impl State {
         let commits: Vec<_> = log.commits.range(..=self.version).rev().collect();
         for commits in commits.chunks(COMMITS) {
             let found = parallel::map(commits, READERS, |(version, entry)| {
-                // It may be cleaned up at any time.
+                // Another process may clean up the log at any time.
                 let Some(bytes) = files.read(&entry.uri)? else { return Ok(None) };
                 let actions = actions::parse(root, &entry.uri, &bytes)?;
                 let is_own =

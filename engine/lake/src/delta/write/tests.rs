@@ -4,4 +4,5 @@ mod columns;
 mod commits;
 mod features;
 mod new_tables;
+mod overwrites;
 mod store;

@@ -27,7 +27,7 @@ pub fn partition(value: Option<&Value>, dtype: &Type) -> Result<Option<String>, 
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// As Java spells numbers that are none. The two zeros are one value.
+/// Infinity and NaN as Java spells them. Both zeros are written as one value.
 fn float(value: f64, text: String) -> String {
     match value {
         _ if value.is_nan() => "NaN".to_owned(),

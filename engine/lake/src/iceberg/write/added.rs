@@ -14,7 +14,7 @@ use crate::iceberg::{schemas, values};
 use crate::table::{Field, Type, Value};
 use crate::write::Written;
 
-/// A manifest of so many files takes a few megabytes, and is read by one thread.
+/// Files in a manifest at most: such a manifest has a few megabytes, and one thread reads it.
 pub const MANIFEST_FILES: usize = 20_000;
 
 /// A manifest and its row in the list, without its place and its size.
@@ -73,7 +73,7 @@ pub fn manifest(plan: &Plan, files: &[Written], snapshot: i64, sequence: i64) ->
     Ok((writer.finish()?, manifest))
 }
 
-/// The values of all fields of the specification, those that were taken out included.
+/// The values of all fields of the specification, null for removed (`void`) ones.
 pub fn partition_values<'a>(parts: &[Part], file: &'a Written) -> Vec<Option<&'a Value>> {
     let mut given = file.partition.iter();
     let value = |part: &Part| part.key.as_ref().and_then(|_| given.next()).and_then(Option::as_ref);

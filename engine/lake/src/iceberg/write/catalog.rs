@@ -1,4 +1,4 @@
-//! Who keeps a table's current metadata. A table in a file system is kept by its own files (`files`).
+//! What keeps a table's current metadata: a catalog, or for tables without one their own files (`files`).
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use super::updates::{Requirement, Update};
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub metadata: Json,
-    /// Of the file that holds it.
+    /// The metadata file.
     pub uri: String,
 }
 
 /// A table that is to be created.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// Where; `None`: the catalog says it.
+    /// `None`: the catalog chooses it.
     pub location: Option<String>,
     pub format_version: u32,
     pub schema: Json,
@@ -40,7 +40,7 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// Somebody else was first. The change can be made no more.
+    /// Another writer was first. The change can no longer be made.
     Conflict,
 }
 

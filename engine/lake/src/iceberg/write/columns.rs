@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::schema::{self, Ids, join, mismatch, name, shown};
 use super::state::bad_table;
 use crate::table::{Field, Type};
+use crate::write::EVOLVE;
 
 /// How rows go into a table.
 pub struct Matched {
@@ -14,7 +15,7 @@ pub struct Matched {
     pub columns: Vec<Field>,
     /// The fields of the schema that the table must get; `None`: it fits as it is.
     pub fields: Option<Vec<Json>>,
-    /// The greatest id that is given then.
+    /// The greatest id after the change.
     pub last_id: i32,
 }
 
@@ -65,8 +66,8 @@ impl Matcher {
                 }
                 None => {
                     return Err(mismatch(format!(
-                        "the rows have the column {path}, which the table lacks: leave it out, or set evolve to add it \
-                         to the table"
+                        "the rows have the column {path}, which the table lacks: leave it out, or write {EVOLVE} to \
+                         add it to the table"
                     )));
                 }
             }
@@ -89,7 +90,7 @@ impl Matcher {
                 Ok(Type::List(part(field, dtype)))
             }
             (Type::Map { key: row_key, value: row_value }, Type::Map { key, value }) => {
-                // Keys are not to change, which adding a field to them would.
+                // The keys of a map must not change, so no field may be added to them.
                 let evolve = std::mem::replace(&mut self.evolve, false);
                 let key_type = self.dtype(&row_key.dtype, &key.dtype, &mut json["key"], &join(path, "key"));
                 self.evolve = evolve;
@@ -98,11 +99,11 @@ impl Matcher {
                 Ok(Type::Map { key: part(key, key_type?), value: part(value, value_type) })
             }
             _ if row == table || fits(row, table) => Ok(table.clone()),
-            _ if fits(table, row) => {
+            _ if widens(table, row) => {
                 let Some(promoted) = name(row).filter(|_| self.evolve) else {
                     return Err(mismatch(format!(
-                        "column {path} has the type {} in the rows and {} in the table: cast it, or set evolve to widen \
-                         the table's type",
+                        "column {path} has the type {} in the rows and {} in the table: cast it, or write {EVOLVE} to \
+                         widen the table's type",
                         shown(row),
                         shown(table)
                     )));
@@ -120,7 +121,7 @@ impl Matcher {
     }
 }
 
-/// Whether every value of a type is one of the other, which a table may be promoted to.
+/// Whether every value of a type is one of the other.
 fn fits(from: &Type, to: &Type) -> bool {
     match (from, to) {
         (Type::Int8 | Type::Int16, Type::Int32 | Type::Int64) | (Type::Int32, Type::Int64) => true,
@@ -130,6 +131,12 @@ fn fits(from: &Type, to: &Type) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the table's column may be widened to the type of the rows. The format would allow it for decimals, too, but
+/// files of several precisions cannot be read as one column yet.
+fn widens(table: &Type, rows: &Type) -> bool {
+    !matches!(rows, Type::Decimal { .. }) && fits(table, rows)
 }
 
 /// A column of the table that the rows do not have.

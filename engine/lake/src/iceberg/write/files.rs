@@ -1,7 +1,7 @@
 //! Tables that are kept by their own files, as Hadoop's catalog does it: version N of a table is
-//! `metadata/v{N}.metadata.json`, and who creates that file has made the version.
+//! `metadata/v{N}.metadata.json`, and the writer that creates this file has made the version.
 //!
-//! This takes a store that creates a file only if there is none. `version-hint.text` follows after the commit; readers
+//! The store must be able to create a file only if there is none. `version-hint.text` follows after the commit; readers
 //! go on from it to the newest version, so it may be behind or missing.
 //!
 //! Metadata files of the form `00007-….metadata.json` belong to a catalog (a REST service, Glue, a database), which
@@ -13,10 +13,10 @@ use floe_wire::error::{QueryError, Result};
 use serde_json::{Value as Json, json};
 
 use super::catalog::{Catalog, Change, Draft, Loaded, Outcome};
-use super::random;
 use super::state::unsupported;
 use super::updates::{apply, creation};
 use crate::iceberg::locate;
+use crate::unique;
 use crate::write::Store;
 
 /// A table at a root directory.
@@ -28,7 +28,7 @@ pub struct FileCatalog<'a> {
 
 impl<'a> FileCatalog<'a> {
     pub fn new(store: &'a dyn Store, root: &str) -> Self {
-        Self { store, root: root.trim_end_matches('/').to_string(), uuid: random::uuid() }
+        Self { store, root: root.trim_end_matches('/').to_string(), uuid: unique::uuid() }
     }
 
     fn path(&self, name: &str) -> String {

@@ -1,9 +1,9 @@
 //! Writing to Iceberg tables: `prepare` says how files are to be written, `commit` makes them a snapshot of the table.
 //!
-//! A commit writes manifests and a list, and hands the catalog a change in the terms of the REST protocol. Where there is
-//! no catalog, files are one (`files`). When another writer was first, the table is looked at again and the snapshot is
-//! made anew for what it is now. The snapshot carries the query's identity, so a query commits once, whichever attempt
-//! at it comes first and whether or not an answer was lost.
+//! A commit writes manifests and a list, and hands the catalog a change in the terms of the REST protocol. For tables
+//! without a catalog, their metadata files take its place (`files`). If another writer was first, the table is loaded
+//! again and the snapshot is made anew for its present state. The snapshot carries the query's identity, so a query
+//! commits once, whichever attempt at it comes first and whether or not an answer was lost.
 //!
 //! Tables of the versions 2 and 3 are written. A column that is required in the table is so in `Target::columns`; the
 //! writer of files is to refuse nulls in it, and what `Written::bounds` counts is checked here.
@@ -15,7 +15,6 @@ mod files;
 mod list;
 mod partition;
 mod plan;
-mod random;
 mod rewrite;
 mod schema;
 mod snapshot;
@@ -132,7 +131,7 @@ fn earlier(
 ) -> Result<Option<Committed>> {
     let Some(snapshot) = state.committed(query)? else { return Ok(None) };
     let files = snapshot::added_files(store, snapshot)?;
-    // The caller removes its files if another attempt was first, which must not happen to files of the table.
+    // The caller removes its files if another attempt was first. Files that are part of the table must not be removed.
     let own = snapshot.summary.get(ATTEMPT).is_some_and(|made| made == attempt)
         && written.iter().all(|file| files.contains(&uri(&file.uri)));
     Ok(Some(Committed { version: snapshot.snapshot_id, files, was_committed: !own }))

@@ -46,7 +46,7 @@ pub fn create(keys: &[PartitionKey], columns: &[Field]) -> Result<Json> {
             )));
         }
         let mut name = name(key);
-        // The name of a column is for its identity only.
+        // Only the identity transform may be named like a column.
         while names.contains(&name) || (columns.iter().any(|other| other.name == name) && name != key.column) {
             name.push('_');
         }
@@ -70,7 +70,7 @@ pub fn parts(spec: &Json, columns: &[Field]) -> Result<Vec<Part>> {
         })?;
         let column = columns.iter().find(|column| column.id == Some(source));
         if transform == "void" {
-            // The column may be gone. Then any type does for nulls.
+            // The column may have been dropped. All values are null, so any type will do.
             let dtype = column.map_or(Type::Int32, |column| column.dtype.clone());
             return Ok(Part { id, source, name, key: None, dtype });
         }
@@ -93,14 +93,22 @@ pub fn parts(spec: &Json, columns: &[Field]) -> Result<Vec<Part>> {
     fields.iter().map(part).collect()
 }
 
+/// The identity fields of a specification, as ids of their columns and of the fields. Its other fields may have unknown
+/// transforms.
+pub fn identities(spec: &Json) -> Vec<(i32, i32)> {
+    let fields = spec.get("fields").and_then(Json::as_array).into_iter().flatten();
+    let identity = fields.filter(|field| field.get("transform").and_then(Json::as_str) == Some("identity"));
+    let number = |field: &Json, key: &str| field.get(key).and_then(Json::as_i64).and_then(|id| i32::try_from(id).ok());
+    identity.filter_map(|field| Some((number(field, "source-id")?, number(field, "field-id")?))).collect()
+}
+
 /// Whether the rows ask for the partitioning that the table has.
 pub fn check(wanted: Option<&Vec<PartitionKey>>, parts: &[Part]) -> Result<()> {
     let has: Vec<&PartitionKey> = parts.iter().filter_map(|part| part.key.as_ref()).collect();
     match wanted {
         Some(wanted) if wanted.iter().collect::<Vec<_>>() != has => {
             let shown = |keys: Vec<&PartitionKey>| {
-                let keys: Vec<String> =
-                    keys.into_iter().map(|key| format!("{}({})", text(key.transform), key.column)).collect();
+                let keys: Vec<String> = keys.into_iter().map(shown_key).collect();
                 if keys.is_empty() { "nothing".to_string() } else { keys.join(", ") }
             };
             Err(bad_partition(format!(
@@ -112,6 +120,11 @@ pub fn check(wanted: Option<&Vec<PartitionKey>>, parts: &[Part]) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A key for messages.
+pub fn shown_key(key: &PartitionKey) -> String {
+    format!("{}({})", text(key.transform), key.column)
 }
 
 /// The Avro record of partition values in manifests.
@@ -154,7 +167,7 @@ fn avro_type(dtype: &Type, id: i32) -> Result<Json> {
             uuid
         }
         Type::Decimal { precision, scale } => {
-            // As few bytes as hold every number of so many digits.
+            // The fewest bytes that hold every number of this many digits.
             let most = 10i128.checked_pow((*precision).into()).unwrap_or(i128::MAX);
             let size = (1..16u32).find(|size| most <= 1i128 << (8 * size - 1)).unwrap_or(16);
             let mut decimal = fixed(size);
@@ -181,7 +194,7 @@ fn avro_name(name: &str) -> String {
     if out.is_empty() { "_".into() } else { out }
 }
 
-/// The type that a transform makes of one; `None`: it does not take it.
+/// The type of a transform's result; `None` if it does not accept the column's type.
 fn result(transform: Transform, dtype: &Type) -> Option<Type> {
     let time = matches!(dtype, Type::Date | Type::Timestamp { .. });
     let nested = matches!(dtype, Type::List(_) | Type::Map { .. } | Type::Struct(_));

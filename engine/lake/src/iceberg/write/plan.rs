@@ -9,10 +9,11 @@ use super::schema::{self as schemas, Ids, mismatch};
 use super::state::{State, unsupported};
 use super::updates::{MAIN, Requirement, Update, creation};
 use super::{columns, exists};
+use crate::filter::{Bound, Filter, Key};
 use crate::iceberg::schema::{self, Names};
 use crate::iceberg::uri;
 use crate::table::{Bounds, Field};
-use crate::write::{Mode, Request, Target, Written};
+use crate::write::{Mode, PartitionKey, Request, Target, Transform, Written};
 
 pub struct Plan {
     /// The table as it is; `None` if it is to be created.
@@ -20,6 +21,8 @@ pub struct Plan {
     pub state: State,
     pub target: Target,
     pub parts: Vec<Part>,
+    /// The filter of the rows that are replaced, over the keys of `target`.
+    pub filter: Option<Bound>,
     /// All columns of the table, after the change of its schema.
     pub columns: Vec<Field>,
     pub schema: Json,
@@ -154,7 +157,23 @@ fn finish(
         directories: keys.iter().map(|part| part.name.clone()).collect(),
         partition_types: keys.iter().map(|part| part.dtype.clone()).collect(),
     };
-    Ok(Plan { loaded, state, target, parts, columns, schema, updates, requirements })
+    let filter = match &request.mode {
+        Mode::OverwriteWhere(filter) => Some(bind(filter, &target, &columns)?),
+        _ => None,
+    };
+    Ok(Plan { loaded, state, target, parts, filter, columns, schema, updates, requirements })
+}
+
+/// Looks up the columns of a filter. Only the values of a column itself say whether it holds: a file of one day, or of
+/// one bucket, has rows of many values.
+fn bind(filter: &Filter, target: &Target, columns: &[Field]) -> Result<Bound> {
+    let is_value = |key: &PartitionKey| key.transform == Transform::Identity;
+    let name = |key| if is_value(key) { key.column.clone() } else { partition::shown_key(key) };
+    let names: Vec<String> = target.partition.iter().map(name).collect();
+    let keys = names.iter().zip(&target.partition).zip(&target.partition_types);
+    let keys: Vec<_> = keys.map(|((name, key), dtype)| Key { name, dtype, is_value: is_value(key) }).collect();
+    let columns: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+    filter.bind(&keys, &columns)
 }
 
 /// Whether files that were written for a target are right for the table as it is now.
@@ -178,6 +197,9 @@ pub fn check(plan: &Plan, target: &Target, written: &[Written]) -> Result<()> {
         if file.partition.len() != now.partition.len() {
             let message = format!("{} has {} partition values", file.uri, file.partition.len());
             return Err(QueryError::internal(message));
+        }
+        if let Some(filter) = &plan.filter {
+            filter.check(&file.partition)?;
         }
         for column in now.columns.iter().filter(|column| !column.nullable) {
             if let Some(Bounds { nulls: Some(nulls @ 1..), .. }) = file.bounds.get(&column.name) {

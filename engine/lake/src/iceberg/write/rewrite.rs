@@ -1,4 +1,5 @@
-//! Manifests of which files are taken out: entries that stay keep what they inherited, the others are marked as deleted.
+//! Removes files from manifests: their entries are marked as deleted, and those that stay get the values that they
+//! inherited so far.
 
 use serde_json::Value as Json;
 
@@ -28,7 +29,7 @@ pub struct Into {
     pub sequence: i64,
 }
 
-/// The manifest without the files for whose partition `gone` says so; `None` if it keeps them all.
+/// Removes the files of the partitions that `gone` returns true for; `None` if there are none.
 pub fn without(
     bytes: &[u8],
     old: &ManifestFile,
@@ -91,7 +92,7 @@ fn inherit(row: &mut Datum<'_>, status: i64, old: &ManifestFile, first_row: &mut
     }
     for id in [SEQUENCE, FILE_SEQUENCE] {
         if row.field(id).int().is_none() {
-            // Manifests of the first version have no numbers, which counts as 0.
+            // Manifests of version 1 have no sequence numbers, which count as 0.
             if status != 1 && old.sequence != 0 {
                 return Err("an entry that is not new has no sequence number".into());
             }
@@ -125,7 +126,8 @@ fn set<'a>(record: &mut Datum<'a>, id: i32, value: Datum<'a>) {
     }
 }
 
-/// The record of partition values as the manifest declares it: so no transform and no lost column need be understood.
+/// The record of partition values as the manifest declares it. With it, neither the transforms nor dropped columns need
+/// to be known.
 fn partition(container: &Container<'_>) -> Result<Json> {
     let schema = container.text("avro.schema").ok_or("it has no schema")?;
     let schema: Json = serde_json::from_str(schema).map_err(|error| format!("its schema is not JSON: {error}"))?;
@@ -143,7 +145,7 @@ fn partition(container: &Container<'_>) -> Result<Json> {
     }
 }
 
-/// The files of a manifest by what became of them, where the list does not count them.
+/// Counts the files of a manifest by their status, for lists that do not have these counts.
 pub fn count(bytes: &[u8]) -> Result<Counts> {
     let mut counts = Counts::default();
     Container::open(bytes, &[])?.rows(|row| {

@@ -6,21 +6,24 @@ use bytes::Bytes;
 use floe_wire::error::{QueryError, Result};
 use serde_json::json;
 
+use super::added;
 use super::catalog::Change;
 use super::list::{self, ADDED, EXISTING, ManifestFile};
-use super::partition::Part;
+use super::partition::{self, Part};
 use super::plan::Plan;
 use super::rewrite::{self, Into};
 use super::state::{State, bad_table, unsupported};
 use super::summary::{self, Removed};
 use super::updates::{MAIN, Update};
-use super::{added, random};
+use crate::filter::Bound;
 use crate::iceberg::avro::decode::Datum;
 use crate::iceberg::manifest::{Key, key};
 use crate::iceberg::{bad_file, uri, values};
+use crate::table::{Type, Value};
+use crate::unique;
 use crate::write::{Mode, Request, Store, Written};
 
-/// A change that adds a snapshot, whose files are there.
+/// A change that adds a snapshot. The snapshot's files have been written.
 pub struct Snapshot {
     pub id: i64,
     pub change: Change,
@@ -37,14 +40,14 @@ pub fn make(
     let state = &plan.state;
     let parent = state.main()?;
     let id = loop {
-        let id = random::snapshot_id();
+        let id = unique::snapshot_id();
         if !state.has(id) {
             break id;
         }
     };
     let sequence = state.last_sequence_number + 1;
     let into = Into { format: state.format_version, snapshot: id, sequence };
-    let mut out = Out { store, directory: state.metadata(), uuid: random::uuid(), files, state };
+    let mut out = Out { store, directory: state.metadata(), uuid: unique::uuid(), files, state };
     let mut manifests = Vec::new();
     for chunk in written.chunks(added::MANIFEST_FILES) {
         let made = added::manifest(plan, chunk, id, sequence);
@@ -63,7 +66,7 @@ pub fn make(
     let first_row = state.next_row_id.filter(|_| state.format_version >= 3);
     let rows = first_row.map(|first_row| number_rows(&mut manifests, first_row));
     // The clock may be behind that of the writer before.
-    let timestamp_ms = random::now_ms().max(state.last_updated_ms);
+    let timestamp_ms = unique::now_ms().max(state.last_updated_ms);
     let header = [
         ("snapshot-id", id.to_string()),
         ("parent-snapshot-id", parent.map_or("null".into(), |parent| parent.snapshot_id.to_string())),
@@ -127,21 +130,25 @@ fn read(store: &dyn Store, path: &str) -> Result<Bytes> {
     store.read_all(&[uri(path)])?.pop().ok_or_else(|| QueryError::internal(format!("{path} was not read")))
 }
 
-/// Which files go.
-enum Gone {
+/// Which files of the previous snapshot are removed.
+enum Gone<'a> {
     Nothing,
     Everything,
     /// Those of these partitions, in the table's specification.
     Partitions(HashSet<Vec<Key>>),
+    /// Those of partitions for which the filter holds.
+    Where(&'a Bound),
 }
 
-impl Gone {
-    fn of(plan: &Plan, request: &Request, written: &[Written]) -> Result<Self> {
+impl<'a> Gone<'a> {
+    fn of(plan: &'a Plan, request: &Request, written: &[Written]) -> Result<Self> {
         Ok(match request.mode {
             Mode::Create | Mode::Append => Gone::Nothing,
             Mode::Overwrite => Gone::Everything,
+            // The plan always has the filter in this mode.
+            Mode::OverwriteWhere(_) => plan.filter.as_ref().map_or(Gone::Nothing, Gone::Where),
             Mode::OverwritePartitions if written.is_empty() => Gone::Nothing,
-            // All rows are in the one partition that there is.
+            // The table is not partitioned: all rows are in one partition.
             Mode::OverwritePartitions if plan.target.partition.is_empty() => Gone::Everything,
             Mode::OverwritePartitions => {
                 let keys = written.iter().map(|file| {
@@ -154,12 +161,12 @@ impl Gone {
     }
 }
 
-/// What becomes of a manifest of the snapshot before.
+/// Carries a manifest of the previous snapshot over, without the files that are removed; `None` if it has none left.
 fn keep(
     out: &mut Out<'_>,
     plan: &Plan,
     mut manifest: ManifestFile,
-    gone: &Gone,
+    gone: &Gone<'_>,
     into: Into,
     removed: &mut Removed,
 ) -> Result<Option<ManifestFile>> {
@@ -171,28 +178,36 @@ fn keep(
     if manifest.is_empty() {
         return Ok(None);
     }
-    let partitions = match gone {
-        Gone::Nothing => return Ok(Some(manifest)),
-        Gone::Everything => None,
-        Gone::Partitions(partitions) => Some(partitions),
-    };
     let own = manifest.spec == plan.state.default_spec_id;
-    if partitions.is_some() && !own {
-        if manifest.is_data() {
+    let is_gone: Box<dyn Fn(&Datum<'_>) -> Result<bool, String> + '_> = match gone {
+        Gone::Nothing => return Ok(Some(manifest)),
+        Gone::Everything => Box::new(|_| Ok(true)),
+        Gone::Partitions(partitions) if own => {
+            Box::new(|partition| Ok(partitions.contains(&comparable(partition, &plan.parts)?)))
+        }
+        // Deletes under another specification apply to its files, or to all older files.
+        Gone::Partitions(_) if !manifest.is_data() => return Ok(Some(manifest)),
+        Gone::Partitions(_) => {
             return Err(unsupported(format!(
                 "it has files of an earlier partitioning ({}), so that the partitions to overwrite cannot be told apart: \
                  rewrite its files first, or overwrite the whole table",
                 manifest.path
             )));
         }
-        // Deletes of another partitioning are of the files of that one, or of all older files.
-        return Ok(Some(manifest));
-    }
+        Gone::Where(filter) => match identities(plan, filter, manifest.spec)? {
+            Ok(keys) => Box::new(move |partition| Ok(filter.holds(&values_of(partition, &keys)?))),
+            Err(_) if !manifest.is_data() => return Ok(Some(manifest)),
+            Err(column) => {
+                return Err(unsupported(format!(
+                    "it has files of an earlier partitioning ({}), which is not by the values of {column}, so that the \
+                     files to overwrite cannot be told apart: rewrite its files first, or overwrite the whole table",
+                    manifest.path
+                )));
+            }
+        },
+    };
     let bytes = read(out.store, &manifest.path)?;
-    let rewritten = rewrite::without(&bytes, &manifest, into, |partition| match partitions {
-        None => Ok(true),
-        Some(partitions) => Ok(partitions.contains(&comparable(partition, &plan.parts)?)),
-    });
+    let rewritten = rewrite::without(&bytes, &manifest, into, is_gone);
     match rewritten.map_err(|what| bad(&manifest.path, &what))? {
         None => Ok(Some(manifest)),
         Some((bytes, manifest, gone)) => {
@@ -202,7 +217,36 @@ fn keep(
     }
 }
 
-/// A partition as the new files have theirs: it may have been written when a column had the type before.
+/// Where partitions of a specification have the values that the filter needs: for each key of the current partitioning
+/// the id of the field and the column's type, `None` for keys that the filter does not use. `Err` is a column whose
+/// values they do not have.
+fn identities(plan: &Plan, filter: &Bound, spec: i32) -> Result<std::result::Result<Vec<Option<(i32, Type)>>, String>> {
+    let (wanted, fields) = (filter.keys(), partition::identities(plan.state.spec(spec)?));
+    let keys = plan.parts.iter().filter_map(|part| Some((part, part.key.as_ref()?)));
+    let mut found = Vec::new();
+    for (at, (part, key)) in keys.enumerate() {
+        let field = fields.iter().find(|(source, _)| *source == part.source);
+        found.push(match field {
+            _ if !wanted.contains(&at) => None,
+            Some((_, field)) => Some((*field, part.dtype.clone())),
+            None => return Ok(Err(key.column.clone())),
+        });
+    }
+    Ok(Ok(found))
+}
+
+/// The values of these keys in a partition.
+fn values_of(partition: &Datum<'_>, keys: &[Option<(i32, Type)>]) -> Result<Vec<Option<Value>>, String> {
+    let value = |key: &Option<(i32, Type)>| match key {
+        None => Ok(None),
+        Some((id, dtype)) => values::from_partition(partition.field(*id), dtype)
+            .map_err(|()| format!("a value of its partition field {id} is not of the type")),
+    };
+    keys.iter().map(value).collect()
+}
+
+/// Converts a partition so that it compares with those of the new files: it may have been written before the type of a
+/// column was promoted.
 fn comparable(partition: &Datum<'_>, parts: &[Part]) -> Result<Vec<Key>, String> {
     let mut owned = Vec::with_capacity(parts.len());
     for part in parts {

@@ -70,10 +70,10 @@ pub fn of(
     let bytes = count(&mut written.iter().map(|file| file.bytes));
     let files = written.len() as i64;
     let replaces = gone.data_files + gone.delete_files() > 0;
-    let operation = match request.mode {
-        Mode::Create | Mode::Append => "append",
-        Mode::Overwrite | Mode::OverwritePartitions if files == 0 && replaces => "delete",
-        Mode::Overwrite | Mode::OverwritePartitions => "overwrite",
+    let operation = match request.mode.removes() {
+        false => "append",
+        true if files == 0 && replaces => "delete",
+        true => "overwrite",
     };
     let mut summary = BTreeMap::from([
         ("operation".to_string(), operation.to_string()),
@@ -108,10 +108,10 @@ pub fn of(
         ("total-equality-deletes", -gone.equality_deletes),
     ];
     for (key, change) in totals {
-        // Totals that the parent does not state, or that cannot be, are not known.
-        let before = match (parent, request.mode) {
-            (None, _) => Some(0),
-            (Some(parent), _) => parent.summary.get(key).and_then(|total| total.parse::<i64>().ok()),
+        // A total that the parent does not have, or a negative one, is left out as unknown.
+        let before = match parent {
+            None => Some(0),
+            Some(parent) => parent.summary.get(key).and_then(|total| total.parse::<i64>().ok()),
         };
         let total = match request.mode {
             Mode::Overwrite => Some(change + removed(key, gone)),
@@ -122,7 +122,7 @@ pub fn of(
     summary
 }
 
-/// What was taken out of a total: after an overwrite, only what came is there.
+/// What was removed from a total. After an overwrite the total is what was added.
 fn removed(key: &str, gone: &Removed) -> i64 {
     match key {
         "total-data-files" => gone.data_files,

@@ -2,6 +2,7 @@
 
 mod commits;
 mod local;
+mod overwrites;
 mod schemas;
 mod store;
 mod tables;

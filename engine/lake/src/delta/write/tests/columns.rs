@@ -4,6 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::store::*;
 use crate::delta::tests::memory::{Memory, add, features, files, metadata, protocol};
+use crate::delta::write::commit;
+use crate::delta::write::widen::PROPERTY;
 use crate::table::{Field, Type, Unit, Value};
 use crate::write::Mode;
 
@@ -66,7 +68,10 @@ fn what_does_not_fit_is_named() {
     for (columns, parts) in [
         (vec![("Name", Type::String)], vec!["lack the column \"id\", which may not be null"]),
         (vec![("ID", Type::Int64)], vec!["\"ID\" differs from the table's \"id\" in case only"]),
-        (vec![id.clone(), ("new", Type::Int8)], vec!["no column \"new\"; schema evolution would add it"]),
+        (
+            vec![id.clone(), ("new", Type::Int8)],
+            vec!["no column \"new\"; leave it out, or write sink.schemaEvolution: merge to add it"],
+        ),
         (vec![id.clone(), ("Name", Type::Binary)], vec!["\"Name\" is of the type binary", "string in the table"]),
         (vec![id.clone(), ("price", decimal(12, 3))], vec!["\"price\"", "decimal(12,3)", "decimal(12,4)"]),
         (vec![id.clone(), ("price", decimal(5, 5))], vec!["decimal(5,5)"]),
@@ -157,10 +162,101 @@ fn missing_columns_are_added_if_asked_for() {
     rows.query = "again".to_owned();
     store.commit(&rows, &[]).unwrap();
     assert_eq!(store.actions(3, "metaData").len(), 0);
-    // A column that is there is not changed.
+    // The type of a column is changed only where the table allows it.
     let mut other = request("other", Mode::Append, &[("id", Type::Int64), ("new", Type::Int64)]);
     other.evolve = true;
-    assert!(failure(store.prepare(&other)).1.contains("\"new\" is of the type long"));
+    let message = failure(store.prepare(&other)).1;
+    assert!(message.contains("\"new\" is of the type long") && message.contains(PROPERTY), "{message}");
+}
+
+/// A table whose types may be widened.
+fn narrow() -> Faulty {
+    let item = json!({"type": "struct", "fields": [column("a", json!("byte"), true)]});
+    let list = json!({"type": "array", "elementType": "short", "containsNull": true});
+    let lists = json!({"type": "array", "elementType": list, "containsNull": true});
+    let mut settings = metadata(&schema(&[
+        column("i", json!("integer"), true),
+        column("f", json!("float"), true),
+        column("d", json!("decimal(5,2)"), true),
+        column("s", item, true),
+        column("l", lists, true),
+        column("p", json!("integer"), true),
+    ]));
+    settings["metaData"]["partitionColumns"] = json!(["p"]);
+    settings["metaData"]["configuration"] = json!({PROPERTY: "true"});
+    Faulty::new(Memory::with(features(&["typeWidening"]), settings, &[]))
+}
+
+fn wider() -> Vec<(&'static str, Type)> {
+    vec![
+        ("i", Type::Int64),
+        ("f", Type::Float64),
+        ("d", decimal(4, 2)),
+        ("s", Type::Struct(vec![field("a", Type::Int32), field("new", Type::Int8)])),
+        ("l", list(list(Type::Int32))),
+        ("p", Type::Int16),
+    ]
+}
+
+#[test]
+fn types_are_widened_where_the_table_allows_it() {
+    let store = narrow();
+    let mut rows = request("q", Mode::Append, &wider());
+    let message = failure(store.prepare(&rows)).1;
+    for part in ["\"i\" is of the type long", "\"l.element.element\"", "\"s.a\"", PROPERTY] {
+        assert!(message.contains(part), "{message}");
+    }
+    rows.evolve = true;
+    store.commit(&rows, &[written("f", &[Some(Value::Int(1))])]).unwrap();
+    let table = store.latest();
+    for ((name, dtype), column) in
+        wider().iter().zip(&table.columns).filter(|((name, _), _)| !["d", "p"].contains(name))
+    {
+        assert_eq!((name, dtype), (&column.name.as_str(), &column.dtype));
+    }
+    assert_eq!((&table.columns[2].dtype, &table.columns[5].dtype), (&decimal(5, 2), &Type::Int32));
+    let text = store.action(1, "metaData")["schemaString"].as_str().unwrap().to_owned();
+    let fields: Json = serde_json::from_str::<Json>(&text).unwrap()["fields"].take();
+    let changes = |field: &Json| field["metadata"]["delta.typeChanges"].clone();
+    assert_eq!(changes(&fields[0]), json!([{"fromType": "integer", "toType": "long"}]));
+    assert_eq!(changes(&fields[1]), json!([{"fromType": "float", "toType": "double"}]));
+    assert_eq!((changes(&fields[2]), &fields[2]["type"]), (Json::Null, &json!("decimal(5,2)")));
+    assert_eq!(changes(&fields[3]), Json::Null);
+    assert_eq!(changes(&fields[3]["type"]["fields"][0]), json!([{"fromType": "byte", "toType": "integer"}]));
+    assert_eq!(
+        changes(&fields[4]),
+        json!([{"fromType": "short", "toType": "integer", "fieldPath": "element.element"}])
+    );
+    // A second change follows the first.
+    let mut more = request("r", Mode::Append, &[("l", list(list(Type::Int64))), ("p", Type::Int32)]);
+    more.evolve = true;
+    store.commit(&more, &[]).unwrap();
+    let text = store.action(2, "metaData")["schemaString"].as_str().unwrap().to_owned();
+    let fields: Json = serde_json::from_str::<Json>(&text).unwrap()["fields"].take();
+    assert_eq!(changes(&fields[4]).as_array().unwrap().len(), 2);
+    assert_eq!(changes(&fields[4])[1]["toType"], "long");
+}
+
+#[test]
+fn what_is_not_widened_is_refused() {
+    for (change, told) in [
+        (("i", Type::Float64), "\"i\" is of the type double in the rows and integer in the table; cast it"),
+        (("d", decimal(6, 2)), "\"d\" is of the type decimal(6,2) in the rows and decimal(5,2) in the table; cast it"),
+        (("d", Type::Int64), "\"d\" is of the type long"),
+        (("f", Type::String), "\"f\" is of the type string"),
+        (
+            ("p", Type::Int64),
+            "\"p\" is of the type long in the rows and integer in the table; cast it; or, if it does not",
+        ),
+    ] {
+        let mut columns = wider();
+        columns.retain(|(name, _)| *name != change.0);
+        columns.push(change);
+        let mut rows = request("q", Mode::Overwrite, &columns);
+        rows.evolve = true;
+        let message = failure(narrow().prepare(&rows)).1;
+        assert!(message.contains(told), "{message}");
+    }
 }
 
 #[test]
@@ -241,11 +337,14 @@ fn mapped_columns_get_names_and_ids() {
     let two = Type::Struct(vec![field("b", Type::Int8), field("a", Type::Int64)]);
     let mut rows = request("q", Mode::Append, &[("n", two), ("y", Type::String)]);
     rows.evolve = true;
+    // Any attempt commits what was prepared.
+    rows.attempt = String::new();
     let target = store.prepare(&rows).unwrap();
+    rows.attempt = "1".to_owned();
     assert_eq!(target.columns[1].id, Some(10));
     let mut file = written("f.parquet", &[]);
     file.bounds.insert("y".to_owned(), bounds(Value::String("u".into()), Value::String("v".into()), 0));
-    store.commit(&rows, &[file.clone()]).unwrap();
+    commit(&store, &target, &rows, &[file.clone()]).unwrap();
     let table = store.latest();
     assert_eq!((&table.columns[1], &table.columns[2]), (&target.columns[0], &target.columns[1]));
     let Type::Struct(fields) = &table.columns[1].dtype else { panic!("no struct") };

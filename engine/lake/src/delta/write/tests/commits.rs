@@ -3,9 +3,9 @@
 use serde_json::{Value as Json, json};
 
 use super::store::*;
-use crate::delta::tests::memory::{ID, Memory, ROOT, add, features, metadata, names, protocol, remove};
+use crate::delta::tests::memory::{ID, Memory, ROOT, add, features, metadata, names, remove};
 use crate::delta::write::{ATTEMPTS, commit};
-use crate::table::{Type, Value};
+use crate::table::Type;
 use crate::write::{Mode, Request};
 
 fn rows(query: &str, mode: Mode) -> Request {
@@ -114,55 +114,10 @@ fn files_of_a_checkpoint_are_removed_as_well() {
 }
 
 #[test]
-fn partitions_are_overwritten_where_rows_are() {
-    let text = ID.replace("]}", r#",{"name":"p","type":"double","nullable":true,"metadata":{}}]}"#);
-    let mut settings = metadata(&text);
-    settings["metaData"]["partitionColumns"] = json!(["p"]);
-    let part = |path: &str, value: Json| {
-        let mut add = add(path);
-        add["add"]["partitionValues"] = json!({"p": value});
-        add
-    };
-    let actions = [
-        part("one", json!("1.0")),
-        part("same", json!("1")),
-        part("two", json!("2")),
-        part("null", json!(null)),
-        part("empty", json!("")),
-    ];
-    let columns = [("id", Type::Int64), ("p", Type::Float64)];
-    let mode = Mode::OverwritePartitions;
-    for (values, left) in [
-        (vec![], vec!["one", "same", "two", "null", "empty"]),
-        (vec![Some(Value::Float(1.0))], vec!["two", "null", "empty", "late", "n0"]),
-        (vec![None, Some(Value::Float(2.0))], vec!["one", "same", "n0", "n1"]),
-        (vec![Some(Value::Float(3.0))], vec!["one", "same", "two", "null", "empty", "late", "n0"]),
-    ] {
-        let store = Faulty::new(Memory::with(protocol(), settings.clone(), &actions));
-        let files: Vec<_> = values
-            .iter()
-            .enumerate()
-            .map(|(at, value)| written(&format!("n{at}"), std::slice::from_ref(value)))
-            .collect();
-        let late = if files.is_empty() { vec![] } else { vec![part("late", json!("2.0"))] };
-        store.fail([Fault::Overtaken(late)]);
-        store.commit(&request("q", mode, &columns), &files).unwrap();
-        assert_eq!(names(&store.latest()), left);
-        assert_eq!(store.action(2, "commitInfo")["operationParameters"]["dynamicPartitionOverwrite"], "true");
-    }
-    // Without partitions all rows are in one.
-    let store = table(&[add("a")]);
-    store.commit(&rows("none", mode), &[]).unwrap();
-    assert_eq!(names(&store.latest()), ["a"]);
-    store.commit(&rows("some", mode), &[written("b", &[])]).unwrap();
-    assert_eq!(names(&store.latest()), ["b"]);
-}
-
-#[test]
 fn a_query_commits_once() {
     for mode in [Mode::Create, Mode::Append, Mode::Overwrite, Mode::OverwritePartitions] {
         let store = Faulty::default();
-        let first = rows("q", mode);
+        let first = rows("q", mode.clone());
         store.commit(&first, &[written("first", &[])]).unwrap();
         store.commit(&rows("other", Mode::Append), &[written("other", &[])]).unwrap();
         let second = Request { attempt: "2".to_owned(), ..first.clone() };

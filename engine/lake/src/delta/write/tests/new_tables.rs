@@ -55,7 +55,7 @@ fn a_new_table_is_what_was_asked_for() {
 fn every_mode_makes_a_table_and_one_only_that() {
     for mode in [Mode::Create, Mode::Append, Mode::Overwrite, Mode::OverwritePartitions] {
         let store = Faulty::default();
-        let first = request("first", mode, &[("x", Type::Int64)]);
+        let first = request("first", mode.clone(), &[("x", Type::Int64)]);
         assert_eq!(store.commit(&first, &[]).unwrap().version, 0, "{mode:?}");
         assert_eq!(store.latest().columns, first.columns);
         let second = request("second", Mode::Create, &[("x", Type::Int64)]);

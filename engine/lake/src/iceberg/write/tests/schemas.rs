@@ -70,7 +70,7 @@ fn rows_that_do_not_fit() {
         (Box::new(|columns| columns.push(field("l", Type::Date))), "two columns l"),
         (
             Box::new(|columns| columns[0].dtype = Type::Int64),
-            "column i has the type long in the rows and int in the table: cast it, or set evolve",
+            "column i has the type long in the rows and int in the table: cast it, or write sink.schemaEvolution: merge",
         ),
         (
             Box::new(|columns| columns[0].dtype = Type::String),
@@ -90,6 +90,11 @@ fn rows_that_do_not_fit() {
     let nanos = |columns: &mut Vec<Field>| columns.push(field("t", Type::Timestamp { unit: Unit::Nanos, utc: false }));
     assert!(with(nanos, true).unwrap_err().contains("column t has timestamps in nanoseconds"));
     assert!(
+        with(|columns| columns[2].dtype = decimal(12), true)
+            .unwrap_err()
+            .contains("decimal(10, 2) in the table: cast it")
+    );
+    assert!(
         with(|columns| columns[1].dtype = Type::Float64, true).unwrap_err().contains("double in the rows and long")
     );
 }
@@ -99,7 +104,6 @@ fn tables_evolve() {
     let store = table();
     let mut columns = columns();
     columns[0].dtype = Type::Int64;
-    columns[2].dtype = decimal(12);
     let inner =
         Type::Struct(vec![field("x", Type::Int64), field("z", Type::List(Box::new(field("element", Type::Date))))]);
     columns[3].dtype = Type::List(Box::new(field("element", inner)));
@@ -114,7 +118,7 @@ fn tables_evolve() {
     assert_eq!(metadata["snapshots"][1]["schema-id"], 1);
     let read = store.read_table().columns;
     assert_eq!(read.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["i", "l", "d", "s", "must", "new"]);
-    assert_eq!((&read[0].dtype, &read[2].dtype), (&Type::Int64, &decimal(12)));
+    assert_eq!((&read[0].dtype, &read[2].dtype), (&Type::Int64, &decimal(10)));
     let Type::List(element) = &read[3].dtype else { panic!("no list") };
     let Type::Struct(inner) = &element.dtype else { panic!("no struct") };
     assert_eq!(inner.iter().map(|field| field.id.unwrap()).collect::<Vec<_>>(), [7, 8, 10]);

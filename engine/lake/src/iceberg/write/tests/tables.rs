@@ -11,7 +11,7 @@ use crate::iceberg::avro::Container;
 use crate::table::{At, Bounds, Type, Unit, Value};
 use crate::write::{Mode, PartitionKey, Request, Transform};
 
-fn key(column: &str, transform: Transform) -> PartitionKey {
+pub fn key(column: &str, transform: Transform) -> PartitionKey {
     PartitionKey { column: column.into(), transform }
 }
 
@@ -83,7 +83,7 @@ fn a_new_table_is_read_back() {
 }
 
 /// The current manifests.
-fn manifests(store: &Memory) -> Vec<list::ManifestFile> {
+pub fn manifests(store: &Memory) -> Vec<list::ManifestFile> {
     let metadata = store.metadata();
     let current = &metadata["snapshots"].as_array().unwrap().last().unwrap()["manifest-list"];
     list::read(&store.read(current.as_str().unwrap()).unwrap().unwrap()).unwrap()
@@ -91,7 +91,10 @@ fn manifests(store: &Memory) -> Vec<list::ManifestFile> {
 
 /// Status, name, snapshot, sequence number and first row of each entry.
 #[allow(clippy::type_complexity)]
-fn entries(store: &Memory, manifest: &list::ManifestFile) -> Vec<(i64, String, Option<i64>, Option<i64>, Option<i64>)> {
+pub fn entries(
+    store: &Memory,
+    manifest: &list::ManifestFile,
+) -> Vec<(i64, String, Option<i64>, Option<i64>, Option<i64>)> {
     let bytes = store.read(&manifest.path).unwrap().unwrap();
     let mut entries = Vec::new();
     let each = |row: crate::iceberg::avro::decode::Datum<'_>| {
@@ -105,7 +108,7 @@ fn entries(store: &Memory, manifest: &list::ManifestFile) -> Vec<(i64, String, O
     entries
 }
 
-fn partitioned(query: &str, mode: Mode) -> Request {
+pub fn partitioned(query: &str, mode: Mode) -> Request {
     Request { partition: by_g(), ..request(query, mode) }
 }
 
@@ -154,42 +157,6 @@ fn overwriting_deletes_all_files() {
     assert_eq!(manifests(&store).len(), 1);
     let past = crate::iceberg::table(&store, ROOT, &At { snapshot: Some(first), ..At::default() }).unwrap();
     assert_eq!(super::store::names(&past), ["a", "b"]);
-}
-
-#[test]
-fn overwriting_partitions_keeps_the_others() {
-    let store = Memory::default();
-    let files = [file("u", Some(Some("u"))), file("v", Some(Some("v"))), file("none", Some(None))];
-    let first = store.commit(&partitioned("q0", Mode::Create), &files).unwrap().version;
-    store.commit(&partitioned("q1", Mode::Append), &[file("v2", Some(Some("v")))]).unwrap();
-    store.commit(&partitioned("q2", Mode::Append), &[file("w", Some(Some("w")))]).unwrap();
-    let new = [file("new_v", Some(Some("v"))), file("new_none", Some(None))];
-    let last = store.commit(&request("q3", Mode::OverwritePartitions), &new).unwrap().version;
-    assert_eq!(store.names(), ["new_none", "new_v", "u", "w"]);
-    let listed = manifests(&store);
-    // The manifest of `w` is as it was.
-    assert_eq!(listed.iter().map(|manifest| manifest.sequence).collect::<Vec<_>>(), [4, 3, 4, 4]);
-    let entry = |status, name: &str, snapshot| (status, name.to_string(), Some(snapshot), Some(1), None);
-    assert_eq!(entries(&store, &listed[3]), [entry(0, "u", first), entry(2, "v", last), entry(2, "none", last)]);
-    assert_eq!(listed[3].min_sequence, 1);
-    let summary = &store.metadata()["snapshots"][3]["summary"];
-    assert_eq!((&summary["deleted-data-files"], &summary["total-records"]), (&json!("3"), &json!("40")));
-    assert_eq!(summary["replace-partitions"], "true");
-    // Nothing is in the partitions of no rows.
-    store.commit(&request("q4", Mode::OverwritePartitions), &[]).unwrap();
-    assert_eq!(store.names().len(), 4);
-    // Files of another partitioning.
-    store.change(|metadata| {
-        let more = json!({"spec-id": 1, "fields": [{"source-id": 1, "field-id": 1001, "name": "id", "transform": "identity"}]});
-        metadata["partition-specs"].as_array_mut().unwrap().push(more);
-        metadata["default-spec-id"] = 1.into();
-    });
-    let mut by_id = file("x", None);
-    by_id.partition = vec![Some(Value::Int(5))];
-    let error = store.commit(&request("q5", Mode::OverwritePartitions), &[by_id.clone()]).unwrap_err();
-    assert!(error.message.contains("earlier partitioning"), "{}", error.message);
-    store.commit(&request("q6", Mode::Overwrite), &[by_id]).unwrap();
-    assert_eq!(store.names(), ["x"]);
 }
 
 #[test]
