@@ -28,6 +28,7 @@ OPERATORS = {
     "a uri with a scheme of another world", "a compression that csv has not", "an environment variable given twice",
     "a uri with one slash", "an endpoint without a scheme", "a separator that is the quote",
     "more memory for a script than the coordinator has", "a Secret's name that asks for something else", "a label key of Floe's own", "a partition column twice", "a uri with an unknown scheme",
+    "tables of databases, by their values",
 }  # fmt: skip
 
 

@@ -122,6 +122,8 @@ impl Faults<'_> {
             Format::Parquet | Format::Delta | Format::Iceberg => &[Plain, Zstd, Lz4, Snappy, Gzip, Brotli],
             Format::Ipc => &[Plain, Zstd, Lz4],
             Format::Csv | Format::Ndjson => &[Plain, Zstd, Gzip],
+            // No sink has this format.
+            Format::Postgres => return,
         };
         if !allowed.contains(&compression) {
             let names: Vec<&str> = allowed.iter().map(|c| c.as_str()).collect();

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
 
+use floe_api::{Format, TableSpec};
 use lake::stand_ins::StandIns;
 use polars_lazy::frame::LazyFrame;
 use polars_plan::dsl::DslPlan;
@@ -23,6 +24,7 @@ mod caches;
 mod cloud_options;
 mod confine;
 pub mod crossing;
+pub mod databases;
 mod endless;
 mod find;
 mod for_client;
@@ -220,6 +222,19 @@ fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, ba
     Ok(Adapted { bytes: out, warnings: ctx.warnings, renamed: ctx.renamed, functions, tables })
 }
 
+/// Whether tables of a format are more than files of that format, and `open` makes a plan of them.
+fn is_opened(format: Format) -> bool {
+    lake::is_table(format) || databases::is_database(format)
+}
+
+/// The rows of such a table.
+fn open(table: &TableSpec, storage: &StorageOptions, base: &Path) -> Result<LazyFrame> {
+    match table.resolved_format() {
+        Some(format) if databases::is_database(format) => databases::open(table, storage),
+        _ => lake::open(table, storage, base),
+    }
+}
+
 /// Optimizes for the streaming engine. Blocking: the optimizer reads the metadata of the sources.
 pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
     optimize_with(plan, true)
@@ -249,6 +264,7 @@ pub fn optimize_with(mut plan: DslPlan, pushdown: bool) -> Result<IRPlan> {
     hidden::check(&ir)?;
     endless::check(&ir)?;
     numbers::check(&ir)?;
+    databases::put_in(&mut ir)?;
     Ok(ir)
 }
 
