@@ -22,6 +22,7 @@ use crate::{Format, Quantity, quantity};
     validation = Rule::new("!has(self.compressionLevel) || has(self.compression)").message("sink.compressionLevel needs sink.compression beside it"),
     validation = Rule::new("!has(self.csv) || (has(self.format) ? self.format == 'csv' : !has(self.uri) || self.uri.matches('(?i)[.](csv|tsv)([.](gz|zst|zstd))?$'))").message("sink.csv goes with sink.format: csv only"),
     validation = Rule::new("!has(self.rowGroupSize) || (has(self.format) ? self.format in ['parquet', 'delta', 'iceberg'] : !has(self.uri) || self.uri.matches('(?i)[.](parquet|pq)$'))").message("sink.rowGroupSize goes with sink.format: parquet, delta or iceberg only"),
+    validation = Rule::new("!has(self.format) || self.format != 'postgres'").message("sink.format cannot be postgres: databases are only read"),
 )]
 pub struct SinkSpec {
     /// A directory (ends in `/`) for many files, or one file: a local path, `s3://`, `gs://`, `az://` or `abfss://`; for

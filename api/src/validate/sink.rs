@@ -51,6 +51,10 @@ impl Faults<'_> {
             );
             return;
         };
+        if format == Format::Postgres {
+            self.push("spec.sink.format", "cannot be postgres: databases are only read");
+            return;
+        }
         if sink.catalog.is_some() && format != Format::Iceberg {
             self.push("spec.sink.format", super::catalog::not_iceberg(format));
         }
