@@ -12,17 +12,21 @@ use crate::{NameRef, Secret, schema};
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.uri) ? !has(self.catalog) && !has(self.table) : has(self.catalog) && has(self.table)").message("write uri, or catalog and table"),
+    validation = Rule::new("has(self.uri) ? !has(self.catalog) && (!has(self.table) || (has(self.format) && self.format == 'postgres')) : has(self.catalog) && has(self.table)").message("write uri, or catalog and table"),
+    validation = Rule::new("has(self.format) && self.format == 'postgres' ? has(self.uri) && has(self.table) != has(self.query) : !has(self.query) && !has(self.partition)").message("format: postgres takes uri with either table or query; query and partition are for it alone"),
+    validation = Rule::new("(has(self.format) && self.format == 'postgres') == (has(self.uri) && self.uri.matches('^postgres(ql)?://'))").message("a PostgreSQL database is named as postgres://host:5432/database, with format: postgres"),
+    validation = Rule::new("!has(self.uri) || !self.uri.matches('^postgres(ql)?://[^/@]*:[^/@]*@')").message("uri has a password: put it into the Secret of a storage"),
     validation = Rule::new("!has(self.catalog) || !has(self.format) || self.format == 'iceberg'").message("a table of a catalog is an iceberg table: leave format out"),
-    validation = Rule::new("!has(self.table) || self.table.matches('^[^.]+([.][^.]+)+$')").message("table must name the namespace and the table: namespace.name"),
-    validation = Rule::new("has(self.format) || !has(self.uri) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write format (parquet, csv, ndjson, ipc, delta or iceberg), or a uri that ends in .parquet, .csv, .ndjson or .ipc"),
+    validation = Rule::new("!has(self.catalog) || !has(self.table) || self.table.matches('^[^.]+([.][^.]+)+$')").message("table must name the namespace and the table: namespace.name"),
+    validation = Rule::new("has(self.format) || !has(self.uri) || self.uri.matches('(?i)[.](parquet|pq|csv|tsv|ndjson|jsonl|ipc|arrow|feather)([.](gz|zst|zstd))?$')").message("write format (parquet, csv, ndjson, ipc, delta, iceberg or postgres), or a uri that ends in .parquet, .csv, .ndjson or .ipc"),
 )]
 pub struct TableSpec {
     /// Format of the files. If unset, it follows from the URI's extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// A file, directory or glob: a local path, `s3://`, `gs://`, `az://`, `abfss://` or `http(s)://`; for delta and
-    /// iceberg the table's root, or the metadata file of an iceberg table. Left out if `catalog` is given.
+    /// iceberg the table's root, or the metadata file of an iceberg table; for postgres the database,
+    /// `postgres://user@host:5432/database`. Left out if `catalog` is given.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 4096))]
     pub uri: String,
@@ -30,21 +34,62 @@ pub struct TableSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub catalog: Option<String>,
-    /// The table's name in the catalog: `namespace.name`, or `a.b.name` in a nested namespace.
+    /// The table's name in the catalog: `namespace.name`, or `a.b.name` in a nested namespace; for postgres the name of a
+    /// table or view as SQL writes it: `schema.name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub table: Option<String>,
+    /// For postgres, in place of `table`: a SELECT in the database's SQL, whose rows are the table's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65536))]
+    pub query: Option<String>,
+    /// For postgres: how the rows are cut into parts that are read at the same time. If unset, a table is cut by where its
+    /// rows lie, and a query is read in one part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<PartitionSpec>,
     /// Options of the reader as the keyword arguments of `pl.scan_*` name them, such as `separator` and `has_header`
     /// of csv or `hive_partitioning` of parquet; `version` or `timestamp` of delta; `snapshot_id`, `branch`, `tag` or
-    /// `timestamp` of iceberg.
+    /// `timestamp` of iceberg; `connections` (most at one time, 8 if unset), `sslmode` and `sslrootcert` of postgres.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::any_map")]
     pub options: BTreeMap<String, serde_json::Value>,
     /// The storage of `uri`, or of the files of a table whose catalog gives no credentials, by its name in
-    /// `spec.storages`. If unset, `spec.storage`.
+    /// `spec.storages`. If unset, `spec.storage`. For postgres, its Secret has `password`, and `user` if the URI has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage: Option<String>,
+}
+
+/// How a table of a database is cut into parts.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.bounds) || (!has(self.count) && (!has(self.by) || self.by == 'range'))").message("partition.bounds are ranges, and say how many there are: leave count and by out"),
+)]
+pub struct PartitionSpec {
+    /// The column by which rows are cut.
+    #[schemars(length(min = 1, max = 1024))]
+    pub column: String,
+    /// `range` cuts the column's values into ranges, by the database's statistics; `value` puts each distinct value into one
+    /// part, for columns of few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<PartitionBy>,
+    /// The number of parts. If unset, as many as there are connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub count: Option<u32>,
+    /// Where ranges begin, as the database writes values of the column: `["2026-01-01", "2026-02-01"]` makes three.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub bounds: Vec<String>,
+}
+
+/// How a column cuts rows into parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PartitionBy {
+    Range,
+    Value,
 }
 
 impl TableSpec {
@@ -55,7 +100,7 @@ impl TableSpec {
     }
 }
 
-/// Format of a table's files.
+/// Format of a table's files, or the database that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -65,6 +110,7 @@ pub enum Format {
     Ipc,
     Delta,
     Iceberg,
+    Postgres,
 }
 
 impl Format {
@@ -76,6 +122,7 @@ impl Format {
             Format::Ipc => "ipc",
             Format::Delta => "delta",
             Format::Iceberg => "iceberg",
+            Format::Postgres => "postgres",
         }
     }
 

@@ -33,7 +33,7 @@ pub use context::{
     ComputeContext, ComputeContextSpec, ComputeContextStatus, ContextPhase, ContextWorkers, FairShareSpec, QueueSpec,
     RevisionStatus,
 };
-pub use data::{CatalogSpec, CatalogType, Format, StorageSpec, TableSpec, table_parts};
+pub use data::{CatalogSpec, CatalogType, Format, PartitionBy, PartitionSpec, StorageSpec, TableSpec, table_parts};
 pub use execution::{
     ExecutionSpec, Mode, ShuffleCompression, ShufflePlace, ShuffleSpec, SingleWorkerOps, WarningPolicy,
 };

@@ -26,6 +26,7 @@ use crate::{Format, Quantity, quantity};
     validation = Rule::new("(!has(self.overwrite) && !has(self.overwriteWhere)) || (has(self.mode) && self.mode == 'overwrite')").message("sink.overwrite and sink.overwriteWhere go with sink.mode: overwrite only"),
     validation = Rule::new("!has(self.overwrite) || !has(self.overwriteWhere)").message("write sink.overwrite or sink.overwriteWhere, not both"),
     validation = Rule::new("(!has(self.overwrite) && !has(self.overwriteWhere) && !has(self.schemaEvolution)) || has(self.catalog) || (has(self.format) && self.format in ['delta', 'iceberg'])").message("sink.overwrite, sink.overwriteWhere and sink.schemaEvolution go with tables only: sink.format: delta or iceberg, or a table of a catalog"),
+    validation = Rule::new("!has(self.format) || self.format != 'postgres'").message("sink.format cannot be postgres: databases are only read"),
 )]
 pub struct SinkSpec {
     /// A directory (ends in `/`) for many files, or one file: a local path, `s3://`, `gs://`, `az://` or `abfss://`; for

@@ -136,7 +136,7 @@ fn sink_format(uri: &str) -> SinkFormat {
         Some(Format::Csv) => SinkFormat::Csv,
         Some(Format::Ndjson) => SinkFormat::Ndjson,
         Some(Format::Ipc) => SinkFormat::Ipc,
-        None | Some(Format::Parquet | Format::Delta | Format::Iceberg) => SinkFormat::Parquet,
+        None | Some(Format::Parquet | Format::Delta | Format::Iceberg | Format::Postgres) => SinkFormat::Parquet,
     }
 }
 

@@ -30,6 +30,7 @@ OPERATORS = {
     "more memory for a script than the coordinator has", "a Secret's name that asks for something else", "a label key of Floe's own", "a partition column twice", "a uri with an unknown scheme",
     "a field that no pod template has", "a worker's template with arguments", "a coordinator's template with another image",
     "a volume that a template has, too", "a claim's name that is none",
+    "tables of databases, by their values",
 }  # fmt: skip
 
 

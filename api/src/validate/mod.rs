@@ -3,6 +3,7 @@
 
 mod catalog;
 mod compute;
+mod database;
 mod pods;
 pub mod schedule;
 mod sink;
@@ -243,6 +244,18 @@ impl Faults<'_> {
     }
 
     fn table(&mut self, path: &str, table: &TableSpec) {
+        if table.format == Some(Format::Postgres) || database::is_named(&table.uri) {
+            self.storage_name(&format!("{path}.storage"), table.storage.as_deref());
+            return self.of_database(path, table);
+        }
+        for (field, given) in [("query", table.query.is_some()), ("partition", table.partition.is_some())] {
+            if given {
+                self.push(
+                    format!("{path}.{field}"),
+                    "is for tables of databases: leave it out, or write format: postgres",
+                );
+            }
+        }
         if self.place(path, &table.uri, table.catalog.as_deref(), table.table.as_deref()) {
             self.uri(&format!("{path}.uri"), &table.uri, true);
         }
@@ -255,7 +268,7 @@ impl Faults<'_> {
             None => self.push(
                 format!("{path}.format"),
                 format!(
-                    "is missing, and \"{}\" does not tell it: write parquet, csv, ndjson, ipc, delta or iceberg",
+                    "is missing, and \"{}\" does not tell it: write parquet, csv, ndjson, ipc, delta, iceberg or postgres",
                     table.uri
                 ),
             ),

@@ -51,6 +51,10 @@ impl Faults<'_> {
             );
             return;
         };
+        if format == Format::Postgres {
+            self.push("spec.sink.format", "cannot be postgres: databases are only read");
+            return;
+        }
         if sink.catalog.is_some() && format != Format::Iceberg {
             self.push("spec.sink.format", super::catalog::not_iceberg(format));
         }
@@ -147,6 +151,8 @@ impl Faults<'_> {
             Format::Parquet | Format::Delta | Format::Iceberg => &[Plain, Zstd, Lz4, Snappy, Gzip, Brotli],
             Format::Ipc => &[Plain, Zstd, Lz4],
             Format::Csv | Format::Ndjson => &[Plain, Zstd, Gzip],
+            // No sink has this format.
+            Format::Postgres => return,
         };
         if !allowed.contains(&compression) {
             let names: Vec<&str> = allowed.iter().map(|c| c.as_str()).collect();

@@ -10,9 +10,10 @@ use polars_utils::arena::Node;
 use polars_utils::slice_enum::Slice;
 
 use super::incoming::Incoming;
-use super::{Context, Failure, source};
+use super::{Context, Failure, databases, source};
 use floe_planner::{Keep, SourceUnit, decode};
 use floe_polars::polars_error;
+use floe_postgres::Unit;
 use floe_wire::error::{QueryError, Result, TaskError};
 use floe_wire::task::{KeyRange, LeafInput, Portion, TaskOutput};
 
@@ -31,7 +32,7 @@ pub fn fill(
     }
     for (node, input) in nodes.into_iter().zip(inputs) {
         match input {
-            LeafInput::Source(unit) => base(plan, node, decode(unit)?, out)?,
+            LeafInput::Source(unit) => base(plan, node, decode(unit)?, ctx, failure, out)?,
             LeafInput::KeySummaries(_) => {
                 return Err(QueryError::internal("key summaries are read into a node of the plan").into());
             }
@@ -137,7 +138,7 @@ fn collect(plan: &IRPlan, node: Node, nodes: &mut Vec<Node>) {
 
 /// Puts a frame in place of a leaf. `by_chunk`, and a frame of one row, add a rechunk, behind which the engine assumes
 /// no order: a single row always counts as sorted, though the keys of all partitions may not be.
-fn frame(plan: &mut IRPlan, node: Node, df: DataFrame, schema: SchemaRef, by_chunk: bool) {
+pub(super) fn frame(plan: &mut IRPlan, node: Node, df: DataFrame, schema: SchemaRef, by_chunk: bool) {
     let by_chunk = by_chunk || df.height() <= 1;
     plan.lp_arena.replace(node, IR::DataFrameScan { df: Arc::new(df), schema, output_schema: None });
     if by_chunk {
@@ -161,14 +162,24 @@ fn streamed(
 }
 
 /// Puts a node between a leaf and its reader.
-fn put_above(plan: &mut IRPlan, leaf: Node, make: impl FnOnce(Node) -> IR) {
+pub(super) fn put_above(plan: &mut IRPlan, leaf: Node, make: impl FnOnce(Node) -> IR) {
     let moved = plan.lp_arena.get(leaf).clone();
     let moved = plan.lp_arena.add(moved);
     plan.lp_arena.replace(leaf, make(moved));
 }
 
-fn base(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput) -> Result<()> {
+fn base(
+    plan: &mut IRPlan,
+    node: Node,
+    unit: SourceUnit,
+    ctx: &Context,
+    failure: &Failure,
+    out: &mut TaskOutput,
+) -> Result<(), TaskError> {
     match (unit, plan.lp_arena.get(node).clone()) {
+        (SourceUnit::Database { unit }, IR::DataFrameScan { schema, .. }) => {
+            databases::put(plan, node, vec![Unit::unpack(&unit)?], schema, ctx, failure)
+        }
         (SourceUnit::Frame { height, ipc }, IR::DataFrameScan { schema, .. }) => {
             let df = floe_polars::frame_from_ipc(&ipc, height, &schema)?;
             out.rows_in += height as u64;
@@ -218,11 +229,11 @@ fn base(plan: &mut IRPlan, node: Node, unit: SourceUnit, out: &mut TaskOutput) -
             };
             plan.lp_arena.replace(node, scan);
             match keep {
-                Some(keep) => keep_numbers(plan, node, &keep),
+                Some(keep) => Ok(keep_numbers(plan, node, &keep)?),
                 None => Ok(()),
             }
         }
-        _ => Err(QueryError::internal("a task's data does not fit its fragment")),
+        _ => Err(QueryError::internal("a task's data does not fit its fragment").into()),
     }
 }
 

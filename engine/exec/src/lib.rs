@@ -1,6 +1,7 @@
 //! Runs one task with Polars: fills the fragment's leaves with the task's data, runs it on the streaming engine and
 //! lays the result out for its readers. Knows files only through `Store`, and nothing of scheduling.
 
+mod databases;
 mod incoming;
 mod inline;
 mod keys;
@@ -171,6 +172,7 @@ pub fn run(fragment: &Fragment, task: &TaskSpec, ctx: &Context) -> Result<TaskOu
         leaves::bound(&mut plan, filters.iter().filter_map(|filter| filter.scan.as_ref()));
         leaves::fill(&mut plan, inputs, ctx, &failure, &mut out)?;
     }
+    databases::open(&mut plan, ctx, &failure)?;
     ctx.check()?;
     let ran = Instant::now();
     floe_plan::functions::bind(&mut plan, &failure.of_functions(ctx));

@@ -19,7 +19,7 @@ use super::incoming::{Incoming, Reading};
 use floe_polars::polars_error;
 use floe_wire::error::{Result, TaskError};
 
-const PART: &str = "part";
+pub(super) const PART: &str = "part";
 
 /// The scan of the part numbers, and the function to put on top of it.
 pub fn streamed(incoming: Incoming, failure: &Failure) -> Result<(IR, FunctionIR), TaskError> {
@@ -60,7 +60,7 @@ impl DataFrameUdf for Rows {
 }
 
 /// A scan of the numbers below `count`, each a record batch of its own.
-fn numbers(count: usize) -> Result<IR> {
+pub(super) fn numbers(count: usize) -> Result<IR> {
     let batches = (0..count as u64).map(|number| PrimitiveArray::from_vec(vec![number]));
     let numbers = UInt64Chunked::from_chunk_iter(PlSmallStr::from_static(PART), batches).into_column();
     let mut df = DataFrame::new(count, vec![numbers]).map_err(polars_error)?;

@@ -5,6 +5,9 @@
 //! it are refused by name where they cannot run, panics of Polars' decoder and optimizer are caught, and the only
 //! credentials in the resulting plan are the query's own.
 
+use std::path::Path;
+
+use floe_api::{Format, TableSpec};
 use polars_lazy::frame::LazyFrame;
 use polars_plan::dsl::DslPlan;
 use polars_plan::plans::IRPlan;
@@ -18,6 +21,7 @@ mod caches;
 mod cloud_options;
 mod confine;
 pub mod crossing;
+pub mod databases;
 mod decode;
 mod endless;
 mod find;
@@ -90,6 +94,19 @@ pub fn as_written(error: QueryError, renamed: &[(String, String)]) -> QueryError
     QueryError { message, ..error }
 }
 
+/// Whether tables of a format are more than files of that format, and `open` makes a plan of them.
+fn is_opened(format: Format) -> bool {
+    lake::is_table(format) || databases::is_database(format)
+}
+
+/// The rows of such a table.
+fn open(table: &TableSpec, storage: &StorageOptions, base: &Path) -> Result<LazyFrame> {
+    match table.resolved_format() {
+        Some(format) if databases::is_database(format) => databases::open(table, storage),
+        _ => lake::open(table, storage, base),
+    }
+}
+
 /// Optimizes for the streaming engine. Blocking: the optimizer reads the metadata of the sources.
 pub fn optimize(plan: DslPlan) -> Result<IRPlan> {
     optimize_with(plan, true)
@@ -119,6 +136,7 @@ pub fn optimize_with(mut plan: DslPlan, pushdown: bool) -> Result<IRPlan> {
     hidden::check(&ir)?;
     endless::check(&ir)?;
     numbers::check(&ir)?;
+    databases::put_in(&mut ir)?;
     Ok(ir)
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::confine::isolated;
 use super::crossing::TRAVERSE;
-use super::lake::{self, stand_ins::StandIns};
+use super::lake::stand_ins::StandIns;
 use super::pipes::Printed;
 use super::python::Choice;
 use super::tree::{self, End, Limits, Tree};
@@ -105,8 +105,8 @@ fn request(
 ) -> Result<Value> {
     let tables = job.spec.tables.iter().map(|(name, table)| {
         let format = table.resolved_format();
-        if format.is_some_and(lake::is_table) {
-            return match lake::open(table, storage, base).and_then(|frame| stand_ins.add(name, frame)) {
+        if format.is_some_and(crate::is_opened) {
+            return match crate::open(table, storage, base).and_then(|frame| stand_ins.add(name, frame)) {
                 Ok(stand_in) => Ok((name.clone(), json!({"stand_in": stand_in}))),
                 // Told when the script scans it.
                 Err(error) if error.category == Category::User => {

@@ -1,11 +1,13 @@
 //! The query's own storage options in Polars' form: the only credentials a plan reads or writes with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use floe_api::job::{Job, Provider};
 use polars_io::cloud::CloudOptions;
 use polars_utils::pl_path::CloudScheme;
 
+use crate::databases::Databases;
 use floe_polars::polars_error;
 use floe_wire::error::{QueryError, Result};
 
@@ -24,6 +26,9 @@ pub struct StorageOptions {
     catalogs: BTreeMap<String, Options>,
     /// Options of storages, by their names in the query.
     by_name: BTreeMap<String, Options>,
+    /// For databases whose tables name no storage.
+    of_databases: Options,
+    databases: Arc<Databases>,
 }
 
 /// Options for one scan or sink, encoded as plans carry them.
@@ -83,7 +88,20 @@ impl StorageOptions {
             rest: Options::new(),
             catalogs,
             by_name: by_name.collect(),
+            of_databases: job.storage_options("s3://b/k", None),
+            databases: Arc::default(),
         }
+    }
+
+    /// The options of the storage with this name, or of the query's own, for a client of databases. Never log them.
+    pub(super) fn of_database(&self, name: Option<&str>) -> BTreeMap<String, String> {
+        let options = name.map_or(Some(&self.of_databases), |name| self.by_name.get(name));
+        let plain = options.into_iter().flatten();
+        plain.map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect()
+    }
+
+    pub(super) fn databases(&self) -> &Databases {
+        &self.databases
     }
 
     /// What is known of a catalog.

@@ -63,6 +63,7 @@ impl Cx<'_> {
         let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
         crate::inputs::leaves::drop_metadata(&mut plan);
         let mut explain = crate::explain::describe(&plan, &leaves);
+        explain.extend(nodes.iter().filter_map(|node| self.databases.get(node)).flatten().cloned());
         let (summary, filters) =
             self.summary_and_filters(branch.root(), key_filters, &output, &mut leaves, &mut explain);
         let tasks = branch.width().tasks();
@@ -190,7 +191,7 @@ impl Cx<'_> {
         let roots = prune(&[root], &self.ir, &self.ex, &mut lp_arena, &mut expr_arena);
         let mut plan = IRPlan { lp_top: roots[0], lp_arena, expr_arena };
         crate::inputs::leaves::drop_metadata(&mut plan);
-        let explain = plan.describe().lines().map(str::to_owned).collect();
+        let explain = crate::explain::describe_whole(&plan);
         let facts = StageFacts {
             columns: columns(&self.schema(root)),
             tasks: 1,

@@ -51,6 +51,8 @@ pub(crate) struct Cx<'a> {
     pub bounds: HashMap<Node, BroadcastBound>,
     /// The ranges that scans of open fragments are cut by.
     pub ranges: HashMap<Node, KeyRanges>,
+    /// What leaves of open fragments ask databases for, as lines of an explained plan.
+    pub databases: HashMap<Node, Vec<String>>,
     /// Group-bys and uniques of the rows that a task has, which a later one combines.
     pub partial: HashSet<Node>,
     /// Stages whose rows come in an order that may change from run to run.
@@ -97,6 +99,7 @@ impl<'a> Cx<'a> {
             leaves: HashMap::new(),
             bounds: HashMap::new(),
             ranges: HashMap::new(),
+            databases: HashMap::new(),
             partial: HashSet::new(),
             varying_order: BTreeSet::new(),
             ordered_out,

@@ -128,6 +128,8 @@ pub enum SourceUnit {
     Files { first: usize, count: usize, rows: Option<(usize, usize)>, rows_before: u64, keep: Option<Keep> },
     /// A part of a frame as IPC, with its height for frames without columns.
     Frame { height: usize, ipc: Bytes },
+    /// What one connection to a database reads.
+    Database { unit: Bytes },
 }
 
 /// Keeps the rows whose integer or date in `column` is in [from, to).

@@ -142,14 +142,20 @@ async fn deterministic(connection: &mut Connection, prepared: &Statement) -> Res
 
 /// Rows, and bytes of each.
 async fn estimate(connection: &mut Connection, from: &From, columns: &[Column]) -> Result<(u64, u64)> {
+    let (rows, guessed) = expected(connection, &format!("SELECT * FROM {}", from.sql())).await?;
+    // What is fixed in size here may be smaller there.
+    let least = columns.iter().map(|column| width(&column.r#type)).sum::<u64>();
+    Ok((rows, guessed.max(least)))
+}
+
+/// Rows of a statement, and bytes of each.
+pub(crate) async fn expected(connection: &mut Connection, sql: &str) -> Result<(u64, u64)> {
     let doing = "estimating how many rows there are";
-    let lines = connection.texts(&format!("EXPLAIN (FORMAT JSON) SELECT * FROM {}", from.sql()), doing).await?;
+    let lines = connection.texts(&format!("EXPLAIN (FORMAT JSON) {sql}"), doing).await?;
     let text: String = lines.into_iter().flatten().collect();
     let plan: Value = serde_json::from_str(&text).map_err(|error| QueryError::internal(format!("{doing}: {error}")))?;
     let number = |field: &str| plan.pointer(&format!("/0/Plan/{field}")).and_then(Value::as_f64).unwrap_or(0.0);
-    // What is fixed in size here may be smaller there.
-    let least = columns.iter().map(|column| width(&column.r#type)).sum::<u64>();
-    Ok((number("Plan Rows") as u64, (number("Plan Width") as u64).max(least)))
+    Ok((number("Plan Rows") as u64, number("Plan Width") as u64))
 }
 
 fn width(r#type: &Type) -> u64 {

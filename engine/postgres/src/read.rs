@@ -70,6 +70,11 @@ impl Reading {
         self.decoder.take().map(Some)
     }
 
+    /// From the next batch on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     pub async fn cancel(&self) -> Result<()> {
         self.connection.cancel().await
     }

@@ -42,6 +42,23 @@ impl Snapshot {
         }
     }
 
+    /// Begins something that may fail without ending the transaction, and with it the snapshot.
+    pub(crate) async fn step(&mut self) -> Result<()> {
+        self.connection.run("SAVEPOINT floe_step", "beginning a step of a transaction").await
+    }
+
+    /// Ends it.
+    pub(crate) async fn stepped<T>(&mut self, done: Result<T>) -> Result<T> {
+        if done.is_err() {
+            // Whatever this says, the first error is the one to tell.
+            let back = "ROLLBACK TO SAVEPOINT floe_step; RELEASE SAVEPOINT floe_step";
+            drop(self.connection.run(back, "going back to the beginning of a step").await);
+            return done;
+        }
+        self.connection.run("RELEASE SAVEPOINT floe_step", "ending a step of a transaction").await?;
+        done
+    }
+
     /// Fails if the transaction is gone, with it the snapshot.
     pub async fn check(&mut self) -> Result<()> {
         self.connection.run("SELECT 1", "holding a snapshot").await

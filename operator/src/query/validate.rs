@@ -2,7 +2,7 @@
 
 use floe_api::job::Provider;
 use floe_api::validate::{validate as faults, validate_name};
-use floe_api::{ComputeSpec, DistributedQuery, DistributedQuerySpec, FieldError, Reason};
+use floe_api::{ComputeSpec, DistributedQuery, DistributedQuerySpec, FieldError, Format, Reason, TableSpec};
 
 use super::policy::Policy;
 
@@ -55,7 +55,9 @@ fn local_paths(spec: &DistributedQuerySpec, pods: &ComputeSpec) -> Vec<FieldErro
     }
     let sink =
         spec.sink.iter().filter(|sink| sink.catalog.is_none()).map(|sink| ("spec.sink.uri".to_owned(), &sink.uri));
-    let tables = spec.tables.iter().filter(|(_, table)| table.catalog.is_none());
+    // Neither in a catalog nor in a database.
+    let is_files = |table: &TableSpec| table.catalog.is_none() && table.format != Some(Format::Postgres);
+    let tables = spec.tables.iter().filter(|(_, table)| is_files(table));
     let tables = tables.map(|(name, table)| (format!("spec.tables.{name}.uri"), &table.uri));
     let plan = spec.plan.dsl.iter().flat_map(|dsl| {
         let uri = dsl.uri.iter().map(|uri| ("spec.plan.dsl.uri".to_owned(), uri));

@@ -13,6 +13,7 @@ use polars_plan::plans::IRPlan;
 
 use super::run::cancelled;
 use crate::sink;
+use floe_plan::databases::{self, Held};
 use floe_plan::lake::write::TableSink;
 use floe_plan::{Loaded, StorageOptions, Written, placed};
 use floe_wire::check::rejection;
@@ -32,6 +33,8 @@ pub struct Prepared {
     pub source_bytes: Option<u64>,
     /// The SQL of the query, for the places of its tasks' errors.
     pub texts: Written,
+    /// The snapshots of databases that its tasks read.
+    pub held: Held,
 }
 
 /// Decides once between taking the sinks and giving up planning.
@@ -145,6 +148,7 @@ fn staged(mut loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Resul
     if let Some(table) = &table {
         loaded.plan = table.rows(loaded.plan)?;
     }
+    let held = databases::held(&loaded.plan);
     let ir = floe_plan::optimize_with(loaded.plan, job.spec.execution.pushdown)
         .map_err(|error| placed(&loaded.texts, floe_plan::as_written(error, &loaded.renamed)))?;
     let source_bytes = floe_planner::source_bytes(&ir);
@@ -154,7 +158,7 @@ fn staged(mut loaded: Loaded, job: &Job, context: &Context, mode: Mode) -> Resul
     options.sinks = sinks.iter().map(sink::Plan::shape).collect();
     let mut graph = floe_polars::contain_panics("planning the query", || floe_planner::plan(ir, &options))?;
     graph.warnings.splice(0..0, loaded.warnings);
-    Ok(Prepared { graph, schema, sinks: Arc::new(sinks), source_bytes, texts: loaded.texts })
+    Ok(Prepared { graph, schema, sinks: Arc::new(sinks), source_bytes, texts: loaded.texts, held })
 }
 
 /// The table of the spec's sink, if it is one.

@@ -164,6 +164,7 @@ fn format(spec: &SinkSpec, kind: Format) -> Result<FileWriteFormat> {
         Format::Delta | Format::Iceberg => {
             return Err(QueryError::internal("a table is written as Parquet files"));
         }
+        Format::Postgres => return Err(QueryError::internal("a database is only read")),
     })
 }
 

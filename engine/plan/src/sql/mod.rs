@@ -18,7 +18,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::crossing::{self, Crossing, FIRST_TABLE_ROWS, dtype_data};
-use crate::lake;
 use crate::python::{Choice, Purpose};
 use crate::recursion::Recursion;
 use crate::versions::Client;
@@ -293,7 +292,7 @@ struct Sources {
 }
 
 impl Sources {
-    /// Opens the tables with metadata of their own, and returns the others.
+    /// Opens the tables that no scan of files is, and returns the others.
     fn open(
         &mut self,
         texts: &Texts,
@@ -302,9 +301,9 @@ impl Sources {
         base: &Path,
     ) -> Result<BTreeMap<String, TableSpec>> {
         let (tables, files): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            used.into_iter().partition(|(_, table)| table.resolved_format().is_some_and(lake::is_table));
+            used.into_iter().partition(|(_, table)| table.resolved_format().is_some_and(crate::is_opened));
         for (name, table) in &tables {
-            let frame = lake::open(table, storage, base).and_then(|frame| self.put(name, frame));
+            let frame = crate::open(table, storage, base).and_then(|frame| self.put(name, frame));
             frame.map_err(|error| texts.at_table(name, of_table(name, error)))?;
         }
         Ok(files)

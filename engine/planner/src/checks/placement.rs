@@ -327,6 +327,6 @@ fn within(per_task: &[bytes::Bytes], ranges: &KeyRanges) -> bool {
                     && (keep.to.is_none() || keep.to == end)
             }
             Ok(SourceUnit::Files { keep: None, .. }) => true,
-            Ok(SourceUnit::Frame { .. }) | Err(_) => false,
+            Ok(SourceUnit::Frame { .. } | SourceUnit::Database { .. }) | Err(_) => false,
         })
 }

@@ -11,10 +11,13 @@ use polars_plan::plans::{ArenaLpIter, IR, IRPlan};
 use polars_utils::arena::Node;
 
 use crate::context::Cx;
+use crate::explain;
 use crate::fragment::{SourceUnit, encode};
 use crate::inputs::estimate;
 use crate::properties::rel::{Rel, Width};
+use floe_plan::databases;
 use floe_polars::frame_to_ipc;
+use floe_postgres::Unit;
 use floe_wire::error::Result;
 use floe_wire::graph::{Leaf, Read};
 
@@ -30,7 +33,9 @@ pub fn source_bytes(plan: &IRPlan) -> Option<u64> {
     while let Some(node) = stack.pop() {
         let ir = plan.lp_arena.get(node);
         match ir {
-            IR::DataFrameScan { df, .. } => total += df.estimated_size() as u64,
+            IR::DataFrameScan { df, .. } => {
+                total += databases::guessed(df).map_or_else(|| df.estimated_size() as u64, |(_, bytes)| bytes);
+            }
             IR::Scan { sources, scan_type, .. } => total += on_disk(sources, scan_type)?,
             _ => {}
         }
@@ -43,7 +48,7 @@ pub fn source_bytes(plan: &IRPlan) -> Option<u64> {
 pub(crate) fn source_rows(plan: &IRPlan) -> u64 {
     const ROW_BYTES: u64 = 64;
     let rows = plan.lp_arena.iter(plan.lp_top).map(|(_, ir)| match ir {
-        IR::DataFrameScan { df, .. } => df.height() as u64,
+        IR::DataFrameScan { df, .. } => databases::guessed(df).map_or(df.height() as u64, |(rows, _)| rows),
         IR::Scan { sources, scan_type, .. } => {
             let known = by_footers(sources, scan_type, RowGroupMetadata::num_rows);
             known.map_or_else(|| on_disk(sources, scan_type).unwrap_or(0) / ROW_BYTES, |(rows, _)| rows as u64)
@@ -127,6 +132,9 @@ impl Cx<'_> {
         let IR::DataFrameScan { df, schema, output_schema } = self.ir.get(node).clone() else {
             return self.alone(node, "not a frame");
         };
+        if let Some(units) = databases::units(&df)? {
+            return self.database(&units, output_schema.unwrap_or(schema));
+        }
         let df = match &output_schema {
             Some(out) => Arc::new(df.select(out.iter_names_cloned()).map_err(floe_polars::polars_error)?),
             None => df,
@@ -148,6 +156,24 @@ impl Cx<'_> {
         let width = if tasks == 1 { Width::One } else { Width::Many(tasks as u32) };
         let rel = self.leaf(leaf, Leaf::Source { what, per_task }, width);
         Ok(rel.sized(Some(rows as f64), Some(bytes)))
+    }
+
+    /// A table of a database: a task for each connection that reads it.
+    fn database(&mut self, units: &[Unit], schema: SchemaRef) -> Result<Rel> {
+        let per_task = units
+            .iter()
+            .map(|unit| encode(&SourceUnit::Database { unit: unit.pack()?.into() }))
+            .collect::<Result<_>>()?;
+        let empty = Arc::new(DataFrame::empty_with_schema(&schema));
+        let leaf = self.ir.add(IR::DataFrameScan { df: empty, schema, output_schema: None });
+        self.databases.insert(leaf, explain::statements(units));
+        let name = units.first().map(|unit| unit.name.as_str()).unwrap_or_default();
+        let what = format!("postgres {name}");
+        let width = if units.len() > 1 { Width::Many(units.len() as u32) } else { Width::One };
+        let rel = self.leaf(leaf, Leaf::Source { what, per_task }, width);
+        let rows = units.iter().map(|unit| unit.rows as f64).sum();
+        let bytes = units.iter().map(|unit| unit.bytes as f64).sum();
+        Ok(rel.sized(Some(rows), Some(bytes)))
     }
 
     pub fn scan(&mut self, node: Node) -> Result<Rel> {

@@ -9,6 +9,7 @@ use polars_utils::pl_str::PlSmallStr;
 
 use crate::context::Cx;
 use crate::properties::expr;
+use floe_plan::databases;
 
 impl Cx<'_> {
     /// Whether the rows are known to rise in this column.
@@ -40,6 +41,7 @@ impl Cx<'_> {
                 FunctionIR::RowIndex { .. } | FunctionIR::Hint(_) | FunctionIR::Rechunk => self.rises(*input, column),
                 _ => false,
             },
+            IR::DataFrameScan { df, .. } if databases::stands_for_table(df) => false,
             IR::DataFrameScan { df, .. } => df.column(column).is_ok_and(|values| {
                 let mut values = values.as_materialized_series().clone();
                 // Don't trust a flag that a user set.

@@ -10,6 +10,7 @@ use polars_utils::arena::Node;
 use super::reorder::{Pass, Run, Source};
 use crate::inputs::{estimate, leaves};
 use crate::properties::expr;
+use floe_plan::databases;
 
 impl Pass<'_> {
     /// Rows of a node, and its rows before filters.
@@ -33,7 +34,10 @@ impl Pass<'_> {
                 let (rows, base) = below(*input)?;
                 Some((rows.min(f64::from(*len)), base.min(f64::from(*len))))
             }
-            IR::DataFrameScan { df, .. } => Some((df.height() as f64, df.height() as f64)),
+            IR::DataFrameScan { df, .. } => {
+                let rows = databases::guessed(df).map_or(df.height() as f64, |(rows, _)| rows as f64);
+                Some((rows, rows))
+            }
             IR::Filter { input, predicate } => {
                 let (rows, base) = below(*input)?;
                 Some((rows * estimate::passing(predicate.node(), self.ex, &|_| None), base))
