@@ -84,18 +84,18 @@ def test_a_wrong_case_is_found_and_named(sqllogic, tmp_path):
         assert says in found[place]
 
 
-def test_a_file_that_cannot_be_read_is_named(sqllogic, tmp_path):
+def test_files_that_cannot_be_read_are_named(sqllogic, tmp_path):
     (tmp_path / "odd.slt").write_text("# a head\n\nquerry I nosort\nselect 1\n----\n1\n")
-    done = sqllogic("--way", "single-node", tmp_path / "odd.slt", tmp_path / "missing.slt")
+    done = sqllogic(tmp_path / "odd.slt", FILES[0], tmp_path / "missing.slt")
     assert done.returncode == 1
-    assert f"{tmp_path}/odd.slt:3 (single-node): parse error: invalid line" in done.stdout
-    assert f"{tmp_path}/missing.slt:0 (single-node): parse error: no such file" in done.stdout
+    assert f"{tmp_path}/odd.slt:3: parse error: invalid line" in done.stdout
+    assert f"{tmp_path}/missing.slt:0: parse error: no such file" in done.stdout
 
 
 def test_nothing_to_run_is_no_success(sqllogic):
-    done = sqllogic("--way", "single-node", "--matching", "no case has this text", FILES[0])
+    done = sqllogic("--matching", "no case has this text", FILES[0])
     assert done.returncode == 1
-    assert done.stdout.endswith("no query was run: the files have none that is meant\n")
+    assert done.stdout == "no query was run: the files have none that is meant\n"
 
 
 def test_the_recording_is_what_the_engines_say(tmp_path):

@@ -69,11 +69,8 @@ impl Engine {
     fn ask(&mut self, way: &str, sql: &str) -> Result<DBOutput<DefaultColumnType>, EngineError> {
         self.check()?;
         let question = json!({"way": way, "sql": sql});
-        let written = match &mut self.questions {
-            Some(pipe) => writeln!(pipe, "{question}"),
-            None => Ok(()),
-        };
-        if written.is_err() {
+        let written = self.questions.as_mut().map(|pipe| writeln!(pipe, "{question}"));
+        if !matches!(written, Some(Ok(()))) {
             self.ended = true;
             return Err(EngineError::Ended);
         }

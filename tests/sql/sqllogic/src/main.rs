@@ -1,11 +1,11 @@
 //! Runs files of SQL cases by sqllogictest: parsing, sorting and comparing are the library's. What belongs here is the choice of
 //! files and ways, and the report; how a query gets to Floe is in `engine.rs`.
 //!
-//! Ends with 0 if everything is as the files say, 1 if something is not, 2 if the engine cannot be had.
+//! Ends with 0 if everything is as the files say, 1 if something is not or nothing was run, 2 if the engine cannot be had.
 
 mod engine;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +29,8 @@ struct Args {
     files: Vec<PathBuf>,
 }
 
+type Script = Vec<Record<DefaultColumnType>>;
+
 /// What became of the records that ask something.
 #[derive(Default)]
 struct Tally {
@@ -37,9 +39,22 @@ struct Tally {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(Tally { asked: 0, wrong: 0 }) => {
-            println!("no query was run: the files have none that is meant");
+    let args = Args::parse();
+    // Before an engine is started for nothing.
+    let scripts = match read(&args.files, args.matching.as_deref()) {
+        Ok(scripts) => scripts,
+        Err(errors) => {
+            errors.iter().for_each(|error| println!("{}: {}", error.location(), error.kind()));
+            return ExitCode::FAILURE;
+        }
+    };
+    if !scripts.iter().flatten().any(|record| sql(record).is_some()) {
+        println!("no query was run: the files have none that is meant");
+        return ExitCode::FAILURE;
+    }
+    match run(&scripts, &args.ways) {
+        Ok(Tally { asked: 0, .. }) => {
+            println!("no query was run: the files skip all that is meant");
             ExitCode::FAILURE
         }
         Ok(Tally { asked, wrong: 0 }) => {
@@ -57,15 +72,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<Tally, EngineError> {
+/// The records of each file, of its queries only those that match; or all that is wrong with the files.
+fn read(files: &[PathBuf], matching: Option<&str>) -> Result<Vec<Script>, Vec<TestError>> {
+    let (mut scripts, mut errors) = (Vec::new(), Vec::new());
+    for file in files {
+        match parse_file(file) {
+            Ok(records) => scripts.push(records),
+            Err(error) => errors.push(TestError::from(error)),
+        }
+    }
+    if let Some(text) = matching {
+        scripts.iter_mut().for_each(|script: &mut Script| {
+            // Conditions and controls are kept.
+            script.retain(|record| sql(record).is_none_or(|sql| sql.contains(text)));
+        });
+    }
+    if errors.is_empty() { Ok(scripts) } else { Err(errors) }
+}
+
+fn run(scripts: &[Script], ways: &[String]) -> Result<Tally, EngineError> {
     let engine = Engine::start()?;
-    let ways = engine.ways(&args.ways)?;
+    let ways = engine.ways(ways)?;
     let engine = Arc::new(Mutex::new(engine));
     let mut tally = Tally::default();
     for way in ways {
         let before = tally.asked;
-        for file in &args.files {
-            run_file(&Connection::new(&engine, &way), file, args.matching.as_deref(), &mut tally);
+        for script in scripts {
+            run_script(&Connection::new(&engine, &way), script, &mut tally);
             engine.lock().unwrap_or_else(PoisonError::into_inner).check()?;
         }
         println!("{way}: {} run", tally.asked - before);
@@ -73,45 +106,33 @@ fn run(args: &Args) -> Result<Tally, EngineError> {
     Ok(tally)
 }
 
-fn run_file(connection: &Connection, file: &Path, matching: Option<&str>, tally: &mut Tally) {
-    let records = match parse_file::<DefaultColumnType>(file) {
-        Ok(records) => records,
-        Err(error) => {
-            tally.asked += 1;
-            tally.wrong += 1;
-            return report(connection.way(), &TestError::from(error));
-        }
-    };
+fn run_script(connection: &Connection, script: &Script, tally: &mut Tally) {
     let mut runner = Runner::new(|| {
         let connection = connection.clone();
         async move { Ok(connection) }
     });
     runner.with_normalizer(exactly);
     runner.with_column_validator(strict_column_validator);
-    for record in records {
+    for record in script {
         if matches!(record, Record::Halt { .. }) || connection.has_ended() {
             break;
         }
-        if matching.is_some_and(|text| !asks(&record, text)) {
-            continue;
-        }
-        match runner.run(record) {
+        match runner.run(record.clone()) {
             Ok(RecordOutput::Nothing) => {}
             Ok(_) => tally.asked += 1,
             Err(error) => {
                 tally.asked += 1;
                 tally.wrong += 1;
-                report(connection.way(), &error);
+                println!("{} ({}): {}\n", error.location(), connection.way(), with_spaces(error.kind()));
             }
         }
     }
 }
 
-/// Whether a record is a query with this text, or none at all: conditions and controls are kept.
-fn asks<T: ColumnType>(record: &Record<T>, text: &str) -> bool {
+fn sql<T: ColumnType>(record: &Record<T>) -> Option<&str> {
     match record {
-        Record::Query { sql, .. } | Record::Statement { sql, .. } => sql.contains(text),
-        _ => true,
+        Record::Query { sql, .. } | Record::Statement { sql, .. } => Some(sql),
+        _ => None,
     }
 }
 
@@ -120,10 +141,6 @@ fn asks<T: ColumnType>(record: &Record<T>, text: &str) -> bool {
 #[allow(clippy::ptr_arg)] // the library's type
 fn exactly(text: &String) -> String {
     text.replace(' ', "\u{0}").replace('\t', " ")
-}
-
-fn report(way: &str, error: &TestError) {
-    println!("{} ({way}): {}\n", error.location(), with_spaces(error.kind()));
 }
 
 /// The library shows what it got with spaces between columns: what it wanted is shown the same way, or every line would differ.
