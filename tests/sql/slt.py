@@ -4,7 +4,7 @@
     query TIR rowsort
     SELECT …
     ----
-    a value a line of columns, separated by tabs
+    a row a line, its values separated by tabs
 
 Values are as `text` writes them, for every engine alike: numbers with twelve significant digits (engines differ in the types
 they give, and in the last digits of floats), NULL, (empty), times in ISO form.

@@ -106,7 +106,7 @@ fn run(scripts: &[Script], ways: &[String]) -> Result<Tally, EngineError> {
     Ok(tally)
 }
 
-fn run_script(connection: &Connection, script: &Script, tally: &mut Tally) {
+fn run_script(connection: &Connection, script: &[Record<DefaultColumnType>], tally: &mut Tally) {
     let mut runner = Runner::new(|| {
         let connection = connection.clone();
         async move { Ok(connection) }
