@@ -90,6 +90,14 @@ verify: build setup ## many random plans, distributed against single-node and a 
 sql: build setup ## random SQL queries against Polars 2.1 (N=2000 SEED=...)
 	@PYTHONPATH=. $(PYTHON) -m tests.sql.random_queries --count $(or $(N),2000) --seed $(or $(SEED),$$RANDOM)
 
+SQLLOGIC := --manifest-path tests/sql/sqllogic/Cargo.toml --target-dir $(FLOE_CACHE)/sqllogic
+
+.PHONY: sqllogic
+sqllogic: build setup ## the SQL suite by sqllogictest (ARGS="--way by-hash --matching lateral tests/sql/join.slt")
+	@cargo build --release --locked $(SQLLOGIC)
+	@FLOE_PYTHON=$(PYTHON) PYTHONPATH=. $(FLOE_CACHE)/sqllogic/release/floe-sqllogic \
+		$(ARGS) $(if $(filter %.slt,$(ARGS)),,tests/sql/*.slt)
+
 .PHONY: data
 data: ## PDS-H tables as Parquet (SF=1)
 	@tests/data $(or $(SF),1)
@@ -142,11 +150,14 @@ bench-concurrency: build setup ## 50 tiny queries at once beside one alone, on f
 .PHONY: fmt
 fmt: ## format the code
 	@cargo fmt --all
+	@cargo fmt --manifest-path tests/sql/sqllogic/Cargo.toml
 
 .PHONY: lint
 lint: ## formatting, clippy, licences (clippy checks Polars once: half an hour the first time)
 	@cargo fmt --all -- --check
+	@cargo fmt --manifest-path tests/sql/sqllogic/Cargo.toml -- --check
 	@cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	@cargo clippy --release --locked $(SQLLOGIC) --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	 else echo "lint: cargo-deny is not installed, licences are not checked (cargo install cargo-deny --locked)"; fi
 

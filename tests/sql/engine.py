@@ -9,6 +9,8 @@ from bench.server import Floe
 WORKERS = 3
 # Small tables would go whole to every task: with these the joins by hash are seen, too.
 BY_HASH = {"broadcastLimit": "0", "partitionsPerWorker": 2}
+# The ways in which every case of the SQL suite is run: by name, the mode and what goes with it.
+WAYS = {"single-node": ("single-node", {}), "distributed": ("distributed", {}), "by-hash": ("distributed", BY_HASH)}
 
 
 class Engine:

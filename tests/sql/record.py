@@ -45,11 +45,12 @@ def recorded(path: pathlib.Path, context: pl.SQLContext, db: duckdb.DuckDBPyConn
     for query in filter(None, map(str.strip, path.read_text().splitlines())):
         sort = "nosort" if ordered(query) else "rowsort"
         try:
-            rows = context.execute(query).collect().rows()
+            frame = context.execute(query).collect()
         except Exception as error:
             say(f"left out, Polars: {query}: {str(error).splitlines()[0][:100]}")
             continue
-        case = slt.Case(query, slt.letters(rows), sort, slt.lines(rows, sort))
+        rows = frame.rows()
+        case = slt.Case(query, slt.letters(frame.schema), sort, slt.lines(rows, sort))
         cases.append(case)
         try:
             other = db.execute(query).fetchall()
@@ -67,9 +68,15 @@ def recorded(path: pathlib.Path, context: pl.SQLContext, db: duckdb.DuckDBPyConn
     return cases
 
 
+def written(directory: pathlib.Path, source: pathlib.Path, cases: list[slt.Case]) -> pathlib.Path:
+    path = directory / f"{source.stem}.slt"
+    slt.write(path, f"{path.stem.replace('_', ' ')}: recorded from cases/{source.name} by record.py", cases)
+    return path
+
+
 def record(path: pathlib.Path, context: pl.SQLContext, db: duckdb.DuckDBPyConnection) -> None:
     cases = recorded(path, context, db)
-    slt.write(HERE / f"{path.stem}.slt", f"{path.stem.replace('_', ' ')}: recorded from cases/{path.name} by record.py", cases)
+    written(HERE, path, cases)
     print(f"{path.stem}: {len(cases)} cases, {sum(UNLIKE in ' '.join(case.comments) for case in cases)} unlike DuckDB's")
 
 

@@ -1,10 +1,10 @@
-"""Reads and writes the files of the SQL suite, in the format of sqllogictest:
+"""Writes the files of the SQL suite, in the format of sqllogictest (the crate `sqllogic` reads them):
 
     # what the case says beside its query
     query TIR rowsort
     SELECT …
     ----
-    a value a line of columns, separated by tabs
+    a row a line, its values separated by tabs
 
 Values are as `text` writes them, for every engine alike: numbers with twelve significant digits (engines differ in the types
 they give, and in the last digits of floats), NULL, (empty), times in ISO form.
@@ -18,6 +18,7 @@ import decimal
 import pathlib
 from typing import Any, Iterable
 
+import polars as pl
 
 DIGITS = 12
 
@@ -29,7 +30,6 @@ class Case:
     sort: str = "rowsort"
     rows: list[str] = dataclasses.field(default_factory=list)
     comments: list[str] = dataclasses.field(default_factory=list)
-    line: int = 0
 
 
 def text(value: Any, digits: int = DIGITS) -> str:
@@ -55,48 +55,18 @@ def text(value: Any, digits: int = DIGITS) -> str:
     return str(value).replace("\t", "\\t").replace("\n", "\\n") or "(empty)"
 
 
+def values(rows: Iterable[Iterable[Any]], digits: int = DIGITS) -> list[list[str]]:
+    return [[text(value, digits) for value in row] for row in rows]
+
+
 def lines(rows: Iterable[Iterable[Any]], sort: str, digits: int = DIGITS) -> list[str]:
-    found = ["\t".join(text(value, digits) for value in row) for row in rows]
+    found = ["\t".join(row) for row in values(rows, digits)]
     return sorted(found) if sort == "rowsort" else found
 
 
-def letters(rows: list[tuple]) -> str:
-    """The kinds of the columns, by their first value: T text, I integers, R other numbers."""
-    columns = list(zip(*rows)) or [()]
-    return "".join(next((letter(v) for v in column if v is not None), "T") for column in columns)
-
-
-def letter(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float, decimal.Decimal)):
-        return "T"
-    return "I" if isinstance(value, int) else "R"
-
-
-def read(path: pathlib.Path) -> list[Case]:
-    cases, comments, block = [], [], None
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if block is None:
-            if line.startswith("#"):
-                comments.append(line.lstrip("# "))
-            elif line.startswith("query "):
-                _, types, sort = line.split()
-                block, where = Case("", types, sort, comments=comments, line=number), "query"
-                comments = []
-            elif line.strip():
-                raise ValueError(f"{path}:{number}: neither a comment nor a query: {line}")
-        elif where == "query":
-            if line == "----":
-                where = "rows"
-            else:
-                block.query += ("\n" if block.query else "") + line
-        elif line == "":
-            cases.append(block)
-            block = None
-        else:
-            block.rows.append(line)
-    if block is not None:
-        cases.append(block)
-    return cases
+def letters(schema: pl.Schema) -> str:
+    """The kinds of the columns: T text, I integers, R other numbers."""
+    return "".join("I" if t.is_integer() else "R" if t.is_numeric() else "T" for t in schema.dtypes())
 
 
 def write(path: pathlib.Path, head: str, cases: list[Case]) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from tests.sql.engine import BY_HASH
+from tests.sql.engine import WAYS
 
-WAYS = {"single-node": ("single-node", {}), "distributed": ("distributed", {}), "by-hash": ("distributed", BY_HASH)}
 FILES = {
     "no value is a time": [["x", None], ["y", ""]],
     "two formats of times": [["2024-01-01 10:00:00", "2024-01-02 11:30:00"], ["01/02/2024 11:00:00", "x"]],
