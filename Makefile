@@ -86,6 +86,10 @@ verify: build setup ## many random plans, distributed against single-node and a 
 	floe-runner verify --random $(or $(N),3000) $(if $(SEED),--seed $(SEED)) --oracle python --oracle-version $$version \
 		--expect tests/verify/expected.yaml --floor random
 
+.PHONY: verify-report
+verify-report: build setup ## random plans in every setting of the tests, new seeds: bench/results/random.md (ARGS="--plans 20000 --minutes 60")
+	@tests/wheels && PYTHONPATH=. $(PYTHON) -m tests.verify.report --write $(ARGS)
+
 .PHONY: sql
 sql: build setup ## random SQL queries against Polars 2.1 (N=2000 SEED=...)
 	@PYTHONPATH=. $(PYTHON) -m tests.sql.random_queries --count $(or $(N),2000) --seed $(or $(SEED),$$RANDOM)

@@ -7,8 +7,9 @@
 to one Parquet file, to one CSV file, filtered to one Parquet file, to a directory for each value of a column, sorted by a column
 that is in no order, and joined with itself on a key that it is not written in order of.
 
-Every worker process is put into a memory cgroup of its own with that limit, as a pod would be, where this machine lets us
-(v1 or v2, root); else the peaks are only watched. Results are compared with single-process Polars (no limit).
+Every worker process is put into a memory cgroup of its own with that limit, as a pod would be; where this machine does not let
+us (it takes v1 or v2, and root), the benchmark ends with 2 before it measures anything, unless `--watch-only` asks for no limit.
+Results are compared with single-process Polars (no limit). What is told of a worker is said in bench/limited.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import polars as pl
 import yaml
 
 from bench import limited, pdsh
-from bench.limited import Limits
+from bench.limited import Limits, NotHeld
 from bench.report import machine
 from bench.server import size_of
 from tests import support
@@ -91,6 +92,57 @@ def check_moved(case: str, data: str, query: dict) -> str:
     return "equal"
 
 
+def figures(case: str, ran: limited.Run, memory: int) -> dict:
+    """What is kept of a run; `memory` is that of all workers together."""
+    exchanged = ran.outcome.get("bytesShuffled")
+    line = {"query": case, "ok": ran.returncode == 0, "seconds": round(ran.seconds, 2), "held": ran.held}
+    if exchanged is not None:
+        line |= {"exchanged_bytes": exchanged, "exchanged_per_memory": round(exchanged / memory, 2)}
+    return line | {"oom_kills": ran.kills, "of_workers": [mebibytes(worker) for worker in ran.workers]}
+
+
+def mebibytes(worker: limited.Worker) -> dict:
+    taken = {"process_anonymous_mib": worker.own >> 20, "process_mapped_shmem_mib": worker.mapped >> 20}
+    if worker.group is not None:
+        taken |= {
+            "cgroup_peak_mib": None if worker.peak is None else worker.peak >> 20,
+            "cgroup_anonymous_mib": worker.anonymous >> 20,
+            "cgroup_shmem_mib": worker.shmem >> 20,
+            "cgroup_anonymous_and_shmem_mib": worker.kept >> 20,
+            "cgroup_page_cache_mib": worker.cache >> 20,
+            "limit_reached_times": worker.times_full,
+            "charged_before_mib": round(worker.before / 2**20, 1),
+        }
+    return taken
+
+
+def told(line: dict) -> str:
+    """A line for people: of each figure, that of the worker which took most."""
+    workers = line["of_workers"]
+
+    def most(name: str) -> str:
+        known = [worker[name] for worker in workers if worker.get(name) is not None]
+        return str(max(known)) if known else "?"
+
+    text = f"{line['query']:<12} {'ok' if line['ok'] else 'FAILED':7} {line['seconds']:7.1f} s "
+    if workers and "cgroup_peak_mib" in workers[0]:
+        text += (
+            f" a worker's peak {most('cgroup_peak_mib')} MiB with page cache; anonymous memory {most('cgroup_anonymous_mib')},"
+            f" shmem {most('cgroup_shmem_mib')}, both {most('cgroup_anonymous_and_shmem_mib')} MiB; charged before"
+            f" {most('charged_before_mib')} MiB; limit reached {most('limit_reached_times')} times, {line['oom_kills']} killed"
+        )
+    else:
+        text += (
+            f" a worker's anonymous memory {most('process_anonymous_mib')} MiB, memory-backed files that it maps"
+            f" {most('process_mapped_shmem_mib')} MiB"
+        )
+    if "exchanged_bytes" in line:
+        text += f"; exchanged {line['exchanged_bytes'] / 1e6:.0f} MB, {line['exchanged_per_memory']} times all workers' memory"
+    if "files" in line:
+        text += f"; {line['files']} files of {line['mean_file_mb']} MB"
+    return f"{text}; {line.get('result', 'not compared')}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
@@ -107,9 +159,20 @@ def main() -> int:
     args = parser.parse_args()
 
     limit = size_of(args.memory)
-    limits = Limits(limit, not args.watch_only)
-    print(f"memory: {args.workers} workers of {args.memory}; "
-          + ("each in a cgroup with that limit" if limits.root else "not held to it: peaks are only watched"))
+    try:
+        limits = None if args.watch_only else Limits(limit)
+    except NotHeld as error:
+        print(f"memory: workers cannot be held to {args.memory} here ({error}); --watch-only measures without", file=sys.stderr)
+        return 2
+    about = {
+        "machine": machine(),
+        "date": time.strftime("%Y-%m-%d"),
+        "memory": args.memory,
+        "workers": args.workers,
+        "scale_factor": args.scale_factor,
+        "limit": f"enforced by cgroup v{limits.version.number}" if limits else "not enforced",
+    }
+    print(f"memory: {args.workers} workers of {args.memory}; limit {about['limit']}; revision {about['machine']['revision']}")
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="floe-memory."))
     bad, lines = 0, []
     try:
@@ -134,15 +197,7 @@ def main() -> int:
             path = scratch / f"{case}.yaml"
             path.write_text(yaml.safe_dump(query, sort_keys=False))
             ran = limited.run(path, limits, args.timeout)
-            line = {
-                "query": case,
-                "ok": ran.returncode == 0,
-                "seconds": round(ran.seconds, 2),
-                "workers_seen": len(ran.peaks),
-                "peak_own_mib": ran.own >> 20,
-                "peak_shared_mib": ran.shared >> 20,
-                "oom_kills": ran.oom_kills,
-            }
+            line = figures(case, ran, args.workers * limit)
             if ran.returncode == 0 and case in TABLES:
                 sizes = [file.stat().st_size for file in out.rglob("*") if file.is_file()]
                 line |= {"files": len(sizes), "mean_file_mb": round(sum(sizes) / max(1, len(sizes)) / 1e6, 1)}
@@ -158,23 +213,19 @@ def main() -> int:
                     line["ok"], line["result"] = False, f"DIFFERS: {error}"
             elif ran.returncode != 0:
                 line["result"] = ran.output[-2000:]
+            if limits is not None and not ran.held:
+                faults = [worker.fault for worker in ran.workers if worker.fault] or ["no worker was seen"]
+                line["ok"], line["result"] = False, f"NOT HELD TO THE LIMIT: {faults[0]}"
             bad += not line["ok"]
             lines.append(line)
-            files = f", {line['files']} files of {line['mean_file_mb']} MB" if "files" in line else ""
-            print(
-                f"{case:<12} {'ok' if line['ok'] else 'FAILED':7} {ran.seconds:7.1f} s  most of a worker's own memory"
-                f" {ran.own >> 20} MiB, mapped memory-backed files {ran.shared >> 20} MiB, {ran.oom_kills} killed{files};"
-                f" {line.get('result', 'not compared')}",
-                flush=True,
-            )
+            print(told(line), flush=True)
             shutil.rmtree(out, ignore_errors=True)
     finally:
-        limits.close()
+        if limits is not None:
+            limits.close()
         shutil.rmtree(scratch, ignore_errors=True)
     if args.save:
         RESULTS.mkdir(exist_ok=True)
-        about = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "memory": args.memory, "workers": args.workers}
-        about["scale_factor"] = args.scale_factor
         name = "memory-tables.json" if args.tables else "memory.json"
         (RESULTS / name).write_text(json.dumps(about | {"queries": lines}, indent=1) + "\n")
     return 1 if bad else 0

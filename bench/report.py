@@ -7,6 +7,21 @@ import math
 import pathlib
 import platform
 import statistics
+import subprocess
+
+
+def revision() -> str:
+    """The commit of this checkout, with `-dirty` when files other than results differ from it."""
+
+    def git(*command: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["git", *command], capture_output=True, text=True, cwd=pathlib.Path(__file__).parent)
+
+    try:
+        commit = git("rev-parse", "--short", "HEAD").stdout.strip()
+        differs = commit and git("diff", "--quiet", "HEAD", "--", ":/", ":(top,exclude)bench/results").returncode != 0
+    except OSError:
+        return "unknown"
+    return f"{commit}-dirty" if differs else commit or "unknown"
 
 
 def machine() -> dict[str, str]:
@@ -23,6 +38,7 @@ def machine() -> dict[str, str]:
         "cpus": str(os.cpu_count()),
         "memory": f"{memory:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
+        "revision": revision(),
     }
 
 
@@ -121,8 +137,8 @@ def save(results: dict, directory: pathlib.Path, name: str) -> None:
     text = [
         f"# {results['title']}",
         "",
-        f"{about['cpu']}, {about['cpus']} CPUs, {about['memory']}, {about['system']}; {results['date']}; best of"
-        f" {results['repeats']} runs each, in turn; every result compared with the first engine's.",
+        f"{about['cpu']}, {about['cpus']} CPUs, {about['memory']}, {about['system']}; revision {about['revision']};"
+        f" {results['date']}; best of {results['repeats']} runs each, in turn; every result compared with the first engine's.",
         "",
         table(results),
         "",

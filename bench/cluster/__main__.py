@@ -17,20 +17,19 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
 import sys
 
 from bench.cluster import contexts, latency, load
+from bench.report import revision
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
 
 def machine() -> dict:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     loads = os.getloadavg()[0]
     return {
-        "cores": os.cpu_count(), "memoryGiB": round(memory), "kernel": platform.release(), "revision": revision,
+        "cores": os.cpu_count(), "memoryGiB": round(memory), "kernel": platform.release(), "revision": revision(),
         "loadBefore": round(loads, 1),
     }  # fmt: skip
 
