@@ -33,7 +33,7 @@ impl Cx<'_> {
             IR::Filter { input, predicate } => {
                 let rel = self.walk(input)?;
                 if expr::elementwise(&predicate, &self.ex) {
-                    let part = estimate::passing(predicate.node(), &self.ex, &|_| None);
+                    let part = estimate::passing(predicate.node(), &self.ex, estimate::Known::NOTHING);
                     let rel = self.filter(rel, predicate);
                     return Ok(rel.filtered(part));
                 }

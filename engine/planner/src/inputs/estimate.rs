@@ -86,8 +86,39 @@ pub fn file_bounds(files: &[FileMetadataRef], column: &str) -> Option<(i64, i64)
     all
 }
 
-/// The share of rows that is likely to pass a filter. `bounds`: the known bounds of a column.
-pub fn passing(filter: Node, ex: &Arena<AExpr>, bounds: &dyn Fn(&str) -> Option<(i64, i64)>) -> f64 {
+/// A guess at the number of distinct values of a column, by the bits that a value takes in chunks with a dictionary. Where
+/// equal values stand together they take few bits, and the guess is too low.
+pub fn file_distinct(files: &[FileMetadataRef], column: &str) -> Option<f64> {
+    let mut most: Option<f64> = None;
+    for group in files.iter().flat_map(|file| &file.row_groups) {
+        let chunk = group.columns_under_root_iter(column)?.next()?;
+        chunk.dictionary_page_offset()?;
+        let values = (chunk.num_values() as f64).max(1.0);
+        let bits = (chunk.uncompressed_size() as f64 * 8.0 / values).round();
+        most = Some(bits.exp2().min(values).max(most.unwrap_or(1.0)));
+    }
+    most
+}
+
+/// What is known of the columns that a filter names.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    pub bounds: &'a dyn Fn(&str) -> Option<(i64, i64)>,
+    /// The number of distinct values.
+    pub distinct: &'a dyn Fn(&str) -> Option<f64>,
+}
+
+impl<'a> Known<'a> {
+    pub const NOTHING: Known<'static> = Known { bounds: &|_| None, distinct: &|_| None };
+
+    pub fn bounds(bounds: &'a dyn Fn(&str) -> Option<(i64, i64)>) -> Self {
+        Known { bounds, distinct: &|_| None }
+    }
+}
+
+/// The share of rows that is likely to pass a filter.
+pub fn passing(filter: Node, ex: &Arena<AExpr>, known: Known<'_>) -> f64 {
+    let bounds = known.bounds;
     let mut within: HashMap<PlSmallStr, (i64, i64)> = HashMap::new();
     let mut part = 1.0;
     let mut open = vec![filter];
@@ -102,7 +133,7 @@ pub fn passing(filter: Node, ex: &Arena<AExpr>, bounds: &dyn Fn(&str) -> Option<
                         let (least, most) = within.entry(column).or_insert(known);
                         (*least, *most) = ((*least).max(from), (*most).min(to));
                     }
-                    None => part *= one(node, ex),
+                    None => part *= one(node, ex, known),
                 }
             }
         }
@@ -115,8 +146,19 @@ pub fn passing(filter: Node, ex: &Arena<AExpr>, bounds: &dyn Fn(&str) -> Option<
     part.clamp(MIN_SELECTIVITY, 1.0)
 }
 
-/// The share that passes a condition, estimated by its form alone.
-fn one(node: Node, ex: &Arena<AExpr>) -> f64 {
+/// The share that passes a condition, estimated by its form and by the number of distinct values.
+fn one(node: Node, ex: &Arena<AExpr>, known: Known<'_>) -> f64 {
+    let one = |node: Node, ex: &Arena<AExpr>| one(node, ex, known);
+    // Guesses at few values are not trusted: they are too low where equal values stand together.
+    let equal = |left: Node, right: Node| {
+        let distinct = match (ex.get(left), ex.get(right)) {
+            (AExpr::Column(name), AExpr::Literal(_)) | (AExpr::Literal(_), AExpr::Column(name)) => {
+                (known.distinct)(name)
+            }
+            _ => None,
+        };
+        distinct.map_or(EQUALITY_SELECTIVITY, |distinct| EQUALITY_SELECTIVITY.min(1.0 / distinct.max(1.0)))
+    };
     match ex.get(node) {
         AExpr::BinaryExpr { left, op: Operator::Or | Operator::LogicalOr, right } => {
             let (a, b) = (one(*left, ex), one(*right, ex));
@@ -126,7 +168,7 @@ fn one(node: Node, ex: &Arena<AExpr>) -> f64 {
         AExpr::BinaryExpr { left, op, right } => {
             let literal = |node: &Node| matches!(ex.get(*node), AExpr::Literal(_));
             match op {
-                Operator::Eq | Operator::EqValidity => EQUALITY_SELECTIVITY,
+                Operator::Eq | Operator::EqValidity => equal(*left, *right),
                 Operator::NotEq | Operator::NotEqValidity => 1.0 - EQUALITY_SELECTIVITY,
                 _ if literal(left) || literal(right) => RANGE_SELECTIVITY,
                 _ => UNKNOWN_SELECTIVITY,
@@ -193,6 +235,10 @@ mod tests {
     use super::*;
 
     fn part(filter: Expr) -> f64 {
+        part_with(filter, false)
+    }
+
+    fn part_with(filter: Expr, known: bool) -> f64 {
         let frame =
             df!["x" => [1i64], "d" => [1i32], "s" => ["a"]].unwrap().lazy().with_column(col("d").cast(DataType::Date));
         // A filter of several conditions would become several filters.
@@ -203,7 +249,12 @@ mod tests {
             "d" => Some((0, 364)),
             _ => None,
         };
-        passing(expr[0].node(), &plan.expr_arena, &bounds)
+        let distinct = |column: &str| (column == "s").then_some(50.0);
+        passing(
+            expr[0].node(),
+            &plan.expr_arena,
+            Known { bounds: &bounds, distinct: if known { &distinct } else { &|_| None } },
+        )
     }
 
     #[test]
@@ -224,5 +275,13 @@ mod tests {
         near(part(col("s").eq(lit("a")).or(col("s").eq(lit("b")))), 0.19);
         near(part(col("s").gt(lit("a")).and(col("x").lt(lit(10i64)))), RANGE_SELECTIVITY * 0.1);
         near(part(col("s").is_null().not()), 0.9);
+    }
+
+    #[test]
+    fn values_of_many_are_rare() {
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        near(part_with(col("s").eq(lit("a")), true), 0.02);
+        near(part_with(lit("a").eq(col("s")), true), 0.02);
+        near(part_with(col("s").eq(col("x").cast(DataType::String)), true), EQUALITY_SELECTIVITY);
     }
 }

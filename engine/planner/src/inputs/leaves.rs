@@ -213,7 +213,8 @@ impl Cx<'_> {
         }
         if let Some(predicate) = predicate {
             let files = self.footers(leaf).unwrap_or_default();
-            let part = estimate::passing(predicate.node(), &self.ex, &|column| estimate::file_bounds(&files, column));
+            let bounds = |column: &str| estimate::file_bounds(&files, column);
+            let part = estimate::passing(predicate.node(), &self.ex, estimate::Known::bounds(&bounds));
             rel = rel.filtered(part);
         }
         Ok(rel)

@@ -8,7 +8,8 @@ use polars_plan::plans::expr_ir::ExprIR;
 use polars_utils::arena::Node;
 
 use super::reorder::{Pass, Run, Source};
-use crate::inputs::{estimate, leaves};
+use crate::inputs::estimate::{self, Known};
+use crate::inputs::leaves;
 use crate::properties::expr;
 use floe_plan::databases;
 
@@ -26,7 +27,8 @@ impl Pass<'_> {
                 let rows = unified_scan_args.pre_slice.as_ref().map_or(rows, |slice| rows.min(slice.len() as f64));
                 let part = predicate.as_ref().map_or(1.0, |predicate| {
                     let bounds = |column: &str| estimate::file_bounds(&files, column);
-                    estimate::passing(predicate.node(), self.ex, &bounds)
+                    let distinct = |column: &str| estimate::file_distinct(&files, column);
+                    estimate::passing(predicate.node(), self.ex, Known { bounds: &bounds, distinct: &distinct })
                 });
                 Some((rows * part, rows))
             }
@@ -40,7 +42,7 @@ impl Pass<'_> {
             }
             IR::Filter { input, predicate } => {
                 let (rows, base) = below(*input)?;
-                Some((rows * estimate::passing(predicate.node(), self.ex, &|_| None), base))
+                Some((rows * estimate::passing(predicate.node(), self.ex, Known::NOTHING), base))
             }
             IR::SimpleProjection { input, .. }
             | IR::HStack { input, .. }
