@@ -88,6 +88,8 @@ def test_the_operator_tells_what_the_api_server_takes(queries):
         ({"compute": {"scratch": {"medium": "claim"}}}, "needs scratch.size"),
         ({"sink": {"uri": "s3://b/out/"}}, "write sink.format"),
         ({"sink": {"uri": "https://b/x.parquet"}}, "cannot be written by http"),
+        ({"sink": {"uri": "s3://b/t", "format": "delta", "mode": "append", "overwrite": "partitions"}}, "sink.mode: overwrite only"),
+        ({"sink": {"uri": "s3://b/t/", "format": "csv", "schemaEvolution": "merge"}}, "go with tables only"),
         ({"tables": {"t": {"uri": "s3://b/x.parquet", "storage": "no"}}}, "must be the name of one of spec.storages"),
         ({"suspend": True, "cancel": True}, "exclude each other"),
         ({"activeDeadlineSeconds": 0}, "greater than or equal to 1"),
