@@ -26,6 +26,8 @@ enum Role {
     Worker(worker::Args),
     /// Show the stages of a job without running it
     Explain(args::ExplainArgs),
+    /// List the data files of a delta or iceberg table of a job
+    Files(args::FilesArgs),
     /// Remove what a query left behind whose coordinator is gone
     Clean(args::CleanArgs),
     /// Keep a warm engine on this machine that takes jobs over HTTP
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Role::Worker(args) => worker::run(args, token),
         Role::Clean(args) => cli::clean(args),
         Role::Explain(args) => cli::explain(args),
+        Role::Files(args) => cli::files(args),
         Role::Serve(args) => cli::serve(args, token),
         Role::Convert(args) => convert::main(&args),
         Role::Setup(args) => setup::run(&args),

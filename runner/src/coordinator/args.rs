@@ -132,3 +132,12 @@ pub struct ExplainArgs {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct FilesArgs {
+    #[arg(long)]
+    pub job: PathBuf,
+    /// Its name in the job's spec.tables
+    #[arg(long)]
+    pub table: String,
+}

@@ -1,5 +1,5 @@
 //! The coordinator as a process: `coordinator` runs one job and reports on it on stdout, `serve` keeps a warm engine
-//! for clients, `explain` shows a plan. Signals and a closed stdin cancel.
+//! for clients, `explain` shows a plan, `files` the files of a table. Signals and a closed stdin cancel.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use floe_api::job::Job;
 use floe_api::report::Event;
+use floe_plan::StorageOptions;
 use floe_scheduler::cluster::Limits;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use crate::{local, telemetry};
 use floe_wire::check::rejection;
 use floe_wire::error::{Category, QueryError, Result};
 
-use super::args::{CleanArgs, CoordinatorArgs, EventsTo, ExplainArgs, ServeArgs};
+use super::args::{CleanArgs, CoordinatorArgs, EventsTo, ExplainArgs, FilesArgs, ServeArgs};
 use super::ends::{stdin_is_pipe, watch_parent, watch_signals, watch_stdin};
 use super::explain::render;
 use super::fair::Fair;
@@ -199,6 +200,29 @@ pub fn explain(args: ExplainArgs) -> ExitCode {
                 None => ExitCode::SUCCESS,
                 Some(rejected) => ExitCode::from(rejected.category.exit_code()),
             }
+        }
+        Err(error) => {
+            eprintln!("{}: {}", error.class, error.message);
+            ExitCode::from(error.category.exit_code())
+        }
+    }
+}
+
+/// Prints the data files of a table of a job as JSON.
+pub fn files(args: FilesArgs) -> ExitCode {
+    let listed = read_job(&args.job).and_then(|job| {
+        let table = job.spec.tables.get(&args.table).ok_or_else(|| {
+            QueryError::user("BadSpec", format!("spec.tables: the job has no table '{}'", args.table))
+        })?;
+        let base = job.base.clone().unwrap_or_else(|| Options::local(1).base);
+        let (snapshot, _) = floe_plan::lake::snapshot(table, &StorageOptions::of_job(&job), &base)?;
+        serde_json::to_string(&floe_lake::listing::files(&snapshot))
+            .map_err(|error| QueryError::internal(format!("the list of files: {error}")))
+    });
+    match listed {
+        Ok(text) => {
+            let _ = writeln!(std::io::stdout().lock(), "{text}");
+            ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("{}: {}", error.class, error.message);

@@ -28,6 +28,9 @@ pub fn files_of(spec: &SinkSpec, data: String) -> SinkSpec {
         table: None,
         format: Some(Format::Parquet),
         mode: SinkMode::Append,
+        overwrite: None,
+        overwrite_where: None,
+        schema_evolution: None,
         partition_by: Vec::new(),
         ..spec.clone()
     }

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use floe_api::{Format, TableSpec};
+use floe_lake::table::Table;
 use floe_lake::{delta, iceberg, options};
 use polars_lazy::frame::LazyFrame;
 
@@ -31,6 +32,12 @@ pub fn is_table(format: Format) -> bool {
 
 /// The rows of a table of the query.
 pub fn open(table: &TableSpec, storage: &StorageOptions, base: &Path) -> Result<LazyFrame> {
+    let (found, storage) = snapshot(table, storage, base)?;
+    scan::frame(&found, &storage)
+}
+
+/// The snapshot of a table of the query that is read, and the options that open its files.
+pub fn snapshot(table: &TableSpec, storage: &StorageOptions, base: &Path) -> Result<(Table, StorageOptions)> {
     if let (Some(catalog), Some(name)) = (&table.catalog, &table.table) {
         return of_catalog(catalog, name, table, storage);
     }
@@ -39,18 +46,26 @@ pub fn open(table: &TableSpec, storage: &StorageOptions, base: &Path) -> Result<
     let found = match table.resolved_format() {
         Some(Format::Delta) => delta::table(&files, &root, &options::of_delta(&table.options)?)?,
         Some(Format::Iceberg) => iceberg::table(&files, &root, &options::of_iceberg(&table.options)?)?,
-        _ => return Err(QueryError::internal("a file was opened as a table with metadata")),
+        _ => {
+            let message = format!("{} is no delta or iceberg table, which have metadata of their files", table.uri);
+            return Err(QueryError::user("BadSpec", message));
+        }
     };
-    scan::frame(&found, storage)
+    Ok((found, storage.clone()))
 }
 
-fn of_catalog(catalog: &str, name: &str, table: &TableSpec, storage: &StorageOptions) -> Result<LazyFrame> {
+fn of_catalog(
+    catalog: &str,
+    name: &str,
+    table: &TableSpec,
+    storage: &StorageOptions,
+) -> Result<(Table, StorageOptions)> {
     let loaded = catalogs::CatalogTable::find(catalog, name, storage)?.load()?;
     let storage = catalogs::storage_of(&loaded, storage, table.storage.as_deref())?;
     let files = files::TableFiles { storage: &storage };
     let uri = loaded.metadata_location.as_deref().unwrap_or(&loaded.location);
     let found = iceberg::table_of(&files, &loaded.metadata, uri, &options::of_iceberg(&table.options)?)?;
-    scan::frame(&found, &storage)
+    Ok((found, storage))
 }
 
 fn root_of(uri: &str, base: &Path) -> String {

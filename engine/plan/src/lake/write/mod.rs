@@ -13,9 +13,10 @@ mod partition;
 use std::path::Path;
 use std::sync::Arc;
 
-use floe_api::{Format, SinkMode, SinkSpec};
+use floe_api::{Format, SchemaEvolution, SinkMode, SinkOverwrite, SinkSpec};
 use floe_lake::delta::write as delta;
 use floe_lake::files::Files as _;
+use floe_lake::filter::Filter;
 use floe_lake::iceberg::write as iceberg;
 use floe_lake::table::{Field, Value};
 use floe_lake::write::{Committed, Mode, Request, Store, Target, Written};
@@ -80,14 +81,10 @@ impl TableSink {
         let request = Request {
             query: query.to_owned(),
             attempt: String::new(),
-            mode: match spec.mode {
-                SinkMode::Error => Mode::Create,
-                SinkMode::Append => Mode::Append,
-                SinkMode::Overwrite => Mode::Overwrite,
-            },
+            mode: mode(spec)?,
             columns: columns::of(&schema)?,
             partition,
-            evolve: false,
+            evolve: spec.schema_evolution == Some(SchemaEvolution::Merge),
             properties: Default::default(),
         };
         let catalog = match (&spec.catalog, &spec.table) {
@@ -230,6 +227,24 @@ impl TableSink {
         }
         Ok(written)
     }
+}
+
+/// What becomes of the rows that the table has.
+fn mode(spec: &SinkSpec) -> Result<Mode> {
+    let bad = |message: &str| Err(QueryError::user("BadSpec", message));
+    Ok(match (spec.mode, spec.overwrite, &spec.overwrite_where) {
+        (SinkMode::Error, None, None) => Mode::Create,
+        (SinkMode::Append, None, None) => Mode::Append,
+        (SinkMode::Error | SinkMode::Append, _, _) => {
+            return bad("sink.overwrite and sink.overwriteWhere go with sink.mode: overwrite only");
+        }
+        (SinkMode::Overwrite, None | Some(SinkOverwrite::Table), None) => Mode::Overwrite,
+        (SinkMode::Overwrite, Some(SinkOverwrite::Partitions), None) => Mode::OverwritePartitions,
+        (SinkMode::Overwrite, None, Some(filter)) => Mode::OverwriteWhere(Filter::parse(filter)?),
+        (SinkMode::Overwrite, Some(_), Some(_)) => {
+            return bad("sink.overwriteWhere excludes sink.overwrite: write only one of them");
+        }
+    })
 }
 
 fn footers_of(files: &[File], storage: &StorageOptions) -> Result<Vec<FileMetadataRef>> {
