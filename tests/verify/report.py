@@ -54,7 +54,8 @@ class Setting:
     def run(self, count: int, faults: pathlib.Path | None) -> None:
         """Checks the next plans."""
         with tempfile.NamedTemporaryFile(suffix=".json") as report:
-            more = ["--shrink", str(faults)] if faults else []
+            # Files that the plans scan are kept there, named by the plans' indices: a directory for each seed.
+            more = ["--shrink", str(faults / str(self.seed))] if faults else []
             command = [*self.command(self.plans, count), "--expect", str(EXPECT), "--json", report.name, *more]
             command[0] = support.binary(command[0])
             child = subprocess.run(command, capture_output=True, text=True)
