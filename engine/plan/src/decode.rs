@@ -163,20 +163,25 @@ impl Source<'_> {
     }
 }
 
-fn parsed(document: &[u8]) -> Result<msgpack::Node<'_>> {
+pub fn parsed(document: &[u8]) -> Result<msgpack::Node<'_>> {
     msgpack::parse(document).map_err(|e| refuse::bad_plan(format!("the plan is damaged: {e}")))
 }
 
 /// A document that Polars' decoder accepts, and what was changed to get there.
-struct Adapted {
-    bytes: Vec<u8>,
+pub struct Adapted {
+    pub bytes: Vec<u8>,
     warnings: Vec<String>,
     renamed: Vec<(String, String)>,
     functions: functions::Carried,
     tables: StandIns,
 }
 
-fn adapt(client: versions::Client, document: &[u8], storage: &StorageOptions, base: Option<&Path>) -> Result<Adapted> {
+pub fn adapt(
+    client: versions::Client,
+    document: &[u8],
+    storage: &StorageOptions,
+    base: Option<&Path>,
+) -> Result<Adapted> {
     let mut tree = parsed(document)?;
     if ["root", "dsl_plans", "dataframes"].iter().any(|key| tree.get(key).is_none()) {
         return Err(refuse::bad_plan("the plan is damaged: its document has no root, plan nodes and frames"));

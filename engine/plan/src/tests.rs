@@ -7,6 +7,8 @@ use polars_io::SerReader;
 use polars_lazy::frame::LazyFrame;
 
 use super::*;
+use crate::decode::{adapt, parsed};
+use floe_polars::contain_panics;
 
 pub(crate) const VERSIONS: [&str; 4] = ["1.43.2", "1.44.2", "2.0.0", "2.1.0"];
 

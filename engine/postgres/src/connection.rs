@@ -28,6 +28,11 @@ pub struct Connection {
     pub(crate) database: String,
 }
 
+/// Lets the server look whether its client is still there while it works on a statement: a process that is killed cannot
+/// cancel its own.
+const WATCH_CLIENT: &str =
+    "SELECT set_config(name, '2s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
+
 impl Connection {
     pub async fn open(source: &Source) -> Result<Connection> {
         let database = source.database();
@@ -48,7 +53,7 @@ impl Connection {
         let cancel = client.cancel_token();
         // What it ends with reaches whoever waits for an answer.
         let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Connection {
+        let mut connection = Connection {
             client,
             driver,
             cancel,
@@ -56,7 +61,10 @@ impl Connection {
             runtime: Handle::current(),
             busy: false,
             database,
-        })
+        };
+        // Servers before 14 do not have it, and some systems cannot do it: there, what was begun is ended by its end.
+        let _ = connection.texts(WATCH_CLIENT, &doing).await;
+        Ok(connection)
     }
 
     /// Statements without rows.

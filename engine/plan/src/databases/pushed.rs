@@ -24,7 +24,8 @@ pub(super) fn clause(expr: &Expr, schema: &Schema) -> Option<Clause> {
             (BooleanFunction::IsNull, [Expr::Column(name)]) => Some(Clause::Null(known(name, schema)?)),
             (BooleanFunction::IsNotNull, [Expr::Column(name)]) => Some(Clause::NotNull(known(name, schema)?)),
             (BooleanFunction::Not, [of]) => Some(Clause::Not(Box::new(inner(of)?))),
-            (BooleanFunction::IsIn { nulls_equal: false }, [Expr::Column(name), Expr::Literal(values)]) => {
+            (BooleanFunction::IsIn { nulls_equal: false }, [column, Expr::Literal(values)]) => {
+                let name = widened(column, schema)?;
                 Some(Clause::In { column: known(name, schema)?, of: members(values, schema.get(name)?)? })
             }
             (BooleanFunction::IsBetween { closed }, [of @ Expr::Column(_), low, high]) => {
@@ -45,6 +46,29 @@ pub(super) fn clause(expr: &Expr, schema: &Schema) -> Option<Clause> {
         }
         _ => None,
     }
+}
+
+/// A column, also one whose integers are made wider to be compared with others.
+fn widened<'e>(expr: &'e Expr, schema: &Schema) -> Option<&'e PlSmallStr> {
+    match expr {
+        Expr::Column(name) => Some(name),
+        Expr::Cast { expr, dtype, .. } => {
+            let Expr::Column(name) = expr.as_ref() else { return None };
+            (integer_bits(dtype.as_literal()?)? >= integer_bits(schema.get(name)?)?).then_some(name)
+        }
+        _ => None,
+    }
+}
+
+fn integer_bits(dtype: &DataType) -> Option<u8> {
+    Some(match dtype {
+        DataType::Int8 => 8,
+        DataType::Int16 => 16,
+        DataType::Int32 => 32,
+        DataType::Int64 => 64,
+        DataType::Int128 => 128,
+        _ => return None,
+    })
 }
 
 fn known(name: &PlSmallStr, schema: &Schema) -> Option<String> {
@@ -123,9 +147,15 @@ fn members(value: &LiteralValue, dtype: &DataType) -> Option<Vec<Literal>> {
         DataType::List(_) if series.len() == 1 => series.list().ok()?.get_as_series(0)?,
         _ => series,
     };
-    if series.dtype() != dtype || series.len() > MOST_VALUES {
+    if series.len() > MOST_VALUES {
         return None;
     }
+    let series = match (series.dtype(), dtype) {
+        (of, to) if of == to => series,
+        // What does not fit the column is equal to none of its values, and becomes null here.
+        (of, to) if of.is_integer() && to.is_integer() => series.cast(to).ok()?,
+        _ => return None,
+    };
     series.drop_nulls().iter().map(|value| of_value(value, dtype)).collect()
 }
 

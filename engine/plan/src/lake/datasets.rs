@@ -151,8 +151,9 @@ fn text(pickle: &Pickle, id: Id, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::parsed;
     use crate::tests::{VERSIONS, fixture};
-    use crate::{parsed, versions};
+    use crate::versions;
 
     #[test]
     fn tables_in_plans_of_every_version_are_read_as_data() {
