@@ -18,6 +18,8 @@ pytest.importorskip("pyiceberg")
 
 FORMATS = pytest.mark.parametrize("format", ["delta", "iceberg"])
 DAY = dt.date(2026, 1, 1)
+# Delta tables say so by a class of Polars'.
+REFUSED = (FloeError, pl.exceptions.SchemaError)
 
 
 def days(first: int, n_days: int, n_rows: int, start: int = 0) -> pl.DataFrame:
@@ -55,7 +57,7 @@ def test_partitions_of_transforms_are_replaced(ctx, tmp_path, transform):
     write(before.lazy(), ctx, "iceberg", root, mode="append", partition_by=transform)
     where = {task.file.file_path: str(task.file.partition) for task in iceberg(root).scan().plan_files()}
     # A single row: all rows of its partition go, and no others.
-    one = before.head(1).with_columns(pl.lit(0).alias("id"))
+    one = before.head(1).with_columns(pl.lit(0, pl.Int64).alias("id"))
     write(one.lazy(), ctx, "iceberg", root, mode="overwrite", overwrite="partitions")
     left = {task.file.file_path: str(task.file.partition) for task in iceberg(root).scan().plan_files()}
     [own] = [partition for path, partition in left.items() if path not in where]
@@ -119,7 +121,7 @@ def test_columns_are_added_if_asked_for(ctx, tmp_path, format):
     before = pl.DataFrame({"id": [1, 2], "place": [{"x": 1}, {"x": 2}]})
     write(before.lazy(), ctx, format, root, mode="append")
     more = pl.DataFrame({"extra": ["a", None], "id": [3, 4], "place": [{"x": 3}, {"x": 4}], "n": [1.5, 2.5]})
-    with pytest.raises(FloeError, match="extra.*sink.schemaEvolution: merge"):
+    with pytest.raises(REFUSED, match="extra.*sink.schemaEvolution: merge"):
         write(more.lazy(), ctx, format, root, mode="append")
     same(read(format, root), before)
     write(more.lazy(), ctx, format, root, mode="append", schema_evolution="merge")
@@ -132,7 +134,7 @@ def test_columns_are_added_if_asked_for(ctx, tmp_path, format):
     write(before.lazy(), ctx, format, root, mode="append")
     write(more.lazy(), ctx, format, root, mode="overwrite", schema_evolution="merge")
     same(read(format, root), more)
-    with pytest.raises(FloeError, match="extra"):
+    with pytest.raises(REFUSED, match="extra"):
         write(more.lazy().with_columns(pl.lit(1).alias("extra")), ctx, format, root, mode="append", schema_evolution="merge")
 
 
@@ -155,7 +157,7 @@ def test_delta_widens_types_where_the_table_allows_it(ctx, tmp_path):
     narrow = pl.DataFrame({"id": [1, 2], "i": [1, None], "l": [[1], [2]]}, schema={"id": pl.Int64, "i": pl.Int32, "l": pl.List(pl.Int16)})
     write(narrow.lazy(), ctx, "delta", root, mode="append")
     wide = pl.DataFrame({"id": [3], "i": [2**40], "l": [[2**20]]})
-    with pytest.raises(FloeError, match='"i" is of the type long.*delta.enableTypeWidening'):
+    with pytest.raises(REFUSED, match='"i" is of the type long.*delta.enableTypeWidening'):
         write(wide.lazy(), ctx, "delta", root, mode="append", schema_evolution="merge")
     # No writer of this environment sets the property, so the log gets it as Spark would write it.
     first = [json.loads(line) for line in (root / "_delta_log" / f"{0:020}.json").read_text().splitlines()]
