@@ -25,7 +25,8 @@ fn conditions_are_said_where_types_are_the_same() {
     let id = |by, value| Clause::Compare { column: "id".into(), by, to: Literal::Int(value) };
     assert_eq!(said(col("id").gt(lit(5i32))), Some(id(Comparison::Greater, 5)));
     assert_eq!(said(lit(5i32).gt(col("id"))), Some(id(Comparison::Less, 5)), "turned around");
-    assert_eq!(said(col("id").gt(lit(5i64))), None, "Polars would widen the column");
+    let wide = Expr::Literal(LiteralValue::Scalar(Scalar::from(5i64)));
+    assert_eq!(said(col("id").gt(wide)), None, "Polars would widen the column");
     assert_eq!(said(col("id").cast(DataType::Int64).gt(lit(5i64))), None);
     assert_eq!(said(col("id").gt(lit(NULL))), None);
     assert_eq!(said(col("other").is_null()), None, "no such column");
