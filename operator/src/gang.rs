@@ -194,7 +194,7 @@ fn of_container(container: &Container) -> BTreeMap<String, u128> {
 }
 
 fn text(milli: u128) -> String {
-    if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") }
+    if milli.is_multiple_of(1000) { (milli / 1000).to_string() } else { format!("{milli}m") }
 }
 
 #[cfg(test)]

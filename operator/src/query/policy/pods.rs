@@ -149,7 +149,8 @@ fn beyond(pod: &PodSpec) -> Vec<String> {
     ]
     .into_iter()
     .chain(pod_rights(&security))
-    .filter_map(|(name, is_set)| is_set.then(|| name.to_owned()))
+    .filter(|(_, is_set)| *is_set)
+    .map(|(name, _)| name.to_owned())
     .collect();
     for container in containers(pod) {
         let name = &container.name;
