@@ -143,11 +143,14 @@ fn remove(file: &Live, time_ms: i64) -> Json {
     json!({"remove": remove})
 }
 
+/// Whether a commit takes a file out of the table.
+type IsGone<'a> = Box<dyn Fn(&Live) -> Result<bool> + 'a>;
+
 /// The files that the commit takes out of the table.
 fn removed<'a>(content: &Content<'a>) -> Result<Vec<&'a Live>> {
     let files = content.state.and_then(|state| state.files.as_ref()).into_iter().flatten();
     let plan = content.plan;
-    let is_gone: Box<dyn Fn(&Live) -> Result<bool>> = match content.request.mode {
+    let is_gone: IsGone<'_> = match content.request.mode {
         Mode::Create | Mode::Append => return Ok(Vec::new()),
         Mode::Overwrite => return Ok(files.collect()),
         Mode::OverwritePartitions => {

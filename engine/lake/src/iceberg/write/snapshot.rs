@@ -179,7 +179,7 @@ fn keep(
         return Ok(None);
     }
     let own = manifest.spec == plan.state.default_spec_id;
-    let is_gone: Box<dyn Fn(&Datum<'_>) -> Result<bool, String> + '_> = match gone {
+    let is_gone: IsGone<'_> = match gone {
         Gone::Nothing => return Ok(Some(manifest)),
         Gone::Everything => Box::new(|_| Ok(true)),
         Gone::Partitions(partitions) if own => {
@@ -217,10 +217,16 @@ fn keep(
     }
 }
 
+/// Whether a commit takes the files of a partition out of the table.
+type IsGone<'a> = Box<dyn Fn(&Datum<'_>) -> Result<bool, String> + 'a>;
+
+/// For each key of the current partitioning, the id of the field that has its values and the column's type.
+type Identities = Vec<Option<(i32, Type)>>;
+
 /// Where partitions of a specification have the values that the filter needs: for each key of the current partitioning
 /// the id of the field and the column's type, `None` for keys that the filter does not use. `Err` is a column whose
 /// values they do not have.
-fn identities(plan: &Plan, filter: &Bound, spec: i32) -> Result<std::result::Result<Vec<Option<(i32, Type)>>, String>> {
+fn identities(plan: &Plan, filter: &Bound, spec: i32) -> Result<std::result::Result<Identities, String>> {
     let (wanted, fields) = (filter.keys(), partition::identities(plan.state.spec(spec)?));
     let keys = plan.parts.iter().filter_map(|part| Some((part, part.key.as_ref()?)));
     let mut found = Vec::new();
