@@ -2,7 +2,7 @@
 
 use super::plan::refused;
 use super::schema::{join, same_name, type_name};
-use super::widen::{PROPERTY, may_widen};
+use super::widen::{PROPERTY, integer_bytes, may_widen};
 use crate::delta::error::no_fit;
 use crate::table::{Field, Type};
 use crate::write::{EVOLVE, PartitionKey, Request, Target, Transform};
@@ -131,18 +131,11 @@ fn compare(table: &Field, rows: &Field, path: &str, is_nested: bool, problems: &
 
 /// Whether a cast keeps every value.
 fn widens(from: &Type, to: &Type) -> bool {
-    let width = |dtype: &Type| match dtype {
-        Type::Int8 => Some(1),
-        Type::Int16 => Some(2),
-        Type::Int32 => Some(4),
-        Type::Int64 => Some(8),
-        _ => None,
-    };
     match (from, to) {
         (Type::Float32, Type::Float64) => true,
         (Type::Decimal { precision: p0, scale: s0 }, Type::Decimal { precision: p1, scale: s1 }) => {
             s1 >= s0 && i16::from(*p1) - i16::from(*s1) >= i16::from(*p0) - i16::from(*s0)
         }
-        (from, to) => matches!((width(from), width(to)), (Some(from), Some(to)) if from <= to),
+        (from, to) => matches!((integer_bytes(from), integer_bytes(to)), (Some(from), Some(to)) if from <= to),
     }
 }

@@ -81,19 +81,23 @@ fn note(field: &mut Json, changes: Vec<Json>) {
     }
 }
 
-/// Whether a column may be widened to the type of the rows without being altered by hand. Integers do not become
-/// decimals or floats, as readers of integers would not expect that; decimals keep their digits, since files of several
-/// precisions cannot be read as one column yet.
-pub fn may_widen(from: &Type, to: &Type) -> bool {
-    let width = |dtype: &Type| match dtype {
+/// The width of a type of integers.
+pub fn integer_bytes(dtype: &Type) -> Option<u8> {
+    match dtype {
         Type::Int8 => Some(1),
         Type::Int16 => Some(2),
         Type::Int32 => Some(4),
         Type::Int64 => Some(8),
         _ => None,
-    };
+    }
+}
+
+/// Whether a column may be widened to the type of the rows without being altered by hand. Integers do not become
+/// decimals or floats, as readers of integers would not expect that; decimals keep their digits, since files of several
+/// precisions cannot be read as one column yet.
+pub fn may_widen(from: &Type, to: &Type) -> bool {
     match (from, to) {
         (Type::Float32, Type::Float64) => true,
-        _ => matches!((width(from), width(to)), (Some(from), Some(to)) if from < to),
+        _ => matches!((integer_bytes(from), integer_bytes(to)), (Some(from), Some(to)) if from < to),
     }
 }
