@@ -32,6 +32,7 @@ pub mod inputs;
 mod join_where;
 pub mod lake;
 mod load;
+mod membership;
 mod msgpack;
 mod null_partitions;
 mod numbers;

@@ -7,8 +7,7 @@ use polars_core::prelude::*;
 use polars_plan::dsl::{BooleanFunction, Expr, FunctionExpr, Operator, StringFunction};
 use polars_plan::plans::{DynLiteralValue, LiteralValue};
 
-/// Values of a membership.
-const MOST_VALUES: usize = 10_000;
+use crate::membership;
 
 /// The condition that an expression is; nothing if it cannot be said.
 pub(super) fn clause(expr: &Expr, schema: &Schema) -> Option<Clause> {
@@ -133,30 +132,16 @@ fn literal(value: &LiteralValue, dtype: &DataType) -> Option<Literal> {
     }
 }
 
-/// The values of a membership that are not null: a null among them matches nothing.
-fn members(value: &LiteralValue, dtype: &DataType) -> Option<Vec<Literal>> {
-    let series = match value {
-        LiteralValue::Series(series) => (**series).clone(),
-        LiteralValue::Scalar(scalar) => match scalar.as_any_value() {
-            AnyValue::List(series) => series,
-            _ => return None,
-        },
-        _ => return None,
-    };
-    let series = match series.dtype() {
-        DataType::List(_) if series.len() == 1 => series.list().ok()?.get_as_series(0)?,
-        _ => series,
-    };
-    if series.len() > MOST_VALUES {
-        return None;
-    }
+/// The values of a membership as those of a column.
+fn members(list: &LiteralValue, dtype: &DataType) -> Option<Vec<Literal>> {
+    let series = membership::values(list)?;
     let series = match (series.dtype(), dtype) {
         (of, to) if of == to => series,
         // What does not fit the column is equal to none of its values, and becomes null here.
-        (of, to) if of.is_integer() && to.is_integer() => series.cast(to).ok()?,
+        (of, to) if of.is_integer() && to.is_integer() => series.cast(to).ok()?.drop_nulls(),
         _ => return None,
     };
-    series.drop_nulls().iter().map(|value| of_value(value, dtype)).collect()
+    series.iter().map(|value| of_value(value, dtype)).collect()
 }
 
 fn of_value(value: AnyValue<'_>, dtype: &DataType) -> Option<Literal> {

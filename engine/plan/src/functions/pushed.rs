@@ -7,8 +7,7 @@ use polars_plan::plans::{DynLiteralValue, LiteralValue};
 use polars_utils::pl_str::PlSmallStr;
 use serde_json::{Value, json};
 
-/// Values of a membership.
-const MOST_VALUES: usize = 10_000;
+use crate::membership;
 
 /// The parts of a filter that can be said, all of which hold for the rows that it keeps. `None`: none can be said.
 pub fn of_predicate(predicate: &Expr) -> Option<Value> {
@@ -84,25 +83,8 @@ fn literal(value: &LiteralValue) -> Option<Value> {
     }
 }
 
-fn members(value: &LiteralValue) -> Option<Vec<Value>> {
-    let series = match value {
-        LiteralValue::Series(series) => (**series).clone(),
-        LiteralValue::Scalar(scalar) => match scalar.as_any_value() {
-            AnyValue::List(series) => series,
-            _ => return None,
-        },
-        _ => return None,
-    };
-    // A member that is null matches nothing.
-    let series = if matches!(series.dtype(), DataType::List(_)) && series.len() == 1 {
-        series.list().ok()?.get_as_series(0)?
-    } else {
-        series
-    };
-    if series.len() > MOST_VALUES {
-        return None;
-    }
-    series.drop_nulls().iter().map(scalar_value).collect()
+fn members(list: &LiteralValue) -> Option<Vec<Value>> {
+    membership::values(list)?.iter().map(scalar_value).collect()
 }
 
 /// A value and, where JSON has none of its kind, its type.
